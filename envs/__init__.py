@@ -1,0 +1,30 @@
+"""Simulated worlds: gymnasium registration of every task. Importing this imports no physics."""
+
+from __future__ import annotations
+
+import gymnasium
+
+TASKS: dict[str, tuple[str, str, int]] = {
+    "factory/CartpoleSwingup-v0": ("envs.classic", "CartpoleSwingup", 500),
+    "factory/QuadrupedVelocity-v0": ("envs.locomotion", "QuadrupedVelocity", 1000),
+}
+"""Id -> (module, BatchEnv subclass, control steps of an episode)."""
+
+
+def _register(env_id: str, module: str, name: str, max_episode_steps: int) -> None:
+    gymnasium.register(
+        id=env_id,
+        entry_point=f"{module}:make_{_snake(name)}",
+        vector_entry_point=f"{module}:{name}",
+        kwargs={"max_episode_steps": max_episode_steps},
+        order_enforce=True,
+    )
+
+
+def _snake(name: str) -> str:
+    return "".join(f"_{c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(name))
+
+
+for _id, (_module, _name, _steps) in TASKS.items():
+    if _id not in gymnasium.registry:
+        _register(_id, _module, _name, _steps)

@@ -1,0 +1,324 @@
+"""The batched environment every task derives from, and its single-world adapter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import mujoco
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
+from torch import Tensor
+
+from envs.physics import open_physics
+
+Observation = dict[str, Tensor]
+"""Observation groups: `policy`, and `critic` where the critic sees more. Each (num_envs, size) float32."""
+
+
+class BatchEnv(gymnasium.vector.VectorEnv):
+    """`num_envs` worlds that speak torch; one subclass a task.
+
+    Observations, rewards (float32) and flags (bool) live on `device`. Every step is graph-safe: static
+    shapes, masked resets, randomness from the environment's own generator.
+
+    A subclass implements `_reset_worlds`, `_apply_action`, `_after_physics` and `_observe`.
+
+    Order within `step`: action -> physics -> `_after_physics` (task clocks, reward, termination) ->
+    final observation -> reset of the finished worlds -> observation. In SAME_STEP mode `obs` of a
+    finished world is the first of its next episode and `info["final_obs"]` (dense, valid where
+    `info["_final_obs"]`) the last of the old one.
+    """
+
+    def __init__(
+        self,
+        model: mujoco.MjModel,
+        *,
+        num_envs: int,
+        action_size: int,
+        decimation: int,
+        max_episode_steps: int,
+        device: str | torch.device = "cpu",
+        physics: str = "mujoco",
+        num_threads: int = 0,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
+        seed: int | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        if num_envs < 1:
+            raise ValueError(f"num_envs={num_envs}: must be at least 1")
+        if max_episode_steps < 1:
+            raise ValueError(f"max_episode_steps={max_episode_steps}: must be at least 1")
+        if render_mode not in (None, "rgb_array"):
+            raise ValueError(f"render_mode={render_mode}: choose None or rgb_array")
+        self.num_envs = num_envs
+        self.device = torch.device(device)
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.max_episode_steps = max_episode_steps
+        self.decimation = decimation
+        self.step_dt_s = float(model.opt.timestep) * decimation
+        self.render_mode = render_mode
+        self.metadata = {
+            "autoreset_mode": self.autoreset_mode,
+            "render_modes": ["rgb_array"],
+            "render_fps": round(1.0 / self.step_dt_s),
+        }
+        self.physics = open_physics(
+            physics, model, num_envs=num_envs, device=self.device, num_threads=num_threads
+        )
+        self.generator = torch.Generator(device=self.device)
+        self._seed(seed)
+        self.episode_steps = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
+        self.last_action = torch.zeros(num_envs, action_size, device=self.device)
+        self._pending_reset = torch.zeros(num_envs, dtype=torch.bool, device=self.device)
+        self._all_worlds = torch.ones(num_envs, dtype=torch.bool, device=self.device)
+        self._renderer: Any = None
+        self._set_spaces(action_size)
+
+    # What a task implements.
+
+    reward_terms: tuple[str, ...] = ()
+    """Names of the columns of `info["reward_terms"]`."""
+    persistent: tuple[str, ...] = ()
+    """Names of the task's own tensors that `state_dict` keeps beside physics and episode clocks."""
+
+    def _reset_worlds(self, mask: Tensor) -> None:
+        """Write a new initial state (qpos, qvel, task tensors) for the worlds in `mask`. Shape: (num_envs,)."""
+        raise NotImplementedError
+
+    def _apply_action(self, action: Tensor) -> None:
+        """Write actuator controls for `action`. Shape: (num_envs, action_size)."""
+        raise NotImplementedError
+
+    def _after_physics(self) -> tuple[Tensor, Tensor, dict[str, Any]]:
+        """Return reward (num_envs,) float32, terminated (num_envs,) bool and info for the step just made."""
+        raise NotImplementedError
+
+    def _observe(self) -> Observation:
+        """Return fresh observation tensors for the state now. Shapes: (num_envs, size) float32."""
+        raise NotImplementedError
+
+    def summarise(self, means: dict[str, float]) -> dict[str, float]:
+        """Turn mean `info["diagnostics"]` over an evaluation into metrics named without the `eval/` prefix."""
+        return {}
+
+    def direct(self, time_s: float) -> None:
+        """Set commands as a film's script has them at `time_s`; tasks without commands do nothing."""
+
+    def captions(self) -> list[str]:
+        """Return one line a world for the film."""
+        return [""] * self.num_envs
+
+    # Gymnasium's interface.
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Reset all worlds, or those in `options["reset_mask"]` (numpy or torch bool, (num_envs,)).
+
+        Raises:
+            ValueError: the mask has a wrong shape or type, or selects nothing.
+        """
+        super().reset(seed=seed)
+        if seed is not None:
+            self._seed(seed)
+        mask = self._all_worlds
+        if options and options.get("reset_mask") is not None:
+            mask = self._checked_mask(options["reset_mask"])
+        self._reset(mask)
+        return self._visible(self._observe()), {}
+
+    def step(self, actions: Any) -> tuple[Any, Tensor, Tensor, Tensor, dict[str, Any]]:
+        """Advance every world by one control step. Shape of `actions`: (num_envs, action_size) float.
+
+        `info["live"]` marks worlds that executed their action (all, except those NEXT_STEP resets in
+        this call). A world whose state is no longer finite is terminated and counted in
+        `info["nonfinite"]`.
+        """
+        action = torch.as_tensor(actions, dtype=torch.float32, device=self.device)
+        if action.shape != self.last_action.shape:
+            raise ValueError(f"actions have shape {tuple(action.shape)}; expected {tuple(self.last_action.shape)}")
+        reset_now = self._pending_reset.clone()
+        self._apply_action(action)
+        self.physics.step(self.decimation)
+        self.episode_steps += 1
+        reward, terminated, info = self._after_physics()
+        self.last_action.copy_(action)
+        obs = self._observe()
+        nonfinite = ~torch.stack([group.isfinite().all(-1) for group in obs.values()]).all(0)
+        nonfinite |= ~reward.isfinite()
+        obs = {name: torch.nan_to_num(group, 0.0, 0.0, 0.0) for name, group in obs.items()}
+        reward = torch.nan_to_num(reward, 0.0, 0.0, 0.0)
+        terminated = terminated | nonfinite
+        truncated = (self.episode_steps >= self.max_episode_steps) & ~terminated
+        info |= {"nonfinite": nonfinite, "live": ~reset_now}
+        return self._autoreset(obs, reward, terminated, truncated, info, reset_now=reset_now)
+
+    def render(self) -> tuple[np.ndarray, ...] | None:
+        """Return one RGB frame a world (480, 640, 3) uint8, or None without `render_mode="rgb_array"`."""
+        if self.render_mode is None:
+            return None
+        from envs.rendering import Camera, open_renderer
+
+        if self._renderer is None:
+            self._renderer = open_renderer(self.physics.model, width=640, height=480)
+        qpos = self.physics.field("qpos").cpu().numpy()
+        return tuple(self._renderer.render(row[None], camera=Camera())[0] for row in qpos)
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Release the renderer."""
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+
+    # State.
+
+    def set_state(self, qpos: Any, qvel: Any, mask: Tensor | None = None) -> None:
+        """Put the worlds in `mask` (default all) into a state. Shapes: (num_envs, nq), (num_envs, nv)."""
+        mask = self._all_worlds if mask is None else self._checked_mask(mask)
+        self._write_state(torch.as_tensor(qpos), torch.as_tensor(qvel), mask)
+        self.physics.reset(mask)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return copies of physics, episode clocks, generator and task tensors, keyed by name."""
+        own = ("episode_steps", "last_action", "_pending_reset", *self.persistent)
+        return (
+            {f"physics/{name}": value for name, value in self.physics.state().items()}
+            | {f"env/{name}": getattr(self, name).clone() for name in own}
+            | {"generator": self.generator.get_state()}
+        )
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore `state_dict()`; later steps repeat exactly."""
+        physics = {k.removeprefix("physics/"): v for k, v in state.items() if k.startswith("physics/")}
+        self.physics.set_state(physics)
+        for key in (key for key in state if key.startswith("env/")):
+            getattr(self, key.removeprefix("env/")).copy_(state[key])
+        self.generator.set_state(state["generator"].cpu())
+
+    # Helpers of subclasses.
+
+    def uniform(self, low: float, high: float, *size: int) -> Tensor:
+        """Draw from U(low, high). Shape: (num_envs, *size) float32."""
+        shape = (self.num_envs, *size)
+        return torch.rand(shape, generator=self.generator, device=self.device) * (high - low) + low
+
+    def normal(self, *size: int) -> Tensor:
+        """Draw from N(0, 1). Shape: (num_envs, *size) float32."""
+        return torch.randn((self.num_envs, *size), generator=self.generator, device=self.device)
+
+    def _write_state(self, qpos: Tensor, qvel: Tensor, mask: Tensor) -> None:
+        for name, value in (("qpos", qpos), ("qvel", qvel)):
+            field = self.physics.field(name)
+            field.copy_(torch.where(mask[:, None], value.to(field.dtype), field))
+
+    # Inside.
+
+    def _autoreset(
+        self,
+        obs: Observation,
+        reward: Tensor,
+        terminated: Tensor,
+        truncated: Tensor,
+        info: dict[str, Any],
+        *,
+        reset_now: Tensor,
+    ) -> tuple[Any, Tensor, Tensor, Tensor, dict[str, Any]]:
+        if self.autoreset_mode is AutoresetMode.NEXT_STEP:
+            reward = torch.where(reset_now, torch.zeros_like(reward), reward)
+            terminated, truncated = terminated & ~reset_now, truncated & ~reset_now
+            self._reset(reset_now)
+            obs = self._merge(reset_now, self._observe(), obs)
+            self._pending_reset.copy_(terminated | truncated)
+        elif self.autoreset_mode is AutoresetMode.SAME_STEP:
+            done = terminated | truncated
+            info |= {"final_obs": self._visible(obs), "_final_obs": done}
+            self._reset(done)
+            obs = self._merge(done, self._observe(), obs)
+        return self._visible(obs), reward, terminated, truncated, info
+
+    def _reset(self, mask: Tensor) -> None:
+        self._reset_worlds(mask)
+        self.physics.reset(mask)
+        self.episode_steps.masked_fill_(mask, 0)
+        self.last_action.masked_fill_(mask[:, None], 0.0)
+        self._pending_reset.masked_fill_(mask, False)
+
+    def _visible(self, obs: Observation) -> Any:
+        return obs if len(obs) > 1 else obs["policy"]
+
+    @staticmethod
+    def _merge(mask: Tensor, new: Observation, old: Observation) -> Observation:
+        return {name: torch.where(mask[:, None], new[name], old[name]) for name in old}
+
+    def _checked_mask(self, mask: Any) -> Tensor:
+        mask = torch.as_tensor(mask, device=self.device)
+        if mask.dtype != torch.bool or mask.shape != (self.num_envs,):
+            raise ValueError(f"reset mask is {mask.dtype} of shape {tuple(mask.shape)}; need bool ({self.num_envs},)")
+        if not bool(mask.any()):
+            raise ValueError("reset mask selects no world; set at least one entry to True")
+        return mask
+
+    def _seed(self, seed: int | None) -> None:
+        if seed is None:
+            seed = int(np.random.SeedSequence().generate_state(1)[0])
+        self.generator.manual_seed(seed)
+
+    def _set_spaces(self, action_size: int) -> None:
+        box = gymnasium.spaces.Box
+        self.single_action_space = box(-1.0, 1.0, (action_size,), np.float32)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+
+    def _set_observation_space(self) -> None:
+        """Derive the observation spaces from one observation; a subclass calls it last in `__init__`."""
+        self._reset(self._all_worlds)
+        box = gymnasium.spaces.Box
+        groups = {k: box(-np.inf, np.inf, tuple(v.shape[1:]), np.float32) for k, v in self._observe().items()}
+        single = gymnasium.spaces.Dict(groups) if len(groups) > 1 else groups["policy"]
+        self.single_observation_space = single
+        self.observation_space = batch_space(single, self.num_envs)
+
+
+class SingleEnv(gymnasium.Env):
+    """One world of a batched task as an ordinary numpy `gymnasium.Env` (for `gymnasium.make` and SB3)."""
+
+    def __init__(self, batch_env: BatchEnv) -> None:
+        """Wrap `batch_env`, which must have one world and `AutoresetMode.DISABLED`."""
+        if batch_env.num_envs != 1 or batch_env.autoreset_mode is not AutoresetMode.DISABLED:
+            raise ValueError("SingleEnv needs num_envs=1 and autoreset_mode=DISABLED")
+        self.batch_env = batch_env
+        self.observation_space = batch_env.single_observation_space
+        self.action_space = batch_env.single_action_space
+        self.render_mode = batch_env.render_mode
+        self.metadata = {key: batch_env.metadata[key] for key in ("render_modes", "render_fps")}
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Start a new episode."""
+        super().reset(seed=seed)
+        obs, _ = self.batch_env.reset(seed=seed, options=options)
+        return _first(obs), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Advance by one control step. Shape of `action`: (action_size,)."""
+        obs, reward, terminated, truncated, info = self.batch_env.step(torch.as_tensor(action)[None])
+        return _first(obs), float(reward[0]), bool(terminated[0]), bool(truncated[0]), _first(info)
+
+    def render(self) -> Any:
+        """Return an RGB frame (480, 640, 3) uint8."""
+        frames = self.batch_env.render()
+        return None if frames is None else frames[0]
+
+    def close(self) -> None:
+        """Close the wrapped environment."""
+        self.batch_env.close()
+
+
+def _first(value: Any) -> Any:
+    """Return world 0 of nested tensors as numpy."""
+    if isinstance(value, dict):
+        return {key: _first(item) for key, item in value.items()}
+    return value[0].numpy(force=True).copy()

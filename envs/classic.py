@@ -1,0 +1,116 @@
+"""Small tasks that learn in seconds: for tests, for smoke runs and for a first look."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mujoco
+import torch
+from gymnasium.vector import AutoresetMode
+from torch import Tensor
+
+from envs.batch_env import BatchEnv, Observation, SingleEnv
+from envs.task import TaskConfig, require
+
+
+@dataclass(kw_only=True)
+class CartpoleSwingupConfig(TaskConfig):
+    """Swing a hanging pole up and keep it there, near the middle of the rail."""
+
+    name: str = "cartpole_swingup"
+    id: str = "factory/CartpoleSwingup-v0"
+    max_episode_steps: int = 500
+    return_threshold: float | None = 450.0
+    reset_noise: float = 0.1
+    """Standard deviation of the initial positions and velocities about hanging at rest [m, rad, m/s, rad/s]."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError when a value is out of its range."""
+        super().__post_init__()
+        require(self.robot == "default", "robot", self.robot, "cartpole_swingup has one robot; use robot=default")
+        require(self.reset_noise >= 0, "task.reset_noise", self.reset_noise, "must not be negative")
+
+
+class CartpoleSwingup(BatchEnv):
+    """Cart-pole swing-up at 50 Hz.
+
+    Observation (num_envs, 5): cart position [m], cos and sin of the pole angle (0 = hanging), cart velocity
+    [m/s], pole velocity [rad/s]. Action (num_envs, 1): cart force / 20 N. Reward in [0, 1], after the
+    multiplicative shaping of dm_control's swingup (Tassa et al. 2018, arXiv:1801.00690), so the return of
+    an episode is at most `max_episode_steps`. There is no terminal state.
+    """
+
+    reward_terms = ("upright", "centred")
+
+    def __init__(
+        self,
+        *,
+        num_envs: int = 1,
+        max_episode_steps: int = 500,
+        device: str | torch.device = "cpu",
+        physics: str = "mujoco",
+        num_threads: int = 0,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
+        seed: int | None = None,
+        render_mode: str | None = None,
+        **task: Any,
+    ) -> None:
+        self.cfg = CartpoleSwingupConfig(max_episode_steps=max_episode_steps, **task)
+        super().__init__(
+            mujoco.MjModel.from_xml_path(str(Path(__file__).parent / "robots" / "cartpole.xml")),
+            num_envs=num_envs,
+            action_size=1,
+            decimation=2,
+            max_episode_steps=max_episode_steps,
+            device=device,
+            physics=physics,
+            num_threads=num_threads,
+            autoreset_mode=autoreset_mode,
+            seed=seed,
+            render_mode=render_mode,
+        )
+        self._set_observation_space()
+
+    def _reset_worlds(self, mask: Tensor) -> None:
+        noise = self.normal(4) * self.cfg.reset_noise
+        self._write_state(noise[:, :2], noise[:, 2:], mask)
+
+    def _apply_action(self, action: Tensor) -> None:
+        self.physics.field("ctrl").copy_(action.clamp(-1.0, 1.0))
+
+    def _after_physics(self) -> tuple[Tensor, Tensor, dict[str, Any]]:
+        qpos = self.physics.field("qpos").float()
+        terms = torch.stack([reward_upright(qpos[:, 1]), reward_centred(qpos[:, 0])], -1)
+        reward = terms.prod(-1)
+        never = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
+        return reward, never, {"reward_terms": terms, "success": terms[:, 0] > 0.95}
+
+    def _observe(self) -> Observation:
+        qpos, qvel = self.physics.field("qpos").float(), self.physics.field("qvel").float()
+        angle = qpos[:, 1:]
+        return {"policy": torch.cat([qpos[:, :1], angle.cos(), angle.sin(), qvel], -1)}
+
+    def captions(self) -> list[str]:
+        """Return the pole's tilt from upright."""
+        angles = self.physics.field("qpos")[:, 1].tolist()
+        return [f"tilt {abs(math.degrees(math.remainder(a - math.pi, math.tau))):5.1f} deg" for a in angles]
+
+
+def reward_upright(angle: Tensor) -> Tensor:
+    """Return 1 for a pole standing up, 0 for one hanging. Shape: (num_envs,) [rad] -> (num_envs,)."""
+    return 0.5 * (1.0 - angle.cos())
+
+
+def reward_centred(position: Tensor) -> Tensor:
+    """Return 1 in the middle of the rail, 0.5 a metre away. Shape: (num_envs,) [m] -> (num_envs,)."""
+    return 1.0 / (1.0 + position.square())
+
+
+def make_cartpole_swingup(**kwargs: Any) -> SingleEnv:
+    """Build the single-world version for `gymnasium.make`."""
+    return SingleEnv(CartpoleSwingup(num_envs=1, autoreset_mode=AutoresetMode.DISABLED, **kwargs))
+
+

@@ -1,0 +1,333 @@
+"""Legged robots that follow velocity commands."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from gymnasium.vector import AutoresetMode
+from torch import Tensor
+
+from envs.batch_env import BatchEnv, Observation, SingleEnv
+from envs.robots.quadruped import load_quadruped
+from envs.task import TaskConfig, require
+from envs.terms import rewards as term
+from envs.terms.rotation import projected_gravity, rotate_inverse
+
+
+@dataclass(kw_only=True)
+class QuadrupedRewards:
+    """Weights of the reward terms; the sum is multiplied by the control step, so they are rates [1/s]."""
+
+    linear_velocity: float = 1.5
+    angular_velocity: float = 0.75
+    feet_phase: float = 1.0
+    vertical: float = -0.4
+    tilt: float = -2.0
+    height: float = -20.0
+    action_rate: float = -0.03
+    hips: float = -0.2
+    fall: float = -20.0
+    """Applied for the one control step in which the robot falls."""
+    tracking_sigma: float = 0.25
+    """Width of the linear velocity kernel [m^2/s^2]."""
+    angular_sigma: float = 0.25
+    """Width of the yaw rate kernel [rad^2/s^2]."""
+
+
+@dataclass(kw_only=True)
+class QuadrupedRandomization:
+    """What differs between worlds and episodes."""
+
+    friction: tuple[float, float] = (0.5, 1.25)
+    """Range of the feet's sliding friction [-]."""
+    payload_kg: tuple[float, float] = (-0.5, 1.5)
+    """Range of the mass added to the trunk [kg]."""
+    motor_strength: tuple[float, float] = (0.9, 1.1)
+    """Range of the factor on every joint's position gain [-]."""
+    push_m_per_s: float = 0.4
+    """Largest planar velocity change of a push, per axis [m/s]."""
+    push_interval_s: float = 8.0
+    """Mean time between pushes of a world [s]."""
+    observation_noise: float = 1.0
+    """Factor on the sensor noise of the policy's observations [-]."""
+
+
+@dataclass(kw_only=True)
+class QuadrupedVelocityConfig(TaskConfig):
+    """Follow a planar velocity and a yaw rate on flat ground."""
+
+    name: str = "quadruped_velocity"
+    id: str = "factory/QuadrupedVelocity-v0"
+    max_episode_steps: int = 1000
+    command_m_per_s: float = 1.0
+    """Commanded forward and lateral velocities lie in [-this, this] [m/s]."""
+    command_rad_per_s: float = 1.0
+    """Commanded yaw rates lie in [-this, this] [rad/s]."""
+    command_interval_s: float = 5.0
+    """Mean time for which a command holds [s]."""
+    standing_share: float = 0.1
+    """Share of commands that tell the robot to stand [-]."""
+    gait_hz: float = 2.2
+    """Strides per second of the trot [Hz]."""
+    swing_height_m: float = 0.08
+    """Height of a foot in mid swing [m]."""
+    rewards: QuadrupedRewards = field(default_factory=QuadrupedRewards)
+    randomization: QuadrupedRandomization = field(default_factory=QuadrupedRandomization)
+
+    def __post_init__(self) -> None:
+        """Raise ValueError when a value is out of its range."""
+        super().__post_init__()
+        require(self.command_m_per_s > 0, "task.command_m_per_s", self.command_m_per_s, "must be positive")
+        require(self.command_rad_per_s >= 0, "task.command_rad_per_s", self.command_rad_per_s, "must be >= 0")
+        require(self.command_interval_s > 0, "task.command_interval_s", self.command_interval_s, "must be positive")
+        require(0 <= self.standing_share <= 1, "task.standing_share", self.standing_share, "must be in [0, 1]")
+        require(self.gait_hz > 0, "task.gait_hz", self.gait_hz, "must be positive")
+
+
+class QuadrupedVelocity(BatchEnv):
+    """Velocity tracking with a twelve-joint robot at 50 Hz.
+
+    Action (num_envs, 12): joint targets as offsets from the home pose, in units of the robot's action scale.
+    `policy` observation (num_envs, 47), with sensor noise: angular velocity 3, projected gravity 3, command 3,
+    gait clock (cos, sin) 2, joint angles 12, joint velocities 12, last action 12. `critic` (num_envs, 58), exact:
+    the same and linear velocity 3, trunk height 1, foot heights 4, friction 1, payload 1, motor strength 1.
+    An episode ends when the trunk tilts by more than 60 degrees or sinks below half its home height.
+    """
+
+    reward_terms = (
+        "linear_velocity", "angular_velocity", "feet_phase", "vertical", "tilt", "height",
+        "action_rate", "hips", "fall",
+    )  # fmt: skip
+    persistent = ("command", "phase", "_payload_kg", "_tracking_error_sq")
+
+    def __init__(
+        self,
+        *,
+        num_envs: int = 1,
+        max_episode_steps: int = 1000,
+        device: str | torch.device = "cpu",
+        physics: str = "mujoco",
+        num_threads: int = 0,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
+        seed: int | None = None,
+        render_mode: str | None = None,
+        **task: Any,
+    ) -> None:
+        self.cfg = QuadrupedVelocityConfig(max_episode_steps=max_episode_steps, **_nested(task))
+        self.robot = load_quadruped(self.cfg.robot)
+        super().__init__(
+            self.robot.model,
+            num_envs=num_envs,
+            action_size=12,
+            decimation=5,
+            max_episode_steps=max_episode_steps,
+            device=device,
+            physics=physics,
+            num_threads=num_threads,
+            autoreset_mode=autoreset_mode,
+            seed=seed,
+            render_mode=render_mode,
+        )
+        self._bind()
+        self._set_observation_space()
+
+    def _bind(self) -> None:
+        """Fetch the fields once and place the robot's constants on the device."""
+        robot, physics = self.robot, self.physics
+        model = robot.model
+        tensor = lambda array: torch.as_tensor(array, device=self.device)  # noqa: E731
+        self._qpos, self._qvel = physics.field("qpos"), physics.field("qvel")
+        self._ctrl, self._geom_xpos = physics.field("ctrl"), physics.field("geom_xpos")
+        self._home_qpos = tensor(robot.home_qpos).repeat(self.num_envs, 1)
+        self._home_joints = tensor(robot.home_ctrl).float()
+        self._feet = tensor(robot.foot_geoms).long()
+        self._hips = tensor(robot.hip_actuators).long()
+        self._joint_qpos, self._joint_qvel = tensor(robot.joint_qpos).long(), tensor(robot.joint_qvel).long()
+        self._friction = physics.model_field("geom_friction")
+        self._mass = physics.model_field("body_mass")
+        self._gain, self._bias = physics.model_field("actuator_gainprm"), physics.model_field("actuator_biasprm")
+        self._nominal_mass_kg = float(model.body_mass[robot.base_body])
+        self._nominal_kp = tensor(model.actuator_gainprm[:, 0].copy())
+        self.command = torch.zeros(self.num_envs, 3, device=self.device)
+        self.phase = torch.zeros(self.num_envs, device=self.device)
+        self._payload_kg = torch.zeros(self.num_envs, device=self.device)
+        self._tracking_error_sq = torch.zeros(self.num_envs, device=self.device)
+
+    # Episode start.
+
+    def _reset_worlds(self, mask: Tensor) -> None:
+        qpos = self._home_qpos.clone()
+        qpos[:, self._joint_qpos] += self.uniform(-0.15, 0.15, 12)
+        half_yaw = self.uniform(-math.pi, math.pi) / 2
+        qpos[:, 3], qpos[:, 6] = half_yaw.cos(), half_yaw.sin()
+        qvel = torch.zeros_like(self._qvel)
+        qvel[:, :2] = self.uniform(-0.3, 0.3, 2)
+        self._write_state(qpos, qvel, mask)
+        self._randomize(mask)
+        self._draw_command(mask)
+        self.phase.copy_(torch.where(mask, self.uniform(0.0, math.tau), self.phase))
+        self._tracking_error_sq.masked_fill_(mask, 0.0)
+
+    def _randomize(self, mask: Tensor) -> None:
+        ranges = self.cfg.randomization
+        friction = self.uniform(*ranges.friction).double()[:, None]
+        feet = self._friction[:, self._feet, 0]
+        self._friction[:, self._feet, 0] = torch.where(mask[:, None], friction, feet)
+        self._payload_kg.copy_(torch.where(mask, self.uniform(*ranges.payload_kg), self._payload_kg))
+        self._mass[:, self.robot.base_body] = self._nominal_mass_kg + self._payload_kg
+        strength = self.uniform(*ranges.motor_strength).double()[:, None] * self._nominal_kp
+        kp = torch.where(mask[:, None], strength, self._gain[:, :, 0])
+        self._gain[:, :, 0], self._bias[:, :, 1] = kp, -kp
+
+    def _draw_command(self, mask: Tensor) -> None:
+        cfg = self.cfg
+        scale = torch.tensor([cfg.command_m_per_s, cfg.command_m_per_s, cfg.command_rad_per_s], device=self.device)
+        stands = self.uniform(0.0, 1.0) < cfg.standing_share
+        drawn = self.uniform(-1.0, 1.0, 3) * scale * ~stands[:, None]
+        self.command.copy_(torch.where(mask[:, None], drawn, self.command))
+
+    # Control step.
+
+    def _apply_action(self, action: Tensor) -> None:
+        self._action = action.clamp(-1.0, 1.0)
+        self._ctrl.copy_(self._home_joints + self.robot.parameters.action_scale * self._action)
+
+    def _after_physics(self) -> tuple[Tensor, Tensor, dict[str, Any]]:
+        cfg = self.cfg
+        self.phase.copy_((self.phase + math.tau * cfg.gait_hz * self.step_dt_s).remainder(math.tau))
+        velocity, angular, gravity = self._base_motion()
+        planar_error_sq = (velocity[:, :2] - self.command[:, :2]).square()
+        yaw_error_sq = (angular[:, 2] - self.command[:, 2]).square()
+        height = self._qpos[:, 2].float()
+        fallen = (gravity[:, 2] > -0.5) | (height < 0.5 * float(self.robot.home_qpos[2]))
+        terms = self._reward_terms(velocity, angular, gravity, height, planar_error_sq.sum(-1), yaw_error_sq, fallen)
+        self._tracking_error_sq += planar_error_sq.sum(-1)
+        rms = (self._tracking_error_sq / (self.episode_steps.clamp(min=1))).sqrt()
+        info = {
+            "reward_terms": terms,
+            "success": ~fallen & (rms < 0.25),
+            "diagnostics": {
+                "forward_error_sq": planar_error_sq[:, 0],
+                "lateral_error_sq": planar_error_sq[:, 1],
+                "yaw_error_sq": yaw_error_sq,
+                "fall": fallen.float(),
+            },
+        }
+        self._disturb()
+        return terms.sum(-1), fallen, info
+
+    def _reward_terms(
+        self,
+        velocity: Tensor,
+        angular: Tensor,
+        gravity: Tensor,
+        height: Tensor,
+        planar_error_sq: Tensor,
+        yaw_error_sq: Tensor,
+        fallen: Tensor,
+    ) -> Tensor:
+        """Return the weighted terms, one column a name in `reward_terms`. Shape: (num_envs, 9)."""
+        w = self.cfg.rewards
+        feet = self._geom_xpos[:, self._feet, 2] - self.robot.foot_radius_m
+        moving = self._moving()
+        hips = self._qpos[:, self._joint_qpos].float()[:, self._hips] - self._home_joints[self._hips]
+        terms = (
+            w.linear_velocity * term.reward_tracking(planar_error_sq, sigma=w.tracking_sigma),
+            w.angular_velocity * term.reward_tracking(yaw_error_sq, sigma=w.angular_sigma),
+            w.feet_phase
+            * term.reward_feet_phase(feet, self.phase, swing_height=self.cfg.swing_height_m, moving=moving),
+            w.vertical * term.cost_vertical(velocity, angular),
+            w.tilt * term.cost_tilt(gravity),
+            w.height * term.cost_height(height, float(self.robot.home_qpos[2])),
+            w.action_rate * term.cost_action_rate(self._action, self.last_action),
+            w.hips * term.cost_hips(hips),
+            w.fall * fallen.float(),
+        )
+        return torch.stack(terms, -1) * self.step_dt_s
+
+    def _disturb(self) -> None:
+        """Push some worlds and give some a new command; both are Poisson events."""
+        ranges = self.cfg.randomization
+        pushed = self.uniform(0.0, 1.0) < self.step_dt_s / ranges.push_interval_s
+        push = self.uniform(-ranges.push_m_per_s, ranges.push_m_per_s, 2) * pushed[:, None]
+        self._qvel[:, :2] += push
+        self._draw_command(self.uniform(0.0, 1.0) < self.step_dt_s / self.cfg.command_interval_s)
+
+    # Observation.
+
+    def _observe(self) -> Observation:
+        velocity, angular, gravity = self._base_motion()
+        moving = self._moving()[:, None]
+        clock = torch.stack([self.phase.cos(), self.phase.sin()], -1) * moving
+        joints = self._qpos[:, self._joint_qpos].float() - self._home_joints
+        speeds = self._qvel[:, self._joint_qvel].float()
+        exact = torch.cat([angular, gravity, joints, speeds, self.command, clock, self.last_action], -1)
+        noisy = exact.clone()
+        noisy[:, :30] += (torch.rand(self.num_envs, 30, generator=self.generator, device=self.device) * 2 - 1) * (
+            self._noise
+        )
+        privileged = torch.cat(
+            [
+                velocity,
+                self._qpos[:, 2:3].float(),
+                self._geom_xpos[:, self._feet, 2],
+                self._friction[:, self._feet[:1], 0].float(),
+                self._payload_kg[:, None],
+                self._gain[:, :1, 0].float(),
+            ],
+            -1,
+        )
+        return {"policy": noisy, "critic": torch.cat([exact, privileged], -1)}
+
+    @property
+    def _noise(self) -> Tensor:
+        """Half-widths of the sensor noise: gyroscope, gravity, joint angles, joint velocities. Shape: (30,)."""
+        widths = [0.2] * 3 + [0.05] * 3 + [0.01] * 12 + [0.75] * 12
+        return torch.tensor(widths, device=self.device) * self.cfg.randomization.observation_noise
+
+    def _base_motion(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return linear and angular velocity and gravity in the trunk's frame. Shapes: (num_envs, 3)."""
+        quat = self._qpos[:, 3:7].float()
+        velocity = rotate_inverse(quat, self._qvel[:, :3].float())
+        return velocity, self._qvel[:, 3:6].float(), projected_gravity(quat)
+
+    def _moving(self) -> Tensor:
+        return (self.command.abs().amax(-1) > 0.05).float()
+
+    def summarise(self, means: dict[str, float]) -> dict[str, float]:
+        """Return RMS tracking errors; the planar one is of the velocity vector, transients and pushes included."""
+        forward, lateral = means["forward_error_sq"], means["lateral_error_sq"]
+        return {
+            "velocity_rms_m_per_s": math.sqrt(forward + lateral),
+            "forward_rms_m_per_s": math.sqrt(forward),
+            "lateral_rms_m_per_s": math.sqrt(lateral),
+            "yaw_rms_rad_per_s": math.sqrt(means["yaw_error_sq"]),
+        }
+
+    def direct(self, time_s: float) -> None:
+        """Show what the robot can do: forward, sideways, diagonally, turning, backward, standing."""
+        script = [(1.0, 0, 0), (0, 0.8, 0), (0.7, -0.7, 0), (0.5, 0, 1.0), (-0.8, 0, 0), (0, 0, 0)]
+        self.command.copy_(torch.tensor(script[int(time_s / 2.0) % len(script)], device=self.device).expand(self.num_envs, 3))
+
+    def captions(self) -> list[str]:
+        """Return command and motion of every world."""
+        velocity, angular, _ = self._base_motion()
+        rows = zip(self.command.tolist(), velocity.tolist(), angular.tolist(), strict=True)
+        return [
+            f"command {c[0]:+.1f} {c[1]:+.1f} m/s {c[2]:+.1f} rad/s   robot {v[0]:+.1f} {v[1]:+.1f} m/s {w[2]:+.1f} rad/s"
+            for c, v, w in rows
+        ]
+
+
+def _nested(task: dict[str, Any]) -> dict[str, Any]:
+    """Turn the nested groups of `task` given as plain mappings into their dataclasses."""
+    groups = {"rewards": QuadrupedRewards, "randomization": QuadrupedRandomization}
+    return {k: groups[k](**v) if k in groups and isinstance(v, dict) else v for k, v in task.items()}
+
+
+def make_quadruped_velocity(**kwargs: Any) -> SingleEnv:
+    """Build the single-world version for `gymnasium.make`."""
+    return SingleEnv(QuadrupedVelocity(num_envs=1, autoreset_mode=AutoresetMode.DISABLED, **kwargs))

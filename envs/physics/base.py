@@ -1,0 +1,63 @@
+"""The contract between tasks and physics engines."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import mujoco
+import torch
+from torch import Tensor
+
+
+class Physics(Protocol):
+    """`num_envs` worlds of one `mujoco.MjModel`, stepped together.
+
+    After `step`, state fields (`qpos`, `qvel`, ...) are current; derived fields (`xpos`, `site_xpos`,
+    `sensordata`, ...) belong to the last substep's start, as with `mujoco.mj_step`. After `forward`
+    and `reset` both are current.
+    """
+
+    model: mujoco.MjModel
+    num_envs: int
+    device: torch.device
+    elapsed_s: float
+    """Wall time spent inside the engine since construction [s]."""
+
+    def field(self, name: str) -> Tensor:
+        """Return the live view of an `MjData` field. Shape: (num_envs, ...).
+
+        State fields keep the engine's precision; derived fields are float32.
+        """
+        ...
+
+    def model_field(self, name: str) -> Tensor:
+        """Return writable per-world values of an `MjModel` field. Shape: (num_envs, ...)."""
+        ...
+
+    def step(self, num_substeps: int) -> None:
+        """Advance every world by `num_substeps` integrator steps."""
+        ...
+
+    def forward(self) -> None:
+        """Recompute every derived field from the state."""
+        ...
+
+    def reset(self, mask: Tensor) -> None:
+        """Reset the worlds in `mask` to the model's defaults. Shape: (num_envs,) bool.
+
+        Values written to `qpos`, `qvel`, ... of those worlds just before the call survive it as their new
+        state; time, warm start and actuator activations start anew; derived fields become current.
+        """
+        ...
+
+    def rays(self, origin: Tensor, direction: Tensor, *, max_group: int = 3) -> Tensor:
+        """Return the distance to the first geom hit, -1 for none. Shapes: (num_envs, R, 3) -> (num_envs, R)."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """Return a copy of everything the integrator and the bound fields need to go on exactly."""
+        ...
+
+    def set_state(self, state: dict[str, Tensor]) -> None:
+        """Restore what `state` returned; the next steps repeat bit for bit on the same machine."""
+        ...

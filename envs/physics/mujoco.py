@@ -1,0 +1,96 @@
+"""MuJoCo's C engine on a thread pool (`mjbatch`), seen through torch views."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import mujoco
+import numpy as np
+import torch
+from mjbatch import Batch
+from torch import Tensor
+
+_STATE_FIELDS = frozenset({"qpos", "qvel", "act", "ctrl", "qfrc_applied", "xfrc_applied", "mocap_pos", "mocap_quat"})
+"""Parts of mjSTATE_INTEGRATION: bound as strided float64 views of the state rows, so nothing is copied."""
+_INTEGER_FIELDS = frozenset({"eq_active", "warning"})
+
+
+class MujocoPhysics:
+    """CPU engine. See `envs.physics.base.Physics` for the contract of every method."""
+
+    def __init__(
+        self, model: mujoco.MjModel, *, num_envs: int, device: torch.device, num_threads: int = 0
+    ) -> None:
+        if device.type != "cpu":
+            raise ValueError(f"device={device}: physics=mujoco runs on the CPU; use device=cpu")
+        self.model = model
+        self.num_envs = num_envs
+        self.device = device
+        self.elapsed_s = 0.0
+        self._batch = Batch(model, num_envs, num_threads or len(_available_cpus()))
+        self._rows = self._batch.bind("state")
+        self._fields: dict[str, Tensor] = {}
+        self._model_fields: dict[str, Tensor] = {}
+        self._batch.reset()
+
+    def field(self, name: str) -> Tensor:
+        """Return the live view of an `MjData` field: float64 for state, float32 for derived fields."""
+        if name not in self._fields:
+            dtype = None if name in _STATE_FIELDS | _INTEGER_FIELDS else np.float32
+            self._fields[name] = torch.from_numpy(self._batch.bind(name, dtype))
+            if name not in _STATE_FIELDS:
+                self._batch.forward()
+        return self._fields[name]
+
+    def model_field(self, name: str) -> Tensor:
+        """Return writable per-world values of an `MjModel` field, applied at every later call."""
+        if name not in self._model_fields:
+            self._model_fields[name] = torch.from_numpy(self._batch.expand(name))
+        return self._model_fields[name]
+
+    def step(self, num_substeps: int) -> None:
+        """Advance every world by `num_substeps` integrator steps on the thread pool."""
+        self._timed(self._batch.step, nstep=num_substeps)
+
+    def forward(self) -> None:
+        """Recompute every derived field."""
+        self._timed(self._batch.forward)
+
+    def reset(self, mask: Tensor) -> None:
+        """Reset the worlds in `mask`, keeping the state written to them just before."""
+        self._timed(self._batch.reset, mask.numpy())
+
+    def rays(self, origin: Tensor, direction: Tensor, *, max_group: int = 3) -> Tensor:
+        """Cast rays against geoms of the groups below `max_group`."""
+        distance = np.empty(origin.shape[:2], np.float32)
+        groups = (np.arange(6) < max_group).astype(np.uint8)
+        self._timed(self._batch.rays, origin.numpy(), direction.numpy(), distance, geomgroup=groups)
+        return torch.from_numpy(distance)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return integration state, per-world model values and derived fields (which lag by a substep)."""
+        rows = {"integration": torch.from_numpy(self._rows.copy())}
+        model = {f"model/{name}": value.clone() for name, value in self._model_fields.items()}
+        derived = {f"derived/{n}": v.clone() for n, v in self._fields.items() if n not in _STATE_FIELDS}
+        return rows | model | derived
+
+    def set_state(self, state: dict[str, Tensor]) -> None:
+        """Restore `state()`; derived fields come back as they were, not recomputed."""
+        for name in (key.removeprefix("model/") for key in state if key.startswith("model/")):
+            self.model_field(name).copy_(state[f"model/{name}"])
+        for name in (key.removeprefix("derived/") for key in state if key.startswith("derived/")):
+            self.field(name).copy_(state[f"derived/{name}"])
+        self._rows[:] = state["integration"].numpy()
+
+    def _timed(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        start = time.perf_counter()
+        call(*args, **kwargs)
+        self.elapsed_s += time.perf_counter() - start
+
+
+def _available_cpus() -> set[int]:
+    import os
+
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))

@@ -1,0 +1,295 @@
+"""A renderer that needs no OpenGL: it casts the rays of the physics engine and shades what they hit.
+
+Every pixel gets one ray and, where it faces the sun, one more towards it. Pixels on an edge (another geom, a bend or a
+shadow's border next door) get three of each, the second ones spread over the sun's disc, which smooths silhouettes and
+shadows for a fraction of the cost of sampling everything three times.
+Shapes: P rays of one frame, H and W the picture's size.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import NamedTuple
+
+import mujoco
+import numpy as np
+from mjbatch import Batch
+
+from envs.rendering import Camera, Renderer, View
+from envs.rendering.surface import FLAT, GAMMA, Surfaces
+
+_VISIBLE = np.array([1, 1, 1, 0, 0, 0], dtype=np.uint8)
+
+_HORIZON = np.array([0.80, 0.86, 0.92], dtype=np.float32) ** GAMMA
+_ZENITH = np.array([0.33, 0.53, 0.80], dtype=np.float32) ** GAMMA
+_SUN = np.array([1.00, 0.96, 0.88], dtype=np.float32) * 1.25
+_SKY_LIGHT = np.array([0.86, 0.94, 1.06], dtype=np.float32) * 0.45
+_GROUND_LIGHT = np.array([0.90, 0.86, 0.80], dtype=np.float32) * 0.26
+_SUN_RADIUS = 0.008
+_FOG_IN_FOCUS_LENGTHS = 12.0
+_BEND_COSINE = 0.8
+
+# Down and across [pixels]; no two share a row or a column. The first is the only one of pixels away from edges.
+_SUBPIXELS = np.array([[0.0, 1.0], [1.0, 0.0], [-1.0, -1.0]], dtype=np.float32) / 3.0
+
+
+class RaycastRenderer(Renderer):
+    """Draws frames on a pool of threads, one frame a thread."""
+
+    name = "raycast"
+
+    def __init__(self, model: mujoco.MjModel, *, width: int, height: int) -> None:
+        """Prepare surfaces and one scene per processor."""
+        self._model, self._width, self._height = model, width, height
+        self._surfaces = Surfaces(model)
+        num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self._num_threads = num_threads
+        self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="raycast")
+        self._scenes: SimpleQueue[_Scene] = SimpleQueue()
+        for _ in range(num_threads):
+            self._scenes.put(_Scene(model))
+
+    def frames(self, qpos: np.ndarray, *, camera: Camera) -> Iterator[np.ndarray]:
+        """Yield the picture of every row of `qpos`; see `Renderer`."""
+        views = camera.views(self._model, qpos)
+        if not views:
+            return
+        sun = _key_light(views[0])
+        pending: deque[Future[np.ndarray]] = deque()
+        for row, view in zip(qpos, views, strict=True):
+            pending.append(self._pool.submit(self._picture, row, view, sun))
+            if len(pending) > 2 * self._num_threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def _picture(self, qpos: np.ndarray, view: View, sun: np.ndarray) -> np.ndarray:
+        scene = self._scenes.get()
+        try:
+            scene.pose(qpos)
+            shot = _Shot(scene, self._surfaces, view, sun, self._height)
+            rows, columns = (axis.ravel().astype(np.float32) for axis in np.indices((self._height, self._width)))
+            samples = [(*offset, towards) for offset, towards in zip(_SUBPIXELS, _sun_disc(sun), strict=True)]
+            down, across, towards = samples[0]
+            picture, hit = shot.colors(rows + down, columns + across, self._width, towards)
+            edge = np.flatnonzero(_edges(hit, self._height, self._width))
+            if edge.size:
+                for down, across, towards in samples[1:]:
+                    picture[edge] += shot.colors(rows[edge] + down, columns[edge] + across, self._width, towards)[0]
+                picture[edge] /= len(samples)
+        finally:
+            self._scenes.put(scene)
+        display = 255.0 * picture ** np.float32(1.0 / GAMMA) + 0.5
+        return display.astype(np.uint8).reshape(self._height, self._width, 3)
+
+
+class _Hit(NamedTuple):
+    """What P rays met: distance [m], geom id (-1 is the sky), unit normal towards the viewer, whether the sun shines."""
+
+    distance: np.ndarray
+    geom: np.ndarray
+    normal: np.ndarray
+    lit: np.ndarray
+
+
+class _Scene:
+    """One posed copy of the model that one thread casts rays at."""
+
+    def __init__(self, model: mujoco.MjModel) -> None:
+        self.model, self.data = model, mujoco.MjData(model)
+        self._batch = Batch(model, 1, num_threads=1)
+        self._qpos = self._batch.bind("qpos")
+        visible = model.geom_group < 3
+        self._casters = np.flatnonzero(visible & ~np.isin(model.geom_type, FLAT))
+        self._shadows_anywhere = bool((visible & (model.geom_type == FLAT[1])).any())
+
+    def pose(self, qpos: np.ndarray) -> None:
+        """Move every geom to where `qpos` `(nq,)` puts it."""
+        self._qpos[0] = qpos
+        self.data.qpos[:] = qpos
+        mujoco.mj_kinematics(self.model, self.data)
+
+    def cast(self, origin: np.ndarray, direction: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return distance `(P,)`, geom `(P,)` and normal `(P, 3)` of what rays `(P, 3)` hit first."""
+        count = len(direction)
+        distance, geom = np.empty((1, count), np.float32), np.empty((1, count), np.int32)
+        normal = np.empty((1, count, 3), np.float32)
+        if count:
+            self._batch.rays(origin[None], direction[None], distance, geom, normal, geomgroup=_VISIBLE)
+        return distance[0], geom[0], normal[0]
+
+    def sunlit(self, point: np.ndarray, sun: np.ndarray) -> np.ndarray:
+        """Return whether nothing stands between points `(P, 3)` and the sun."""
+        lit = np.ones(len(point), dtype=bool)
+        asked = np.flatnonzero(self._may_be_shaded(point, sun))
+        if asked.size:
+            towards = np.broadcast_to(sun, (asked.size, 3))
+            lit[asked] = self.cast(point[asked], np.ascontiguousarray(towards))[1] < 0
+        return lit
+
+    def _may_be_shaded(self, point: np.ndarray, sun: np.ndarray) -> np.ndarray:
+        """Return which points lie in the cylinder that the casters' bounding sphere sweeps away from the sun."""
+        if self._shadows_anywhere or not self._casters.size:
+            return np.full(len(point), self._shadows_anywhere)
+        centers, radii = self.data.geom_xpos[self._casters], self.model.geom_rbound[self._casters]
+        low, high = (centers - radii[:, None]).min(axis=0), (centers + radii[:, None]).max(axis=0)
+        middle = 0.5 * (low + high)
+        radius = float((np.linalg.norm(centers - middle, axis=1) + radii).max())
+        offset = point - middle.astype(np.float32)
+        return _dot(offset, offset) - _dot(offset, sun) ** 2 < radius**2
+
+
+class _Shot:
+    """One frame being drawn: a posed scene seen from a view."""
+
+    def __init__(self, scene: _Scene, surfaces: Surfaces, view: View, sun: np.ndarray, height: int) -> None:
+        self._scene, self._surfaces, self._sun = scene, surfaces, sun
+        self._eye, self._axes = view.eye.astype(np.float32), view.axes.astype(np.float32)
+        self._fog_m = np.float32(_FOG_IN_FOCUS_LENGTHS * view.focus_m)
+        self._pixel = np.float32(2.0 * np.tan(np.radians(view.fovy_deg) / 2) / height)
+        self._height = height
+
+    def colors(self, row: np.ndarray, column: np.ndarray, width: int, sun: np.ndarray) -> tuple[np.ndarray, _Hit]:
+        """Return linear colours `(P, 3)` in [0, 1] of points of the picture, and what is seen there."""
+        right, up, back = self._axes.T
+        across = (column - 0.5 * (width - 1)) * self._pixel
+        down = (row - 0.5 * (self._height - 1)) * self._pixel
+        direction = across[:, None] * right - down[:, None] * up - back
+        direction /= np.sqrt(_dot(direction, direction))[:, None]
+        origin = np.ascontiguousarray(np.broadcast_to(self._eye, direction.shape))
+        color, hit = self._look(origin, direction, sun, layers=3)
+        # Bright light rolls off instead of clipping; darker tones stay as they are.
+        return np.where(color > 0.6, 1.0 - 0.4 * np.exp((0.6 - color) / 0.4), color), hit
+
+    def _look(
+        self, origin: np.ndarray, direction: np.ndarray, sun: np.ndarray, *, layers: int
+    ) -> tuple[np.ndarray, _Hit]:
+        """Return the colour along rays, through at most `layers` translucent surfaces."""
+        distance, geom, normal = self._scene.cast(origin, direction)
+        color = _sky(direction)
+        met = np.flatnonzero(geom >= 0)
+        normal *= -np.sign(_dot(normal, direction))[:, None]
+        lit = np.zeros(len(geom), dtype=bool)
+        point = origin[met] + distance[met, None] * direction[met]
+        surface, lit[met] = self._shade(point, direction[met], distance[met], geom[met], normal[met], sun)
+        haze = 1.0 - np.exp(-((distance[met] / self._fog_m) ** 2))
+        surface += haze[:, None] * (_HORIZON - surface)
+        opacity = self._surfaces.opacity[geom[met]]
+        clear = np.flatnonzero(opacity < 1.0) if layers > 1 else np.empty(0, np.int64)
+        if clear.size:
+            # A solid is crossed twice, on the way in and out, so each surface gets the square root of the clarity.
+            share = (1.0 - np.sqrt(1.0 - opacity[clear]))[:, None]
+            beyond = point[clear] + 1e-4 * direction[met[clear]]
+            behind, _ = self._look(beyond, direction[met[clear]], sun, layers=layers - 1)
+            surface[clear] = share * surface[clear] + (1.0 - share) * behind
+        color[met] = surface
+        return color, _Hit(distance, geom, normal, lit)
+
+    def _shade(
+        self,
+        point: np.ndarray,
+        direction: np.ndarray,
+        distance: np.ndarray,
+        geom: np.ndarray,
+        normal: np.ndarray,
+        sun: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return reflected light `(P, 3)` and whether the sun shines there: Lambert, Blinn-Phong, two-tone ambient."""
+        facing = _dot(normal, self._sun)
+        towards = np.flatnonzero(facing > 0)
+        lit = np.zeros(len(geom), dtype=bool)
+        lit[towards] = self._scene.sunlit(point[towards] + 1e-3 * normal[towards], sun)
+        strength = np.where(lit, facing, 0.0)[:, None]
+        upward = 0.5 + 0.5 * normal[:, 2:]
+        light = strength * _SUN + upward * _SKY_LIGHT + (1.0 - upward) * _GROUND_LIGHT
+        light += self._surfaces.glow[geom, None]
+        color = self._albedo(point, direction, distance, geom) * light
+        shiny = np.flatnonzero(lit & (self._surfaces.gloss[geom] > 0))
+        half = self._sun - direction[shiny]
+        cosine = np.maximum(_dot(normal[shiny], half), 0.0) / np.sqrt(_dot(half, half))
+        highlight = 0.25 * self._surfaces.gloss[geom[shiny]] * cosine ** self._surfaces.exponent[geom[shiny]]
+        color[shiny] += highlight[:, None] * _SUN
+        return color, lit
+
+    def _albedo(
+        self, point: np.ndarray, direction: np.ndarray, distance: np.ndarray, geom: np.ndarray
+    ) -> np.ndarray:
+        """Return the surface colour `(P, 3)`, patterned on planes and height fields."""
+        color = self._surfaces.color[geom]
+        for flat, pattern in self._surfaces.patterns.items():
+            on = np.flatnonzero(geom == flat)
+            if not on.size:
+                continue
+            position, axes = self._scene.data.geom_xpos[flat], self._scene.data.geom_xmat[flat].reshape(3, 3)
+            axes = axes.astype(np.float32)
+            x, y = (_dot(point[on], axis) - np.float32(position @ axis) for axis in axes.T[:2])
+            dx, dy = self._footprint(direction[on], distance[on], axes)
+            color[on] *= pattern.color(x, y, dx, dy)
+        return color
+
+    def _footprint(self, direction: np.ndarray, distance: np.ndarray, axes: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return the width and height `(P,)` [m] that a pixel covers on a plane with these `axes`, in its x and y.
+
+        A step s of the ray's end across the picture moves its foot on the plane by s - d s_z / d_z.
+        """
+        x, y, z = (_dot(direction, axis) for axis in axes.T)
+        reach = distance * _dot(direction, -self._axes[:, 2]) * self._pixel
+        slope = reach / np.copysign(np.maximum(np.abs(z), 1e-3), z)
+        right, up = axes.T @ self._axes[:, 0], axes.T @ self._axes[:, 1]
+        return tuple(
+            np.abs(right[k] * reach - right[2] * slope * d) + np.abs(up[k] * reach - up[2] * slope * d)
+            for k, d in ((0, x), (1, y))
+        )
+
+
+def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the dot products `(P,)` of `a` `(P, 3)` with `b`, `(P, 3)` or `(3,)`.
+
+    Not a matrix product: BLAS would start threads of its own in every thread of the pool.
+    """
+    return np.einsum("ij,ij->i" if b.ndim == 2 else "ij,j->i", a, b)
+
+
+def _sky(direction: np.ndarray) -> np.ndarray:
+    """Return the colour of the sky `(P, 3)`: pale at the horizon and below, blue above."""
+    height = np.clip(direction[:, 2:], 0.0, 1.0) ** 0.6
+    return _HORIZON + height * (_ZENITH - _HORIZON)
+
+
+def _key_light(view: View) -> np.ndarray:
+    """Return the direction to the sun `(3,)`: behind the camera's left shoulder when the film begins, half way up."""
+    back, right = view.axes[:, 2].copy(), view.axes[:, 0]
+    back[2] = 0.0
+    ahead = np.linalg.norm(back)
+    level = 0.45 * (back / ahead if ahead > 1e-3 else 0.0) - 0.8 * right
+    sun = np.array([level[0], level[1], 1.25])
+    return (sun / np.linalg.norm(sun)).astype(np.float32)
+
+
+def _sun_disc(sun: np.ndarray) -> np.ndarray:
+    """Return one direction for each subpixel `(3, 3)`, spread over the sun's disc."""
+    side = np.cross(sun, [0.0, 0.0, 1.0])
+    side /= np.linalg.norm(side)
+    spread = 2.0 * _SUN_RADIUS * (_SUBPIXELS @ np.stack([side, np.cross(side, sun)]))
+    return (sun + spread).astype(np.float32)
+
+
+def _edges(hit: _Hit, height: int, width: int) -> np.ndarray:
+    """Return which pixels `(H, W)` border on another geom, a bend or a shadow."""
+    geom, lit = hit.geom.reshape(height, width), hit.lit.reshape(height, width)
+    normal = hit.normal.reshape(height, width, 3)
+    edge = np.zeros((height, width), dtype=bool)
+    for one, other in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
+        bend = np.einsum("hwc,hwc->hw", normal[one], normal[other]) < _BEND_COSINE
+        change = (geom[one] != geom[other]) | (lit[one] != lit[other]) | (bend & (geom[one] >= 0))
+        edge[one] |= change
+        edge[other] |= change
+    return edge

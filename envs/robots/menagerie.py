@@ -1,0 +1,30 @@
+"""Real robots from MuJoCo Menagerie: which entry to load, and what their MJCF does not say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from envs.robots.quadruped import QuadrupedParameters
+
+QUADRUPEDS: dict[str, tuple[str, QuadrupedParameters]] = {
+    "unitree_go1": ("go1", QuadrupedParameters()),
+    "unitree_go2": ("go2", QuadrupedParameters(base="base")),
+}
+"""Name -> (entry of the Menagerie registry, particulars)."""
+
+
+def robot_file(name: str, entry: str) -> Path:
+    """Return the MJCF of a Menagerie robot, downloaded at first use (`MENAGERIE_ROOT` names a local copy).
+
+    Raises:
+        ValueError: it is neither at hand nor can it be downloaded.
+    """
+    import mujoco_menagerie
+
+    try:
+        return Path(mujoco_menagerie.get(name).path()) / f"{entry}.xml"
+    except (mujoco_menagerie.MenagerieError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"robot=menagerie:{name}: cannot be downloaded ({reason}); set MENAGERIE_ROOT to a local copy"
+        ) from error

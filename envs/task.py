@@ -1,0 +1,36 @@
+"""What every task's configuration has in common."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+
+@dataclass(kw_only=True)
+class TaskConfig:
+    """Configuration shared by all tasks; a subclass adds the task's own values."""
+
+    name: str = ""
+    """Name of the task, as in `task=<name>`; names run folders, MLflow experiments and models."""
+    id: str = ""
+    """Gymnasium id of the environment."""
+    robot: str = "default"
+    """`default`, or for tasks that take several robots `menagerie:<name>` or `file:<path.xml>`."""
+    max_episode_steps: int = 1000
+    """Control steps after which an episode is truncated [control steps]."""
+    return_threshold: float | None = None
+    """Mean training return at which the task counts as learned, for energy and time to threshold."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError when a value is out of its range."""
+        require(self.max_episode_steps >= 1, "task.max_episode_steps", self.max_episode_steps, "must be at least 1")
+
+    def env_kwargs(self) -> dict[str, object]:
+        """Return the keywords the environment's constructor takes."""
+        return {k: v for k, v in dataclasses.asdict(self).items() if k not in ("name", "id", "return_threshold")}
+
+
+def require(condition: bool, key: str, value: object, remedy: str) -> None:
+    """Raise ValueError naming key, value and remedy unless `condition` holds."""
+    if not condition:
+        raise ValueError(f"{key}={value}: {remedy}")

@@ -1,0 +1,58 @@
+"""Reward and cost terms of legged locomotion: small pure functions, every one (num_envs, ...) -> (num_envs,).
+
+`reward_*` lie in [0, 1]; `cost_*` are >= 0 and get a negative weight.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def reward_tracking(error_sq: Tensor, *, sigma: float) -> Tensor:
+    """Return exp(-error^2 / sigma), the tracking kernel of legged_gym (Rudin et al. 2022, arXiv:2109.11978)."""
+    return torch.exp(-error_sq / sigma)
+
+
+def reward_feet_phase(foot_height: Tensor, phase: Tensor, *, swing_height: float, moving: Tensor) -> Tensor:
+    """Return how well four feet follow a trot: a half-sine swing for each diagonal pair in turn.
+
+    The idea of tying foot height to a gait clock follows MuJoCo Playground's `feet_phase`
+    (Zakka et al. 2025, arXiv:2502.08844).
+
+    Args:
+        foot_height: of FL FR RL RR above ground [m]. Shape: (num_envs, 4).
+        phase: gait clock [rad]. Shape: (num_envs,).
+        swing_height: height of the foot in mid swing [m].
+        moving: 1 where a motion is commanded, 0 where the robot shall stand. Shape: (num_envs,).
+    """
+    offsets = torch.tensor([0.0, math.pi, math.pi, 0.0], device=phase.device)
+    wanted = swing_height * torch.sin(phase[:, None] + offsets).clamp(min=0.0) * moving[:, None]
+    return torch.exp(-(foot_height - wanted).square().sum(-1) / swing_height**2)
+
+
+def cost_vertical(velocity: Tensor, angular_velocity: Tensor) -> Tensor:
+    """Return heave and roll/pitch rates squared. Shapes: (num_envs, 3) [m/s], (num_envs, 3) [rad/s]."""
+    return velocity[:, 2].square() + 0.05 * angular_velocity[:, :2].square().sum(-1)
+
+
+def cost_tilt(gravity: Tensor) -> Tensor:
+    """Return the squared sine of the trunk's tilt. Shape: (num_envs, 3)."""
+    return gravity[:, :2].square().sum(-1)
+
+
+def cost_height(height: Tensor, target: float) -> Tensor:
+    """Return the squared deviation of the trunk's height. Shape: (num_envs,) [m]."""
+    return (height - target).square()
+
+
+def cost_action_rate(action: Tensor, last_action: Tensor) -> Tensor:
+    """Return the squared change of the action. Shape: (num_envs, 12)."""
+    return (action - last_action).square().sum(-1)
+
+
+def cost_hips(angle: Tensor) -> Tensor:
+    """Return the squared deviation of the hip abductions from the home pose. Shape: (num_envs, 4) [rad]."""
+    return angle.square().sum(-1)

@@ -1,0 +1,22 @@
+"""Rotations of batched vectors by unit quaternions in MuJoCo's order (w, x, y, z)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def rotate_inverse(quat: Tensor, vector: Tensor) -> Tensor:
+    """Express world-frame `vector` in the body's frame. Shapes: (num_envs, 4), (num_envs, 3) -> (num_envs, 3).
+
+    v' = v - 2 w (u x v) + 2 u x (u x v) for q = (w, u).
+    """
+    w, u = quat[:, :1], quat[:, 1:]
+    t = 2.0 * torch.linalg.cross(u, vector)
+    return vector - w * t + torch.linalg.cross(u, t)
+
+
+def projected_gravity(quat: Tensor) -> Tensor:
+    """Return the unit gravity vector in the body's frame; (0, 0, -1) when level. Shape: (num_envs, 4) -> (num_envs, 3)."""
+    w, x, y, z = quat.unbind(-1)
+    return torch.stack([2 * (w * y - x * z), -2 * (y * z + w * x), 2 * (x * x + y * y) - 1], -1)

@@ -1,0 +1,135 @@
+"""Collects rollouts: the policy acts, the environment steps, tensors fill up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from factory.policies.mlp import MlpPolicy
+from factory.rollout import Rollout
+
+Phase = Callable[[str], AbstractContextManager[Any]]
+"""Enters a phase of the meter: `with phase("sim"):`."""
+
+
+@dataclass(kw_only=True)
+class EpisodeStats:
+    """Sums over the episodes that ended in a rollout, and over its steps; on the device until read."""
+
+    episodes: Tensor
+    return_sum: Tensor
+    length_sum: Tensor
+    success_sum: Tensor
+    nonfinite: Tensor
+    live_steps: Tensor
+    reward_terms: Tensor
+    """Mean of every term in a control step. Shape: (num_terms,)."""
+
+
+@dataclass(kw_only=True)
+class Collector:
+    """Steps `env` with `policy`, `num_steps` control steps a rollout.
+
+    Rollout tensors are allocated once and overwritten by the next `collect`.
+    """
+
+    env: Any
+    policy: MlpPolicy
+    num_steps: int
+    phase: Phase
+    obs: dict[str, Tensor] = field(init=False)
+    state: Tensor = field(init=False)
+    episode_return: Tensor = field(init=False)
+    episode_length: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Start the first episodes and allocate the rollout."""
+        device, num_envs = self.env.device, self.env.num_envs
+        self.obs = groups(self.env.reset()[0])
+        self.state = self.policy.initial_state(num_envs)
+        self.episode_return = torch.zeros(num_envs, device=device)
+        self.episode_length = torch.zeros(num_envs, device=device)
+        shape = (self.num_steps, num_envs)
+        zeros = lambda *size: torch.zeros(*shape, *size, device=device)  # noqa: E731
+        flags = lambda: torch.zeros(shape, dtype=torch.bool, device=device)  # noqa: E731
+        self._rollout = Rollout(
+            obs={name: zeros(value.shape[-1]) for name, value in self.obs.items()},
+            actions=zeros(self.env.single_action_space.shape[0]),
+            log_probs=zeros(), values=zeros(), next_values=zeros(), rewards=zeros(),
+            terminated=flags(), truncated=flags(), live=flags(),
+        )  # fmt: skip
+        self._final_critic_obs = torch.zeros_like(self._rollout.obs["critic"])
+
+    def collect(self) -> tuple[Rollout, EpisodeStats]:
+        """Run `num_steps` control steps; the environment goes on where it was."""
+        rollout = self._rollout
+        num_terms = len(self.env.unwrapped.reward_terms)
+        sums = torch.zeros(6 + num_terms, device=self.env.device)
+        for t in range(self.num_steps):
+            with self.phase("infer"):
+                action, log_prob, value, self.state = self.policy.act(self.obs, self.state)
+            for name, group in self.obs.items():
+                rollout.obs[name][t] = group
+            with self.phase("sim"):
+                obs, reward, terminated, truncated, info = self.env.step(action)
+            rollout.actions[t], rollout.log_probs[t], rollout.values[t] = action, log_prob, value
+            rollout.rewards[t], rollout.terminated[t], rollout.truncated[t] = reward, terminated, truncated
+            rollout.live[t] = info["live"]
+            final = groups(info["final_obs"])["critic"] if "final_obs" in info else groups(obs)["critic"]
+            self._final_critic_obs[t] = final
+            sums += self._count(reward, terminated | truncated, info)
+            self.obs = groups(obs)
+        with self.phase("infer"):
+            rollout.next_values.copy_(self.policy.value({"critic": self._final_critic_obs}))
+        steps = self.num_steps * self.env.num_envs
+        stats = EpisodeStats(
+            episodes=sums[0], return_sum=sums[1], length_sum=sums[2], success_sum=sums[3], nonfinite=sums[4],
+            live_steps=sums[5], reward_terms=sums[6:] / steps,
+        )  # fmt: skip
+        return rollout, stats
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return what the next `collect` starts from."""
+        own = {"state": self.state, "episode_return": self.episode_return, "episode_length": self.episode_length}
+        tensors = own | {f"obs/{name}": value for name, value in self.obs.items()}
+        return {name: value.clone() for name, value in tensors.items()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore `state_dict()`."""
+        self.state = state["state"]
+        self.episode_return.copy_(state["episode_return"])
+        self.episode_length.copy_(state["episode_length"])
+        self.obs = {k.removeprefix("obs/"): v for k, v in state.items() if k.startswith("obs/")}
+
+    def _count(self, reward: Tensor, done: Tensor, info: dict[str, Any]) -> Tensor:
+        """Return this step's episode sums and reward terms. Shape: (6 + num_terms,)."""
+        live = info["live"]
+        self.episode_return += reward * live
+        self.episode_length += live
+        ended = done.float()
+        success = info["success"].float() if "success" in info else torch.zeros_like(ended)
+        sums = torch.stack(
+            [
+                ended.sum(),
+                (self.episode_return * ended).sum(),
+                (self.episode_length * ended).sum(),
+                (success * ended).sum(),
+                info["nonfinite"].sum(),
+                live.sum(),
+            ]
+        )
+        self.episode_return.masked_fill_(done, 0.0)
+        self.episode_length.masked_fill_(done, 0.0)
+        return torch.cat([sums, info["reward_terms"].sum(0)])
+
+
+def groups(obs: Any) -> dict[str, Tensor]:
+    """Return observation groups `policy` and `critic`; the critic sees the policy's where it has none."""
+    if isinstance(obs, dict):
+        return obs if "critic" in obs else obs | {"critic": obs["policy"]}
+    return {"policy": obs, "critic": obs}

@@ -1,0 +1,203 @@
+"""The typed schema of every config group, and what makes a composed configuration a checked object."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+import conf
+from envs.classic import CartpoleSwingupConfig
+from envs.locomotion import QuadrupedVelocityConfig
+from envs.task import TaskConfig, require
+from factory.energy.config import EnergyConfig
+from factory.learners.ppo import PpoConfig
+from factory.policies.mlp import MlpPolicyConfig
+from factory.tracking.config import TrackingConfig
+
+CONF_DIR = Path(conf.__file__).parent
+
+
+@dataclass(kw_only=True)
+class PhysicsConfig:
+    """Which engine simulates, and on how many threads."""
+
+    name: str = "mujoco"
+    """Engine: mujoco (CPU)."""
+    num_threads: int = 0
+    """Physics threads; 0 takes every CPU this process may use."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError when a value is out of its range."""
+        require(self.num_threads >= 0, "physics.num_threads", self.num_threads, "must be 0 (automatic) or more")
+
+
+@dataclass(kw_only=True)
+class RuntimeConfig:
+    """What happens around training."""
+
+    torch_threads: int = 0
+    """Threads of torch's operations; 0 takes every CPU this process may use."""
+    eval_episodes: int = 256
+    """Episodes of the final deterministic evaluation."""
+    video_s: float = 12.0
+    """Length of the film of the trained policy [s]; 0 makes none."""
+    video_fps: int = 25
+    """Frames a second of the film [Hz]."""
+    renderer: str = "auto"
+    """auto (OpenGL where it works, else ray casting), opengl or raycast."""
+    keep_checkpoints: int = 3
+    """Newest checkpoints to keep."""
+    register_model: bool = True
+    """Log the exported policy as an MLflow model and register it under the task's name."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError when a value is out of its range."""
+        require(self.torch_threads >= 0, "runtime.torch_threads", self.torch_threads, "must be 0 (automatic) or more")
+        require(self.eval_episodes >= 1, "runtime.eval_episodes", self.eval_episodes, "must be at least 1")
+        require(self.video_s >= 0, "runtime.video_s", self.video_s, "must not be negative")
+        require(1 <= self.video_fps <= 100, "runtime.video_fps", self.video_fps, "must be in [1, 100]")
+        require(self.keep_checkpoints >= 1, "runtime.keep_checkpoints", self.keep_checkpoints, "must be at least 1")
+        renderers = ("auto", "opengl", "raycast")
+        require(self.renderer in renderers, "runtime.renderer", self.renderer, f"choose one of {', '.join(renderers)}")
+
+
+@dataclass(kw_only=True)
+class TrainConfig:
+    """A training job."""
+
+    task: TaskConfig = MISSING
+    """What is to be learned (group `task`)."""
+    physics: PhysicsConfig = field(default_factory=PhysicsConfig)
+    """Physics engine (group `physics`)."""
+    policy: MlpPolicyConfig = field(default_factory=MlpPolicyConfig)
+    """Actor-critic (group `policy`)."""
+    learner: PpoConfig = field(default_factory=PpoConfig)
+    """Learning algorithm (group `learner`)."""
+    energy: EnergyConfig = field(default_factory=EnergyConfig)
+    """Energy gauges (group `energy`)."""
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    """Ledger (group `tracking`)."""
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    """Threads, evaluation, film (group `runtime`)."""
+    robot: str = "default"
+    """Robot of the task: default, menagerie:<name> or file:<path.xml>."""
+    seed: int = 0
+    """Seed of every random generator."""
+    device: str = "cpu"
+    """Device of policy and learner: cpu or cuda."""
+    num_envs: int = 1024
+    """Worlds simulated together."""
+    total_steps: int = 4_000_000
+    """Environment steps (control steps summed over worlds) to train for."""
+    checkpoint_every: int = 50
+    """Iterations between checkpoints."""
+    output_root: str = "outputs"
+    """Folder of all runs and of the MLflow store; relative to where the command is given."""
+    resume: str = ""
+    """Run folder to continue, or `last` for the newest under `output_root`; empty starts a new run."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError when a value is out of its range or contradicts another."""
+        require(0 <= self.seed < 2**31, "seed", self.seed, "must be in [0, 2^31)")
+        require(self.num_envs >= 1, "num_envs", self.num_envs, "must be at least 1")
+        require(self.total_steps >= 1, "total_steps", self.total_steps, "must be at least 1")
+        require(self.checkpoint_every >= 1, "checkpoint_every", self.checkpoint_every, "must be at least 1")
+        require(self.device in ("cpu", "cuda"), "device", self.device, "choose cpu or cuda")
+        require(
+            self.device == "cpu" or torch.cuda.is_available(),
+            "device",
+            self.device,
+            "torch sees no CUDA device here; use device=cpu",
+        )
+        samples = self.num_envs * self.learner.num_steps
+        require(
+            self.learner.num_minibatches <= samples,
+            "learner.num_minibatches",
+            self.learner.num_minibatches,
+            f"must not exceed num_envs * learner.num_steps = {samples}",
+        )
+
+    @property
+    def robot_name(self) -> str:
+        """Short name of the robot for tags and titles."""
+        return self.robot.rpartition(":")[2].rpartition("/")[2]
+
+
+_TASKS: tuple[type[TaskConfig], ...] = (CartpoleSwingupConfig, QuadrupedVelocityConfig)
+
+
+def register() -> None:
+    """Make the schemas known to Hydra under `schema/`, and the help text under `hydra/help`."""
+    store = ConfigStore.instance()
+    store.store(name="base_train", node=TrainConfig)
+    for task in _TASKS:
+        store.store(group="schema/task", name=task.name, node=task)
+    for group, schema in (
+        ("physics", PhysicsConfig),
+        ("policy", MlpPolicyConfig),
+        ("learner", PpoConfig),
+        ("energy", EnergyConfig),
+        ("tracking", TrackingConfig),
+        ("runtime", RuntimeConfig),
+    ):
+        store.store(group=f"schema/{group}", name=group, node=schema)
+    store.store(group="hydra/help", name="factory", node={"app_name": "factory.train", "template": help_text()})
+
+
+def from_hydra(composed: DictConfig) -> TrainConfig:
+    """Turn a composed configuration into checked dataclasses.
+
+    Raises:
+        ValueError: a value is out of range, or values contradict each other.
+    """
+    return OmegaConf.to_object(composed)  # type: ignore[return-value]
+
+
+def to_plain(cfg: TrainConfig) -> dict[str, Any]:
+    """Return the configuration as nested plain containers, for YAML and for the ledger's parameters."""
+    return OmegaConf.to_container(OmegaConf.structured(cfg), resolve=True)  # type: ignore[return-value]
+
+
+@functools.cache
+def options(group: str) -> tuple[str, ...]:
+    """Return the choices of a config group, e.g. `gym/ant` for a file in a subfolder."""
+    folder = CONF_DIR / group
+    return tuple(sorted(str(p.relative_to(folder).with_suffix("")) for p in folder.rglob("*.yaml")))
+
+
+def help_text() -> str:
+    """Return the text of `--help`."""
+    groups = ("task", "physics", "policy", "learner", "energy", "tracking", "runtime", "experiment")
+    rows = "\n".join(f"  {group:<11} {' | '.join(options(group))}" for group in groups)
+    return f"""Train a robot policy in batched simulation and account for every joule.
+
+usage: python -m factory.train [group=option ...] [key=value ...]
+
+Groups (group=option):
+{rows}
+
+Common keys (key=value):
+  robot             default | menagerie:<name> | file:<path.xml>
+  num_envs          worlds simulated together
+  total_steps       environment steps to train for
+  seed, device      seed of every generator; cpu or cuda
+  resume            <run folder> | last
+  output_root       folder of all runs and of the MLflow store
+  checkpoint_every  iterations between checkpoints
+
+Examples:
+  python -m factory.train
+  python -m factory.train task=cartpole_swingup
+  python -m factory.train task=quadruped_velocity robot=menagerie:unitree_go1
+  python -m factory.train -m task=cartpole_swingup seed=0,1,2 learner.learning_rate=1e-3,3e-4
+  python -m factory.train resume=last total_steps=8000000
+
+Every key with its value:      python -m factory.train --cfg job
+Flags of Hydra itself:         python -m factory.train --hydra-help
+"""

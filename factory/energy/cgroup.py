@@ -1,0 +1,167 @@
+"""What this process was given by the operating system: CPU time used, cores and memory allowed.
+
+Kernel documentation: Documentation/admin-guide/cgroup-v2.rst (`cpu.stat`, `cpu.max`, `memory.max`) and
+cgroup-v1 (`cpuacct.usage`, `cpu.cfs_quota_us`, `memory.limit_in_bytes`).
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_V1_UNLIMITED_BYTES = 2**60
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One cgroup hierarchy: the folder of this process in it and the top of what can be seen."""
+
+    folder: Path
+    top: Path
+
+    def upwards(self) -> Iterator[Path]:
+        """Yield the folder of this process and its visible ancestors: a limit of any of them binds."""
+        folder = self.folder
+        yield folder
+        while folder != self.top and self.top in folder.parents:
+            folder = folder.parent
+            yield folder
+
+
+class Cgroup:
+    """CPU time, quota and memory limit of the process's control group, version 2 or 1.
+
+    Without one (no Linux, nothing mounted) the CPU time is that of the process and its children.
+    """
+
+    def __init__(self, proc_self: Path = Path("/proc/self")) -> None:
+        """Find where the process stands.
+
+        Args:
+            proc_self: The folder with `cgroup`, `mountinfo` and `statm`.
+        """
+        self._proc_self = proc_self
+        mounts = _find_mounts(proc_self)
+        self._cpu = mounts.get("cpu", mounts.get(""))
+        self._memory = mounts.get("memory", mounts.get(""))
+        self._read_usage_s, self.usage_origin = self._choose_usage(mounts)
+
+    def usage_s(self) -> float:
+        """Return the cumulative CPU time [s], of all threads and processes of the group."""
+        return self._read_usage_s()
+
+    def quota_cores(self) -> float | None:
+        """Return the tightest CPU bandwidth limit [cores], None if there is none."""
+        if self._cpu is None:
+            return None
+        quotas = [quota for folder in self._cpu.upwards() if (quota := _quota_cores(folder)) is not None]
+        return min(quotas, default=None)
+
+    def memory_limit_bytes(self) -> int | None:
+        """Return the tightest memory limit [byte], None if there is none."""
+        if self._memory is None:
+            return None
+        limits = [limit for folder in self._memory.upwards() if (limit := _memory_bytes(folder)) is not None]
+        return min(limits, default=None)
+
+    def resident_bytes(self) -> int:
+        """Return the memory this process holds now [byte]."""
+        try:
+            return int((self._proc_self / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        except (OSError, ValueError, IndexError):
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+    @staticmethod
+    def _choose_usage(mounts: dict[str, Mount]) -> tuple[Callable[[], float], str]:
+        if (v1 := mounts.get("cpuacct")) is not None and (file := v1.folder / "cpuacct.usage").is_file():
+            return lambda: int(file.read_text()) * 1e-9, f"cgroup v1 {file}"
+        if (v2 := mounts.get("")) is not None and (stat := v2.folder / "cpu.stat").is_file():
+            return lambda: _usage_usec(stat) * 1e-6, f"cgroup v2 {stat}"
+        return process_cpu_s, "CPU time of this process and its children (no cgroup found)"
+
+
+def process_cpu_s() -> float:
+    """Return the CPU time of this process, all its threads, and its finished children [s]."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
+
+
+def allocated_cores(cgroup: Cgroup) -> float:
+    """Return how many hardware threads this process may keep busy: affinity (holds the cpuset) and quota."""
+    try:
+        affinity = len(os.sched_getaffinity(0))
+    except AttributeError:
+        affinity = os.cpu_count() or 1
+    quota = cgroup.quota_cores()
+    return float(affinity) if quota is None else min(float(affinity), quota)
+
+
+def _find_mounts(proc_self: Path) -> dict[str, Mount]:
+    """Map each v1 controller, and `""` for v2, to this process's folder."""
+    try:
+        places = dict(_places((proc_self / "cgroup").read_text()))
+        lines = (proc_self / "mountinfo").read_text().splitlines()
+    except OSError:
+        return {}
+    mounts: dict[str, Mount] = {}
+    for line in lines:
+        fields, _, options = line.partition(" - ")
+        kind, _, super_options = options.partition(" ")
+        if not kind.startswith("cgroup"):
+            continue
+        _, _, _, root, point, *_ = fields.split()
+        controllers = [""] if kind == "cgroup2" else super_options.split()[-1].split(",")
+        for controller in controllers:
+            if controller in places:
+                mounts.setdefault(controller, _mount(point, root, places[controller]))
+    return mounts
+
+
+def _places(text: str) -> Iterator[tuple[str, str]]:
+    for line in text.splitlines():
+        _, controllers, place = line.split(":", 2)
+        for controller in controllers.split(","):
+            yield controller, place
+
+
+def _mount(point: str, root: str, place: str) -> Mount:
+    """Resolve a group's folder below its mount; in a container it may lie outside of what is mounted."""
+    top = Path(point)
+    inside = place.removeprefix(root.rstrip("/")).lstrip("/")
+    folder = top / inside
+    return Mount(folder if ".." not in place and folder.is_dir() else top, top)
+
+
+def _usage_usec(stat: Path) -> int:
+    for line in stat.read_text().splitlines():
+        key, _, value = line.partition(" ")
+        if key == "usage_usec":
+            return int(value)
+    raise ValueError(f"{stat} has no usage_usec")
+
+
+def _quota_cores(folder: Path) -> float | None:
+    try:
+        if (file := folder / "cpu.max").is_file():
+            quota, period = file.read_text().split()
+        else:
+            quota = (folder / "cpu.cfs_quota_us").read_text().strip()
+            period = (folder / "cpu.cfs_period_us").read_text()
+    except (OSError, ValueError):
+        return None
+    return None if quota in ("max", "-1") else int(quota) / int(period)
+
+
+def _memory_bytes(folder: Path) -> int | None:
+    for name in ("memory.max", "memory.limit_in_bytes"):
+        try:
+            limit = (folder / name).read_text().strip()
+        except OSError:
+            continue
+        if limit != "max" and int(limit) < _V1_UNLIMITED_BYTES:
+            return int(limit)
+    return None

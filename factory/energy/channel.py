@@ -1,0 +1,110 @@
+"""One source as the meter sees it: it never raises, and what it could not see is counted as lost."""
+
+from __future__ import annotations
+
+from factory.energy.sources.base import EnergySource
+from factory.energy.types import Capability, Reading, Tier
+
+_RETRY_NS = 5_000_000_000
+_PEAK_WINDOW_S = 0.05
+
+
+class Channel:
+    """Cumulative energy of one source since `start`, across failures of that source.
+
+    After a failed read the source is re-opened, with a new zero, every 5 s at most. The time between counts
+    as lost: it adds nothing to the energy and its lower bound, the highest power seen so far to the upper
+    bound, and the tier drops to `estimated`, because a count with a hole in it is no full count.
+    """
+
+    def __init__(self, source: EnergySource) -> None:
+        self.source = source
+        self.capability: Capability | None = None
+        self._banked_j: dict[str, float] = {}
+        self._banked_lo_j = self._banked_hi_j = self._banked_lost_s = 0.0
+        self._reading: Reading | None = None
+        self._peak_w = 0.0
+        self._tier = Tier.MEASURED
+        self._covered_until_ns = self._retry_ns = 0
+        self._is_failing = False
+        self.failure = ""
+        """The last error of the source, in its own words."""
+
+    def start(self, now_ns: int) -> None:
+        """Open the source with a fresh zero; one that has gone since it was chosen is tried again later."""
+        self._covered_until_ns = now_ns
+        try:
+            self.capability = self.source.open()
+        except Exception as error:  # as in read
+            self._fail(error, now_ns)
+        else:
+            self._tier = self.capability.tier
+
+    def read(self, now_ns: int) -> None:
+        """Take the source's present reading; never raises."""
+        if self._is_failing:
+            self._recover(now_ns)
+            return
+        try:
+            reading = self.source.read()
+        except Exception as error:  # a broken gauge must not end a training run
+            self._fail(error, now_ns)
+            return
+        self._watch_peak(reading)
+        self._tier = Tier.worst((self._tier, reading.tier))
+        self._reading = reading
+        self._covered_until_ns = now_ns
+
+    def components_j(self) -> dict[str, float]:
+        """Return the cumulative energy of each component [J]."""
+        current = self._reading.components_j if self._reading else {}
+        return {
+            key: self._banked_j.get(key, 0.0) + current.get(key, 0.0) for key in {**self._banked_j, **current}
+        }
+
+    def bounds_j(self, now_ns: int) -> tuple[float, float]:
+        """Return the lower and upper bound of the energy [J], the upper one covering what was lost."""
+        lo_j = self._banked_lo_j + (self._reading.lo_j if self._reading else 0.0)
+        hi_j = self._banked_hi_j + (self._reading.hi_j if self._reading else 0.0)
+        return lo_j, hi_j + self.lost_s(now_ns) * self._peak_w
+
+    def lost_s(self, now_ns: int) -> float:
+        """Return the time whose energy is missing [s]."""
+        open_s = (now_ns - self._covered_until_ns) * 1e-9 if self._is_failing else 0.0
+        return self._banked_lost_s + (self._reading.lost_s if self._reading else 0.0) + open_s
+
+    def tier(self, now_ns: int) -> Tier:
+        """Return the worst tier so far."""
+        return Tier.worst((self._tier, Tier.ESTIMATED)) if self.lost_s(now_ns) > 0.0 else self._tier
+
+    def _fail(self, error: Exception, now_ns: int) -> None:
+        self.failure = f"{self.source.name}: {error}"
+        if self._reading is not None:
+            self._banked_j = self.components_j()
+            self._banked_lo_j += self._reading.lo_j
+            self._banked_hi_j += self._reading.hi_j
+            self._banked_lost_s += self._reading.lost_s
+            self._reading = None
+        self._is_failing = True
+        self._retry_ns = now_ns
+
+    def _recover(self, now_ns: int) -> None:
+        if now_ns < self._retry_ns:
+            return
+        try:
+            self.source.open()
+        except Exception as error:  # as in read
+            self.failure = f"{self.source.name}: {error}"
+            self._retry_ns = now_ns + _RETRY_NS
+            return
+        self._banked_lost_s += (now_ns - self._covered_until_ns) * 1e-9
+        self._covered_until_ns = now_ns
+        self._is_failing = False
+
+    def _watch_peak(self, reading: Reading) -> None:
+        if self._reading is None:
+            return
+        elapsed_s = (reading.t_ns - self._reading.t_ns) * 1e-9
+        if elapsed_s >= _PEAK_WINDOW_S:
+            step_j = reading.cumulative_j - self._reading.cumulative_j
+            self._peak_w = max(self._peak_w, step_j / elapsed_s)

@@ -1,0 +1,286 @@
+"""The meter of a run: phases on one cumulative timeline, joules from whatever counters there are."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any
+
+from factory.energy.cgroup import process_cpu_s
+from factory.energy.channel import Channel
+from factory.energy.config import EnergyConfig
+from factory.energy.ledger import Ledger
+from factory.energy.reading import MeterReading
+from factory.energy.selection import select_sources
+from factory.energy.sources.base import EnergySource
+from factory.energy.split import WindowSplit
+from factory.energy.types import PHASES, Boundary
+
+_UNATTRIBUTED = len(PHASES)
+_NUM_SLOTS = len(PHASES) + 1
+
+
+class Meter:
+    """Meters energy, wall time and CPU time of a run by phase.
+
+    Entering and leaving a phase reads a clock and nothing else. The counters are read at a phase boundary
+    once `min_window_s` has passed, and the joules of that window are split by time; so the phases and the
+    unattributed rest sum to the total by construction. Phases belong to one thread. A meter without sources
+    counts seconds only and is the null object.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[EnergySource] = (),
+        *,
+        min_window_s: float = 0.1,
+        clock_ns: Callable[[], int] = time.perf_counter_ns,
+        synchronize: Callable[[], None] | None = None,
+        sync: str = "none",
+        explanation: Sequence[str] = (),
+    ) -> None:
+        """Put the meter together; nothing is read before `start`.
+
+        Args:
+            sources: Energy sources; their clock should be `clock_ns`.
+            min_window_s: Shortest time between two reads of the counters [s].
+            clock_ns: Monotonic clock [ns].
+            synchronize: Waits until the accelerator has finished what was launched.
+            sync: `boundary`, `sampled` or `none`; see `EnergyConfig.sync`. Ignored without `synchronize`.
+            explanation: Why these sources.
+        """
+        self.explanation = list(explanation)
+        self._channels = [Channel(source) for source in sources]
+        self._clock_ns = clock_ns
+        self._min_window_ns = int(min_window_s * 1e9)
+        self._synchronize = synchronize or _nothing
+        self._policy = sync if synchronize else "none"
+        self._contexts = {name: _Phase(self, slot) for slot, name in enumerate(PHASES)}
+        self._split = WindowSplit(_NUM_SLOTS)
+        self._ledger = Ledger()
+        self._carried = Ledger()
+        self._lock = threading.Lock()
+        self._poller: _Poller | None = None
+        self._last_reading: MeterReading | None = None
+        self._mark_ns = 0
+        self._is_running = False
+
+    @classmethod
+    def from_config(
+        cls, cfg: EnergyConfig, device: str, *, synchronize: Callable[[], None] | None = None
+    ) -> Meter:
+        """Build the meter of a run from what this machine offers.
+
+        Args:
+            cfg: Settings.
+            device: `cpu`, `cuda` or `cuda:<index>`.
+            synchronize: Drains the accelerator; `torch.cuda.synchronize` for a CUDA device if None.
+
+        Raises:
+            ValueError: If `cfg.source` names a source that cannot be used here.
+        """
+        selection = select_sources(cfg, device)
+        if synchronize is None and device.startswith("cuda") and cfg.sync != "none":
+            import torch
+
+            synchronize = torch.cuda.synchronize
+        return cls(
+            selection.sources,
+            min_window_s=cfg.min_window_s,
+            synchronize=synchronize,
+            sync=cfg.sync,
+            explanation=selection.explanation,
+        )
+
+    def start(self) -> None:
+        """Set the zero of every counter and start the timeline; call once, before the first phase.
+
+        Raises:
+            RuntimeError: If called twice.
+        """
+        if self._is_running or self._last_reading is not None:
+            raise RuntimeError("meter.start() was called before: build a new meter and load_state_dict")
+        self._switch_cost_s = _switch_cost_s()
+        now_ns = self._clock_ns()
+        for channel in self._channels:
+            channel.start(now_ns)
+        self._boundary = Boundary.join(c.capability.boundary for c in self._channels if c.capability)
+        self._period_s = max((c.capability.period_s for c in self._channels if c.capability), default=0.0)
+        self._cpu_base_s = process_cpu_s()
+        self._outer: list[int] = []
+        self._slot = _UNATTRIBUTED
+        self._syncing = self._policy in ("boundary", "sampled")
+        self._open_window(self._clock_ns())
+        self._visits[self._slot] = 1
+        self._is_running = True
+        polls_s = [c.capability.poll_s for c in self._channels if c.capability and c.capability.poll_s]
+        if polls_s:
+            self._poller = _Poller(self._poll, period_s=min(polls_s))
+            self._poller.start()
+
+    def phase(self, name: str) -> _Phase:
+        """Return the context of a phase; an inner phase takes its time and joules from the outer one.
+
+        Raises:
+            KeyError: If `name` is none of `PHASES`.
+            RuntimeError: If the meter is not running.
+        """
+        if not self._is_running:
+            raise RuntimeError(f"meter.phase({name!r}) outside start() ... close()")
+        return self._contexts[name]
+
+    def read(self) -> MeterReading:
+        """Read the counters now and return all totals; after `close`, the last totals."""
+        if not self._is_running:
+            if self._last_reading is None:
+                raise RuntimeError("meter.read() before start()")
+            return self._last_reading
+        if self._policy != "none":
+            self._synchronize()
+        now_ns = self._clock_ns()
+        self._window_ns[self._slot] += now_ns - self._mark_ns
+        self._mark_ns = now_ns
+        self._flush(now_ns)
+        self._visits[self._slot] = 1
+        self._ledger.cpu_s = process_cpu_s() - self._cpu_base_s
+        return (self._carried + self._ledger).reading()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the totals so far, ready for JSON; reads the counters while running."""
+        if self._is_running:
+            self.read()
+        return (self._carried + self._ledger).to_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Carry on the totals of an earlier part of the run, before or after `start`.
+
+        Raises:
+            ValueError: If the state is not of this kind.
+        """
+        self._carried = Ledger.from_dict(state)
+
+    def close(self) -> None:
+        """Read a last time and release the sources; safe to call twice."""
+        if not self._is_running:
+            return
+        self._last_reading = self.read()
+        self._is_running = False
+        if self._poller is not None:
+            self._poller.stop()
+        for channel in self._channels:
+            channel.source.close()
+
+    def _switch(self, slot: int) -> None:
+        """Give the time since the last boundary to the slot that ends here, and go on in `slot`."""
+        if self._syncing:
+            self._synchronize()
+        now_ns = self._clock_ns()
+        self._window_ns[self._slot] += now_ns - self._mark_ns
+        self._mark_ns = now_ns
+        if now_ns >= self._due_ns:
+            self._flush(now_ns)
+        self._visits[slot] += 1
+        self._slot = slot
+
+    def _flush(self, now_ns: int) -> None:
+        """Read the counters and split the joules of the window that ends now."""
+        if self._policy == "sampled" and not self._syncing:
+            # The work launched in an unsynchronised window has to end in it, or its joules would leak out.
+            self._synchronize()
+            now_ns = self._clock_ns()
+            self._window_ns[self._slot] += now_ns - self._mark_ns
+        begin_ns = self._clock_ns()
+        with self._lock:
+            for channel in self._channels:
+                channel.read(now_ns)
+            step_j = self._ledger.take_energy(self._channels, now_ns)
+        is_synced = self._policy != "sampled" or self._syncing
+        shares = self._split.shares(self._window_ns, self._visits, is_synced=is_synced)
+        window_s = sum(self._window_ns) * 1e-9
+        self._ledger.add_window(shares, step_j, window_s=window_s, period_s=self._period_s)
+        self._ledger.boundary = self._boundary
+        switches = sum(self._visits)
+        self._syncing = self._policy == "boundary" or (
+            self._policy == "sampled" and self._split.is_next_synced()
+        )
+        self._open_window(now_ns)
+        cost_s = (self._clock_ns() - begin_ns) * 1e-9 + switches * self._switch_cost_s
+        with self._lock:
+            self._ledger.overhead_s += cost_s
+
+    def _open_window(self, now_ns: int) -> None:
+        self._window_ns = [0] * _NUM_SLOTS
+        self._visits = [0] * _NUM_SLOTS
+        self._mark_ns = now_ns
+        self._due_ns = now_ns + self._min_window_ns
+
+    def _poll(self) -> None:
+        """Read the sources that lose energy when left alone; their joules are split at the next boundary."""
+        begin_s = time.thread_time()
+        with self._lock:
+            now_ns = self._clock_ns()
+            for channel in self._channels:
+                if channel.capability is not None and channel.capability.poll_s is not None:
+                    channel.read(now_ns)
+            self._ledger.overhead_s += time.thread_time() - begin_s
+
+
+class _Phase:
+    """Reusable context of one phase."""
+
+    __slots__ = ("_meter", "_slot")
+
+    def __init__(self, meter: Meter, slot: int) -> None:
+        self._meter = meter
+        self._slot = slot
+
+    def __enter__(self) -> None:
+        meter = self._meter
+        meter._outer.append(meter._slot)
+        meter._switch(self._slot)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        meter = self._meter
+        meter._switch(meter._outer.pop())
+
+
+class _Poller(threading.Thread):
+    """Calls a function at a fixed period until stopped."""
+
+    def __init__(self, poll: Callable[[], None], *, period_s: float) -> None:
+        super().__init__(name="energy-poll", daemon=True)
+        self._poll = poll
+        self._period_s = period_s
+        self._stopped = threading.Event()
+
+    def run(self) -> None:
+        """Poll until `stop`."""
+        while not self._stopped.wait(self._period_s):
+            self._poll()
+
+    def stop(self) -> None:
+        """End the thread and wait for it."""
+        self._stopped.set()
+        self.join()
+
+
+def _nothing() -> None:
+    """Stand in for the synchronisation of a device that has none."""
+
+
+def _switch_cost_s(num_pairs: int = 200) -> float:
+    """Time one phase boundary on a meter without sources [s]."""
+    probe = Meter()
+    probe._outer, probe._slot, probe._syncing = [], _UNATTRIBUTED, False
+    probe._open_window(time.perf_counter_ns())
+    probe._due_ns = 1 << 63
+    phase = probe._contexts["sim"]
+    begin_ns = time.perf_counter_ns()
+    for _ in range(num_pairs):
+        with phase:
+            pass
+    return (time.perf_counter_ns() - begin_ns) * 1e-9 / (2 * num_pairs)

@@ -1,0 +1,78 @@
+"""What the meter shows: joules and seconds of a run, split by phase and by component."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from factory.energy.types import Interval, Tier
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeterReading:
+    """Totals of a run since it first started, resumed parts included.
+
+    Phases and `unattributed` sum to the total, in joules and in seconds. Joules are NaN if nothing is
+    metered.
+    """
+
+    wall_s: float
+    """Time metered [s]; the time between an interruption and the resumption is not in it."""
+    phase_s: dict[str, float]
+    phase_j: dict[str, float]
+    unattributed_s: float
+    unattributed_j: float
+    total_j: float
+    """Gross energy inside `boundary` [J], without what was used in `lost_s`."""
+    total_j_lo: float
+    total_j_hi: float
+    cpu_j: float
+    gpu_j: float
+    dram_j: float
+    cpu_s: float
+    """CPU time of this process, all its threads and its finished children [s]; counted, not modelled."""
+    mean_power_w: float
+    tier: str
+    """Worst tier of any component of the total."""
+    phase_tier: str
+    """Tier of the split into phases, never better than `tier`."""
+    component_tier: dict[str, str]
+    """Tier of each component that is in the total."""
+    boundary: str
+    overhead_s: float
+    """Time spent in metering itself [s]; waiting for the GPU to drain is not in it."""
+    lost_s: float
+    """Time during which some source could not be read [s]."""
+
+    @property
+    def energy(self) -> Interval:
+        """Return the total with its bounds [J]."""
+        return Interval(self.total_j, self.total_j_lo, self.total_j_hi)
+
+    def metrics(self) -> dict[str, float]:
+        """Return the ledger's `energy/` and `time/` figures; joules are left out if nothing is metered."""
+        phases = ("sim", "infer", "learn")
+        times = {"time/wall_s": self.wall_s, **{f"time/{phase}_s": self.phase_s[phase] for phase in phases}}
+        if self.tier == Tier.NONE:
+            return times
+        totals = (
+            "total_j",
+            "cpu_j",
+            "gpu_j",
+            "dram_j",
+            "unattributed_j",
+            "total_j_lo",
+            "total_j_hi",
+            "mean_power_w",
+        )
+        energies = {f"energy/{key}": getattr(self, key) for key in totals}
+        return (
+            times | energies | {f"energy/phase/{phase}_j": joules for phase, joules in self.phase_j.items()}
+        )
+
+    def describe(self) -> str:
+        """Return the total in one line that cannot be quoted without its tier and bounds."""
+        if self.tier == Tier.NONE:
+            return "energy not metered"
+        lost = f", {self.lost_s:.3g} s lost" if self.lost_s > 0.0 else ""
+        bounds = f"[{self.total_j_lo:.4g}, {self.total_j_hi:.4g}]"
+        return f"{self.total_j:.4g} J {bounds} {self.tier} ({self.boundary}{lost})"

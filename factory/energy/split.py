@@ -1,0 +1,58 @@
+"""How the time and the joules of a window are shared among its phases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+_SYNCED_EVERY = 8
+_FAR = 2.0
+
+
+class WindowSplit:
+    """Shares by time; in windows without synchronisation, by what each visit took when synchronised.
+
+    Between two synchronisations the host runs ahead of the GPU, and its clock says when work was launched,
+    not when it ran. So every eighth window is synchronised at each boundary, which teaches how long a visit
+    of each slot takes, and the windows between are split by visits times that duration.
+    """
+
+    def __init__(self, num_slots: int) -> None:
+        self._per_visit_ns: list[float | None] = [None] * num_slots
+        self._num_windows = 0
+
+    def shares(self, window_ns: Sequence[int], visits: Sequence[int], *, is_synced: bool) -> list[float]:
+        """Return the share of each slot in the window; they sum to 1.
+
+        Args:
+            window_ns: Host time in each slot [ns]. Shape: (num_slots,)
+            visits: How often each slot was entered. Shape: (num_slots,)
+            is_synced: Whether the GPU was drained at every boundary of the window.
+        """
+        self._num_windows += 1
+        weights: list[float] = list(window_ns)
+        if is_synced:
+            self._learn(window_ns, visits)
+        else:
+            expected = self._expected_ns(window_ns, visits)
+            # A window far from what was learnt (a compilation, say) is split by the host's clock.
+            if sum(window_ns) < _FAR * sum(expected) < _FAR * _FAR * sum(window_ns):
+                weights = expected
+        total = sum(weights)
+        if total <= 0.0:
+            return [0.0] * (len(weights) - 1) + [1.0]
+        return [weight / total for weight in weights]
+
+    def _learn(self, window_ns: Sequence[int], visits: Sequence[int]) -> None:
+        for slot, count in enumerate(visits):
+            if count:
+                self._per_visit_ns[slot] = window_ns[slot] / count
+
+    def _expected_ns(self, window_ns: Sequence[int], visits: Sequence[int]) -> list[float]:
+        return [
+            host_ns if typical_ns is None else count * typical_ns
+            for host_ns, count, typical_ns in zip(window_ns, visits, self._per_visit_ns, strict=True)
+        ]
+
+    def is_next_synced(self) -> bool:
+        """Tell whether the window about to open is one to learn from."""
+        return self._num_windows % _SYNCED_EVERY == 0

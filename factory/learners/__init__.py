@@ -1,0 +1,1 @@
+"""Learners: `update(rollout) -> UpdateStats`."""

@@ -1,0 +1,223 @@
+"""Proximal policy optimisation (Schulman et al. 2017, arXiv:1707.06347)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from envs.task import require
+from factory.policies.mlp import MlpPolicy
+from factory.rollout import Rollout, advantages
+
+SCHEDULES = ("adaptive", "linear", "fixed")
+
+
+@dataclass(kw_only=True)
+class PpoConfig:
+    """Hyperparameters of PPO."""
+
+    name: str = "ppo"
+    """Name of the option in the Hydra group `learner`."""
+    num_steps: int = 24
+    """Control steps of every world in a rollout."""
+    num_epochs: int = 4
+    """Passes over a rollout."""
+    num_minibatches: int = 4
+    """Gradient steps of a pass."""
+    gamma: float = 0.99
+    """Discount of a control step."""
+    gae_lambda: float = 0.95
+    """Decay of the advantage trace."""
+    clip_coef: float = 0.2
+    """Half-width of the trust interval of the probability ratio."""
+    value_coef: float = 1.0
+    """Weight of the value loss, in units of normalised returns."""
+    entropy_coef: float = 0.0
+    """Weight of the entropy bonus."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this norm."""
+    learning_rate: float = 1e-3
+    """Adam's step size; the first one when it is adaptive."""
+    schedule: str = "adaptive"
+    """adaptive: steered by the KL divergence; linear: falls to zero over the run; fixed."""
+    desired_kl: float = 0.01
+    """KL divergence an update aims at when `schedule=adaptive` [nat]."""
+    min_learning_rate: float = 1e-5
+    """Lower end of the adaptive step size."""
+    max_learning_rate: float = 1e-2
+    """Upper end of the adaptive step size."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError when a value is out of its range."""
+        for key in ("num_steps", "num_epochs", "num_minibatches"):
+            require(getattr(self, key) >= 1, f"learner.{key}", getattr(self, key), "must be at least 1")
+        for key in ("learning_rate", "clip_coef", "max_grad_norm", "desired_kl", "min_learning_rate"):
+            require(getattr(self, key) > 0, f"learner.{key}", getattr(self, key), "must be positive")
+        for key in ("gamma", "gae_lambda"):
+            require(0 <= getattr(self, key) <= 1, f"learner.{key}", getattr(self, key), "must be in [0, 1]")
+        require(
+            self.schedule in SCHEDULES, "learner.schedule", self.schedule, f"choose one of {', '.join(SCHEDULES)}"
+        )
+        require(
+            self.max_learning_rate >= self.min_learning_rate,
+            "learner.max_learning_rate",
+            self.max_learning_rate,
+            f"must be at least learner.min_learning_rate={self.min_learning_rate}",
+        )
+
+
+@dataclass(kw_only=True)
+class UpdateStats:
+    """Means over an update's gradient steps, on the device until read. Each of shape ()."""
+
+    policy: Tensor
+    value: Tensor
+    entropy: Tensor
+    approx_kl: Tensor
+    clip_fraction: Tensor
+    grad_norm: Tensor
+    explained_variance: Tensor
+    learning_rate: Tensor
+    skipped: Tensor
+    """Gradient steps skipped because a gradient was not finite."""
+    rolled_back: Tensor
+    """1 if the update left a parameter that is not finite and was undone, else 0."""
+    processed: int
+    """Samples that went through a gradient step (minibatch samples times epochs)."""
+
+
+class Ppo:
+    """Clipped-surrogate PPO with an adaptive step size, all of it on the device."""
+
+    def __init__(self, cfg: PpoConfig, policy: MlpPolicy, *, generator: torch.Generator) -> None:
+        """Prepare the optimizer.
+
+        Args:
+            cfg: hyperparameters.
+            policy: the actor-critic to improve.
+            generator: source of the minibatch permutations, on the policy's device.
+        """
+        self.cfg = cfg
+        self.policy = policy
+        self.generator = generator
+        self.parameters = [parameter for parameter in policy.parameters() if parameter.requires_grad]
+        self.learning_rate = torch.tensor(cfg.learning_rate, device=self.parameters[0].device)
+        self.optimizer = torch.optim.Adam(self.parameters, lr=self.learning_rate, eps=1e-5, fused=True)
+
+    def update(self, rollout: Rollout, *, progress: float = 0.0) -> UpdateStats:
+        """Improve the policy on one rollout; then take its observations into the normaliser.
+
+        Args:
+            rollout: T steps of N worlds, collected with the policy as it is now.
+            progress: share of the run that is done, for `schedule=linear`.
+        """
+        cfg, policy = self.cfg, self.policy
+        if cfg.schedule == "linear":
+            self.learning_rate.fill_(cfg.learning_rate * max(1.0 - progress, 0.0))
+        gae = advantages(
+            rollout.rewards, rollout.values, rollout.next_values, rollout.terminated, rollout.truncated,
+            gamma=cfg.gamma, gae_lambda=cfg.gae_lambda,
+        )  # fmt: skip
+        returns = gae + rollout.values
+        policy.update_returns(returns)
+        before = [parameter.detach().clone() for parameter in self.parameters]
+        batch = self._flatten(rollout, gae, returns)
+        sums = torch.zeros(7, device=gae.device)
+        size = rollout.num_samples // cfg.num_minibatches
+        for _ in range(cfg.num_epochs):
+            order = torch.randperm(rollout.num_samples, generator=self.generator, device=gae.device)
+            for rows in order[: size * cfg.num_minibatches].split(size):
+                sums += self._gradient_step({name: value[rows] for name, value in batch.items()})
+        rolled_back = self._roll_back(before)
+        policy.update_observations(rollout.obs)
+        steps = cfg.num_epochs * cfg.num_minibatches
+        mean = sums / steps
+        return UpdateStats(
+            policy=mean[0], value=mean[1], entropy=mean[2], approx_kl=mean[3], clip_fraction=mean[4],
+            grad_norm=mean[5], skipped=sums[6], rolled_back=rolled_back, learning_rate=self.learning_rate.clone(),
+            explained_variance=1.0 - (returns - rollout.values).var() / returns.var().clamp(min=1e-8),
+            processed=size * steps,
+        )  # fmt: skip
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return optimizer moments, step counts, step size and generator, keyed by parameter name."""
+        names = [name for name, parameter in self.policy.named_parameters() if parameter.requires_grad]
+        state = {"learning_rate": self.learning_rate.clone(), "generator": self.generator.get_state()}
+        for name, parameter in zip(names, self.parameters, strict=True):
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                state[f"adam/{name}/{key}"] = value.clone()
+        return state
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore `state_dict()`."""
+        names = [name for name, parameter in self.policy.named_parameters() if parameter.requires_grad]
+        for name, parameter in zip(names, self.parameters, strict=True):
+            prefix = f"adam/{name}/"
+            moments = {k.removeprefix(prefix): v.clone() for k, v in state.items() if k.startswith(prefix)}
+            if moments:
+                self.optimizer.state[parameter] = moments
+        self.learning_rate.copy_(state["learning_rate"])
+        self.generator.set_state(state["generator"].cpu())
+
+    def _flatten(self, rollout: Rollout, gae: Tensor, returns: Tensor) -> dict[str, Tensor]:
+        """Return what a gradient step needs, one row a sample, observations and returns normalised."""
+        stats = self.policy.return_normalizer
+        obs = self.policy.normalize({name: value.flatten(0, 1) for name, value in rollout.obs.items()})
+        return obs | {
+            "action": rollout.actions.flatten(0, 1),
+            "log_prob": rollout.log_probs.flatten(),
+            "advantage": ((gae - gae.mean()) / (gae.std() + 1e-8)).flatten(),
+            "return": ((returns - stats.mean) / stats.std).float().flatten(),
+            "live": rollout.live.float().flatten(),
+        }
+
+    def _gradient_step(self, batch: dict[str, Tensor]) -> Tensor:
+        """Make one step; return policy, value, entropy, KL, clipped share, gradient norm, skipped. Shape: (7,)."""
+        cfg = self.cfg
+        out = self.policy.evaluate(batch, batch["action"])
+        log_ratio = out.log_prob - batch["log_prob"]
+        ratio = log_ratio.exp()
+        clipped = ratio.clamp(1.0 - cfg.clip_coef, 1.0 + cfg.clip_coef)
+        live = batch["live"] / batch["live"].sum().clamp(min=1.0)
+        surrogate = torch.minimum(ratio * batch["advantage"], clipped * batch["advantage"])
+        policy_loss = -(surrogate * live).sum()
+        value_loss = ((out.value - batch["return"]).square() * live).sum()
+        loss = policy_loss + 0.5 * cfg.value_coef * value_loss - cfg.entropy_coef * out.entropy
+        for parameter in self.parameters:
+            parameter.grad = None
+        loss.backward()
+        grad_norm = nn.utils.clip_grad_norm_(self.parameters, cfg.max_grad_norm)
+        finite = grad_norm.isfinite()
+        for parameter in self.parameters:
+            if parameter.grad is not None:
+                parameter.grad.copy_(torch.where(finite, parameter.grad, 0.0))
+        with torch.no_grad():
+            # Low-variance estimator k3 of KL(old || new), Schulman, http://joschu.net/blog/kl-approx.html
+            approx_kl = ((ratio - 1.0 - log_ratio) * live).sum()
+            clip_fraction = ((ratio - 1.0).abs() > cfg.clip_coef).float().mean()
+        if cfg.schedule == "adaptive":
+            self._adapt(approx_kl)
+        self.optimizer.step()
+        numbers = (policy_loss, value_loss, out.entropy, approx_kl, clip_fraction, grad_norm, (~finite).float())
+        return torch.stack([number.detach() for number in numbers])
+
+    @torch.no_grad()
+    def _roll_back(self, before: list[Tensor]) -> Tensor:
+        """Undo the update if it left a parameter that is not finite, and halve the step size. Shape: ()."""
+        healthy = torch.stack([parameter.isfinite().all() for parameter in self.parameters]).all()
+        for parameter, old in zip(self.parameters, before, strict=True):
+            parameter.copy_(torch.where(healthy, parameter, old))
+            for name in ("exp_avg", "exp_avg_sq"):
+                moment = self.optimizer.state[parameter][name]
+                moment.copy_(torch.where(healthy, moment, 0.0))
+        self.learning_rate.mul_(torch.where(healthy, 1.0, 0.5))
+        return (~healthy).float()
+
+    def _adapt(self, approx_kl: Tensor) -> None:
+        """Steer the step size so that an update moves the policy by about `desired_kl`, as rsl_rl does."""
+        cfg, rate = self.cfg, self.learning_rate
+        factor = torch.where(approx_kl > 2.0 * cfg.desired_kl, 1 / 1.5, 1.0)
+        factor = torch.where((approx_kl < 0.5 * cfg.desired_kl) & (approx_kl >= 0.0), 1.5, factor)
+        rate.copy_((rate * factor).clamp(cfg.min_learning_rate, cfg.max_learning_rate))

@@ -1,0 +1,230 @@
+"""A line: one training job, with its parts built from the configuration and its state as it goes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+import gymnasium
+import torch
+import yaml
+
+from factory import checkpoint, console, device, provenance, seeding, tracking
+from factory.checkpoint import Checkpoint
+from factory.collector import Collector, groups
+from factory.config import TrainConfig, to_plain
+from factory.console import Console
+from factory.energy.meter import Meter
+from factory.energy.tokens import TokenCounter
+from factory.learners.ppo import Ppo
+from factory.policies.mlp import MlpPolicy
+from factory.tracking import Journal, Tracker
+
+
+def make_env(cfg: TrainConfig, *, num_envs: int, seed: int | None = None) -> Any:
+    """Build the vector environment of `cfg` with `num_envs` worlds."""
+    return gymnasium.make_vec(
+        f"envs:{cfg.task.id}",
+        num_envs=num_envs,
+        device=cfg.device,
+        physics=cfg.physics.name,
+        num_threads=cfg.physics.num_threads,
+        seed=cfg.seed if seed is None else seed,
+        **cfg.task.env_kwargs(),
+    )
+
+
+def make_policy(cfg: TrainConfig, env: Any) -> MlpPolicy:
+    """Build the policy for the observation groups and actions of `env`."""
+    sizes = {name: group.shape[-1] for name, group in groups(env.reset()[0]).items()}
+    policy = MlpPolicy(
+        cfg.policy,
+        obs_size=sizes["policy"],
+        critic_obs_size=sizes["critic"],
+        action_size=env.single_action_space.shape[0],
+        control_hz=1.0 / env.unwrapped.step_dt_s,
+        generator=seeding.make_generator(cfg.seed, stream=1, device=env.device),
+    )
+    return policy.to(env.device)
+
+
+@dataclass(kw_only=True)
+class Line:
+    """Everything a training job holds. Use as a context manager: leaving it writes the run's last word."""
+
+    cfg: TrainConfig
+    run_dir: Path
+    meter: Meter
+    env: Any
+    policy: MlpPolicy
+    learner: Ppo
+    collector: Collector
+    tokens: TokenCounter
+    tracker: Tracker
+    journal: Journal
+    console: Console
+    tags: dict[str, str]
+    env_steps: int = 0
+    iteration: int = 0
+    physics_before_s: float = 0.0
+    """Physics time of the parts of the run before a resume [s]."""
+    threshold: dict[str, float] = field(default_factory=dict)
+    """Joules and seconds at which the task's return threshold was first reached."""
+    nonfinite: int = 0
+    rollbacks: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Last value of every metric."""
+    interrupted: bool = False
+
+    @classmethod
+    def open(cls, cfg: TrainConfig, run_dir: Path, *, meter: Meter, parent_run_id: str | None = None) -> Line:
+        """Build every part; with `cfg.resume`, restore the newest checkpoint of `run_dir`."""
+        resumed = checkpoint.load(run_dir) if cfg.resume else None
+        device.set_up_threads(cfg.runtime.torch_threads)
+        seeding.seed_everything(cfg.seed)
+        env = make_env(cfg, num_envs=cfg.num_envs)
+        policy = make_policy(cfg, env)
+        generator = seeding.make_generator(cfg.seed, stream=2, device=env.device)
+        run_dir.mkdir(parents=True, exist_ok=True)
+        (run_dir / "config.yaml").write_text(yaml.safe_dump(to_plain(cfg), sort_keys=False))
+        tags = _tags(cfg, policy)
+        output_root = Path(cfg.output_root).absolute()
+        line = cls(
+            cfg=cfg,
+            run_dir=run_dir,
+            meter=meter,
+            env=env,
+            policy=policy,
+            learner=Ppo(cfg.learner, policy, generator=generator),
+            collector=Collector(env=env, policy=policy, num_steps=cfg.learner.num_steps, phase=meter.phase),
+            tokens=TokenCounter(),
+            tracker=tracking.open_tracker(
+                cfg.tracking,
+                run_dir=run_dir,
+                output_root=output_root,
+                experiment=cfg.task.name,
+                run_name=f"{run_dir.name}",
+                params=to_plain(cfg),
+                tags=tags,
+                resume_run_id=resumed.state["mlflow_run_id"] if resumed else None,
+                parent_run_id=parent_run_id,
+            ),
+            journal=Journal(run_dir / "metrics.jsonl"),
+            console=console.open_console(),
+            tags=tags,
+        )
+        if resumed:
+            line._restore(resumed)
+        return line
+
+    @property
+    def steps_per_iteration(self) -> int:
+        """Environment steps of a rollout."""
+        return self.cfg.num_envs * self.cfg.learner.num_steps
+
+    def save(self) -> Path:
+        """Write a checkpoint."""
+        global_tensors, global_plain = seeding.global_state()
+        state = {
+            "env_steps": self.env_steps,
+            "iteration": self.iteration,
+            "physics_s": self.physics_s,
+            "threshold": self.threshold,
+            "nonfinite": self.nonfinite,
+            "rollbacks": self.rollbacks,
+            "tokens": self.tokens.state_dict(),
+            "meter": self.meter.state_dict(),
+            "generators": global_plain,
+            "mlflow_run_id": self.tracker.run_id,
+            "token_spec": dataclasses.asdict(self.policy.token_spec),
+            "versions": provenance.versions(),
+        }
+        tensors = {
+            "policy": self.policy.state_dict(),
+            "learner": self.learner.state_dict(),
+            "env": self.env.unwrapped.state_dict(),
+            "collector": self.collector.state_dict(),
+            "generators": global_tensors | {"policy": self.policy.generator.get_state()},
+        }
+        found = Checkpoint(env_steps=self.env_steps, tensors=tensors, state=state, config=to_plain(self.cfg))
+        return checkpoint.save(found, self.run_dir / "checkpoints", keep=self.cfg.runtime.keep_checkpoints)
+
+    @property
+    def physics_s(self) -> float:
+        """Time spent in the training environment's physics engine, resumed parts included [s]."""
+        return self.physics_before_s + self.env.unwrapped.physics.elapsed_s
+
+    def _restore(self, found: Checkpoint) -> None:
+        state, tensors = found.state, found.tensors
+        self.env_steps, self.iteration = state["env_steps"], state["iteration"]
+        self.physics_before_s, self.threshold = state["physics_s"], state["threshold"]
+        self.nonfinite, self.rollbacks = state["nonfinite"], state["rollbacks"]
+        self.tokens.load_state_dict(state["tokens"])
+        self.meter.load_state_dict(state["meter"])
+        self.policy.load_state_dict(tensors["policy"])
+        self.learner.load_state_dict(tensors["learner"])
+        self.env.unwrapped.load_state_dict(tensors["env"])
+        self.collector.load_state_dict(tensors["collector"])
+        self.policy.generator.set_state(tensors["generators"].pop("policy").cpu())
+        seeding.set_global_state(tensors["generators"], state["generators"])
+        self.journal.truncate_after(self.env_steps)
+
+    def __enter__(self) -> Line:
+        """Let SIGINT and SIGTERM end training after the current iteration; a second SIGINT ends it at once."""
+        self._old_handlers = {
+            number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Write `summary.json`, and close console, tracker, environment and meter."""
+        for number, handler in self._old_handlers.items():
+            signal.signal(number, handler)
+        interrupted = self.interrupted or kind is KeyboardInterrupt
+        status = "interrupted" if interrupted else "failed" if kind else "finished"
+        self.console.close()
+        write_summary(self, status)
+        self.tracker.close(status)
+        self.env.close()
+        self.meter.close()
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        if self.interrupted and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.interrupted = True
+        self.console.message("interrupted: finishing the iteration, then writing a checkpoint")
+
+
+def write_summary(line: Line, status: str) -> None:
+    """Write `summary.json`, the run's last word."""
+    content = {
+        "status": status,
+        "mlflow_run_id": line.tracker.run_id,
+        "metrics": line.metrics,
+        "tags": line.tags,
+        "versions": provenance.versions(),
+        "device": device.describe(torch.device(line.cfg.device)),
+    }
+    path = line.run_dir / "summary.json"
+    temporary = path.with_name(f".summary.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(content, indent=1))
+    temporary.replace(path)
+
+
+def _tags(cfg: TrainConfig, policy: MlpPolicy) -> dict[str, str]:
+    return {
+        "task": cfg.task.name,
+        "robot": cfg.robot_name,
+        "physics": cfg.physics.name,
+        "device": device.describe(torch.device(cfg.device)),
+        "token_spec.hash": policy.token_spec.hash,
+        **provenance.git_tags(),
+    }

@@ -1,0 +1,256 @@
+"""The stages of a line: train -> evaluate -> record -> export -> register -> report."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from factory import checkpoint, metrics, provenance
+from factory.collector import groups
+from factory.evaluation import evaluate as play
+from factory.export import export_policy
+from factory.line import Line, make_env, write_summary
+from factory.policies.mlp import MlpPolicy
+from factory.report import write_report
+from factory.video import film
+
+EVAL_SEED = 1_000_003
+"""Seed of the evaluation's environment; equal for all runs, so that policies meet equal episodes."""
+_EVAL_WORLDS = 256
+_RETURN_WINDOW = 20
+"""Iterations whose finished episodes make up the training return."""
+
+
+def train(line: Line) -> None:
+    """Collect and learn until `total_steps`, or until interrupted; end with a checkpoint."""
+    cfg, meter = line.cfg, line.meter
+    line.console.start(_header(line), total_steps=cfg.total_steps, start_steps=line.env_steps)
+    for explanation in meter.explanation:
+        line.console.message(explanation)
+    window: deque[dict[str, float]] = deque(maxlen=_RETURN_WINDOW)
+    with RewardTable(line.run_dir / "reward_terms.csv", line.env.unwrapped.reward_terms, line.env_steps) as table:
+        while line.env_steps < cfg.total_steps and not line.interrupted:
+            rollout, stats = line.collector.collect()
+            with meter.phase("learn"):
+                update = line.learner.update(rollout, progress=line.env_steps / cfg.total_steps)
+            with meter.phase("io"):
+                sums, means, terms = metrics.read_device(stats, update)
+                window.append(sums)
+                _advance(line, sums, means, update.processed)
+                _log(line, window, means)
+                table.append(line.env_steps, terms)
+            if line.iteration % cfg.checkpoint_every == 0:
+                _checkpoint(line)
+    if line.iteration % cfg.checkpoint_every != 0 or line.interrupted:
+        _checkpoint(line)
+
+
+def evaluate(line: Line) -> None:
+    """Play fixed-seed episodes with the deterministic policy."""
+    episodes = line.cfg.runtime.eval_episodes
+    with line.console.stage("evaluate"), line.meter.phase("eval"):
+        env = make_env(line.cfg, num_envs=min(episodes, _EVAL_WORLDS))
+        result = play(env, line.policy, episodes=episodes, seed=EVAL_SEED)
+        env.close()
+    line.tokens.add_evaluation(result.tokens)
+    line.metrics |= result.metrics()
+
+
+def record(line: Line) -> None:
+    """Film the deterministic policy."""
+    runtime = line.cfg.runtime
+    if runtime.video_s == 0:
+        return
+    with line.console.stage("film"), line.meter.phase("io"):
+        record_film(
+            line.cfg,
+            line.policy,
+            line.run_dir / "videos" / f"policy_{line.env_steps:09d}.mp4",
+        )
+
+
+def export(line: Line) -> None:
+    """Write the policy as a program that needs only torch."""
+    with line.console.stage("export"), line.meter.phase("io"):
+        example = line.collector.obs["policy"][:2]
+        export_policy(Deterministic(line.policy), example, line.run_dir / "export", metadata=_policy_metadata(line))
+
+
+def register(line: Line) -> None:
+    """Log figures and files to the ledger and register the exported policy under the task's name."""
+    with line.console.stage("register"), line.meter.phase("io"):
+        tracker, run_dir = line.tracker, line.run_dir
+        manifest = run_dir / "checkpoint_manifest.json"
+        manifest.write_text(json.dumps(checkpoint.manifest(run_dir), indent=1))
+        for path in ("config.yaml", "metrics.jsonl", "reward_terms.csv", "checkpoint_manifest.json"):
+            tracker.log_artifacts(run_dir / path)
+        for folder in (".hydra", "videos", "export"):
+            if (run_dir / folder).is_dir():
+                tracker.log_artifacts(run_dir / folder, folder.lstrip("."))
+        if line.cfg.runtime.register_model:
+            tracker.log_policy(run_dir / "export", registered_name=line.cfg.task.name, metrics=line.metrics)
+
+
+def report(line: Line) -> Path:
+    """Log the final figures and write `summary.json` and `report.html`."""
+    with line.meter.phase("io"):
+        reading = line.meter.read()
+        final = metrics.energy(reading, line.tokens.total)
+        line.metrics |= final
+        line.tags |= {"energy.tier": reading.tier, "energy.boundary": reading.boundary}
+        if line.cfg.task.return_threshold is not None:
+            line.tags["threshold.reached"] = str(bool(line.threshold)).lower()
+        line.journal.append(line.metrics, line.env_steps)
+        line.tracker.log(line.metrics, line.env_steps)
+        line.tracker.set_tags(line.tags)
+        write_summary(line, "interrupted" if line.interrupted else "finished")
+        path = write_report(line.run_dir)
+        line.tracker.log_artifacts(path)
+        line.tracker.log_artifacts(line.run_dir / "summary.json")
+    return path
+
+
+def record_film(cfg: Any, policy: MlpPolicy, path: Path) -> Any:
+    """Play the task's script in one world and film it to `path`, with a film strip beside it."""
+    runtime = cfg.runtime
+    env = make_env(cfg, num_envs=1)
+    qpos, captions = _perform(env, policy, duration_s=runtime.video_s, fps=runtime.video_fps)
+    model = env.unwrapped.physics.model
+    env.close()
+    return film(model, qpos, path, fps=runtime.video_fps, captions=captions, backend=runtime.renderer)
+
+
+@torch.no_grad()
+def _perform(env: Any, policy: MlpPolicy, *, duration_s: float, fps: int) -> tuple[np.ndarray, list[str]]:
+    """Return positions (F, nq) and captions of the frames of a performance in world 0."""
+    base = env.unwrapped
+    obs, state = groups(env.reset(seed=EVAL_SEED)[0]), policy.initial_state(1)
+    steps = min(round(duration_s / base.step_dt_s), base.max_episode_steps - 1)
+    frames, captions, next_frame_s = [], [], 0.0
+    for step in range(steps):
+        time_s = step * base.step_dt_s
+        base.direct(time_s)
+        if time_s >= next_frame_s:
+            frames.append(base.physics.field("qpos")[0].cpu().numpy().copy())
+            captions.append(base.captions()[0])
+            next_frame_s += 1.0 / fps
+        action, state = policy.act_deterministic(obs, state)
+        obs = groups(env.step(action)[0])
+    return np.stack(frames), captions
+
+
+class Deterministic(torch.nn.Module):
+    """The actor with its observation normaliser, for export."""
+
+    def __init__(self, policy: MlpPolicy) -> None:
+        super().__init__()
+        self.obs_normalizer, self.actor = policy.obs_normalizer, policy.actor
+
+    def forward(self, obs: torch.Tensor) -> torch.Tensor:
+        """Return the mean action. Shape: (B, obs_dim) -> (B, act_dim)."""
+        return self.actor(self.obs_normalizer(obs))
+
+
+class RewardTable:
+    """`reward_terms.csv`: the mean of every reward term in a control step, one row an iteration."""
+
+    def __init__(self, path: Path, names: tuple[str, ...], resumed_at: int) -> None:
+        """Open the table; rows later than `resumed_at` are dropped."""
+        kept = []
+        if path.exists() and resumed_at:
+            kept = [row for row in csv.reader(path.open()) if row and row[0].isdigit() and int(row[0]) <= resumed_at]
+        self._file = path.open("w", newline="")
+        self._writer = csv.writer(self._file)
+        self._writer.writerow(["step", *names])
+        self._writer.writerows(kept)
+
+    def append(self, step: int, terms: list[float]) -> None:
+        """Add a row and hand it to the operating system."""
+        self._writer.writerow([step, *(f"{value:.6g}" for value in terms)])
+        self._file.flush()
+
+    def __enter__(self) -> RewardTable:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+def _advance(line: Line, sums: dict[str, float], means: dict[str, float], processed: int) -> None:
+    line.iteration += 1
+    line.env_steps += line.steps_per_iteration
+    line.tokens.add(int(sums["live_steps"]))
+    line.tokens.add_processed(processed)
+    line.nonfinite += int(sums["nonfinite"] + means["skipped"])
+    line.rollbacks += int(means["rolled_back"])
+
+
+def _log(line: Line, window: deque[dict[str, float]], means: dict[str, float]) -> None:
+    """Assemble this iteration's figures and hand them to journal, tracker and console."""
+    reading = line.meter.read()
+    line.tags |= {"energy.tier": reading.tier, "energy.boundary": reading.boundary}
+    totals = {key: sum(sums[key] for sums in window) for key in window[-1]}
+    row = {
+        **metrics.episodes(totals),
+        **metrics.losses(means),
+        **metrics.times(reading, line.physics_s),
+        **metrics.energy(reading, line.tokens.total),
+        "factory/env_steps": float(line.env_steps),
+        "factory/iterations": float(line.iteration),
+        "factory/tokens_total": float(line.tokens.total),
+        "factory/tokens_per_s": line.tokens.total / reading.wall_s,
+        "factory/env_steps_per_s": line.env_steps / reading.wall_s,
+        "health/nonfinite_count": float(line.nonfinite),
+        "health/rollbacks": float(line.rollbacks),
+    }
+    threshold = line.cfg.task.return_threshold
+    reached = threshold is not None and row.get("train/return_mean", -np.inf) >= threshold
+    if reached and not line.threshold:
+        line.threshold = {
+            "factory/joules_to_threshold": reading.total_j,
+            "factory/seconds_to_threshold": reading.wall_s,
+        }
+    row |= line.threshold
+    line.metrics |= row
+    line.journal.append(row, line.env_steps)
+    line.tracker.log(row, line.env_steps)
+    line.console.update(row, reading.tier)
+
+
+def _checkpoint(line: Line) -> None:
+    with line.meter.phase("checkpoint"):
+        path = line.save()
+    line.console.message(f"checkpoint {path}")
+
+
+def _header(line: Line) -> dict[str, str]:
+    cfg = line.cfg
+    return {
+        "task": cfg.task.name,
+        "robot": cfg.robot_name,
+        "physics": cfg.physics.name,
+        "policy": cfg.policy.name,
+        "learner": cfg.learner.name,
+        "device": cfg.device,
+        "worlds": str(cfg.num_envs),
+        "seed": str(cfg.seed),
+    }
+
+
+def _policy_metadata(line: Line) -> dict[str, Any]:
+    return {
+        "task": line.cfg.task.name,
+        "env_id": line.cfg.task.id,
+        "robot": line.cfg.robot,
+        "env_steps": line.env_steps,
+        "control_hz": line.policy.token_spec.control_hz,
+        "token_spec": dataclasses.asdict(line.policy.token_spec) | {"hash": line.policy.token_spec.hash},
+        "versions": provenance.versions(),
+    }

@@ -1,0 +1,1 @@
+"""Policies: actor-critics that map observations to actions, values and log-probabilities."""

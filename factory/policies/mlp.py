@@ -1,0 +1,192 @@
+"""The multilayer-perceptron actor-critic."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from envs.task import require
+from factory.energy.tokens import TokenSpec
+from factory.policies import gaussian
+from factory.policies.normalizer import RunningNormalizer
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"elu": nn.ELU, "tanh": nn.Tanh, "relu": nn.ReLU}
+
+
+@dataclass(kw_only=True)
+class MlpPolicyConfig:
+    """Actor and critic as separate perceptrons over normalised observations."""
+
+    name: str = "mlp"
+    """Name of the option in the Hydra group `policy`."""
+    actor_hidden: list[int] = field(default_factory=lambda: [128, 128])
+    """Units of the actor's hidden layers."""
+    critic_hidden: list[int] = field(default_factory=lambda: [128, 128])
+    """Units of the critic's hidden layers."""
+    activation: str = "elu"
+    """elu, tanh or relu."""
+    init_std: float = 0.5
+    """Initial standard deviation of the action noise [action units]."""
+    normalize_observations: bool = True
+    """Standardise observations by their running mean and variance."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError when a value is out of its range."""
+        require(
+            self.activation in ACTIVATIONS,
+            "policy.activation",
+            self.activation,
+            f"choose one of {', '.join(ACTIVATIONS)}",
+        )
+        require(self.init_std > 0, "policy.init_std", self.init_std, "must be positive")
+        for key in ("actor_hidden", "critic_hidden"):
+            sizes = getattr(self, key)
+            require(bool(sizes) and min(sizes) > 0, f"policy.{key}", sizes, "needs at least one positive size")
+
+
+class Evaluation(NamedTuple):
+    """What a learner asks of a policy for a minibatch of B samples."""
+
+    log_prob: Tensor
+    """Shape: (B,)."""
+    entropy: Tensor
+    """Mean over the batch. Shape: ()."""
+    value: Tensor
+    """Normalised value. Shape: (B,)."""
+
+
+class MlpPolicy(nn.Module):
+    """Gaussian actor and asymmetric critic.
+
+    The critic predicts returns standardised by `return_normalizer`; `update_returns` moves the statistics and
+    rescales the last layer so that the predicted returns stay as they were (PopArt, van Hasselt et al. 2016,
+    arXiv:1602.07714).
+    """
+
+    def __init__(
+        self,
+        cfg: MlpPolicyConfig,
+        *,
+        obs_size: int,
+        critic_obs_size: int,
+        action_size: int,
+        control_hz: float,
+        generator: torch.Generator,
+    ) -> None:
+        """Build the networks.
+
+        Args:
+            cfg: sizes and activation.
+            obs_size: features of the `policy` observation group.
+            critic_obs_size: features of the `critic` group, or `obs_size` when there is one group.
+            action_size: action dimensions.
+            control_hz: control steps a second, recorded in `token_spec` [Hz].
+            generator: source of the exploration noise, on the policy's device.
+        """
+        super().__init__()
+        self.generator = generator
+        self.token_spec = TokenSpec(
+            kind="vector", control_hz=control_hz, obs_dim=obs_size, act_dim=action_size
+        )
+        activation = ACTIVATIONS[cfg.activation]
+        self.actor = _perceptron(obs_size, cfg.actor_hidden, action_size, activation, gain=0.01)
+        self.critic = _perceptron(critic_obs_size, cfg.critic_hidden, 1, activation, gain=1.0)
+        self.log_std = nn.Parameter(torch.full((action_size,), math.log(cfg.init_std)))
+        normalizer = RunningNormalizer if cfg.normalize_observations else Identity
+        self.obs_normalizer = normalizer(obs_size)
+        self.critic_normalizer = normalizer(critic_obs_size)
+        self.return_normalizer = RunningNormalizer(1, max_count=1e6)
+
+    def initial_state(self, num_envs: int) -> Tensor:
+        """Return the recurrent state at episode start; a perceptron has none. Shape: (num_envs, 0)."""
+        return torch.zeros(num_envs, 0, device=self.log_std.device)
+
+    @torch.no_grad()
+    def act(self, obs: dict[str, Tensor], state: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Sample actions.
+
+        Returns:
+            action (num_envs, A), its log-probability (num_envs,), value in return units (num_envs,), next state.
+        """
+        mean = self.actor(self.obs_normalizer(obs["policy"]))
+        noise = torch.randn(mean.shape, generator=self.generator, device=mean.device)
+        action = torch.addcmul(mean, noise, self.log_std.exp())
+        return action, gaussian.log_prob(action, mean, self.log_std), self.value(obs), state
+
+    @torch.no_grad()
+    def act_deterministic(self, obs: dict[str, Tensor], state: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean action (num_envs, A) and the next state."""
+        return self.actor(self.obs_normalizer(obs["policy"])), state
+
+    @torch.no_grad()
+    def value(self, obs: dict[str, Tensor]) -> Tensor:
+        """Return values in return units. Shape: (..., critic_obs_size) -> (...,)."""
+        normalized = self.critic(self.critic_normalizer(obs["critic"])).squeeze(-1)
+        stats = self.return_normalizer
+        return normalized * stats.std.float() + stats.mean.float()
+
+    def normalize(self, obs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return observations as `evaluate` expects them."""
+        return {
+            "policy": self.obs_normalizer(obs["policy"]),
+            "critic": self.critic_normalizer(obs["critic"]),
+        }
+
+    def evaluate(self, obs: dict[str, Tensor], action: Tensor) -> Evaluation:
+        """Return log-probability, entropy and normalised value of a minibatch of normalised observations."""
+        mean = self.actor(obs["policy"])
+        value = self.critic(obs["critic"]).squeeze(-1)
+        return Evaluation(gaussian.log_prob(action, mean, self.log_std), gaussian.entropy(self.log_std), value)
+
+    @torch.no_grad()
+    def update_observations(self, obs: dict[str, Tensor]) -> None:
+        """Move the observation statistics by a rollout. Shape: (T, num_envs, size)."""
+        self.obs_normalizer.update(obs["policy"])
+        self.critic_normalizer.update(obs["critic"])
+
+    @torch.no_grad()
+    def update_returns(self, returns: Tensor) -> None:
+        """Move the return statistics and keep the critic's predictions. Shape: (T, num_envs)."""
+        stats = self.return_normalizer
+        old_std, old_mean = stats.std.clone(), stats.mean.clone()
+        stats.update(returns[..., None])
+        last: Any = self.critic[-1]
+        ratio = (old_std / stats.std).float()
+        last.weight.mul_(ratio)
+        last.bias.mul_(ratio).add_(((old_mean - stats.mean) / stats.std).float())
+
+
+class Identity(nn.Module):
+    """Stands in for a normaliser when observations are used as they come."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+
+    def forward(self, value: Tensor) -> Tensor:
+        """Return the value."""
+        return value
+
+    def update(self, batch: Tensor) -> None:
+        """Learn nothing."""
+
+
+def _perceptron(
+    inputs: int, hidden: list[int], outputs: int, activation: type[nn.Module], *, gain: float
+) -> nn.Sequential:
+    """Build a perceptron with orthogonal weights; `gain` scales the last layer's."""
+    layers: list[nn.Module] = []
+    for size in hidden:
+        layers += [_linear(inputs, size, math.sqrt(2.0)), activation()]
+        inputs = size
+    return nn.Sequential(*layers, _linear(inputs, outputs, gain))
+
+
+def _linear(inputs: int, outputs: int, gain: float) -> nn.Linear:
+    layer = nn.Linear(inputs, outputs)
+    nn.init.orthogonal_(layer.weight, gain)
+    nn.init.zeros_(layer.bias)
+    return layer

@@ -1,0 +1,409 @@
+"""Write a run's report: one HTML page that needs no server, no network and no other file.
+
+A pure function of the run folder, so it can be written again at any time. Joules stand beside their tier,
+interval and boundary; what the folder lacks is named at the top.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+import math
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from html import escape
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from factory.console import energy_text, format_duration, format_number, format_percent, format_si, headlines
+from factory.report_figures import MAX_POINTS, STYLE, Curve, panels, stacked_bar, time_axis
+
+MAX_EMBEDDED_VIDEO_BYTES = 8 * 1024**2
+PHASES = ("startup", "sim", "infer", "learn", "eval", "checkpoint", "io", "idle")
+COMPONENTS = ("cpu", "gpu", "dram")
+TIER_SENTENCES = {
+    "measured": "Hardware energy counters were read at the start and the end of every phase.",
+    "sampled": "The hardware's power was read repeatedly and integrated; peaks between readings are lost.",
+    "apportioned": "The energy of shared hardware was divided by this run's share of its use.",
+    "estimated": "No hardware counter was readable; the figure comes from CPU time times a power model.",
+    "replayed": "The power comes from a recording of another run, not from this machine.",
+    "simulated": "The power comes from a simulated meter and says nothing about a real machine.",
+}
+CURVES = {
+    "train/return_mean": "Return",
+    "train/episode_length_mean": "Episode length (control steps)",
+    "train/success_rate": "Success rate",
+    "eval/velocity_rms_m_per_s": "Tracking error, evaluation (m/s)",
+}
+SMALL_CURVES = {
+    "factory/tokens_per_s": "Control tokens/s",
+    "loss/learning_rate": "Learning rate",
+    "loss/approx_kl": "Approximate KL",
+    "loss/policy": "Policy loss",
+    "loss/value": "Value loss",
+    "loss/entropy": "Entropy",
+    "loss/clip_fraction": "Clip fraction",
+    "loss/explained_variance": "Explained variance",
+    "loss/grad_norm": "Gradient norm",
+}
+
+
+# Reading ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(kw_only=True)
+class Record:
+    """One iteration of `metrics.jsonl`."""
+
+    step: int
+    time_unix_s: float
+    metrics: dict[str, float]
+
+
+def read_records(path: Path) -> list[Record]:
+    """Read the iterations, in order of env steps.
+
+    Lines cut off by a crash are skipped. After a resume the file goes back to the checkpoint's step:
+    iterations that were done twice count once, as done last.
+    """
+    records: list[Record] = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            row = json.loads(line)
+            metrics = {key: value for key, value in row["metrics"].items() if value is not None}
+            record = Record(step=row["step"], time_unix_s=row["time_unix_s"], metrics=metrics)
+        except (ValueError, TypeError, KeyError):
+            continue
+        while records and records[-1].step >= record.step:
+            records.pop()
+        records.append(record)
+    return records
+
+
+def read_reward_terms(path: Path) -> dict[str, list[float]]:
+    """Read the table of reward terms by column, `step` first; empty if there is none.
+
+    Cut-off rows and rows done again after a resume are dropped, as in `read_records`.
+    """
+    if not path.exists():
+        return {}
+    with path.open(newline="") as file:
+        header, *lines = list(csv.reader(file)) or [[]]
+    rows: list[list[float]] = []
+    for line in lines:
+        try:
+            row = [float(cell or "nan") for cell in line]
+        except ValueError:
+            continue
+        if len(row) == len(header):
+            while rows and rows[-1][0] >= row[0]:
+                rows.pop()
+            rows.append(row)
+    return dict(zip(header, map(list, zip(*rows, strict=True)), strict=True)) if rows else {}
+
+
+@dataclass(kw_only=True)
+class Run:
+    """What the run folder holds."""
+
+    folder: Path
+    status: str
+    device: str
+    metrics: dict[str, float]
+    tags: dict[str, str]
+    versions: dict[str, str]
+    mlflow_run_id: str | None
+    records: list[Record]
+    reward_terms: dict[str, list[float]]
+    config_text: str
+    overrides: list[str] | None
+    videos: list[Path]
+
+    @property
+    def tier(self) -> str:
+        """Energy tier of the run, empty if not recorded."""
+        return self.tags.get("energy.tier", "")
+
+
+def read_run(folder: Path) -> Run:
+    """Read whatever there is; without `summary.json` the last known value of every metric stands in."""
+    records = read_records(folder / "metrics.jsonl")
+    metrics: dict[str, float] = {}
+    for record in records:
+        metrics |= record.metrics
+    summary_path, config_path = folder / "summary.json", folder / "config.yaml"
+    overrides_path = folder / ".hydra" / "overrides.yaml"
+    summary = json.loads(summary_path.read_text()) if summary_path.exists() else {}
+    metrics |= {key: value for key, value in summary.get("metrics", {}).items() if value is not None}
+    return Run(
+        folder=folder,
+        status=summary.get("status", "unknown"),
+        device=summary.get("device", ""),
+        metrics=metrics,
+        tags={key: str(value) for key, value in summary.get("tags", {}).items()},
+        versions={key: str(value) for key, value in summary.get("versions", {}).items()},
+        mlflow_run_id=summary.get("mlflow_run_id"),
+        records=records,
+        reward_terms=read_reward_terms(folder / "reward_terms.csv"),
+        config_text=config_path.read_text() if config_path.exists() else "",
+        overrides=[str(item) for item in OmegaConf.load(overrides_path)] if overrides_path.exists() else None,
+        videos=sorted((folder / "videos").glob("*.mp4")),
+    )
+
+
+def missing_pieces(run: Run) -> list[str]:
+    """Return one sentence for everything a whole run would have and this one has not."""
+    has_energy = "energy/total_j" in run.metrics
+    checks = (
+        (
+            run.status in ("finished", "unknown"),
+            f"The run did not finish (status: {run.status}); figures are the last known ones.",
+        ),
+        (run.status != "unknown", "No summary.json: status, tags, versions and energy tier are not known."),
+        (bool(run.records), "No metrics.jsonl: there are no curves."),
+        (any(key.startswith("eval/") for key in run.metrics), "No evaluation: skill is as seen in training."),
+        (bool(run.videos) or (run.folder / "videos/filmstrip.png").exists(), "No video and no film strip."),
+        (has_energy, "No energy figures: the run was not metered."),
+        (bool(run.tier) or not has_energy, "No energy tier was recorded: do not quote the joules."),
+        (bool(run.config_text), "No config.yaml: the configuration is not known."),
+        (run.overrides is not None, "No .hydra/overrides.yaml: the command line is not known."),
+    )
+    return [sentence for present, sentence in checks if not present]
+
+
+# Sections ---------------------------------------------------------------------------------------------------
+
+
+def _header(run: Run) -> str:
+    tags = run.tags
+    odd = "" if run.status == "finished" else " odd"
+    facts = [tags.get("robot"), tags.get("physics"), run.device or tags.get("device"), run.folder.name]
+    if run.records:
+        facts.append(datetime.fromtimestamp(run.records[0].time_unix_s, UTC).strftime("%Y-%m-%d %H:%M UTC"))
+    missing = "".join(f"<li>{escape(sentence)}</li>" for sentence in missing_pieces(run))
+    return (
+        f"<header><h1>{escape(tags.get('task', run.folder.parent.name))}"
+        f'<span class="status{odd}">{escape(run.status)}</span></h1>'
+        f'<p class="quiet">{" &middot; ".join(escape(fact) for fact in facts if fact)}</p></header>'
+        + (
+            f'<div class="missing"><strong>What is missing</strong><ul>{missing}</ul></div>'
+            if missing
+            else ""
+        )
+    )
+
+
+def _tiles(run: Run) -> str:
+    tiles = "".join(
+        f'<div class="tile"><dt>{escape(row.label)}</dt><dd><div class="value">{escape(row.value)}</div>'
+        f'<div class="note">{escape(row.note)}</div></dd></div>'
+        for row in headlines(run.metrics, run.tags)
+    )
+    return f'<dl class="tiles">{tiles}</dl>'
+
+
+def _film(run: Run) -> str:
+    """Return the film strip and the videos: embedded, newest first, while together they stay below 8 MiB."""
+    parts, strip, budget = [], run.folder / "videos" / "filmstrip.png", MAX_EMBEDDED_VIDEO_BYTES
+    if strip.exists():
+        alt = f"Film strip of one episode of {run.tags.get('task', 'the task')}, time from left to right"
+        parts.append(f'<img alt="{escape(alt)}" src="data:image/png;base64,{_base64(strip)}">')
+    for video in reversed(run.videos):
+        budget -= video.stat().st_size
+        if budget > 0:
+            source = f"data:video/mp4;base64,{_base64(video)}"
+            parts.append(f'<video controls muted loop playsinline src="{source}"></video>')
+        path = video.relative_to(run.folder).as_posix()
+        parts.append(f'<p class="quiet">Video file: <a href="{escape(path)}">{escape(path)}</a></p>')
+    return f'<h2>What the policy does</h2><div class="film">{"".join(parts)}</div>' if parts else ""
+
+
+def _base64(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode("ascii")
+
+
+def _series(records: Iterable[Record], key: str) -> tuple[list[Record], list[float]]:
+    """Return the iterations that hold the metric as a finite number, and its values."""
+    known = [record for record in records if math.isfinite(record.metrics.get(key, math.nan))]
+    return known, [record.metrics[key] for record in known]
+
+
+def _wall_s(run: Run, records: Sequence[Record]) -> list[float]:
+    start_s = run.records[0].time_unix_s
+    return [record.metrics.get("time/wall_s", record.time_unix_s - start_s) for record in records]
+
+
+def _learning(run: Run) -> str:
+    """Return return, episode length, success and tracking error, each over env steps and over wall time."""
+    curves = []
+    for key, title in CURVES.items():
+        known, values = _series(run.records, key)
+        if not known:
+            continue
+        marked, marks = _series(known, "eval/return_mean") if key == "train/return_mean" else ([], [])
+        for along in (_env_steps, _wall_time):
+            x, label = along(run, known)
+            at = dict(zip((record.step for record in known), x, strict=True))
+            points = [(at[record.step], mark) for record, mark in zip(marked, marks, strict=True)]
+            curves.append(Curve(title=title, x=x, y=values, x_label=label, marks=points))
+    note = " Diamonds: evaluations." if any(curve.marks for curve in curves) else ""
+    return _curves("Learning", curves, prefix="learn", note=_grouping(run.records) + note)
+
+
+def _env_steps(_: Run, records: Sequence[Record]) -> tuple[list[float], str]:
+    return [float(record.step) for record in records], "env steps"
+
+
+def _wall_time(run: Run, records: Sequence[Record]) -> tuple[list[float], str]:
+    start_s = run.records[0].time_unix_s
+    return time_axis([record.metrics.get("time/wall_s", record.time_unix_s - start_s) for record in records])
+
+
+def _small_multiples(run: Run) -> str:
+    curves = [
+        Curve(title=title, x=[record.step for record in known], y=values)
+        for key, title in SMALL_CURVES.items()
+        for known, values in [_series(run.records, key)]
+        if known
+    ]
+    return _curves("Throughput and losses", curves, prefix="loss", narrow=True, note=_grouping(run.records))
+
+
+def _reward_terms(run: Run) -> str:
+    """Return one panel a term, the largest at the end of the run first."""
+    steps = run.reward_terms.get("step", [])
+    known = [
+        (name, values)
+        for name, values in run.reward_terms.items()
+        if name != "step" and any(map(math.isfinite, values))
+    ]
+    known.sort(key=lambda term: -abs(term[1][-1]) if math.isfinite(term[1][-1]) else 0.0)
+    curves = [
+        Curve(title=f"{name}: {format_number(values[-1])}", x=steps, y=values) for name, values in known
+    ]
+    note = f"The number is the last value; each panel has its own scale. {_grouping(steps)}"
+    return _curves("Reward terms", curves, prefix="term", narrow=True, note=note)
+
+
+def _grouping(points: Sequence[object]) -> str:
+    if len(points) <= MAX_POINTS:
+        return ""
+    return f"Lines are means of {MAX_POINTS} groups of iterations, bands their extremes."
+
+
+def _curves(
+    heading: str, curves: Sequence[Curve], *, prefix: str, narrow: bool = False, note: str = ""
+) -> str:
+    if not curves:
+        return ""
+    figures = panels(curves, prefix=prefix, narrow=narrow)
+    return f'<h2>{heading}</h2>{figures}<p class="quiet">{escape(note)}</p>'
+
+
+def _time_split(run: Run) -> str:
+    """Return the seconds of every timed phase, and those of the physics engine within."""
+    wall_s = run.metrics.get("time/wall_s", 0.0)
+    if not wall_s > 0.0:
+        return ""
+    parts = {phase: run.metrics[f"time/{phase}_s"] for phase in PHASES if f"time/{phase}_s" in run.metrics}
+    bar = stacked_bar(parts, total=wall_s, show=format_duration, title="Wall time by phase")
+    physics_s = run.metrics.get("time/physics_s", math.nan)
+    engine = f" The physics engine alone, within sim, took {format_percent(physics_s / wall_s)} of it."
+    caption = f"Wall time {format_duration(wall_s)}.{engine if math.isfinite(physics_s) else ''}"
+    return f'<h2>Where the time went</h2>{bar}<p class="quiet">{caption}</p>'
+
+
+def _joules(value: float) -> str:
+    return format_si(value, "J")
+
+
+def _energy_split(run: Run) -> str:
+    """Return joules by phase and by component, with tier, interval, boundary and what they mean."""
+    metrics, total_j = run.metrics, run.metrics.get("energy/total_j", 0.0)
+    if not total_j > 0.0:
+        return ""
+    phases = {
+        phase: metrics[f"energy/phase/{phase}_j"] for phase in PHASES if f"energy/phase/{phase}_j" in metrics
+    }
+    phases |= {"unattributed": metrics["energy/unattributed_j"]} if "energy/unattributed_j" in metrics else {}
+    devices = {name: metrics[f"energy/{name}_j"] for name in COMPONENTS if f"energy/{name}_j" in metrics}
+    splits = ((phases, "Joules by phase"), (devices, "Joules by component"))
+    bars = "".join(
+        stacked_bar(parts, total=total_j, show=_joules, title=title) for parts, title in splits if parts
+    )
+    total, source = energy_text(total_j, metrics, tier=run.tier)
+    low, high = (_joules(metrics.get(f"energy/total_j_{side}", math.nan)) for side in ("lo", "hi"))
+    bounded = "-" not in (low, high) and run.tier not in ("replayed", "simulated")
+    caption = (
+        f"Total {total} ({source}). Boundary: {run.tags.get('energy.boundary', 'not recorded')}. "
+        f"{TIER_SENTENCES.get(run.tier, 'How the figure came about was not recorded.')} "
+        + (f"The true value lies in [{low}, {high}]." if bounded else "")
+    )
+    heading = "<h2>Where the energy went</h2>"
+    return f'{heading}<div class="curves">{bars}</div><p class="quiet">{escape(caption)}</p>'
+
+
+def _repeat(run: Run) -> str:
+    """Return the command line, the code's version, the configuration and every figure."""
+    commit, dirty = run.tags.get("git.commit", ""), run.tags.get("git.dirty", "").lower() == "true"
+    code = f"Code: git commit {commit}." if commit else "Code: git commit not recorded."
+    code += (
+        " The working tree had uncommitted changes: the commit alone does not repeat this run."
+        if dirty
+        else ""
+    )
+    html = "<h2>Repeat it</h2>"
+    if run.overrides is not None:
+        command = shlex.join(["python", "-m", "factory.train", *run.overrides])
+        html += f'<pre class="command">{escape(command)}</pre>'
+    html += f'<p class="quiet">{escape(code)}</p>'
+    facts = {**run.tags, **{f"version of {name}": version for name, version in run.versions.items()}}
+    facts |= {"mlflow_run_id": run.mlflow_run_id} if run.mlflow_run_id else {}
+    exact = {key: f"{value:.6g}" for key, value in sorted(run.metrics.items())}
+    html += _details("Configuration", f"<pre>{escape(run.config_text)}</pre>") if run.config_text else ""
+    html += _details("Tags and versions", _table(facts)) if facts else ""
+    return html + (_details("Every figure, last value", _table(exact, number=True)) if exact else "")
+
+
+def _details(summary: str, body: str) -> str:
+    return f"<details><summary>{summary}</summary>{body}</details>"
+
+
+def _table(pairs: Mapping[str, str], *, number: bool = False) -> str:
+    cell = '<td class="number">' if number else "<td>"
+    rows = (f'<tr><th scope="row">{escape(k)}</th>{cell}{escape(v)}</td></tr>' for k, v in pairs.items())
+    return f"<table>{''.join(rows)}</table>"
+
+
+def write_report(run_dir: Path) -> Path:
+    """Write `report.html` into a run folder, from the folder's files alone, and return its path.
+
+    A run that was interrupted or lacks pieces gets a report too, which says what is missing.
+
+    Raises:
+        ValueError: `run_dir` is no folder.
+    """
+    if not run_dir.is_dir():
+        raise ValueError(
+            f"run={run_dir}: is no folder; give the folder of a run, outputs/<task>/<date>_<time>_<seed>"
+        )
+    run = read_run(run_dir.resolve())
+    sections = (
+        *(_header, _tiles, _film, _learning, _time_split, _energy_split),
+        *(_reward_terms, _small_multiples, _repeat),
+    )
+    title = f"{run.tags.get('task', run.folder.parent.name)} {run.folder.name}"
+    html = (
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<style>{STYLE}</style></head>"
+        f"<body>{''.join(section(run) for section in sections)}</body></html>\n"
+    )
+    path = run_dir / "report.html"
+    path.write_text(re.sub(r"[ \t]+\n", "\n", html), encoding="utf-8")
+    return path

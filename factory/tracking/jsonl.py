@@ -1,0 +1,55 @@
+"""Tracking with files alone: the run folder is the ledger."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from factory.tracking.base import Tracker, flatten
+
+
+class JsonlTracker(Tracker):
+    """Keep parameters, tags and status in `run.json`, beside the `metrics.jsonl` that every run has.
+
+    Figures, artifacts and the exported policy already lie in the run folder: nothing to do for them.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        *,
+        experiment: str,
+        run_name: str,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
+    ) -> None:
+        """Start the record, or go on with the one in `run_dir`, whose parameters are kept as they were."""
+        self._path = run_dir / "run.json"
+        run_dir.mkdir(parents=True, exist_ok=True)
+        fresh: dict[str, Any] = {"started_unix_s": time.time(), "params": {}, "tags": {}}
+        self._record: dict[str, Any] = json.loads(self._path.read_text()) if self._path.exists() else fresh
+        self._record.update(experiment=experiment, run_name=run_name, status="running")
+        self._record["params"] = {**dict(flatten(params)), **self._record["params"]}
+        self.set_tags(tags)
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Do nothing: the pipeline writes the row to `metrics.jsonl`."""
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set or overwrite tags of the run."""
+        self._record["tags"].update(tags)
+        self._write()
+
+    def close(self, status: str = "finished") -> None:
+        """Write how the run ended."""
+        self._record.update(status=status, ended_unix_s=time.time())
+        self._write()
+
+    def _write(self) -> None:
+        beside = self._path.with_suffix(".json.tmp")
+        beside.write_text(json.dumps(self._record, indent=2) + "\n", encoding="utf-8")
+        os.replace(beside, self._path)

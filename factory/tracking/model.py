@@ -1,0 +1,104 @@
+"""An exported policy as a model in MLflow's registry."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from factory.export import describe_exported
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.models import Model
+
+BUILT_IN_ALIAS = "latest"
+"""MLflow reserves this alias: nobody may set it, `models:/<name>@latest` always means the newest version."""
+
+
+def model_name(task: str) -> str:
+    """Return a name that the registry accepts: `gym/half_cheetah` becomes `gym.half_cheetah`."""
+    return task.replace("/", ".").replace(":", ".")
+
+
+def register_policy(
+    client: MlflowClient,
+    *,
+    run_id: str,
+    exported: Path,
+    name: str,
+    alias: str,
+    metrics: Mapping[str, float],
+    step: int,
+) -> str:
+    """Log the policy as a model of the run, register it as the next version of `name`, return the version.
+
+    It is a pyfunc model around `policy.pt2`, loaded by code stored with it (`served_policy.py`), not the
+    pytorch flavour: that one fails in `pyfunc.load_model` on any machine with a GPU, because it wants the
+    exported weights there, and it would trace the program a second time.
+    """
+    from mlflow.entities import LoggedModelOutput, Metric
+    from mlflow.models import Model
+
+    experiment_id = client.get_run(run_id).info.experiment_id
+    logged = client.create_logged_model(
+        experiment_id, name="policy", source_run_id=run_id, model_type="policy"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model"
+        _save(exported, path, Model(run_id=run_id, model_id=logged.model_id, model_uuid=logged.model_id))
+        client.log_model_artifacts(logged.model_id, str(path))
+    client.finalize_logged_model(logged.model_id, "READY")
+    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=step)])
+    now_ms = int(time.time() * 1000)
+    figures = [
+        Metric(k, v, now_ms, step, model_id=logged.model_id, run_id=run_id) for k, v in metrics.items()
+    ]
+    client.log_batch(run_id, metrics=figures)
+    _ensure_registered(client, name)
+    # By location, not as `models:/<id>`, which an SQLite registry would look up at the global tracking URI.
+    source = logged.artifact_location
+    version = client.create_model_version(name, source, run_id=run_id, model_id=logged.model_id).version
+    if alias != BUILT_IN_ALIAS:
+        client.set_registered_model_alias(name, alias, version)
+    return str(version)
+
+
+def _save(exported: Path, path: Path, model: Model) -> None:
+    import mlflow
+    import numpy as np
+    import torch
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    description = describe_exported(exported)
+    inputs, outputs = (
+        Schema([TensorSpec(np.dtype(description[side]["dtype"]), tuple(description[side]["shape"]))])
+        for side in ("input", "output")
+    )
+    mlflow.pyfunc.save_model(
+        path,
+        python_model=str(Path(__file__).with_name("served_policy.py")),
+        artifacts={"policy": str(exported)},
+        signature=ModelSignature(inputs=inputs, outputs=outputs),
+        input_example=np.zeros((2, description["input"]["shape"][1]), dtype=np.float32),
+        # Named here because MLflow would otherwise load the model in a second process to find them out.
+        pip_requirements=[
+            f"mlflow=={mlflow.__version__}",
+            f"numpy=={np.__version__}",
+            f"torch=={torch.__version__.split('+')[0]}",
+        ],
+        mlflow_model=model,
+    )
+
+
+def _ensure_registered(client: MlflowClient, name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise

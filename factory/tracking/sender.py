@@ -1,0 +1,161 @@
+"""One background thread that empties the outbox: paced, patient with a server that is away."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from factory.tracking.outbox import Outbox, Update
+
+log = logging.getLogger("factory.tracking")
+
+COST_SHARE = 0.01
+"""Part of the elapsed time that telling the server may cost while the run is on."""
+FREE_UPDATES = 100
+"""Updates that are always accepted, so that a short run keeps every row."""
+TYPICAL_UPDATE_S = 0.005
+"""Processor time of one row of 50 metrics into SQLite in batches; a first guess until the run has its own."""
+PEEK = 32
+"""Updates read from the outbox at a time."""
+LONGEST_BACKOFF_S = 60.0
+"""The pause between attempts doubles from 1 s up to this."""
+
+
+class RefusedError(Exception):
+    """The server is there and will never accept this update."""
+
+
+class Sender:
+    """Deliver updates in order, at least once.
+
+    The cost kept below `COST_SHARE` is what training loses: processor time of the sending thread (it holds
+    the interpreter lock while it computes, not while it waits for the server) and the time callers spend
+    in `put`.
+    """
+
+    def __init__(self, outbox: Outbox, deliver: Callable[[list[Update]], int], *, server: str) -> None:
+        """Prepare the thread; nothing is sent before `start`.
+
+        Args:
+            outbox: Queue to empty.
+            deliver: Tell the server some of the updates, from the front, and return how many. Raises
+                `RefusedError` if the first one can never be accepted; any other exception means that the
+                server is away.
+            server: Name of the server for the warnings.
+        """
+        self.refusals: list[str] = []
+        self._outbox = outbox
+        self._deliver = deliver
+        self._server = server
+        self._wake = threading.Event()
+        self._closing = threading.Event()
+        self._settled = threading.Event()
+        self._backoff_s = 0.0
+        self._thread_s = 0.0
+        self._caller_s = 0.0
+        self._sent = 0
+        self._accepted = 0
+        self._began_s = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="tracking", daemon=True)
+
+    @property
+    def spent_s(self) -> float:
+        """Time taken from training since the first pass: thread CPU seconds and the callers' wall seconds."""
+        return self._thread_s + self._caller_s
+
+    def start(self, *, wait_s: float) -> None:
+        """Start sending; wait for the end of the first pass over the outbox, but at most `wait_s`."""
+        self._thread.start()
+        self._settled.wait(wait_s)
+
+    def put(self, update: Update) -> None:
+        """Queue an update."""
+        began = time.perf_counter()
+        self._outbox.put(update)
+        self._accepted += 1
+        self._wake.set()
+        self._caller_s += time.perf_counter() - began
+
+    def can_afford_one_more(self) -> bool:
+        """Tell whether one update more keeps the cost, that of the queue included, within the share."""
+        update_s = (TYPICAL_UPDATE_S + self.spent_s) / (1 + self._sent)
+        ahead_s = self.spent_s + update_s * (len(self._outbox) + 1)
+        return self._accepted < FREE_UPDATES or ahead_s <= COST_SHARE * self._elapsed_s()
+
+    def close(self) -> None:
+        """Send what is left, whatever the cost; what the server does not take stays in the outbox's file."""
+        self._closing.set()
+        self._wake.set()
+        self._thread.join()
+        if len(self._outbox):
+            log.warning(
+                "%s is away: %d updates wait in %s; resuming the run sends them",
+                self._server,
+                len(self._outbox),
+                self._outbox.path,
+            )
+
+    def _elapsed_s(self) -> float:
+        return time.monotonic() - self._began_s
+
+    def _run(self) -> None:
+        closing = False
+        while not closing:
+            closing = self._closing.is_set()
+            began_s = time.thread_time()
+            self._pass(in_full=closing or not self._settled.is_set())
+            self._thread_s += time.thread_time() - began_s
+            if not self._settled.is_set():  # opening the run is start-up, not the running cost
+                self._thread_s, self._sent, self._began_s = 0.0, 0, time.monotonic()
+                self._settled.set()
+            if not closing:
+                self._rest()
+
+    def _pass(self, *, in_full: bool) -> None:
+        """Send one group of updates, or all of them."""
+        while updates := self._outbox.peek(PEEK):
+            try:
+                handled = self._deliver(updates)
+            except RefusedError as refusal:
+                handled = 1
+                self._note_refusal(str(refusal))
+            except Exception as reason:  # whatever went wrong out there, training goes on
+                self._note_away(reason)
+                return
+            self._outbox.drop(handled)
+            self._sent += handled
+            self._note_back()
+            if not in_full:
+                return
+
+    def _rest(self) -> None:
+        """Wait until it is time for the next pass: after a back-off, when paid for, or when there is news."""
+        debt_s = self._thread_s / COST_SHARE - self._elapsed_s()
+        if self._backoff_s or debt_s > 0:
+            self._closing.wait(max(self._backoff_s, debt_s))
+        elif not len(self._outbox):
+            self._wake.wait()
+        self._wake.clear()
+
+    def _note_refusal(self, message: str) -> None:
+        if message not in self.refusals:
+            self.refusals.append(message)
+            log.warning("%s refused an update, which is dropped: %s", self._server, message)
+
+    def _note_away(self, reason: Exception) -> None:
+        if not self._backoff_s:
+            why = " ".join(str(reason).split())[:160]
+            log.warning(
+                "%s is away (%s); training goes on, updates are kept in %s",
+                self._server,
+                why,
+                self._outbox.path,
+            )
+        self._backoff_s = min(LONGEST_BACKOFF_S, max(1.0, 2 * self._backoff_s))
+
+    def _note_back(self) -> None:
+        if self._backoff_s:
+            log.warning("%s is back; the updates kept meanwhile are being sent", self._server)
+        self._backoff_s = 0.0

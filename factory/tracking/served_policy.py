@@ -1,0 +1,29 @@
+"""What MLflow stores with a policy and runs to load it; it needs torch and MLflow, not this project."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import torch
+from mlflow.pyfunc import PythonModel
+
+
+class ServedPolicy(PythonModel):
+    """Deterministic actions from the exported program in the model's artifacts."""
+
+    def load_context(self, context: Any) -> None:
+        """Load `policy.pt2`, which was exported on the CPU and runs there."""
+        self._policy = torch.export.load(Path(context.artifacts["policy"]) / "policy.pt2").module()
+
+    def predict(
+        self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None
+    ) -> np.ndarray:
+        """Return actions `(batch, act_dim)` for observations `(batch, obs_dim)`, both float32."""
+        with torch.no_grad():
+            return self._policy(torch.tensor(model_input, dtype=torch.float32)).numpy()
+
+
+mlflow.models.set_model(ServedPolicy())

@@ -1,0 +1,190 @@
+"""Where MLflow keeps its books: import, URI, schema, experiment and the parent run of a sweep."""
+
+from __future__ import annotations
+
+import getpass
+import logging
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from factory.tracking.config import TrackingConfig
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+log = logging.getLogger("factory.tracking")
+
+MLFLOW_STATUS = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
+MAX_TAG_CHARS = 8000
+
+_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",  # also keeps alembic's migration log off the console
+    # MLflow would retry for minutes inside a call; the outbox retries better, with the run going on.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+}
+
+
+def import_mlflow_quietly() -> None:
+    """Import MLflow, which takes seconds, with telemetry, chatter and long retries off by default."""
+    chosen = "MLFLOW_LOGGING_LEVEL" in os.environ
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import mlflow  # noqa: F401
+
+    if not chosen:
+        # These print a stack trace when a store is away, which the sender reports in one line.
+        for noisy in ("mlflow.store.db.utils", "mlflow.system_metrics"):
+            logging.getLogger(noisy).setLevel(logging.CRITICAL)
+
+
+def resolve_uri(cfg: TrackingConfig, *, output_root: Path) -> str:
+    """Return the tracking URI with an absolute path, to mean the same in every folder and process."""
+    if not cfg.uri:
+        return f"sqlite:///{output_root.absolute() / 'mlflow.db'}"
+    path = sqlite_path(cfg.uri)
+    return f"sqlite:///{path.absolute()}" if path else cfg.uri
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """Return the database file of an SQLite URI, None for any other store."""
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def shown(uri: str) -> str:
+    """Return the URI without user and password, for messages and files."""
+    return re.sub(r"//[^/@]*@", "//", uri)
+
+
+def artifact_location(uri: str, *, output_root: Path, experiment: str) -> str | None:
+    """Return where an experiment's artifacts go, as an absolute URI; None if the server decides.
+
+    MLflow's own default is `./mlruns` of whichever process created the experiment.
+    """
+    if uri.startswith(("http", "databricks")):
+        return None
+    database = sqlite_path(uri)
+    folder = database.parent if database else output_root.absolute()
+    return (folder / "mlartifacts" / experiment.replace("/", ".")).as_uri()
+
+
+def connect(uri: str) -> MlflowClient:
+    """Return a client; an SQLite database and its schema are made by one process at a time.
+
+    MLflow migrates the schema in the constructor, and two processes doing so at once break each other.
+    """
+    from mlflow import MlflowClient
+
+    with _one_at_a_time(sqlite_path(uri)):
+        return MlflowClient(tracking_uri=uri)
+
+
+@contextmanager
+def _one_at_a_time(database: Path | None) -> Iterator[None]:
+    if database is None:
+        yield
+        return
+    import fcntl
+
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with open(f"{database}.lock", "w") as lock:  # closing it, or dying, gives the lock back
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def ensure_experiment(client: MlflowClient, name: str, *, location: str | None) -> str:
+    """Return the id of the experiment, creating it with artifacts at `location`.
+
+    Raises:
+        ValueError: If an experiment of this name has been deleted.
+    """
+    from mlflow.exceptions import MlflowException
+
+    if (found := client.get_experiment_by_name(name)) is None:
+        try:
+            tags = {"mlflow.experimentKind": "custom_model_development"}  # the UI's layout for training runs
+            client.create_experiment(name, artifact_location=location, tags=tags)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        found = client.get_experiment_by_name(name)
+        assert found is not None
+    if found.lifecycle_stage == "deleted":
+        raise ValueError(
+            f"experiment {name} was deleted from MLflow:"
+            f" run `mlflow experiments restore -x {found.experiment_id}`"
+        )
+    return found.experiment_id
+
+
+def prepare_store(cfg: TrackingConfig, *, output_root: Path, experiment: str) -> None:
+    """Create database, schema and experiment before the children of a sweep start, if the store is there."""
+    if cfg.kind == "mlflow":
+        with _tolerating_absence("prepare the store"):
+            _open(cfg, output_root=output_root, experiment=experiment)
+
+
+def open_parent_run(
+    cfg: TrackingConfig,
+    *,
+    output_root: Path,
+    experiment: str,
+    run_name: str,
+    tags: Mapping[str, str] | None = None,
+) -> str | None:
+    """Start the run under which the runs of a sweep appear; return its id, None if there is no MLflow."""
+    if cfg.kind != "mlflow":
+        return None
+    with _tolerating_absence("open the sweep's parent run"):
+        client, experiment_id = _open(cfg, output_root=output_root, experiment=experiment)
+        run = client.create_run(
+            experiment_id, run_name=run_name, tags={**source_tags(tags or {}), **(tags or {})}
+        )
+        return run.info.run_id
+    return None
+
+
+def close_parent_run(
+    cfg: TrackingConfig, run_id: str | None, *, output_root: Path, status: str = "finished"
+) -> None:
+    """End the parent run with the status of the sweep."""
+    if cfg.kind == "mlflow" and run_id is not None:
+        import_mlflow_quietly()
+        with _tolerating_absence("close the sweep's parent run"):
+            client = connect(resolve_uri(cfg, output_root=output_root))
+            client.set_terminated(run_id, status=MLFLOW_STATUS[status], end_time=int(time.time() * 1000))
+
+
+def source_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """Return what MLflow's fluent interface would have set: the UI shows it as user, source and version."""
+    found = {"mlflow.source.name": " ".join(sys.argv)[:MAX_TAG_CHARS], "mlflow.source.type": "LOCAL"}
+    with suppress(KeyError, OSError):  # a container's user may have no name
+        found["mlflow.user"] = getpass.getuser()
+    if tags.get("git.commit"):
+        found["mlflow.source.git.commit"] = tags["git.commit"]
+    return found
+
+
+def _open(cfg: TrackingConfig, *, output_root: Path, experiment: str) -> tuple[MlflowClient, str]:
+    import_mlflow_quietly()
+    uri = resolve_uri(cfg, output_root=output_root)
+    client = connect(uri)
+    location = artifact_location(uri, output_root=output_root, experiment=experiment)
+    return client, ensure_experiment(client, experiment, location=location)
+
+
+@contextmanager
+def _tolerating_absence(what: str) -> Iterator[None]:
+    try:
+        yield
+    except ValueError:
+        raise
+    except Exception as reason:  # MlflowException, sqlalchemy's, requests': all mean that the store is away
+        log.warning("could not %s (%s); the sweep goes on", what, " ".join(str(reason).split())[:160])

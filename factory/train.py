@@ -1,0 +1,56 @@
+"""Train a policy: `python -m factory.train task=... [key=value ...]`; `--help` lists what there is."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from factory import cli, config, pipeline
+from factory.config import TrainConfig
+from factory.console import print_summary
+from factory.energy.meter import Meter
+from factory.line import Line
+from factory.sweep import parent_run_id
+
+config.register()
+
+
+def train(cfg: TrainConfig, run_dir: Path) -> dict[str, float]:
+    """Run one line from start to report and return its last metrics."""
+    meter = Meter.from_config(cfg.energy, cfg.device)
+    meter.start()
+    with meter.phase("startup"):
+        line = Line.open(cfg, run_dir, meter=meter, parent_run_id=parent_run_id())
+    with line:
+        pipeline.train(line)
+        if not line.interrupted:
+            pipeline.evaluate(line)
+            pipeline.record(line)
+            pipeline.export(line)
+            pipeline.register(line)
+        pipeline.report(line)
+    print_summary(line.metrics, line.tags, run_dir)
+    if line.interrupted:
+        raise SystemExit(130)
+    return line.metrics
+
+
+@hydra.main(version_base="1.3", config_path=str(config.CONF_DIR), config_name="train")
+def _job(composed: DictConfig) -> float:
+    metrics = train(config.from_hydra(composed), Path(HydraConfig.get().runtime.output_dir))
+    return metrics.get("eval/return_mean", float("nan"))
+
+
+def main() -> None:
+    """Check the command line, then hand it to Hydra."""
+    with cli.one_line_errors():
+        sys.argv[1:] = cli.checked(sys.argv[1:])
+    _job()
+
+
+if __name__ == "__main__":
+    main()

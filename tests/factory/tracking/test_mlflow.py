@@ -1,0 +1,445 @@
+"""MLflow for real: a database file, a server that comes and goes, processes that are killed."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from factory.export import export_policy
+from factory.tracking import (
+    Tracker,
+    TrackingConfig,
+    close_parent_run,
+    open_parent_run,
+    open_tracker,
+    prepare_store,
+)
+from factory.tracking.headline import LINES
+from factory.tracking.store import connect, import_mlflow_quietly
+
+import_mlflow_quietly()
+from mlflow import MlflowClient  # noqa: E402
+from mlflow.entities import Run  # noqa: E402
+from mlflow.exceptions import MlflowException  # noqa: E402
+
+EXPERIMENT = "gym/half_cheetah"
+OPEN_AND_DIE = """
+import os, pathlib, signal, sys
+from factory.tracking import TrackingConfig, open_tracker
+root = pathlib.Path(sys.argv[1])
+tracker = open_tracker(TrackingConfig(system_metrics=False), run_dir=root / sys.argv[2], output_root=root,
+                       experiment="race", run_name=sys.argv[2], params={"seed": sys.argv[2]}, tags={})
+for step in range(5):
+    tracker.log({"train/return_mean": float(step)}, step)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an output root whose store is prepared."""
+    folder = tmp_path_factory.mktemp("outputs")
+    prepare_store(TrackingConfig(), output_root=folder, experiment=EXPERIMENT)
+    return folder
+
+
+@pytest.fixture
+def client(root: Path) -> MlflowClient:
+    """Return a client of the shared store."""
+    return connect(f"sqlite:///{root}/mlflow.db")
+
+
+@pytest.fixture
+def open_run(root: Path, tmp_path: Path) -> Callable[..., Tracker]:
+    """Return a function that opens a run of the shared store in the test's own run folder."""
+
+    def open_it(**changes: Any) -> Tracker:
+        arguments: dict[str, Any] = {
+            "run_dir": tmp_path / "run",
+            "output_root": root,
+            "experiment": EXPERIMENT,
+            "run_name": "one",
+            "params": {"seed": 0},
+            "tags": {"task": "gym/half_cheetah"},
+            **changes,
+        }
+        cfg = arguments.pop("cfg", TrackingConfig(system_metrics=False))
+        return open_tracker(cfg, **arguments)
+
+    return open_it
+
+
+@pytest.fixture
+def serve(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
+    """Return a function that serves the shared store over HTTP with MLflow's own application."""
+    monkeypatch.setenv("_MLFLOW_SERVER_FILE_STORE", f"sqlite:///{root}/mlflow.db")
+    monkeypatch.setenv("_MLFLOW_SERVER_ARTIFACT_ROOT", "mlflow-artifacts:/")
+    monkeypatch.setenv("_MLFLOW_SERVER_ARTIFACT_DESTINATION", str(root / "served"))
+    monkeypatch.setenv("_MLFLOW_SERVER_SERVE_ARTIFACTS", "true")
+    from mlflow.server import app
+    from werkzeug.serving import BaseWSGIServer, make_server
+
+    servers: list[BaseWSGIServer] = []
+
+    def start(port: int = 0) -> BaseWSGIServer:
+        servers.append(make_server("127.0.0.1", port, app, threaded=True))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        stop(server)
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def stop(server: Any) -> None:
+    """Take the server away: connections to its port are refused from here on."""
+    server.shutdown()
+    server.server_close()
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    """Wait until the condition holds, and fail the test if it does not."""
+    deadline_s = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline_s, "gave up waiting"
+        time.sleep(0.02)
+
+
+def steps(client: MlflowClient, run_id: str | None, key: str = "train/return_mean") -> list[int]:
+    """Return the steps at which MLflow has the metric."""
+    assert run_id is not None
+    return sorted(metric.step for metric in client.get_metric_history(run_id, key))
+
+
+def run_of(client: MlflowClient, tracker: Tracker) -> Run:
+    """Return what MLflow has of the tracker's run."""
+    assert tracker.run_id is not None
+    return client.get_run(tracker.run_id)
+
+
+def test_run_holds_params_tags_metrics_and_note(
+    client: MlflowClient, open_run: Callable[..., Tracker]
+) -> None:
+    """Everything given to the tracker is in MLflow after close."""
+    tags = {"git.commit": "abc123", "energy.tier": "estimated"}
+    tracker = open_run(params={"learner": {"learning_rate": 0.001}, "long": "x" * 9000}, tags=tags)
+    tracker.log({"eval/return_mean": 3.0, "energy/phase/sim_j": 2.0, "energy/total_j": 5.0}, 4096)
+    tracker.set_tags({"late": "yes"})
+    tracker.close()
+    run = run_of(client, tracker)
+    assert run.info.run_name == "one"
+    assert run.data.params == {"learner.learning_rate": "0.001", "long": "x" * 6000}
+    assert run.data.metrics == {"eval/return_mean": 3.0, "energy/phase/sim_j": 2.0, "energy/total_j": 5.0}
+    assert steps(client, tracker.run_id, "eval/return_mean") == [4096]
+    assert {key: run.data.tags[key] for key in ("git.commit", "late", "mlflow.source.git.commit")} == {
+        "git.commit": "abc123",
+        "late": "yes",
+        "mlflow.source.git.commit": "abc123",
+    }
+    assert "| energy | 5 J | estimated" in run.data.tags["mlflow.note.content"]
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"), [("finished", "FINISHED"), ("interrupted", "KILLED"), ("failed", "FAILED")]
+)
+def test_status_is_mapped(
+    client: MlflowClient, open_run: Callable[..., Tracker], status: str, expected: str
+) -> None:
+    """A run is RUNNING until it is closed with one of our words."""
+    tracker = open_run()
+    assert run_of(client, tracker).info.status == "RUNNING"
+    tracker.close(status)
+    assert run_of(client, tracker).info.status == expected
+
+
+def test_not_finite_figures_are_left_out(client: MlflowClient, open_run: Callable[..., Tracker]) -> None:
+    """NaN and infinity reach no chart; the finite figures of the row do."""
+    tracker = open_run()
+    tracker.log({"a": 1.0, "b": float("nan"), "c": float("inf")}, 1)
+    tracker.close()
+    assert run_of(client, tracker).data.metrics == {"a": 1.0}
+
+
+def test_resume_goes_on_with_the_run(client: MlflowClient, open_run: Callable[..., Tracker]) -> None:
+    """The same run is RUNNING again, keeps its first parameters and takes new ones."""
+    first = open_run(params={"seed": 0})
+    first.log({"train/return_mean": 1.0}, 1)
+    first.close("interrupted")
+    second = open_run(params={"seed": 7, "new": 1}, resume_run_id=first.run_id)
+    assert second.run_id == first.run_id
+    assert run_of(client, second).info.status == "RUNNING"
+    second.log({"train/return_mean": 2.0}, 2)
+    second.close()
+    assert run_of(client, second).data.params == {"seed": "0", "new": "1"}
+    assert steps(client, second.run_id) == [1, 2]
+
+
+def test_run_folder_knows_its_run(open_run: Callable[..., Tracker]) -> None:
+    """A run that was opened when no checkpoint had the id is found by its folder."""
+    first = open_run()
+    first.close("failed")
+    second = open_run(resume_run_id=None)
+    second.close()
+    assert second.run_id == first.run_id
+
+
+def test_run_that_the_store_has_lost_is_replaced(
+    open_run: Callable[..., Tracker], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Resuming with an id of another store starts a new run and says so."""
+    tracker = open_run(resume_run_id="0" * 32)
+    tracker.close()
+    assert tracker.run_id not in (None, "0" * 32)
+    assert "a new run is started" in caplog.text
+
+
+def test_rows_are_sent_together(open_run: Callable[..., Tracker], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that wait go in one batch of metrics, not one call a row or a metric."""
+    batches: list[int] = []
+    real = MlflowClient.log_batch
+
+    def spy(self: MlflowClient, run_id: str, metrics: Any = (), **others: Any) -> Any:
+        batches.append(len(metrics))
+        return real(self, run_id, metrics=metrics, **others)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", spy)
+    tracker = open_run()
+    for step in range(12):
+        tracker.log({f"m{i}": float(step) for i in range(50)}, step)
+    tracker.close()
+    rows = [size for size in batches if size]
+    assert sum(rows) == 600
+    assert len(rows) <= 3
+    assert tracker.spent_s > 0.0
+
+
+def test_too_many_rows_are_thinned_but_for_the_last(
+    client: MlflowClient, open_run: Callable[..., Tracker]
+) -> None:
+    """A loop too fast for 1 % of the time loses rows in MLflow, never its final figures."""
+    tracker = open_run()
+    for step in range(150):
+        tracker.log({"train/return_mean": float(step)}, step)
+    tracker.close()
+    kept = steps(client, tracker.run_id)
+    assert kept[-1] == 149
+    assert 90 < len(kept) < 150
+
+
+def test_artifacts_lie_beside_the_database(
+    client: MlflowClient, root: Path, tmp_path: Path, open_run: Callable[..., Tracker]
+) -> None:
+    """Files and folders are stored under the output root, whatever the current folder is."""
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "a.mp4").write_bytes(b"film")
+    (tmp_path / "report.html").write_text("report")
+    tracker = open_run()
+    tracker.log_artifacts(tmp_path / "report.html")
+    tracker.log_artifacts(tmp_path / "videos", "videos")
+    tracker.log_artifacts(tmp_path / "absent")
+    tracker.close()
+    folder = root / "mlartifacts" / "gym.half_cheetah" / str(tracker.run_id) / "artifacts"
+    assert run_of(client, tracker).info.artifact_uri == folder.as_uri()
+    assert (folder / "report.html").read_text() == "report"
+    assert (folder / "videos" / "a.mp4").read_bytes() == b"film"
+
+
+def test_policy_loads_from_the_registry_and_acts_the_same(
+    client: MlflowClient,
+    root: Path,
+    tmp_path: Path,
+    open_run: Callable[..., Tracker],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`models:/<task>@latest` is the newest policy, with its figures, and another alias is set as asked."""
+    import mlflow
+
+    module = torch.nn.Sequential(torch.nn.Linear(5, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2))
+    folder = export_policy(module, torch.zeros(2, 5), tmp_path / "export", metadata={"task": EXPERIMENT})
+    tracker = open_run()
+    tracker.log_policy(folder, registered_name=EXPERIMENT, alias="best")
+    tracker.log_policy(folder, registered_name=EXPERIMENT, metrics={"eval/return_mean": 7.0})
+    tracker.close()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root}/mlflow.db")
+    observations = torch.randn(3, 5)
+    actions = mlflow.pyfunc.load_model("models:/gym.half_cheetah@latest").predict(observations.numpy())
+    assert torch.allclose(torch.from_numpy(actions), module(observations), atol=1e-6)
+    latest = client.get_model_version_by_alias("gym.half_cheetah", "latest")
+    assert (latest.version, latest.run_id) == ("2", tracker.run_id)
+    assert client.get_model_version_by_alias("gym.half_cheetah", "best").version == "1"
+    logged = client.get_logged_model(latest.model_id)
+    assert [(metric.key, metric.value) for metric in logged.metrics] == [("eval/return_mean", 7.0)]
+
+
+def test_sweep_runs_have_a_parent(client: MlflowClient, root: Path, open_run: Callable[..., Tracker]) -> None:
+    """The runs of a sweep appear under one run, which ends with the sweep."""
+    cfg = TrackingConfig(system_metrics=False)
+    parent = open_parent_run(cfg, output_root=root, experiment=EXPERIMENT, run_name="sweep")
+    assert parent is not None
+    child = open_run(parent_run_id=parent)
+    child.close()
+    close_parent_run(cfg, parent, output_root=root, status="finished")
+    assert run_of(client, child).data.tags["mlflow.parentRunId"] == parent
+    assert client.get_run(parent).info.status == "FINISHED"
+
+
+def test_system_metrics_are_sampled_and_end_with_the_run(
+    client: MlflowClient, open_run: Callable[..., Tracker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow's own samples are there under `system/`, and its thread is gone after close."""
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
+    tracker = open_run(cfg=TrackingConfig())
+    key = "system/cpu_utilization_percentage"
+    wait_for(lambda: key in run_of(client, tracker).data.metrics)
+    tracker.close()
+    assert "SystemMetricsMonitor" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_deleted_experiment_is_an_error_of_the_user(
+    client: MlflowClient, open_run: Callable[..., Tracker]
+) -> None:
+    """A store that answers but refuses the run stops the start, with the remedy."""
+    client.delete_experiment(client.create_experiment("deleted"))
+    with pytest.raises(ValueError, match="mlflow experiments restore"):
+        open_run(experiment="deleted")
+
+
+def test_server_away_at_the_start(
+    client: MlflowClient,
+    tmp_path: Path,
+    open_run: Callable[..., Tracker],
+    serve: Callable[..., Any],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The run starts without an id, keeps everything on disk, and tells the server when it is there."""
+    port = free_port()
+    tracker = open_run(cfg=TrackingConfig(uri=f"http://127.0.0.1:{port}", system_metrics=False))
+    for step in range(3):
+        tracker.log({"train/return_mean": float(step)}, step)
+    assert tracker.run_id is None
+    assert len((tmp_path / "run" / "tracking_pending.jsonl").read_text().splitlines()) == 4
+    serve(port)
+    wait_for(lambda: tracker.run_id)
+    tracker.close()
+    assert steps(client, tracker.run_id) == [0, 1, 2]
+    assert run_of(client, tracker).data.params == {"seed": "0"}
+    assert not (tmp_path / "run" / "tracking_pending.jsonl").exists()
+    assert [("is away" in text, "is back" in text) for text in caplog.messages] == [
+        (True, False),
+        (False, True),
+    ]
+
+
+def test_server_away_in_mid_run_and_at_the_end(
+    client: MlflowClient, tmp_path: Path, open_run: Callable[..., Tracker], serve: Callable[..., Any]
+) -> None:
+    """What a server missed while it was away, the end included, it gets from the resumed run."""
+    server = serve()
+    cfg = TrackingConfig(uri=f"http://127.0.0.1:{server.port}", system_metrics=False)
+    first = open_run(cfg=cfg)
+    first.log({"train/return_mean": 0.0}, 0)
+    wait_for(lambda: steps(client, first.run_id) == [0])
+    stop(server)
+    (tmp_path / "report.html").write_text("report")
+    first.log({"train/return_mean": 1.0}, 1)
+    first.log_artifacts(tmp_path / "report.html")
+    first.close("interrupted")
+    assert run_of(client, first).info.status == "RUNNING"
+    serve(server.port)
+    second = open_run(cfg=cfg, resume_run_id=first.run_id)
+    second.log({"train/return_mean": 2.0}, 2)
+    second.close()
+    assert second.run_id == first.run_id
+    assert steps(client, first.run_id) == [0, 1, 2]
+    assert run_of(client, first).info.status == "FINISHED"
+    assert [file.name for file in (MlflowClient(cfg.uri)).list_artifacts(str(first.run_id))] == [
+        "report.html"
+    ]
+
+
+def test_answer_lost_on_the_way_makes_no_second_run(
+    client: MlflowClient, open_run: Callable[..., Tracker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the server creates the run but its answer does not arrive, the next attempt finds that run."""
+    real = MlflowClient.create_run
+    created: list[str] = []
+
+    def lose_the_answer(self: MlflowClient, *args: Any, **kwargs: Any) -> Run:
+        created.append(real(self, *args, **kwargs).info.run_id)
+        raise MlflowException("read timed out")
+
+    monkeypatch.setattr(MlflowClient, "create_run", lose_the_answer)
+    tracker = open_run()
+    wait_for(lambda: tracker.run_id)
+    tracker.close()
+    assert created == [tracker.run_id]
+
+
+def test_locked_database_does_not_stop_the_loop(
+    client: MlflowClient, root: Path, open_run: Callable[..., Tracker]
+) -> None:
+    """Rows are taken while another process writes, and are sent when it has finished."""
+    tracker = open_run()
+    writer = sqlite3.connect(root / "mlflow.db", isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+    for step in range(3):
+        tracker.log({"train/return_mean": float(step)}, step)
+    assert steps(client, tracker.run_id) == []
+    writer.execute("COMMIT")
+    writer.close()
+    tracker.close()
+    assert steps(client, tracker.run_id) == [0, 1, 2]
+
+
+def test_two_processes_on_an_empty_store_then_killed(tmp_path: Path) -> None:
+    """Both open a run though neither store nor schema exists; after kill -9 a resume sends every row."""
+    names = ("left", "right")
+    command = [sys.executable, "-c", OPEN_AND_DIE, str(tmp_path)]
+    children = [subprocess.Popen([*command, name], cwd=Path(__file__).parents[3]) for name in names]
+    assert [child.wait(60) for child in children] == [-signal.SIGKILL, -signal.SIGKILL]
+    client = connect(f"sqlite:///{tmp_path}/mlflow.db")
+    for name in names:
+        tracker = open_tracker(
+            TrackingConfig(system_metrics=False),
+            run_dir=tmp_path / name,
+            output_root=tmp_path,
+            experiment="race",
+            run_name=name,
+            params={},
+            tags={},
+        )
+        tracker.close()
+        assert tracker.run_id == json.loads((tmp_path / name / "tracking.json").read_text())["run_id"]
+        assert run_of(client, tracker).data.params == {"seed": name}
+        assert steps(client, tracker.run_id) == [0, 1, 2, 3, 4]
+    assert len(client.search_runs([client.get_experiment_by_name("race").experiment_id])) == 2
+
+
+def test_metric_keys_of_the_design_are_accepted(
+    client: MlflowClient, open_run: Callable[..., Tracker]
+) -> None:
+    """Every key the factory writes passes MLflow's rules."""
+    keys = [title_key for _, title_key, _ in LINES] + ["energy/phase/idle_j", "health/nonfinite_count"]
+    tracker = open_run()
+    tracker.log(dict.fromkeys(keys, 1.0), 1)
+    tracker.close()
+    assert set(run_of(client, tracker).data.metrics) == set(keys)
