@@ -13,6 +13,7 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from envs.physics import open_physics
+from envs.terms.symmetry import Mirror
 
 Observation = dict[str, Tensor]
 """Observation groups: `policy`, and `critic` where the critic sees more. Each (num_envs, size) float32."""
@@ -102,6 +103,10 @@ class BatchEnv(gymnasium.vector.VectorEnv):
 
     def summarise(self, means: dict[str, float]) -> dict[str, float]:
         """Turn mean `info["diagnostics"]` over an evaluation into metrics named without the `eval/` prefix."""
+        return {}
+
+    def mirrors(self) -> dict[str, Mirror]:
+        """Return the mirrors of `policy`, `critic` and `action` under which the task is symmetric; none by default."""
         return {}
 
     def direct(self, time_s: float) -> None:

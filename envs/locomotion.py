@@ -15,6 +15,7 @@ from envs.robots.quadruped import load_quadruped
 from envs.task import TaskConfig, require
 from envs.terms import rewards as term
 from envs.terms.rotation import projected_gravity, rotate_inverse
+from envs.terms.symmetry import Mirror
 
 
 @dataclass(kw_only=True)
@@ -146,6 +147,10 @@ class QuadrupedVelocity(BatchEnv):
         self._feet = tensor(robot.foot_geoms).long()
         self._hips = tensor(robot.hip_actuators).long()
         self._joint_qpos, self._joint_qvel = tensor(robot.joint_qpos).long(), tensor(robot.joint_qvel).long()
+        self._leg_of_joint = tensor(robot.leg_of_actuator).long()
+        self._lift_joints = tensor(robot.lift_offsets(self.cfg.swing_height_m)).float()
+        self._sweep_joints = tensor(robot.sweep_joints()).float()
+        self._hip_levers = tensor(robot.hip_levers()).float()
         self._friction = physics.model_field("geom_friction")
         self._mass = physics.model_field("body_mass")
         self._gain, self._bias = physics.model_field("actuator_gainprm"), physics.model_field("actuator_biasprm")
@@ -193,7 +198,22 @@ class QuadrupedVelocity(BatchEnv):
 
     def _apply_action(self, action: Tensor) -> None:
         self._action = action.clamp(-1.0, 1.0)
-        self._ctrl.copy_(self._home_joints + self.robot.parameters.action_scale * self._action)
+        self._ctrl.copy_(self._home_joints + self._trot() + self.robot.parameters.action_scale * self._action)
+
+    def _trot(self) -> Tensor:
+        """Return the joint offsets of a trot that steps as commanded, which the action modulates. Shape: (num_envs, 12).
+
+        A reference motion under the policy's command follows "policies modulating trajectory generators" (Iscen et
+        al. 2018, arXiv:1910.02812); the step length is Raibert's (1986): the hip's velocity times half the stance.
+        Thigh and calf fold so that the foot rises under the hip; thigh and hip swing so that it is set down ahead.
+        """
+        moving = self._moving()[:, None]
+        lift = term.trot_swing(self.phase)[:, self._leg_of_joint] * self._lift_joints
+        velocity = self.command[:, None, :2] + self.command[:, None, 2:] * self._hip_levers
+        half_step = velocity * (0.25 / self.cfg.gait_hz / self.robot.leg_length_m)
+        ahead = -torch.cos(self.phase[:, None] + term.trot_offsets(self.phase))[..., None] * half_step
+        sweep = ahead[:, self._leg_of_joint] * self._sweep_joints
+        return (lift + sweep.sum(-1)) * moving
 
     def _after_physics(self) -> tuple[Tensor, Tensor, dict[str, Any]]:
         cfg = self.cfg
@@ -281,6 +301,23 @@ class QuadrupedVelocity(BatchEnv):
             -1,
         )
         return {"policy": noisy, "critic": torch.cat([exact, privileged], -1)}
+
+    def mirrors(self) -> dict[str, Mirror]:
+        """Return the left-right mirrors of the observation groups and of the action."""
+        signs, joints = Mirror.signs, self.robot.mirror_joints()
+        policy = Mirror.concatenate(
+            signs(-1.0, 1.0, -1.0),  # angular velocity
+            signs(1.0, -1.0, 1.0),  # gravity
+            joints,
+            joints,
+            signs(1.0, -1.0, -1.0),  # command
+            signs(-1.0, -1.0),  # the diagonal pairs change places: half a period later
+            joints,
+        )
+        feet = Mirror(torch.tensor([1, 0, 3, 2]), torch.ones(4))
+        critic = Mirror.concatenate(policy, signs(1.0, -1.0, 1.0), signs(1.0), feet, signs(1.0, 1.0, 1.0))
+        parts = {"policy": policy, "critic": critic, "action": joints}
+        return {name: mirror.to(self.device) for name, mirror in parts.items()}
 
     @property
     def _noise(self) -> Tensor:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import yaml
 from hydra import compose, initialize_config_dir
@@ -14,10 +16,13 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from factory import config
 from factory.config import TrainConfig
+
+T = TypeVar("T")
 
 _MAX_CHECKED_JOBS = 64
 """Jobs of a sweep that are checked before the first one starts."""
@@ -105,7 +110,7 @@ def _resumed(overrides: list[str], parsed: list[Override]) -> list[str]:
     """Return the overrides of the run to resume, followed by the new ones."""
     values = {str(o.key_or_group): str(o.value()) for o in parsed}
     output_root = Path(values.get("output_root", TrainConfig.output_root))
-    run_dir = find_run(values["resume"], output_root=output_root)
+    run_dir = find_run(values["resume"], key="resume", output_root=output_root)
     stored_file = run_dir / ".hydra" / "overrides.yaml"
     stored = yaml.safe_load(stored_file.read_text()) if stored_file.is_file() else []
     kept = [o for o in stored if not o.startswith(("resume=", "hydra."))]
@@ -120,23 +125,47 @@ def _without_replaced(stored: list[str], new: list[str]) -> list[str]:
     return [override for override in stored if override.partition("=")[0].lstrip("+") not in keys]
 
 
-def find_run(name: str, *, output_root: Path) -> Path:
-    """Return the run folder called `name`, or the newest with a checkpoint for `last`.
+def parse(schema: type[T], arguments: Sequence[str]) -> T:
+    """Return the dataclass `schema` with `key=value` arguments put in.
+
+    Raises:
+        ValueError, OmegaConfBaseException: an argument is no `key=value`, or its key or value is wrong.
+    """
+    wrong = [argument for argument in arguments if "=" not in argument or argument.startswith("-")]
+    if wrong:
+        raise ValueError(f"{wrong[0]}: give key=value; --help lists the keys")
+    merged = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.from_dotlist(list(arguments)))
+    missing = sorted(str(key) for key in OmegaConf.missing_keys(merged))
+    if missing:
+        raise ValueError(f"{missing[0]}: must be given; --help says how")
+    return OmegaConf.to_object(merged)  # type: ignore[return-value]
+
+
+def find_run(name: str, *, key: str, output_root: Path) -> Path:
+    """Return the folder of a run that has a checkpoint.
+
+    Args:
+        name: run folder, MLflow run id, or `last` for the newest.
+        key: what the user called it, for the error message.
+        output_root: where the runs are.
 
     Raises:
         ValueError: there is no such run, or it has no checkpoint.
     """
+    pointers = sorted(output_root.glob("**/checkpoints/last"), key=lambda path: path.stat().st_mtime)
     if name == "last":
-        pointers = sorted(output_root.glob("**/checkpoints/last"), key=lambda path: path.stat().st_mtime)
         if not pointers:
-            raise ValueError(f"resume=last: no run with a checkpoint under {output_root.absolute()}")
+            raise ValueError(f"{key}=last: no run with a checkpoint under {output_root.absolute()}")
         return pointers[-1].absolute().parents[1]
     folder = Path(name).expanduser().absolute()
-    if not folder.is_dir():
-        raise ValueError(f"resume={name}: no such run folder")
-    if not (folder / "checkpoints" / "last").exists():
-        raise ValueError(f"resume={name}: no checkpoint there; give a folder that has checkpoints/last")
-    return folder
+    if folder.is_dir():
+        if not (folder / "checkpoints" / "last").exists():
+            raise ValueError(f"{key}={name}: no checkpoint there; give a folder that has checkpoints/last")
+        return folder
+    for pointer in pointers:
+        if json.loads((pointer / "state.json").read_text())["mlflow_run_id"] == name:
+            return pointer.absolute().parents[1]
+    raise ValueError(f"{key}={name}: no such run folder, and no run of that MLflow id under {output_root.absolute()}")
 
 
 def _one_line(error: BaseException) -> str:

@@ -159,6 +159,13 @@ def from_hydra(composed: DictConfig) -> TrainConfig:
     return OmegaConf.to_object(composed)  # type: ignore[return-value]
 
 
+def from_plain(plain: dict[str, Any]) -> TrainConfig:
+    """Turn what `to_plain` returned, e.g. from a checkpoint, back into checked dataclasses."""
+    schema = OmegaConf.structured(TrainConfig)
+    schema.task = next(task for task in _TASKS if task.name == plain["task"]["name"])
+    return from_hydra(OmegaConf.merge(schema, plain))  # type: ignore[arg-type]
+
+
 def to_plain(cfg: TrainConfig) -> dict[str, Any]:
     """Return the configuration as nested plain containers, for YAML and for the ledger's parameters."""
     return OmegaConf.to_container(OmegaConf.structured(cfg), resolve=True)  # type: ignore[return-value]

@@ -23,7 +23,8 @@ from factory.video import film
 
 EVAL_SEED = 1_000_003
 """Seed of the evaluation's environment; equal for all runs, so that policies meet equal episodes."""
-_EVAL_WORLDS = 256
+EVAL_WORLDS = 256
+"""Most worlds an evaluation simulates together."""
 _RETURN_WINDOW = 20
 """Iterations whose finished episodes make up the training return."""
 
@@ -56,7 +57,7 @@ def evaluate(line: Line) -> None:
     """Play fixed-seed episodes with the deterministic policy."""
     episodes = line.cfg.runtime.eval_episodes
     with line.console.stage("evaluate"), line.meter.phase("eval"):
-        env = make_env(line.cfg, num_envs=min(episodes, _EVAL_WORLDS))
+        env = make_env(line.cfg, num_envs=min(episodes, EVAL_WORLDS))
         result = play(env, line.policy, episodes=episodes, seed=EVAL_SEED)
         env.close()
     line.tokens.add_evaluation(result.tokens)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from factory.console import energy_text, format_duration, format_number, format_percent, format_si, headlines
+from factory.quantities import energy_text, format_duration, format_number, format_percent, format_si, headlines
 from factory.report_figures import MAX_POINTS, STYLE, Curve, panels, stacked_bar, time_axis
 
 MAX_EMBEDDED_VIDEO_BYTES = 8 * 1024**2

@@ -19,7 +19,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from factory.console import format_number, format_percent
+from factory.quantities import format_number, format_percent
 
 MUTED, GRID, LINE, MARK = "#020202", "#030303", "#040404", "#050505"
 CSS_COLORS = {MUTED: "--muted", GRID: "--rule", LINE: "--accent", MARK: "--second"}

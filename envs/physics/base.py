@@ -45,8 +45,8 @@ class Physics(Protocol):
     def reset(self, mask: Tensor) -> None:
         """Reset the worlds in `mask` to the model's defaults. Shape: (num_envs,) bool.
 
-        Values written to `qpos`, `qvel`, ... of those worlds just before the call survive it as their new
-        state; time, warm start and actuator activations start anew; derived fields become current.
+        Values written to `qpos` and `qvel` of those worlds before the call survive it as their new state;
+        time, controls, warm start and actuator activations start anew; derived fields become current.
         """
         ...
 

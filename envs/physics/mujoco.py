@@ -34,6 +34,7 @@ class MujocoPhysics:
         self._fields: dict[str, Tensor] = {}
         self._model_fields: dict[str, Tensor] = {}
         self._batch.reset()
+        self._default_row = self._rows[0].copy()
 
     def field(self, name: str) -> Tensor:
         """Return the live view of an `MjData` field: float64 for state, float32 for derived fields."""
@@ -59,8 +60,18 @@ class MujocoPhysics:
         self._timed(self._batch.forward)
 
     def reset(self, mask: Tensor) -> None:
-        """Reset the worlds in `mask`, keeping the state written to them just before."""
-        self._timed(self._batch.reset, mask.numpy())
+        """Reset the worlds in `mask`, keeping the positions and velocities written to them just before.
+
+        `Batch.reset` would take a written value that equals the old one for no write, and put the model's
+        default there; so the rows are made here and `forward` fills the derived fields.
+        """
+        worlds = mask.numpy()
+        if worlds.any():
+            qpos, qvel = (self.field(name).numpy() for name in ("qpos", "qvel"))
+            kept = qpos[worlds], qvel[worlds]
+            self._rows[worlds] = self._default_row
+            qpos[worlds], qvel[worlds] = kept
+            self._timed(self._batch.forward, worlds)
 
     def rays(self, origin: Tensor, direction: Tensor, *, max_group: int = 3) -> Tensor:
         """Cast rays against geoms of the groups below `max_group`."""

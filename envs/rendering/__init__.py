@@ -1,7 +1,7 @@
 """Films of recorded motion: a camera, a renderer, and the choice between two back ends.
 
-A renderer takes a MuJoCo model and recorded positions, nothing of the simulation that made them. `opengl` is MuJoCo's
-own renderer, used where an offscreen OpenGL context works; `raycast` needs nothing but the physics and works anywhere.
+A renderer takes a MuJoCo model and recorded positions, nothing of the simulation that made them. `opengl` is
+MuJoCo's own renderer, used where an offscreen OpenGL context works; `raycast` needs only the physics' rays.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ class View(NamedTuple):
     """Where a pinhole camera stands in one frame; both back ends draw from it.
 
     `axes` holds right, up and back as columns, as MuJoCo's `cam_xmat` does: the camera looks along -back.
+    `focus_m` is how far away the things are that it is about.
     """
 
     eye: np.ndarray
@@ -43,7 +44,7 @@ class Camera:
     distance_m: float | None = None
     """Distance to the tracked point; None fits the tracked robot into the picture."""
     track: str | int | None = None
-    """Body, by name or id, whose subtree's centre of mass is followed; None is the first body that can move."""
+    """Body, by name or id, whose subtree's centre of mass is followed; None is the first that can move."""
     smoothing_frames: float = 6.0
     """Standard deviation of the Gaussian that smooths the path of the tracked point; 0 follows rigidly."""
     fixed: str | None = None
@@ -67,7 +68,8 @@ class Camera:
         for row in qpos:
             _place(model, data, row)
             eye, axes = data.cam_xpos[camera].copy(), data.cam_xmat[camera].reshape(3, 3).copy()
-            views.append(View(eye, axes, float(model.cam_fovy[camera]), float(model.stat.extent)))
+            focus_m = max(float(np.linalg.norm(eye - model.stat.center)), float(model.stat.extent))
+            views.append(View(eye, axes, float(model.cam_fovy[camera]), focus_m))
         return views
 
     def _follow_views(self, model: mujoco.MjModel, data: mujoco.MjData, qpos: np.ndarray) -> list[View]:
@@ -80,7 +82,9 @@ class Camera:
         if distance is None:
             distance = 3.2 * _radius(model, data, body) if body else 1.5 * float(model.stat.extent)
         azimuth, elevation = np.radians([self.azimuth_deg, self.elevation_deg])
-        back = -np.array([np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)])
+        back = -np.array(
+            [np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)]
+        )
         right = np.array([np.sin(azimuth), -np.cos(azimuth), 0.0])
         axes = np.stack([right, np.cross(back, right), back], axis=1)
         fovy_deg = float(model.vis.global_.fovy)
@@ -136,10 +140,16 @@ def open_renderer(model: mujoco.MjModel, *, width: int, height: int, backend: st
             except (ImportError, RuntimeError, mujoco.FatalError) as error:
                 # The probe is another process: this one may already hold a context of another kind.
                 if backend == "opengl":
-                    raise RuntimeError(f"backend=opengl: {platform} works, but not in this process: {error}") from error
-                _log.warning("OpenGL (%s) does not work in this process, casting rays instead: %s", platform, error)
+                    raise RuntimeError(
+                        f"backend=opengl: {platform} works, but not in this process: {error}"
+                    ) from error
+                _log.warning(
+                    "OpenGL (%s) does not work in this process, casting rays instead: %s", platform, error
+                )
         elif backend == "opengl":
-            raise RuntimeError("backend=opengl: no working context; install libegl1 or libosmesa6, or use raycast")
+            raise RuntimeError(
+                "backend=opengl: no working context; install libegl1 or libosmesa6, or use raycast"
+            )
     from envs.rendering.raycast import RaycastRenderer
 
     return RaycastRenderer(model, width=width, height=height)

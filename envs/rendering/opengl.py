@@ -22,8 +22,8 @@ _PROBE_TIMEOUT_S = 60.0
 class OpenGLRenderer(Renderer):
     """Draws with `mjr_render` into an offscreen context of its own.
 
-    `mujoco.Renderer` is not used: its platform is fixed by `MUJOCO_GL` when mujoco is first imported, and pictures
-    larger than the model's `offwidth` are refused.
+    `mujoco.Renderer` is not used: its platform is fixed by `MUJOCO_GL` when mujoco is first imported, and it
+    refuses pictures larger than the model's `offwidth`.
     """
 
     def __init__(self, model: mujoco.MjModel, *, width: int, height: int, platform: str) -> None:
@@ -56,10 +56,16 @@ class OpenGLRenderer(Renderer):
     def _draw(self, qpos: np.ndarray, view: View) -> np.ndarray:
         self._data.qpos[:] = qpos
         mujoco.mj_fwdPosition(self._model, self._data)
-        # The scene is built with the free camera nearest to the view (infinite planes and haze depend on it), and
-        # its two eyes are then set exactly, so that roll and field of view are the view's too.
+        # The scene is built with the free camera nearest to the view (infinite planes and haze depend on it),
+        # and its two eyes are then set exactly, so that roll and field of view are the view's too.
         mujoco.mjv_updateScene(
-            self._model, self._data, self._option, None, _free_camera(view), mujoco.mjtCatBit.mjCAT_ALL.value, self._scene
+            self._model,
+            self._data,
+            self._option,
+            None,
+            _free_camera(view),
+            mujoco.mjtCatBit.mjCAT_ALL.value,
+            self._scene,
         )
         for eye in self._scene.camera:
             half_height = eye.frustum_near * np.tan(np.radians(view.fovy_deg) / 2)
@@ -73,7 +79,7 @@ class OpenGLRenderer(Renderer):
 
 
 def working_platform() -> str | None:
-    """Return the first OpenGL platform that draws here, or None; `MUJOCO_GL` comes first, and may switch all off."""
+    """Return the OpenGL platform that draws here, or None; `MUJOCO_GL` goes first, or switches all off."""
     return _first_working(os.environ.get("MUJOCO_GL", "").lower().strip())
 
 
@@ -87,14 +93,22 @@ def _first_working(setting: str) -> str | None:
 
 
 def _draws(platform: str) -> bool:
-    """Whether a picture can be made; asked of another process, for a broken driver may abort or hang its caller."""
+    """Return whether a picture comes out, in a process of its own: a broken driver may abort or hang it."""
     # os._exit skips the interpreter's shutdown, where some drivers crash after the work is done.
     code = f"import os; from envs.rendering.opengl import draws_red; os._exit(not draws_red({platform!r}))"
     # mujoco opens no context of its own at import when MUJOCO_GL is off; the probe names the platform.
-    environment = {**os.environ, "MUJOCO_GL": "off", "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)}
+    environment = {
+        **os.environ,
+        "MUJOCO_GL": "off",
+        "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path),
+    }
     try:
         answer = subprocess.run(
-            [sys.executable, "-c", code], env=environment, capture_output=True, timeout=_PROBE_TIMEOUT_S, check=False
+            [sys.executable, "-c", code],
+            env=environment,
+            capture_output=True,
+            timeout=_PROBE_TIMEOUT_S,
+            check=False,
         )
     except (subprocess.TimeoutExpired, OSError):
         return False

@@ -1,8 +1,8 @@
 """A renderer that needs no OpenGL: it casts the rays of the physics engine and shades what they hit.
 
-Every pixel gets one ray and, where it faces the sun, one more towards it. Pixels on an edge (another geom, a bend or a
-shadow's border next door) get three of each, the second ones spread over the sun's disc, which smooths silhouettes and
-shadows for a fraction of the cost of sampling everything three times.
+Every pixel gets one ray and, where it faces the sun, one more towards it. Pixels on an edge (another geom, a
+bend or a shadow's border next door) get three of each, the second ones spread over the sun: silhouettes
+and shadows come out smooth for a fraction of the cost of sampling everything three times.
 Shapes: P rays of one frame, H and W the picture's size.
 """
 
@@ -33,7 +33,7 @@ _SUN_RADIUS = 0.008
 _FOG_IN_FOCUS_LENGTHS = 12.0
 _BEND_COSINE = 0.8
 
-# Down and across [pixels]; no two share a row or a column. The first is the only one of pixels away from edges.
+# Down and across [pixels]; no two share a row or a column. Pixels away from edges have the first alone.
 _SUBPIXELS = np.array([[0.0, 1.0], [1.0, 0.0], [-1.0, -1.0]], dtype=np.float32) / 3.0
 
 
@@ -46,7 +46,9 @@ class RaycastRenderer(Renderer):
         """Prepare surfaces and one scene per processor."""
         self._model, self._width, self._height = model, width, height
         self._surfaces = Surfaces(model)
-        num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        num_threads = (
+            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        )
         self._num_threads = num_threads
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="raycast")
         self._scenes: SimpleQueue[_Scene] = SimpleQueue()
@@ -75,15 +77,17 @@ class RaycastRenderer(Renderer):
         scene = self._scenes.get()
         try:
             scene.pose(qpos)
-            shot = _Shot(scene, self._surfaces, view, sun, self._height)
-            rows, columns = (axis.ravel().astype(np.float32) for axis in np.indices((self._height, self._width)))
+            shot = _Shot(scene, self._surfaces, view, sun, (self._height, self._width))
+            rows, columns = (
+                axis.ravel().astype(np.float32) for axis in np.indices((self._height, self._width))
+            )
             samples = [(*offset, towards) for offset, towards in zip(_SUBPIXELS, _sun_disc(sun), strict=True)]
             down, across, towards = samples[0]
-            picture, hit = shot.colors(rows + down, columns + across, self._width, towards)
+            picture, hit = shot.colors(rows + down, columns + across, towards)
             edge = np.flatnonzero(_edges(hit, self._height, self._width))
             if edge.size:
                 for down, across, towards in samples[1:]:
-                    picture[edge] += shot.colors(rows[edge] + down, columns[edge] + across, self._width, towards)[0]
+                    picture[edge] += shot.colors(rows[edge] + down, columns[edge] + across, towards)[0]
                 picture[edge] /= len(samples)
         finally:
             self._scenes.put(scene)
@@ -92,9 +96,8 @@ class RaycastRenderer(Renderer):
 
 
 class _Hit(NamedTuple):
-    """What P rays met: distance [m], geom id (-1 is the sky), unit normal towards the viewer, whether the sun shines."""
+    """What P rays met: geom id (-1 is the sky), unit normal towards the viewer, and whether it is sunlit."""
 
-    distance: np.ndarray
     geom: np.ndarray
     normal: np.ndarray
     lit: np.ndarray
@@ -136,7 +139,7 @@ class _Scene:
         return lit
 
     def _may_be_shaded(self, point: np.ndarray, sun: np.ndarray) -> np.ndarray:
-        """Return which points lie in the cylinder that the casters' bounding sphere sweeps away from the sun."""
+        """Return which points lie in the cylinder that the casters' bounding sphere sweeps out."""
         if self._shadows_anywhere or not self._casters.size:
             return np.full(len(point), self._shadows_anywhere)
         centers, radii = self.data.geom_xpos[self._casters], self.model.geom_rbound[self._casters]
@@ -150,18 +153,19 @@ class _Scene:
 class _Shot:
     """One frame being drawn: a posed scene seen from a view."""
 
-    def __init__(self, scene: _Scene, surfaces: Surfaces, view: View, sun: np.ndarray, height: int) -> None:
+    def __init__(
+        self, scene: _Scene, surfaces: Surfaces, view: View, sun: np.ndarray, size: tuple[int, int]
+    ) -> None:
         self._scene, self._surfaces, self._sun = scene, surfaces, sun
         self._eye, self._axes = view.eye.astype(np.float32), view.axes.astype(np.float32)
         self._fog_m = np.float32(_FOG_IN_FOCUS_LENGTHS * view.focus_m)
-        self._pixel = np.float32(2.0 * np.tan(np.radians(view.fovy_deg) / 2) / height)
-        self._height = height
+        self._middle = 0.5 * np.subtract(size, 1, dtype=np.float32)
+        self._pixel = np.float32(2.0 * np.tan(np.radians(view.fovy_deg) / 2) / size[0])
 
-    def colors(self, row: np.ndarray, column: np.ndarray, width: int, sun: np.ndarray) -> tuple[np.ndarray, _Hit]:
+    def colors(self, row: np.ndarray, column: np.ndarray, sun: np.ndarray) -> tuple[np.ndarray, _Hit]:
         """Return linear colours `(P, 3)` in [0, 1] of points of the picture, and what is seen there."""
         right, up, back = self._axes.T
-        across = (column - 0.5 * (width - 1)) * self._pixel
-        down = (row - 0.5 * (self._height - 1)) * self._pixel
+        down, across = (row - self._middle[0]) * self._pixel, (column - self._middle[1]) * self._pixel
         direction = across[:, None] * right - down[:, None] * up - back
         direction /= np.sqrt(_dot(direction, direction))[:, None]
         origin = np.ascontiguousarray(np.broadcast_to(self._eye, direction.shape))
@@ -185,13 +189,13 @@ class _Shot:
         opacity = self._surfaces.opacity[geom[met]]
         clear = np.flatnonzero(opacity < 1.0) if layers > 1 else np.empty(0, np.int64)
         if clear.size:
-            # A solid is crossed twice, on the way in and out, so each surface gets the square root of the clarity.
+            # A solid is crossed twice, on the way in and out: each surface gets the root of the clarity.
             share = (1.0 - np.sqrt(1.0 - opacity[clear]))[:, None]
             beyond = point[clear] + 1e-4 * direction[met[clear]]
             behind, _ = self._look(beyond, direction[met[clear]], sun, layers=layers - 1)
             surface[clear] = share * surface[clear] + (1.0 - share) * behind
         color[met] = surface
-        return color, _Hit(distance, geom, normal, lit)
+        return color, _Hit(geom, normal, lit)
 
     def _shade(
         self,
@@ -202,7 +206,7 @@ class _Shot:
         normal: np.ndarray,
         sun: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return reflected light `(P, 3)` and whether the sun shines there: Lambert, Blinn-Phong, two-tone ambient."""
+        """Return reflected light `(P, 3)` and what is sunlit: Lambert, Blinn-Phong, two-tone ambient."""
         facing = _dot(normal, self._sun)
         towards = np.flatnonzero(facing > 0)
         lit = np.zeros(len(geom), dtype=bool)
@@ -235,8 +239,10 @@ class _Shot:
             color[on] *= pattern.color(x, y, dx, dy)
         return color
 
-    def _footprint(self, direction: np.ndarray, distance: np.ndarray, axes: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Return the width and height `(P,)` [m] that a pixel covers on a plane with these `axes`, in its x and y.
+    def _footprint(
+        self, direction: np.ndarray, distance: np.ndarray, axes: np.ndarray
+    ) -> tuple[np.ndarray, ...]:
+        """Return the width and height `(P,)` [m] that a pixel covers on a plane, along the first two `axes`.
 
         A step s of the ray's end across the picture moves its foot on the plane by s - d s_z / d_z.
         """
@@ -265,7 +271,7 @@ def _sky(direction: np.ndarray) -> np.ndarray:
 
 
 def _key_light(view: View) -> np.ndarray:
-    """Return the direction to the sun `(3,)`: behind the camera's left shoulder when the film begins, half way up."""
+    """Return the direction to the sun `(3,)`: half way up, over the camera's left shoulder at the start."""
     back, right = view.axes[:, 2].copy(), view.axes[:, 0]
     back[2] = 0.0
     ahead = np.linalg.norm(back)

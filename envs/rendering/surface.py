@@ -1,6 +1,6 @@
 """What the geoms of a model look like: colour, gloss and floor pattern, by MuJoCo's rules.
 
-All colours in here are linear light; `GAMMA` leads from and to the display values that models and pictures hold.
+All colours in here are linear light; `GAMMA` leads to and from the display values of models and pictures.
 """
 
 from __future__ import annotations
@@ -11,18 +11,23 @@ import numpy as np
 GAMMA = 2.2
 _MAX_TEXELS = 512
 _DEFAULT_RGBA = np.array([0.5, 0.5, 0.5, 1.0], dtype=np.float32)
+_CHECKS = np.array([[1.0, 0.8], [0.8, 1.0]])[..., None].repeat(3, axis=2)
 FLAT = (int(mujoco.mjtGeom.mjGEOM_PLANE), int(mujoco.mjtGeom.mjGEOM_HFIELD))
 
 
 class Surfaces:
-    """Colour `(ngeom, 3)`, opacity, glow, gloss and its exponent `(ngeom,)`, and the patterns of planes and height fields."""
+    """Colour `(ngeom, 3)`, opacity, glow, gloss and its exponent `(ngeom,)`, and patterns of flat geoms."""
 
     def __init__(self, model: mujoco.MjModel) -> None:
         """Read everything once from the model."""
         material = model.geom_matid
         has_material = material >= 0
         rgba = model.geom_rgba.copy()
-        specular, shininess, emission = np.full(model.ngeom, 0.5), np.full(model.ngeom, 0.5), np.zeros(model.ngeom)
+        specular, shininess, emission = (
+            np.full(model.ngeom, 0.5),
+            np.full(model.ngeom, 0.5),
+            np.zeros(model.ngeom),
+        )
         if has_material.any():
             specular[has_material] = model.mat_specular[material[has_material]]
             shininess[has_material] = model.mat_shininess[material[has_material]]
@@ -36,63 +41,77 @@ class Surfaces:
         self.gloss = specular.astype(np.float32)
         self.exponent = (4.0 + 128.0 * shininess).astype(np.float32)
         self.patterns: dict[int, Pattern] = {}
+        tables: dict[int, np.ndarray] = {}
         for geom in range(model.ngeom):
-            image = _texture(model, int(material[geom])) if has_material[geom] else None
+            texture = _texture(model, int(material[geom])) if has_material[geom] else -1
             if model.geom_type[geom] in FLAT:
-                self.patterns[geom] = Pattern(model, geom, image)
-            elif image is not None:
+                if texture not in tables:
+                    tables[texture] = _summed_areas(_texels(model, texture) if texture >= 0 else _CHECKS)
+                self.patterns[geom] = Pattern(tables[texture], *_mapping(model, geom, texture))
+            elif texture >= 0:
                 # Textures wrapped around solids are fine print at this size: their mean colour will do.
-                self.color[geom] *= image.mean(axis=(0, 1))
+                self.color[geom] *= _texels(model, texture).mean(axis=(0, 1))
 
 
 class Pattern:
-    """A tiled picture on the local xy plane of a geom, averaged exactly over the footprint of a pixel.
+    """A tiled picture on the local xy plane of a geom, averaged exactly over the footprint of a pixel."""
 
-    The average comes from a summed-area table (Crow 1984), so that distant checks turn grey instead of flickering.
-    """
-
-    def __init__(self, model: mujoco.MjModel, geom: int, image: np.ndarray | None) -> None:
-        """Use the texture `image` `(h, w, 3)` as MuJoCo maps it, or faint metre checks where there is none."""
-        if image is None:
-            image = np.kron([[1.0, 0.8], [0.8, 1.0]], np.ones((32, 32)))[..., None].repeat(3, axis=2)
-            self.scale, self.offset = np.array([0.5, 0.5]), np.zeros(2)
-        else:
-            material = model.geom_matid[geom]
-            repeat, size = model.mat_texrepeat[material].astype(float), model.geom_size[geom, :2]
-            infinite = size <= 0
-            per_side = repeat * np.where(model.mat_texuniform[material] & ~infinite, size, 1.0)
-            self.scale = 0.5 * per_side / np.where(infinite, 1.0, size)
-            self.offset = np.where(infinite, 0.5, 0.5 * per_side)
-        self.height, self.width = image.shape[:2]
-        table = np.zeros((2 * self.height + 1, 2 * self.width + 1, 3))
-        table[1:, 1:] = np.tile(image, (2, 2, 1)).cumsum(axis=0).cumsum(axis=1)
-        self.table = table
+    def __init__(self, table: np.ndarray, scale: np.ndarray, offset: np.ndarray) -> None:
+        """Lay a picture, given as summed areas, with `scale` `(2,)` periods per metre from `offset` on."""
+        self.table, self.scale, self.offset = table, scale, offset
+        self.height, self.width = table.shape[0] // 2, table.shape[1] // 2
 
     def color(self, x: np.ndarray, y: np.ndarray, dx: np.ndarray, dy: np.ndarray) -> np.ndarray:
-        """Return the mean colour `(P, 3)` of boxes of size `dx, dy` [m] about local points `x, y` [m], all `(P,)`."""
-        left, right = _texels(self.scale[0] * x + self.offset[0], self.scale[0] * dx, self.width)
-        top, bottom = _texels(self.offset[1] - self.scale[1] * y, self.scale[1] * dy, self.height)
+        """Return mean colours `(P, 3)` of boxes of `dx, dy` [m] about local points `x, y` [m], all `(P,)`."""
+        left, right = _interval(self.scale[0] * x + self.offset[0], self.scale[0] * dx, self.width)
+        top, bottom = _interval(self.offset[1] - self.scale[1] * y, self.scale[1] * dy, self.height)
         table = self.table
         total = table[bottom, right] - table[top, right] - table[bottom, left] + table[top, left]
         return (total / ((bottom - top) * (right - left))[:, None]).astype(np.float32)
 
 
-def _texels(center: np.ndarray, extent: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first and the last-plus-one texel of intervals given in periods of a picture `count` texels wide."""
+def _interval(center: np.ndarray, extent: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first and past-the-last texel of intervals given in periods of `count` texels."""
     width = np.clip(np.rint(extent * count), 1, count).astype(np.int64)
     first = np.floor(center * count - 0.5 * (width - 1)).astype(np.int64) % count
     return first, first + width
 
 
-def _texture(model: mujoco.MjModel, material: int) -> np.ndarray | None:
-    """Return the colour texture of a material as linear light `(h, w, 3)`, at most 512 texels a side, or None."""
-    roles = model.mat_texid[material]
-    texture = max(roles[mujoco.mjtTextureRole.mjTEXROLE_RGB], roles[mujoco.mjtTextureRole.mjTEXROLE_RGBA])
+def _summed_areas(image: np.ndarray) -> np.ndarray:
+    """Return the sums over all upper left corners (Crow 1984) of a picture laid twice in both directions.
+
+    A box of the picture then costs four look-ups, so that distant checks turn grey instead of flickering.
+    """
+    # Fine texels keep the borders of checks smooth, for a footprint is a whole number of texels.
+    finer = max(1, _MAX_TEXELS // max(image.shape))
+    image = image.repeat(finer, axis=0).repeat(finer, axis=1)
+    table = np.zeros((2 * image.shape[0] + 1, 2 * image.shape[1] + 1, 3))
+    table[1:, 1:] = np.tile(image, (2, 2, 1)).cumsum(axis=0).cumsum(axis=1)
+    return table
+
+
+def _mapping(model: mujoco.MjModel, geom: int, texture: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the periods per metre and the offset, each `(2,)`, by which MuJoCo lays a texture."""
     if texture < 0:
-        return None
-    height, width, channels = (int(a[texture]) for a in (model.tex_height, model.tex_width, model.tex_nchannel))
-    start = int(model.tex_adr[texture])
-    texels = model.tex_data[start : start + height * width * channels].reshape(height, width, channels)
+        return np.array([0.5, 0.5]), np.zeros(2)
+    material, size = model.geom_matid[geom], model.geom_size[geom, :2]
+    infinite = size <= 0
+    per_side = model.mat_texrepeat[material] * np.where(model.mat_texuniform[material] & ~infinite, size, 1.0)
+    return 0.5 * per_side / np.where(infinite, 1.0, size), np.where(infinite, 0.5, 0.5 * per_side)
+
+
+def _texture(model: mujoco.MjModel, material: int) -> int:
+    """Return the id of the colour texture of a material, or -1."""
+    roles = model.mat_texid[material]
+    return int(max(roles[mujoco.mjtTextureRole.mjTEXROLE_RGB], roles[mujoco.mjtTextureRole.mjTEXROLE_RGBA]))
+
+
+def _texels(model: mujoco.MjModel, texture: int) -> np.ndarray:
+    """Return a texture as linear light `(h, w, 3)`, thinned out to at most 512 texels a side."""
+    height, width = int(model.tex_height[texture]), int(model.tex_width[texture])
+    channels, start = int(model.tex_nchannel[texture]), int(model.tex_adr[texture])
+    image = model.tex_data[start : start + height * width * channels].reshape(height, width, channels)
     step = -(-max(height, width) // _MAX_TEXELS)
-    texels = texels[::step, ::step, : 1 if channels < 3 else 3].repeat(3 if channels < 3 else 1, axis=2)
-    return (texels / 255.0) ** GAMMA
+    image = image[::step, ::step]
+    image = image[..., :3] if channels >= 3 else image[..., :1].repeat(3, axis=2)
+    return (image / 255.0) ** GAMMA

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import mujoco
 import numpy as np
+import torch
+
+from envs.terms.symmetry import Mirror
 
 LEGS = ("FL", "FR", "RL", "RR")
 
@@ -46,10 +49,66 @@ class Quadruped:
     """Addresses in qvel of the actuated joints. Shape: (12,)."""
     hip_actuators: np.ndarray
     """Actuators whose joint turns about the forward axis. Shape: (4,)."""
+    knee_actuators: np.ndarray
+    """Actuators of the joints nearest to the feet. Shape: (4,)."""
+    leg_of_actuator: np.ndarray
+    """Leg (0 FL, 1 FR, 2 RL, 3 RR) each actuator belongs to. Shape: (12,)."""
+    hip_xy_m: np.ndarray
+    """Where the thigh joints FL FR RL RR are in the trunk's frame. Shape: (4, 2) [m]."""
+    leg_length_m: float
+    """Distance from the thigh joint to the foot at the home pose [m]."""
     foot_geoms: np.ndarray
     """Geom ids FL FR RL RR. Shape: (4,)."""
     foot_radius_m: float
     base_body: int
+
+    def mirror_joints(self) -> Mirror:
+        """Return what joint angles in actuator order look like in the sagittal plane's mirror.
+
+        Left and right legs change places. A rotation about the y axis keeps its sense, one about x or z turns it
+        around; axes that are already mirrored in the model do so by themselves.
+        """
+        joints = self.model.actuator_trnid[:, 0]
+        axes = self.model.jnt_axis[joints]
+        roles = np.where(np.isin(np.arange(12), self.hip_actuators), 0, 1)
+        roles[self.knee_actuators] = 2
+        index = np.array(
+            [
+                next(j for j in range(12) if roles[j] == roles[i] and self.leg_of_actuator[j] == leg ^ 1)
+                for i, leg in enumerate(self.leg_of_actuator)
+            ]
+        )
+        reflected = axes[index] * np.array([-1.0, 1.0, -1.0])
+        sign = np.sign((axes * reflected).sum(-1))
+        return Mirror(torch.from_numpy(index), torch.from_numpy(sign).float())
+
+    def hip_levers(self) -> np.ndarray:
+        """Return the planar velocity of each hip per unit of yaw rate: z x r = (-y, x). Shape: (4, 2) [m]."""
+        return np.stack([-self.hip_xy_m[:, 1], self.hip_xy_m[:, 0]], -1)
+
+    def sweep_joints(self) -> np.ndarray:
+        """Return the joint turn that moves a foot by its leg's length forward and to the left. Shape: (12, 2) [rad].
+
+        A hanging leg goes back when it turns about y, and left when it turns about x.
+        """
+        axes = self.model.jnt_axis[self.model.actuator_trnid[:, 0]]
+        turns = np.stack([-axes[:, 1], axes[:, 0]], -1)
+        turns[self.knee_actuators] = 0.0
+        return turns
+
+    def lift_offsets(self, height_m: float) -> np.ndarray:
+        """Return the joint offsets that raise every foot by `height_m` straight under its hip. Shape: (12,) [rad].
+
+        Thigh and calf are taken as equally long: turning the thigh by d and the calf by -2 d moves the foot along
+        the line to the hip, and its distance is proportional to cos(half the knee angle + d).
+        """
+        half_knee = np.abs(self.home_ctrl[self.knee_actuators]).mean() / 2
+        reached = np.cos(half_knee) * (1.0 - height_m / self.leg_length_m)
+        turn = float(np.arccos(np.clip(reached, -1.0, 1.0)) - half_knee)
+        offsets = np.full(12, turn)
+        offsets[self.knee_actuators] = -2.0 * turn
+        offsets[self.hip_actuators] = 0.0
+        return offsets
 
 
 def load_quadruped(robot: str) -> Quadruped:
@@ -171,6 +230,13 @@ def _describe(name: str, model: mujoco.MjModel, parameters: QuadrupedParameters)
     home_qpos = model.key("home").qpos.copy()
     joint_qpos = model.jnt_qposadr[joints]
     feet = np.array([model.geom(foot).id for foot in parameters.feet])
+    data = mujoco.MjData(model)
+    mujoco.mj_resetDataKeyframe(model, data, model.key("home").id)
+    mujoco.mj_kinematics(model, data)
+    chains = [_chain(model, foot) for foot in feet]
+    bodies = model.jnt_bodyid[joints]
+    knees = np.array([np.flatnonzero(bodies == chain[0])[0] for chain in chains])
+    thighs = np.array([data.xpos[chain[1]] for chain in chains])
     return Quadruped(
         name=name,
         model=model,
@@ -180,7 +246,20 @@ def _describe(name: str, model: mujoco.MjModel, parameters: QuadrupedParameters)
         joint_qpos=joint_qpos,
         joint_qvel=model.jnt_dofadr[joints],
         hip_actuators=np.flatnonzero(np.abs(model.jnt_axis[joints, 0]) > 0.9),
+        knee_actuators=knees,
+        leg_of_actuator=np.array([next(i for i, chain in enumerate(chains) if body in chain) for body in bodies]),
+        hip_xy_m=(thighs - data.xpos[model.body(parameters.base).id])[:, :2],
+        leg_length_m=float(np.linalg.norm(data.geom_xpos[feet[0]] - thighs[0])),
         foot_geoms=feet,
         foot_radius_m=float(model.geom_size[feet[0], 0]),
         base_body=model.body(parameters.base).id,
     )
+
+
+def _chain(model: mujoco.MjModel, geom: int) -> list[int]:
+    """Return the bodies from the one that carries `geom` up to the base, which is not in it."""
+    body, chain = int(model.geom_bodyid[geom]), []
+    while model.body_parentid[body] != 0:
+        chain.append(body)
+        body = int(model.body_parentid[body])
+    return chain

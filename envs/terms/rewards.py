@@ -16,6 +16,19 @@ def reward_tracking(error_sq: Tensor, *, sigma: float) -> Tensor:
     return torch.exp(-error_sq / sigma)
 
 
+def trot_swing(phase: Tensor) -> Tensor:
+    """Return how far into its swing each foot FL FR RL RR is: a half sine in turn for the diagonal pairs.
+
+    Shape: (num_envs,) [rad] -> (num_envs, 4), in [0, 1].
+    """
+    return torch.sin(phase[:, None] + trot_offsets(phase)).clamp(min=0.0)
+
+
+def trot_offsets(phase: Tensor) -> Tensor:
+    """Return how far each foot FL FR RL RR is ahead of the gait clock in a trot. Shape: (4,) [rad]."""
+    return torch.tensor([0.0, math.pi, math.pi, 0.0], device=phase.device)
+
+
 def reward_feet_phase(foot_height: Tensor, phase: Tensor, *, swing_height: float, moving: Tensor) -> Tensor:
     """Return how well four feet follow a trot: a half-sine swing for each diagonal pair in turn.
 
@@ -28,8 +41,7 @@ def reward_feet_phase(foot_height: Tensor, phase: Tensor, *, swing_height: float
         swing_height: height of the foot in mid swing [m].
         moving: 1 where a motion is commanded, 0 where the robot shall stand. Shape: (num_envs,).
     """
-    offsets = torch.tensor([0.0, math.pi, math.pi, 0.0], device=phase.device)
-    wanted = swing_height * torch.sin(phase[:, None] + offsets).clamp(min=0.0) * moving[:, None]
+    wanted = swing_height * trot_swing(phase) * moving[:, None]
     return torch.exp(-(foot_height - wanted).square().sum(-1) / swing_height**2)
 
 

@@ -10,6 +10,7 @@ import os
 import resource
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,10 +78,17 @@ class Cgroup:
 
     @staticmethod
     def _choose_usage(mounts: dict[str, Mount]) -> tuple[Callable[[], float], str]:
-        if (v1 := mounts.get("cpuacct")) is not None and (file := v1.folder / "cpuacct.usage").is_file():
-            return lambda: int(file.read_text()) * 1e-9, f"cgroup v1 {file}"
-        if (v2 := mounts.get("")) is not None and (stat := v2.folder / "cpu.stat").is_file():
-            return lambda: _usage_usec(stat) * 1e-6, f"cgroup v2 {stat}"
+        candidates: list[tuple[Callable[[], float], str]] = []
+        if (v1 := mounts.get("cpuacct")) is not None:
+            usage = v1.folder / "cpuacct.usage"
+            candidates.append((lambda: int(usage.read_text()) * 1e-9, f"cgroup v1 {usage}"))
+        if (v2 := mounts.get("")) is not None:
+            stat = v2.folder / "cpu.stat"
+            candidates.append((lambda: _usage_usec(stat) * 1e-6, f"cgroup v2 {stat}"))
+        for read_usage_s, origin in candidates:
+            with suppress(OSError, ValueError):
+                read_usage_s()
+                return read_usage_s, origin
         return process_cpu_s, "CPU time of this process and its children (no cgroup found)"
 
 

@@ -39,7 +39,7 @@ class EnergyConfig:
     min_window_s: float = 0.1
     """Shortest time between two reads of the counters [s]; phases within it share its joules by time."""
     sync: str = "sampled"
-    """When the GPU is drained, for phases to own their work: each `boundary`, in `sampled` windows, `none`."""
+    """When the GPU is drained for phases to own their work: each `boundary`, in `sampled` windows, `none`."""
     rapl_root: str = "/sys/class/powercap"
     """The powercap tree; another path if a container mounts it elsewhere."""
     replay_path: str = ""

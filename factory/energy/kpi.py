@@ -40,9 +40,7 @@ def tokens_per_s_per_mw(joules_per_token: float) -> float:
     return 1e6 / joules_per_token if joules_per_token > 0.0 else nan
 
 
-def tokens_per_s_per_mw_provisioned(
-    tokens_per_s: float, *, provisioned_it_w: float, pue: float = 1.0
-) -> float:
+def tokens_per_s_per_mw_provisioned(tokens_per_s: float, *, provisioned_it_w: float, pue: float = 1.0) -> float:
     """Return token rate for 1 MW provided [token/s/MW], whether drawn or not.
 
     Args:
@@ -169,9 +167,7 @@ def to_threshold(series: Sequence[Progress], *, threshold: float) -> ToThreshold
         raise ValueError("to_threshold: the series is empty; evaluate at least once")
     first = next((point for point in series if point.score >= threshold), None)
     point = first or series[-1]
-    return ToThreshold(
-        energy_j=point.energy_j, wall_s=point.wall_s, tokens=point.tokens, is_reached=first is not None
-    )
+    return ToThreshold(energy_j=point.energy_j, wall_s=point.wall_s, tokens=point.tokens, is_reached=first is not None)
 
 
 def kaplan_meier_median(spent: Sequence[float], *, is_reached: Sequence[bool]) -> float:

@@ -65,9 +65,7 @@ class MeterReading:
             "mean_power_w",
         )
         energies = {f"energy/{key}": getattr(self, key) for key in totals}
-        return (
-            times | energies | {f"energy/phase/{phase}_j": joules for phase, joules in self.phase_j.items()}
-        )
+        return times | energies | {f"energy/phase/{phase}_j": joules for phase, joules in self.phase_j.items()}
 
     def describe(self) -> str:
         """Return the total in one line that cannot be quoted without its tier and bounds."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Mapping
@@ -15,6 +16,8 @@ from factory.tracking.model import model_name
 from factory.tracking.outbox import Outbox, Update
 from factory.tracking.sender import Sender
 from factory.tracking.store import MAX_TAG_CHARS, MLFLOW_STATUS, import_mlflow_quietly, shown, source_tags
+
+log = logging.getLogger("factory.tracking")
 
 MAX_PARAM_CHARS = 6000
 OPEN_WAIT_S = 10.0
@@ -72,10 +75,11 @@ class MlflowTracker(Tracker):
         flat = {key[:250]: value[:MAX_PARAM_CHARS] for key, value in flatten(params)}
         own = {key: str(value)[:MAX_TAG_CHARS] for key, value in {**source_tags(tags), **tags}.items()}
         self._put("start", run_name=run_name, params=flat, tags=own)
-        self._sender.start(wait_s=OPEN_WAIT_S)
-        if self._sender.refusals and self.run_id is None:
-            self._sender.close()
-            raise ValueError(f"tracking.uri={shown(uri)}: {self._sender.refusals[0]}")
+        for refusal in self._sender.start(wait_s=OPEN_WAIT_S):
+            if self.run_id is None:
+                self._sender.close()
+                raise ValueError(f"tracking.uri={shown(uri)}: {refusal}")
+            log.warning("MLflow refused an update of the earlier run, which is dropped: %s", refusal)
 
     @property
     def run_id(self) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
 from collections.abc import Mapping
@@ -61,6 +62,8 @@ def register_policy(
     # By location, not as `models:/<id>`, which an SQLite registry would look up at the global tracking URI.
     source = logged.artifact_location
     version = client.create_model_version(name, source, run_id=run_id, model_id=logged.model_id).version
+    link = json.dumps([{"name": name, "version": version}])  # by which the UI leads from the model to it
+    client.set_logged_model_tags(logged.model_id, {"mlflow.modelVersions": link})
     if alias != BUILT_IN_ALIAS:
         client.set_registered_model_alias(name, alias, version)
     return str(version)

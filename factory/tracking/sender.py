@@ -27,6 +27,13 @@ class RefusedError(Exception):
     """The server is there and will never accept this update."""
 
 
+def root_cause(error: BaseException) -> str:
+    """Return what lies at the bottom of a chain of errors, such as `[Errno 111] Connection refused`."""
+    while inner := error.__cause__ or error.__context__:
+        error = inner
+    return " ".join(str(error).split())[:160]
+
+
 class Sender:
     """Deliver updates in order, at least once.
 
@@ -45,7 +52,7 @@ class Sender:
                 server is away.
             server: Name of the server for the warnings.
         """
-        self.refusals: list[str] = []
+        self._refusals: list[str] = []
         self._outbox = outbox
         self._deliver = deliver
         self._server = server
@@ -65,10 +72,15 @@ class Sender:
         """Time taken from training since the first pass: thread CPU seconds and the callers' wall seconds."""
         return self._thread_s + self._caller_s
 
-    def start(self, *, wait_s: float) -> None:
-        """Start sending; wait for the end of the first pass over the outbox, but at most `wait_s`."""
+    def start(self, *, wait_s: float) -> list[str]:
+        """Start sending; wait for the end of the first pass over the outbox, but at most `wait_s`.
+
+        Returns:
+            Why updates were refused in that pass. Later refusals are warnings in the log.
+        """
         self._thread.start()
         self._settled.wait(wait_s)
+        return list(self._refusals)
 
     def put(self, update: Update) -> None:
         """Queue an update."""
@@ -140,17 +152,17 @@ class Sender:
         self._wake.clear()
 
     def _note_refusal(self, message: str) -> None:
-        if message not in self.refusals:
-            self.refusals.append(message)
-            log.warning("%s refused an update, which is dropped: %s", self._server, message)
+        if message not in self._refusals:
+            self._refusals.append(message)
+            if self._settled.is_set():
+                log.warning("%s refused an update, which is dropped: %s", self._server, message)
 
     def _note_away(self, reason: Exception) -> None:
         if not self._backoff_s:
-            why = " ".join(str(reason).split())[:160]
             log.warning(
                 "%s is away (%s); training goes on, updates are kept in %s",
                 self._server,
-                why,
+                root_cause(reason),
                 self._outbox.path,
             )
         self._backoff_s = min(LONGEST_BACKOFF_S, max(1.0, 2 * self._backoff_s))

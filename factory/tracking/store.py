@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from factory.tracking.config import TrackingConfig
+from factory.tracking.sender import root_cause
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -26,6 +27,7 @@ MAX_TAG_CHARS = 8000
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",  # also keeps alembic's migration log off the console
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     # MLflow would retry for minutes inside a call; the outbox retries better, with the run going on.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
@@ -60,7 +62,7 @@ def sqlite_path(uri: str) -> Path | None:
 
 def shown(uri: str) -> str:
     """Return the URI without user and password, for messages and files."""
-    return re.sub(r"//[^/@]*@", "//", uri)
+    return re.sub(r"://[^/@]+@", "://", uri)
 
 
 def artifact_location(uri: str, *, output_root: Path, experiment: str) -> str | None:
@@ -187,4 +189,4 @@ def _tolerating_absence(what: str) -> Iterator[None]:
     except ValueError:
         raise
     except Exception as reason:  # MlflowException, sqlalchemy's, requests': all mean that the store is away
-        log.warning("could not %s (%s); the sweep goes on", what, " ".join(str(reason).split())[:160])
+        log.warning("MLflow is away, could not %s (%s); the sweep goes on", what, root_cause(reason))

@@ -17,6 +17,7 @@ class Policy(torch.nn.Module):
     def __init__(self) -> None:
         """Take 5 observations, give 2 actions."""
         super().__init__()
+        self.mean: torch.Tensor
         torch.manual_seed(0)
         self.register_buffer("mean", torch.randn(5))
         self.net = torch.nn.Sequential(torch.nn.Linear(5, 16), torch.nn.Tanh(), torch.nn.Linear(16, 2))

@@ -52,9 +52,7 @@ class EstimateConfig:
         """Check the figures."""
         _check_powers("energy.estimate", self.idle_w_per_core, self.max_w_per_core)
         if self.highest_w_per_core < self.max_w_per_core:
-            raise ValueError(
-                f"energy.estimate.highest_w_per_core={self.highest_w_per_core}: must be >= max_w_per_core"
-            )
+            raise ValueError(f"energy.estimate.highest_w_per_core={self.highest_w_per_core}: must be >= max_w_per_core")
         if self.ram_w_per_gb < 0.0:
             raise ValueError(f"energy.estimate.ram_w_per_gb={self.ram_w_per_gb}: must be >= 0")
 
@@ -103,6 +101,7 @@ class EstimateSource:
         """Take the present CPU time as zero."""
         self._t_ns = self._clock_ns()
         self._usage_s = self._cgroup.usage_s()
+        self._memory_limit_bytes = self._cgroup.memory_limit_bytes()
         self._cpu_j = self._dram_j = self._lo_j = self._hi_j = self._lost_s = 0.0
         idle_w, max_w = self._coefficients()
         calibration = self._config.calibration
@@ -160,7 +159,7 @@ class EstimateSource:
             self._lo_j += max(0.0, 1.0 - spread) * cpu_j
             self._hi_j += (1.0 + spread) * cpu_j
             return
-        ram_bytes = self._cgroup.memory_limit_bytes() or self._cgroup.resident_bytes()
+        ram_bytes = self._memory_limit_bytes or self._cgroup.resident_bytes()
         dram_j = ram_bytes * 1e-9 * self._config.ram_w_per_gb * elapsed_s
         self._dram_j += dram_j
         self._lo_j += self._IDLE_FRACTION * idle_w * core_s + dram_j / self._MEMORY_FACTOR
@@ -183,9 +182,7 @@ def fit_calibration(
     """
     count = len(busy_cores)
     if count != len(power_w) or len(set(busy_cores)) < 3:
-        raise ValueError(
-            f"calibration: {count} readings at {len(set(busy_cores))} loads; give 3 or more loads"
-        )
+        raise ValueError(f"calibration: {count} readings at {len(set(busy_cores))} loads; give 3 or more loads")
     mean_x, mean_y = sum(busy_cores) / count, sum(power_w) / count
     variance = sum((x - mean_x) ** 2 for x in busy_cores)
     slope_w = sum((x - mean_x) * (y - mean_y) for x, y in zip(busy_cores, power_w, strict=True)) / variance

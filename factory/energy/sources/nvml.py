@@ -153,6 +153,7 @@ class NvmlSource:
         self._is_own_pid = is_own_pid
         self._gpus: list[_Gpu] = []
         self._is_initialised = False
+        self._is_blind = False
 
     def open(self) -> Capability:
         """Find the devices and take their present counters as zero."""
@@ -176,9 +177,9 @@ class NvmlSource:
         self._look_for_others(t_ns)
         sampled = [gpu.uuid for gpu in self._gpus if not gpu.is_counter]
         details += [f"{uuid} has no energy counter: its power is integrated" for uuid in sampled]
-        details += [
-            f"{gpu.uuid} is shared with others: an upper bound" for gpu in self._gpus if gpu.is_shared
-        ]
+        details += [f"{gpu.uuid} is shared with others: an upper bound" for gpu in self._gpus if gpu.is_shared]
+        if self._is_blind:
+            details.append("NVML does not tell who else computes here: taken as exclusive")
         return Capability(
             source=self.name,
             tier=Tier.worst(gpu.tier for gpu in self._gpus),
@@ -222,7 +223,9 @@ class NvmlSource:
             return
         self._foreign_due_ns = t_ns + int(_FOREIGN_CHECK_S * 1e9)
         for gpu in self._gpus:
-            gpu.mark(is_shared=gpu.is_mig or bool(find_foreign_pids(self._lib, gpu.handle, self._is_own_pid)))
+            foreign = find_foreign_pids(self._lib, gpu.handle, self._is_own_pid)
+            self._is_blind = foreign is None
+            gpu.mark(is_shared=gpu.is_mig or bool(foreign))
 
 
 def _import_pynvml() -> Any:

@@ -38,10 +38,7 @@ def visible_gpus(
         SourceUnavailable: If no such device is visible.
     """
     handles = [lib.nvmlDeviceGetHandleByIndex(index) for index in range(lib.nvmlDeviceGetCount())]
-    boards = [
-        VisibleGpu(_text(lib.nvmlDeviceGetUUID(handle)), handle, _in_mig_mode(lib, handle))
-        for handle in handles
-    ]
+    boards = [VisibleGpu(_text(lib.nvmlDeviceGetUUID(handle)), handle, _in_mig_mode(lib, handle)) for handle in handles]
     setting = environ.get("CUDA_VISIBLE_DEVICES")
     visible = boards if setting is None else _select(lib, boards, setting)
     chosen = visible if indices is None else [visible[index] for index in indices if index < len(visible)]
@@ -54,14 +51,12 @@ def visible_gpus(
     names = {_text(lib.nvmlDeviceGetName(gpu.handle)) for gpu in boards}
     by_index = setting is None or "-" not in setting
     if len(names) > 1 and by_index and environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
-        remarks.append(
-            "GPUs differ and CUDA orders them its own way: set CUDA_DEVICE_ORDER=PCI_BUS_ID or use UUIDs"
-        )
+        remarks.append("GPUs differ and CUDA orders them its own way: set CUDA_DEVICE_ORDER=PCI_BUS_ID or use UUIDs")
     return list({gpu.uuid: gpu for gpu in chosen}.values()), remarks
 
 
-def find_foreign_pids(lib: Any, handle: Any, is_own_pid: Callable[[int], bool | None] | None) -> list[int]:
-    """Return the compute processes on a device that are not of this run.
+def find_foreign_pids(lib: Any, handle: Any, is_own_pid: Callable[[int], bool | None] | None) -> list[int] | None:
+    """Return the compute processes on a device that are not of this run; None if the device does not tell.
 
     Inside a container NVML may show this very process under the host's number, which nobody in here knows.
     One unknown process while our own is missing from the list is therefore taken for ours.
@@ -69,7 +64,7 @@ def find_foreign_pids(lib: Any, handle: Any, is_own_pid: Callable[[int], bool | 
     try:
         pids = [process.pid for process in lib.nvmlDeviceGetComputeRunningProcesses(handle)]
     except (lib.NVMLError, AttributeError):
-        return []
+        return None
     verdicts = {pid: (is_own_pid or is_own_process)(pid) for pid in pids}
     unknown = [pid for pid, is_own in verdicts.items() if is_own is None]
     if len(unknown) == 1 and True not in verdicts.values():

@@ -152,8 +152,9 @@ class RaplSource:
             yield _Zone(key, component, folder / "energy_uj", _range_uj(folder))
         if not found:
             raise SourceUnavailable(
-                f"{self._root} holds no CPU package zone",
-                remedy="run 'sudo modprobe intel_rapl_msr'; most virtual machines have none",
+                f"{self._root} holds no CPU package zone (containers and virtual machines hide it)",
+                remedy="in a container mount the host's /sys/class/powercap and name it in energy.rapl_root; "
+                "on a machine of one's own run 'sudo modprobe intel_rapl_msr'",
             )
 
     def _baseline(self, zone: _Zone, details: list[str]) -> bool:

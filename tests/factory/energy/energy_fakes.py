@@ -1,5 +1,8 @@
 """Instruments with a known truth: a clock, a power P(t), a powercap tree, an NVML and a plain source."""
 
+# The fake library bears the names of the real one.
+# ruff: noqa: N801, N802, N818
+
 from __future__ import annotations
 
 from bisect import bisect_right
@@ -116,15 +119,15 @@ class NVMLError(Exception):
     """Base of the fake library's errors."""
 
 
-class NVMLError_NotSupported(NVMLError):  # noqa: N801 - the library's name
+class NVMLError_NotSupported(NVMLError):
     """The board cannot do it."""
 
 
-class NVMLError_FunctionNotFound(NVMLError):  # noqa: N801 - the library's name
+class NVMLError_FunctionNotFound(NVMLError):
     """The driver is too old."""
 
 
-class NVMLError_GpuIsLost(NVMLError):  # noqa: N801 - the library's name
+class NVMLError_GpuIsLost(NVMLError):
     """The board fell off the bus."""
 
 
@@ -197,51 +200,51 @@ class FakeNvml:
 
         return fail
 
-    def nvmlInit(self) -> None:  # noqa: N802 - the library's name, as all below
+    def nvmlInit(self) -> None:
         self.num_inits += 1
 
-    def nvmlShutdown(self) -> None:  # noqa: N802
+    def nvmlShutdown(self) -> None:
         self.num_inits -= 1
 
-    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
+    def nvmlDeviceGetCount(self) -> int:
         return len(self.gpus)
 
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> FakeGpu:  # noqa: N802
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> FakeGpu:
         return self.gpus[index]
 
-    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> FakeGpu:  # noqa: N802
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> FakeGpu:
         if uuid not in self.mig_slices:
             raise NVMLError("Not Found")
         return self.mig_slices[uuid]
 
-    def nvmlDeviceGetDeviceHandleFromMigDeviceHandle(self, handle: FakeGpu) -> FakeGpu:  # noqa: N802
+    def nvmlDeviceGetDeviceHandleFromMigDeviceHandle(self, handle: FakeGpu) -> FakeGpu:
         return handle
 
-    def nvmlDeviceGetUUID(self, handle: FakeGpu) -> str:  # noqa: N802
+    def nvmlDeviceGetUUID(self, handle: FakeGpu) -> str:
         return handle.uuid
 
-    def nvmlDeviceGetName(self, handle: FakeGpu) -> str:  # noqa: N802
+    def nvmlDeviceGetName(self, handle: FakeGpu) -> str:
         return handle.name
 
-    def nvmlDeviceGetMigMode(self, handle: FakeGpu) -> list[int]:  # noqa: N802
+    def nvmlDeviceGetMigMode(self, handle: FakeGpu) -> list[int]:
         return [int(handle.is_mig), int(handle.is_mig)]
 
-    def nvmlDeviceGetEnforcedPowerLimit(self, handle: FakeGpu) -> int:  # noqa: N802
+    def nvmlDeviceGetEnforcedPowerLimit(self, handle: FakeGpu) -> int:
         return int(handle.limit_w * 1e3)
 
-    def nvmlDeviceGetTotalEnergyConsumption(self, handle: FakeGpu) -> int:  # noqa: N802
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: FakeGpu) -> int:
         return handle.counter_mj(self.clock.now_s)
 
-    def nvmlDeviceGetFieldValues(self, handle: FakeGpu, requests: Sequence[Any]) -> list[Any]:  # noqa: N802
+    def nvmlDeviceGetFieldValues(self, handle: FakeGpu, requests: Sequence[Any]) -> list[Any]:
         power_mw = int(handle.trace.power_w(self.clock.now_s) * 1e3)
         return [SimpleNamespace(nvmlReturn=0, value=SimpleNamespace(uiVal=power_mw)) for _ in requests]
 
-    def nvmlDeviceGetPowerUsage(self, handle: FakeGpu) -> int:  # noqa: N802
+    def nvmlDeviceGetPowerUsage(self, handle: FakeGpu) -> int:
         """Return the mean of the last second [mW], as Ampere boards do."""
         now_s = self.clock.now_s
         return int((handle.trace.energy_j(now_s) - handle.trace.energy_j(now_s - 1.0)) * 1e3)
 
-    def nvmlDeviceGetComputeRunningProcesses(self, handle: FakeGpu) -> list[Any]:  # noqa: N802
+    def nvmlDeviceGetComputeRunningProcesses(self, handle: FakeGpu) -> list[Any]:
         return [SimpleNamespace(pid=pid) for pid in handle.pids]
 
 
@@ -271,9 +274,7 @@ class PowerSource:
             raise self.error
         self.num_opens += 1
         self._zero_j = self.trace.energy_j(self._clock.now_s)
-        return Capability(
-            self.name, self.tier, self.boundary, (self.component,), self.period_s, None, (self.name,)
-        )
+        return Capability(self.name, self.tier, self.boundary, (self.component,), self.period_s, None, (self.name,))
 
     def read(self) -> Reading:
         """Return the exact energy since the zero."""

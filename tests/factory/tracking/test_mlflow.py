@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -27,12 +27,11 @@ from factory.tracking import (
     prepare_store,
 )
 from factory.tracking.headline import LINES
-from factory.tracking.store import connect, import_mlflow_quietly
+from factory.tracking.store import connect
 
-import_mlflow_quietly()
-from mlflow import MlflowClient  # noqa: E402
-from mlflow.entities import Run  # noqa: E402
-from mlflow.exceptions import MlflowException  # noqa: E402
+if TYPE_CHECKING:  # importing MLflow takes seconds, which collecting the tests shall not
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 EXPERIMENT = "gym/half_cheetah"
 OPEN_AND_DIE = """
@@ -45,6 +44,12 @@ for step in range(5):
     tracker.log({"train/return_mean": float(step)}, step)
 os.kill(os.getpid(), signal.SIGKILL)
 """
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try a server that is away again at once, so that the tests do not wait."""
+    monkeypatch.setattr("factory.tracking.sender.LONGEST_BACKOFF_S", 0.1)
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +93,7 @@ def serve(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[...,
     monkeypatch.setenv("_MLFLOW_SERVER_ARTIFACT_ROOT", "mlflow-artifacts:/")
     monkeypatch.setenv("_MLFLOW_SERVER_ARTIFACT_DESTINATION", str(root / "served"))
     monkeypatch.setenv("_MLFLOW_SERVER_SERVE_ARTIFACTS", "true")
+    import mlflow
     from mlflow.server import app
     from werkzeug.serving import BaseWSGIServer, make_server
 
@@ -101,6 +107,7 @@ def serve(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[...,
     yield start
     for server in servers:
         stop(server)
+    mlflow.set_tracking_uri("")  # which the application had set for the whole process
 
 
 def free_port() -> int:
@@ -214,6 +221,8 @@ def test_run_that_the_store_has_lost_is_replaced(
 
 def test_rows_are_sent_together(open_run: Callable[..., Tracker], monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows that wait go in one batch of metrics, not one call a row or a metric."""
+    from mlflow import MlflowClient
+
     batches: list[int] = []
     real = MlflowClient.log_batch
 
@@ -263,31 +272,36 @@ def test_artifacts_lie_beside_the_database(
     assert (folder / "videos" / "a.mp4").read_bytes() == b"film"
 
 
+@pytest.mark.parametrize("over", ["file", "http"])
 def test_policy_loads_from_the_registry_and_acts_the_same(
     client: MlflowClient,
     root: Path,
     tmp_path: Path,
     open_run: Callable[..., Tracker],
-    monkeypatch: pytest.MonkeyPatch,
+    serve: Callable[..., Any],
+    over: str,
 ) -> None:
     """`models:/<task>@latest` is the newest policy, with its figures, and another alias is set as asked."""
     import mlflow
 
     module = torch.nn.Sequential(torch.nn.Linear(5, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2))
-    folder = export_policy(module, torch.zeros(2, 5), tmp_path / "export", metadata={"task": EXPERIMENT})
-    tracker = open_run()
-    tracker.log_policy(folder, registered_name=EXPERIMENT, alias="best")
-    tracker.log_policy(folder, registered_name=EXPERIMENT, metrics={"eval/return_mean": 7.0})
+    folder = export_policy(module, torch.zeros(2, 5), tmp_path / "export", metadata={})
+    uri = f"sqlite:///{root}/mlflow.db" if over == "file" else f"http://127.0.0.1:{serve().port}"
+    tracker = open_run(cfg=TrackingConfig(uri=uri, system_metrics=False), experiment=over)
+    tracker.log_policy(folder, registered_name=f"robot/{over}", alias="best")
+    tracker.log_policy(folder, registered_name=f"robot/{over}", metrics={"eval/return_mean": 7.0})
     tracker.close()
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root}/mlflow.db")
+    mlflow.set_tracking_uri(uri)
     observations = torch.randn(3, 5)
-    actions = mlflow.pyfunc.load_model("models:/gym.half_cheetah@latest").predict(observations.numpy())
+    actions = mlflow.pyfunc.load_model(f"models:/robot.{over}@latest").predict(observations.numpy())
     assert torch.allclose(torch.from_numpy(actions), module(observations), atol=1e-6)
-    latest = client.get_model_version_by_alias("gym.half_cheetah", "latest")
-    assert (latest.version, latest.run_id) == ("2", tracker.run_id)
-    assert client.get_model_version_by_alias("gym.half_cheetah", "best").version == "1"
-    logged = client.get_logged_model(latest.model_id)
-    assert [(metric.key, metric.value) for metric in logged.metrics] == [("eval/return_mean", 7.0)]
+    latest = client.get_model_version_by_alias(f"robot.{over}", "latest")
+    assert (str(latest.version), latest.run_id) == ("2", tracker.run_id)
+    assert str(client.get_model_version_by_alias(f"robot.{over}", "best").version) == "1"
+    logged = client.search_logged_models([run_of(client, tracker).info.experiment_id])
+    figures = [[(metric.key, metric.value) for metric in model.metrics or []] for model in logged]
+    assert sorted(figures) == [[], [("eval/return_mean", 7.0)]]
+    assert {model.status for model in logged} == {"READY"}
 
 
 def test_sweep_runs_have_a_parent(client: MlflowClient, root: Path, open_run: Callable[..., Tracker]) -> None:
@@ -343,10 +357,8 @@ def test_server_away_at_the_start(
     assert steps(client, tracker.run_id) == [0, 1, 2]
     assert run_of(client, tracker).data.params == {"seed": "0"}
     assert not (tmp_path / "run" / "tracking_pending.jsonl").exists()
-    assert [("is away" in text, "is back" in text) for text in caplog.messages] == [
-        (True, False),
-        (False, True),
-    ]
+    told = [record.getMessage() for record in caplog.records if record.name == "factory.tracking"]
+    assert [("is away" in text, "is back" in text) for text in told] == [(True, False), (False, True)]
 
 
 def test_server_away_in_mid_run_and_at_the_end(
@@ -371,15 +383,16 @@ def test_server_away_in_mid_run_and_at_the_end(
     assert second.run_id == first.run_id
     assert steps(client, first.run_id) == [0, 1, 2]
     assert run_of(client, first).info.status == "FINISHED"
-    assert [file.name for file in (MlflowClient(cfg.uri)).list_artifacts(str(first.run_id))] == [
-        "report.html"
-    ]
+    assert [file.path for file in connect(cfg.uri).list_artifacts(str(first.run_id))] == ["report.html"]
 
 
 def test_answer_lost_on_the_way_makes_no_second_run(
     client: MlflowClient, open_run: Callable[..., Tracker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If the server creates the run but its answer does not arrive, the next attempt finds that run."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
     real = MlflowClient.create_run
     created: list[str] = []
 
@@ -431,7 +444,9 @@ def test_two_processes_on_an_empty_store_then_killed(tmp_path: Path) -> None:
         assert tracker.run_id == json.loads((tmp_path / name / "tracking.json").read_text())["run_id"]
         assert run_of(client, tracker).data.params == {"seed": name}
         assert steps(client, tracker.run_id) == [0, 1, 2, 3, 4]
-    assert len(client.search_runs([client.get_experiment_by_name("race").experiment_id])) == 2
+    experiment = client.get_experiment_by_name("race")
+    assert experiment is not None
+    assert len(client.search_runs([experiment.experiment_id])) == 2
 
 
 def test_metric_keys_of_the_design_are_accepted(

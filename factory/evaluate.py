@@ -1,0 +1,79 @@
+"""Evaluate a trained policy.
+
+usage: python -m factory.evaluate run=<run folder | MLflow run id | last> [episodes=256] [video=true]
+                                  [seed=...] [output_root=outputs]
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import MISSING
+
+from envs.task import require
+from factory import checkpoint, cli, config, device
+from factory.console import print_evaluation
+from factory.evaluation import EvaluationResult, evaluate
+from factory.line import make_env, make_policy
+from factory.pipeline import EVAL_SEED, EVAL_WORLDS, record_film
+
+
+@dataclass(kw_only=True)
+class EvaluateConfig:
+    """What to evaluate, and how."""
+
+    run: str = MISSING
+    """Run folder, MLflow run id, or `last` for the newest under `output_root`."""
+    episodes: int = 256
+    """Episodes to play."""
+    seed: int = EVAL_SEED
+    """Seed of the environment."""
+    video: bool = False
+    """Film the policy too."""
+    output_root: str = "outputs"
+    """Folder of the runs and of the MLflow store."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError when a value is out of its range."""
+        require(self.run != MISSING, "run", "", "name a run folder, an MLflow run id or last")
+        require(self.episodes >= 1, "episodes", self.episodes, "must be at least 1")
+
+
+def run_evaluation(cfg: EvaluateConfig) -> tuple[EvaluationResult, Path]:
+    """Play the newest checkpoint's policy and write `evaluation.json` into the run folder.
+
+    Raises:
+        ValueError: there is no such run, or its checkpoint cannot be read.
+    """
+    run_dir = cli.find_run(cfg.run, key="run", output_root=Path(cfg.output_root))
+    found = checkpoint.load(run_dir)
+    train_cfg = config.from_plain(found.config)
+    device.set_up_threads(train_cfg.runtime.torch_threads)
+    env = make_env(train_cfg, num_envs=min(cfg.episodes, EVAL_WORLDS))
+    policy = make_policy(train_cfg, env)
+    policy.load_state_dict(found.tensors["policy"])
+    result = evaluate(env, policy, episodes=cfg.episodes, seed=cfg.seed)
+    env.close()
+    content = {"env_steps": found.env_steps, "seed": cfg.seed, "metrics": result.metrics()}
+    (run_dir / "evaluation.json").write_text(json.dumps(content, indent=1))
+    if cfg.video:
+        record_film(train_cfg, policy, run_dir / "videos" / f"policy_{found.env_steps:09d}.mp4")
+    return result, run_dir
+
+
+def main() -> None:
+    """Evaluate what the command line names."""
+    if set(sys.argv[1:]) & {"--help", "-h"}:
+        print(__doc__)
+        return
+    with cli.one_line_errors():
+        cfg = cli.parse(EvaluateConfig, sys.argv[1:])
+        result, run_dir = run_evaluation(cfg)
+    print_evaluation(result.metrics(), run_dir)
+
+
+if __name__ == "__main__":
+    main()
