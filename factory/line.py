@@ -191,8 +191,8 @@ class Line:
         interrupted = self.interrupted or kind is KeyboardInterrupt
         status = "interrupted" if interrupted else "failed" if kind else "finished"
         self.console.close()
+        self.tracker.close(status)  # the run id may be known only now, when a server came back
         write_summary(self, status)
-        self.tracker.close(status)
         self.env.close()
         self.meter.close()
 

@@ -177,12 +177,17 @@ class Ppo:
         stats = self.policy.return_normalizer
         seen = {name: value.flatten(0, 1) for name, value in rollout.obs.items()}
         seen["action"] = rollout.actions.flatten(0, 1)
+        log_prob = rollout.log_probs.flatten()
         if self.mirrors:
             chosen = torch.rand(rollout.num_samples, 1, generator=self.generator, device=gae.device) < 0.5
             seen = {name: torch.where(chosen, self.mirrors[name](value), value) for name, value in seen.items()}
-        return self.policy.normalize(seen) | {
+        obs = self.policy.normalize(seen)
+        if self.mirrors:
+            # Mirror images were not drawn; their ratio has to start at 1 like that of the others.
+            log_prob = self.policy.log_prob(obs, seen["action"])
+        return obs | {
             "action": seen["action"],
-            "log_prob": rollout.log_probs.flatten(),
+            "log_prob": log_prob,
             "advantage": ((gae - gae.mean()) / (gae.std() + 1e-8)).flatten(),
             "return": ((returns - stats.mean) / stats.std).float().flatten(),
             "live": rollout.live.float().flatten(),

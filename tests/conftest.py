@@ -1,0 +1,43 @@
+"""What all tests share: quiet libraries, few threads, and runs in folders of their own."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+import factory  # noqa: E402, F401  sets the OpenMP wait policy before torch is loaded
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """Return a function that runs `python -m factory.train` in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> None:
+        from hydra.core.global_hydra import GlobalHydra
+
+        from factory import train
+
+        GlobalHydra.instance().clear()
+        monkeypatch.setattr(sys, "argv", ["factory-train", *arguments])
+        train.main()
+
+    return run
+
+
+@pytest.fixture
+def menagerie(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Point `MENAGERIE_ROOT` at a local copy of the real robots; skip where neither it nor a cache is there."""
+    candidates = [Path(os.environ["MENAGERIE_ROOT"])] if "MENAGERIE_ROOT" in os.environ else []
+    candidates.append(ROOT.parent / "shared" / "menagerie")
+    for folder in candidates:
+        if (folder / "unitree_go1").is_dir():
+            monkeypatch.setenv("MENAGERIE_ROOT", str(folder))
+            return folder
+    pytest.skip("no local copy of MuJoCo Menagerie: set MENAGERIE_ROOT")

@@ -1,0 +1,129 @@
+"""Every task keeps Gymnasium's contract, batched and single, in all autoreset modes."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode
+
+import envs
+from envs.check import check_vector_env
+
+IDS = tuple(envs.TASKS)
+
+
+def make(env_id: str, **kwargs: Any) -> Any:
+    return gymnasium.make_vec(f"envs:{env_id}", **kwargs).unwrapped
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_vector_contract(env_id: str) -> None:
+    """The batched environment passes the conformance check in all three autoreset modes."""
+    check_vector_env(lambda **kwargs: make(env_id, **kwargs))
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_single_environment_passes_gymnasiums_checker_without_a_warning(env_id: str) -> None:
+    """`gymnasium.make` gives an environment that `check_env` accepts; `make_vec` warns of nothing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        gymnasium.make_vec(f"envs:{env_id}", num_envs=2).close()
+        env = gymnasium.make(f"envs:{env_id}", render_mode=None).unwrapped
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*Box observation space.*infinity.*")
+        check_env(env, skip_render_check=True)
+
+
+def test_final_observation_is_the_last_of_the_old_episode() -> None:
+    """With one world truncated, `final_obs` continues the old trajectory and `obs` starts a new one."""
+    env = make("factory/CartpoleSwingup-v0", num_envs=2, max_episode_steps=3, seed=0)
+    free = make("factory/CartpoleSwingup-v0", num_envs=2, max_episode_steps=100, seed=0)
+    env.reset(seed=0), free.reset(seed=0)
+    action = torch.full((2, 1), 0.7)
+    for _ in range(3):
+        obs, _, _, truncated, info = env.step(action)
+        expected, *_ = free.step(action)
+    assert truncated.all()
+    torch.testing.assert_close(info["final_obs"], expected, rtol=0, atol=0)
+    assert not torch.allclose(obs, expected)
+
+
+def test_state_dict_continues_bit_for_bit() -> None:
+    """Steps after `load_state_dict` repeat those after `state_dict`, derived fields and randomness included."""
+    first = make("factory/QuadrupedVelocity-v0", num_envs=8, seed=3)
+    first.reset(seed=3)
+    action = torch.linspace(-0.3, 0.3, 96).reshape(8, 12)
+    for _ in range(5):
+        first.step(action)
+    state = first.state_dict()
+    second = make("factory/QuadrupedVelocity-v0", num_envs=8, seed=99)
+    second.load_state_dict(state)
+    for _ in range(30):
+        expected, got = first.step(action), second.step(action)
+        for group in expected[0]:
+            assert torch.equal(expected[0][group], got[0][group])
+        assert torch.equal(expected[1], got[1])
+
+
+def test_a_world_that_is_no_longer_finite_is_ended_and_restarted() -> None:
+    """NaN in one world's velocity terminates that world only, reaches no observation, and is counted."""
+    env = make("factory/CartpoleSwingup-v0", num_envs=3, seed=0)
+    env.reset(seed=0)
+    env.physics.field("qvel")[1] = float("nan")
+    # MuJoCo itself resets a world whose state is bad, so the observation is made bad after the step.
+    observe = env._observe
+    poisoned = [True]
+
+    def bad() -> dict[str, torch.Tensor]:
+        obs = observe()
+        if poisoned.pop() if poisoned else False:
+            obs["policy"][1] = float("nan")
+        return obs
+
+    env._observe = bad
+    obs, reward, terminated, _, info = env.step(torch.zeros(3, 1))
+    assert info["nonfinite"].tolist() == [False, True, False]
+    assert terminated.tolist() == [False, True, False]
+    assert obs.isfinite().all() and reward.isfinite().all() and info["final_obs"].isfinite().all()
+
+
+def test_wrong_action_shape_is_named() -> None:
+    """An action array of another shape is refused with both shapes in the message."""
+    env = make("factory/CartpoleSwingup-v0", num_envs=3)
+    with pytest.raises(ValueError, match=r"\(3, 2\).*\(3, 1\)"):
+        env.step(torch.zeros(3, 2))
+
+
+def test_render_gives_one_frame_a_world() -> None:
+    """`render_mode="rgb_array"` returns a tuple of pictures that are not empty."""
+    env = make("factory/CartpoleSwingup-v0", num_envs=2, render_mode="rgb_array")
+    env.reset(seed=0)
+    frames = env.render()
+    assert len(frames) == 2 and frames[0].shape == (480, 640, 3) and frames[0].dtype == np.uint8
+    assert frames[0].std() > 5
+    env.close()
+
+
+def test_numpy_actions_are_taken() -> None:
+    """Actions may come as numpy, as Gymnasium's `action_space.sample()` gives them."""
+    env = make("factory/CartpoleSwingup-v0", num_envs=2)
+    env.reset(seed=0)
+    obs, *_ = env.step(env.action_space.sample())
+    assert isinstance(obs, torch.Tensor)
+
+
+def test_only_known_autoreset_modes() -> None:
+    """The environment knows Gymnasium's three modes and no other."""
+    assert {mode for mode in AutoresetMode} == {
+        AutoresetMode.SAME_STEP,
+        AutoresetMode.NEXT_STEP,
+        AutoresetMode.DISABLED,
+    }
+    with pytest.raises(ValueError):
+        make("factory/CartpoleSwingup-v0", num_envs=2, autoreset_mode="sometimes")

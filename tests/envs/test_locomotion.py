@@ -1,0 +1,159 @@
+"""The robot dog's task: symmetry, commands, falls, robots."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from envs.locomotion import QuadrupedVelocity
+from envs.robots.quadruped import load_quadruped
+from envs.terms import rewards
+from envs.terms.rotation import projected_gravity, rotate_inverse
+
+CALM = {
+    "command_interval_s": 1e9,
+    "randomization": {
+        "push_m_per_s": 0.0, "observation_noise": 0.0, "friction": (0.8, 0.8),
+        "payload_kg": (0.0, 0.0), "motor_strength": (1.0, 1.0),
+    },
+}  # fmt: skip
+
+
+def test_mirrored_state_and_action_give_the_mirrored_observation() -> None:
+    """Two worlds that start and act as each other's mirror image stay so: model, mirrors and reward are symmetric."""
+    env = QuadrupedVelocity(num_envs=2, seed=0, **CALM)
+    env.reset(seed=0)
+    mirrors = env.mirrors()
+    qpos, qvel = env.physics.field("qpos").clone(), torch.zeros_like(env.physics.field("qvel"))
+    qpos[0, 3:7] = torch.tensor([1.0, 0, 0, 0], dtype=torch.float64)
+    qpos[1] = qpos[0]
+    joints = qpos[0, 7:19]
+    qpos[1, 7:19] = joints[mirrors["action"].index] * mirrors["action"].sign
+    env.set_state(qpos, qvel)
+    env.command.copy_(torch.tensor([[0.5, 0.3, 0.2], [0.5, -0.3, -0.2]]))
+    env.phase.copy_(torch.tensor([0.3, 0.3 + math.pi]))
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(8):
+        action = 0.3 * torch.randn(1, 12, generator=generator)
+        obs, reward, *_ = env.step(torch.cat([action, mirrors["action"](action)]))
+        for group in ("policy", "critic"):
+            torch.testing.assert_close(mirrors[group](obs[group][0]), obs[group][1], rtol=0, atol=1e-4)
+        torch.testing.assert_close(reward[0], reward[1], rtol=0, atol=1e-5)
+
+
+def test_mirror_is_its_own_inverse() -> None:
+    """Mirroring twice changes nothing."""
+    env = QuadrupedVelocity(num_envs=1)
+    for mirror in env.mirrors().values():
+        value = torch.arange(mirror.index.numel(), dtype=torch.float32)
+        assert torch.equal(mirror(mirror(value)), value)
+
+
+def test_a_robot_on_its_side_has_fallen() -> None:
+    """A trunk tilted by 90 degrees terminates its world and only that one."""
+    env = QuadrupedVelocity(num_envs=2, seed=0, **CALM)
+    env.reset(seed=0)
+    qpos = env.physics.field("qpos").clone()
+    qpos[1, 3:7] = torch.tensor([math.sqrt(0.5), math.sqrt(0.5), 0, 0], dtype=torch.float64)
+    env.set_state(qpos, torch.zeros(2, 18))
+    _, reward, terminated, _, info = env.step(torch.zeros(2, 12))
+    assert terminated.tolist() == [False, True]
+    assert reward[1] < reward[0]
+    assert info["diagnostics"]["fall"].tolist() == [0.0, 1.0]
+
+
+def test_commands_lie_in_their_ranges_and_change() -> None:
+    """Commands stay within the configured bounds, some stand still, and new ones come as time passes."""
+    env = QuadrupedVelocity(num_envs=512, seed=0, command_m_per_s=0.7, command_rad_per_s=0.4, command_interval_s=0.1)
+    env.reset(seed=0)
+    first = env.command.clone()
+    assert first[:, :2].abs().max() <= 0.7 and first[:, 2].abs().max() <= 0.4
+    assert 0.03 < (first == 0).all(-1).float().mean() < 0.2
+    for _ in range(10):
+        env.step(torch.zeros(512, 12))
+    assert (env.command != first).any(-1).float().mean() > 0.5
+
+
+def test_randomisation_reaches_the_physics() -> None:
+    """Friction, trunk mass and motor gains differ between worlds within their ranges."""
+    env = QuadrupedVelocity(num_envs=64, seed=0)
+    env.reset(seed=0)
+    physics, robot = env.physics, env.robot
+    friction = physics.model_field("geom_friction")[:, robot.foot_geoms[0], 0]
+    assert friction.std() > 0 and friction.min() >= 0.5 and friction.max() <= 1.25
+    mass = physics.model_field("body_mass")[:, robot.base_body] - robot.model.body_mass[robot.base_body]
+    assert mass.std() > 0 and mass.min() >= -0.5 and mass.max() <= 1.5
+    gain, bias = physics.model_field("actuator_gainprm"), physics.model_field("actuator_biasprm")
+    assert gain[:, 0, 0].std() > 0 and torch.equal(gain[:, :, 0], -bias[:, :, 1])
+
+
+def test_standing_robot_keeps_its_height_with_zero_action() -> None:
+    """Commanded to stand, the robot stands: the home pose is stable under its own gains."""
+    env = QuadrupedVelocity(num_envs=8, seed=0, standing_share=1.0, **CALM)
+    env.reset(seed=0)
+    for _ in range(100):
+        _, _, terminated, _, _ = env.step(torch.zeros(8, 12))
+        assert not terminated.any()
+    assert (env.physics.field("qpos")[:, 2] > 0.8 * env.robot.home_qpos[2]).all()
+
+
+def test_rotations_agree_with_matrices() -> None:
+    """Rotating by a quaternion equals rotating by the matrix MuJoCo makes of it."""
+    import mujoco
+    import numpy as np
+
+    generator = torch.Generator().manual_seed(1)
+    quat = torch.nn.functional.normalize(torch.randn(5, 4, generator=generator), dim=-1)
+    vector = torch.randn(5, 3, generator=generator)
+    for i in range(5):
+        matrix = np.zeros(9)
+        mujoco.mju_quat2Mat(matrix, quat[i].double().numpy())
+        rotation = torch.from_numpy(matrix.reshape(3, 3)).float()
+        torch.testing.assert_close(rotate_inverse(quat, vector)[i], rotation.T @ vector[i], rtol=1e-5, atol=1e-5)
+        down = torch.tensor([0.0, 0, -1])
+        torch.testing.assert_close(projected_gravity(quat)[i], rotation.T @ down, rtol=1e-5, atol=1e-5)
+
+
+def test_feet_phase_rewards_the_trot() -> None:
+    """Feet at the wanted heights earn 1, all feet on the ground less in mid swing, and standing earns 1 at rest."""
+    phase = torch.tensor([math.pi / 2])
+    moving = torch.ones(1)
+    wanted = torch.tensor([[0.08, 0.0, 0.0, 0.08]])
+    best = rewards.reward_feet_phase(wanted, phase, swing_height=0.08, moving=moving)
+    flat = rewards.reward_feet_phase(torch.zeros(1, 4), phase, swing_height=0.08, moving=moving)
+    rest = rewards.reward_feet_phase(torch.zeros(1, 4), phase, swing_height=0.08, moving=torch.zeros(1))
+    assert best.item() == pytest.approx(1.0) and rest.item() == pytest.approx(1.0)
+    assert flat.item() < 0.5
+
+
+@pytest.mark.parametrize("name", ["unitree_go1", "unitree_go2"])
+def test_menagerie_robots_load_and_walk_on_the_spot(name: str, menagerie: Path) -> None:
+    """Real robots get the same task: twelve joints, mirrored legs, and they survive two seconds of zero action."""
+    env = QuadrupedVelocity(num_envs=4, seed=0, robot=f"menagerie:{name}", standing_share=1.0, **CALM)
+    env.reset(seed=0)
+    fallen = torch.zeros(4, dtype=torch.bool)
+    for _ in range(100):
+        fallen |= env.step(torch.zeros(4, 12))[2]
+    assert not fallen.any()
+    assert env.single_action_space.shape == (12,)
+
+
+def test_robot_from_file_says_what_is_missing(tmp_path: Path) -> None:
+    """A model without feet, actuators and keyframe is refused in one line that lists them."""
+    path = tmp_path / "box.xml"
+    path.write_text("<mujoco><worldbody><body name='trunk'><freejoint/><geom size='.1'/></body></worldbody></mujoco>")
+    with pytest.raises(ValueError) as caught:
+        load_quadruped(f"file:{path}")
+    message = str(caught.value)
+    assert "12 joint actuators" in message and "FL" in message and "home" in message and "\n" not in message
+
+
+def test_embedded_robot_loads_from_a_file_too() -> None:
+    """The embedded dog, read through `file:`, is told to name its feet as the task expects."""
+    from envs.robots import kelpie
+
+    with pytest.raises(ValueError, match="foot geoms named FL, FR, RL, RR"):
+        load_quadruped(f"file:{kelpie.MJCF}")
