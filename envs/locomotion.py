@@ -17,20 +17,23 @@ from envs.terms import rewards as term
 from envs.terms.rotation import projected_gravity, rotate_inverse
 from envs.terms.symmetry import Mirror
 
+_REFERENCE_LAG_S = 0.2
+"""Time in which the reference gait takes up a new command, so that its joint targets do not jump [s]."""
+
 
 @dataclass(kw_only=True)
 class QuadrupedRewards:
     """Weights of the reward terms; the sum is multiplied by the control step, so they are rates [1/s]."""
 
-    linear_velocity: float = 1.5
+    linear_velocity: float = 2.0
     angular_velocity: float = 0.75
-    feet_phase: float = 1.0
+    feet_phase: float = 0.3
     vertical: float = -0.4
     tilt: float = -2.0
     height: float = -20.0
     action_rate: float = -0.03
     hips: float = -0.2
-    fall: float = -20.0
+    fall: float = -10.0
     """Applied for the one control step in which the robot falls."""
     tracking_sigma: float = 0.25
     """Width of the linear velocity kernel [m^2/s^2]."""
@@ -73,7 +76,7 @@ class QuadrupedVelocityConfig(TaskConfig):
     """Share of commands that tell the robot to stand [-]."""
     gait_hz: float = 2.2
     """Strides per second of the trot [Hz]."""
-    swing_height_m: float = 0.08
+    swing_height_m: float = 0.09
     """Height of a foot in mid swing [m]."""
     rewards: QuadrupedRewards = field(default_factory=QuadrupedRewards)
     randomization: QuadrupedRandomization = field(default_factory=QuadrupedRandomization)
@@ -102,7 +105,7 @@ class QuadrupedVelocity(BatchEnv):
         "linear_velocity", "angular_velocity", "feet_phase", "vertical", "tilt", "height",
         "action_rate", "hips", "fall",
     )  # fmt: skip
-    persistent = ("command", "phase", "_payload_kg", "_tracking_error_sq")
+    persistent = ("command", "phase", "_reference", "_payload_kg", "_tracking_error_sq")
 
     def __init__(
         self,
@@ -158,6 +161,7 @@ class QuadrupedVelocity(BatchEnv):
         self._nominal_kp = tensor(model.actuator_gainprm[:, 0].copy())
         self.command = torch.zeros(self.num_envs, 3, device=self.device)
         self.phase = torch.zeros(self.num_envs, device=self.device)
+        self._reference = torch.zeros(self.num_envs, 4, device=self.device)
         self._payload_kg = torch.zeros(self.num_envs, device=self.device)
         self._tracking_error_sq = torch.zeros(self.num_envs, device=self.device)
 
@@ -165,7 +169,8 @@ class QuadrupedVelocity(BatchEnv):
 
     def _reset_worlds(self, mask: Tensor) -> None:
         qpos = self._home_qpos.clone()
-        qpos[:, self._joint_qpos] += self.uniform(-0.15, 0.15, 12)
+        qpos[:, self._joint_qpos] += self.uniform(-0.1, 0.1, 12)
+        qpos[:, 2] += 0.02  # bent legs must not start in the ground, which would throw the robot up
         half_yaw = self.uniform(-math.pi, math.pi) / 2
         qpos[:, 3], qpos[:, 6] = half_yaw.cos(), half_yaw.sin()
         qvel = torch.zeros_like(self._qvel)
@@ -175,6 +180,7 @@ class QuadrupedVelocity(BatchEnv):
         self._draw_command(mask)
         self.phase.copy_(torch.where(mask, self.uniform(0.0, math.tau), self.phase))
         self._tracking_error_sq.masked_fill_(mask, 0.0)
+        self._reference.masked_fill_(mask[:, None], 0.0)
 
     def _randomize(self, mask: Tensor) -> None:
         ranges = self.cfg.randomization
@@ -198,6 +204,8 @@ class QuadrupedVelocity(BatchEnv):
 
     def _apply_action(self, action: Tensor) -> None:
         self._action = action.clamp(-1.0, 1.0)
+        wanted = torch.cat([self.command, self._moving()[:, None]], -1)
+        self._reference += (wanted - self._reference) * (self.step_dt_s / _REFERENCE_LAG_S)
         self._ctrl.copy_(self._home_joints + self._trot() + self.robot.parameters.action_scale * self._action)
 
     def _trot(self) -> Tensor:
@@ -207,13 +215,13 @@ class QuadrupedVelocity(BatchEnv):
         al. 2018, arXiv:1910.02812); the step length is Raibert's (1986): the hip's velocity times half the stance.
         Thigh and calf fold so that the foot rises under the hip; thigh and hip swing so that it is set down ahead.
         """
-        moving = self._moving()[:, None]
+        command, moving = self._reference[:, :3], self._reference[:, 3:]
         lift = term.trot_swing(self.phase)[:, self._leg_of_joint] * self._lift_joints
-        velocity = self.command[:, None, :2] + self.command[:, None, 2:] * self._hip_levers
-        half_step = velocity * (0.25 / self.cfg.gait_hz / self.robot.leg_length_m)
-        ahead = -torch.cos(self.phase[:, None] + term.trot_offsets(self.phase))[..., None] * half_step
+        velocity = command[:, None, :2] + command[:, None, 2:] * self._hip_levers
+        half_step = velocity * (0.35 / self.cfg.gait_hz / self.robot.leg_length_m)
+        ahead = -torch.cos(self.phase[:, None] + term.trot_offsets(self.phase) + 0.4)[..., None] * half_step
         sweep = ahead[:, self._leg_of_joint] * self._sweep_joints
-        return (lift + sweep.sum(-1)) * moving
+        return lift * moving + sweep.sum(-1)
 
     def _after_physics(self) -> tuple[Tensor, Tensor, dict[str, Any]]:
         cfg = self.cfg

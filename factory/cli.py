@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import json
 import os
 import sys
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import yaml
 from hydra import compose, initialize_config_dir
+from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from factory import config
+from factory import checkpoint, config
 from factory.config import TrainConfig
+from factory.tracking.base import flatten
 
 T = TypeVar("T")
 
 _MAX_CHECKED_JOBS = 64
 """Jobs of a sweep that are checked before the first one starts."""
+_FIXED = ("task.name", "robot", "num_envs", "physics.name", "policy.")
+"""Keys a resumed run cannot change: its tensors would not fit."""
 
 
 @contextlib.contextmanager
@@ -52,24 +58,54 @@ def checked(arguments: Sequence[str]) -> list[str]:
     Raises:
         ValueError, HydraException, OmegaConfBaseException: the first mistake found.
     """
-    flags = [argument for argument in arguments if argument.startswith("-")]
-    overrides = [argument for argument in arguments if not argument.startswith("-")]
-    if set(flags) & {"--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc"}:
+    flags = _parse_flags(arguments)
+    if flags.help or flags.hydra_help or flags.info or flags.shell_completion:
         return list(arguments)
-    parsed = OverridesParser.create().parse_overrides(overrides)
-    is_sweep = bool(set(flags) & {"--multirun", "-m"})
-    if not is_sweep:
-        swept = [str(o.key_or_group) for o in parsed if o.is_sweep_override()]
-        if swept:
-            raise ValueError(f"{swept[0]}: several values given; add -m to run one job for each")
-    if any(o.key_or_group == "resume" for o in parsed):
-        if is_sweep:
+    parsed = [_parse_override(argument) for argument in flags.overrides]
+    swept = [str(override.key_or_group) for override in parsed if override.is_sweep_override()]
+    if swept and not flags.multirun:
+        raise ValueError(f"{swept[0]}: several values given; add -m to run one job for each")
+    overrides = flags.overrides
+    if any(override.key_or_group == "resume" and override.value() for override in parsed):
+        if flags.multirun:
             raise ValueError("resume: a sweep cannot resume; resume its runs one by one")
         overrides = _resumed(overrides, parsed)
-    jobs = _jobs(overrides) if is_sweep else [overrides]
-    for job in jobs[:_MAX_CHECKED_JOBS]:
-        _check(_compose(job))
-    return [*flags, *overrides]
+    for job in _jobs(overrides)[:_MAX_CHECKED_JOBS] if flags.multirun else [overrides]:
+        cfg, run_dir = _compose(job)
+        if not flags.cfg:
+            _check(cfg, run_dir)
+    return [*(argument for argument in arguments if argument not in flags.overrides), *overrides]
+
+
+def _parse_flags(arguments: Sequence[str]) -> Namespace:
+    """Return Hydra's flags, and the rest as `overrides`."""
+    parser = get_args_parser()
+    parser.error = _refuse_flags  # type: ignore[method-assign]
+    flags = parser.parse_intermixed_args(arguments)
+    if flags.config_path or flags.config_name or flags.config_dir or flags.experimental_rerun:
+        _refuse_flags("configs of your own: put them in a folder and add hydra.searchpath=[file:///<folder>]")
+    return flags
+
+
+def _refuse_flags(message: str) -> NoReturn:
+    raise ValueError(f"{message}; --hydra-help lists the flags")
+
+
+def _parse_override(argument: str) -> Override:
+    """Return one `key=value`, checked as far as it can be alone."""
+    try:
+        override = OverridesParser.create().parse_override(argument)
+    except HydraException as error:
+        raise ValueError(f"{argument}: give key=value, with special characters in quotes") from error
+    key, value, is_sweep = override.key_or_group, override.value(), override.is_sweep_override()
+    if not key or (argument.startswith(("+", "~")) and not key.startswith("hydra")):
+        raise ValueError(f"{argument}: give key=value; keys are neither added nor removed, --cfg job lists them")
+    if is_sweep and not override.is_discrete_sweep():
+        raise ValueError(f"{argument}: list the values of a sweep, or give a range(start,stop)")
+    is_choice = is_sweep or isinstance(value, str) or (key == "experiment" and value is None)
+    if key in config.GROUPS and not is_choice:
+        raise ValueError(f"{argument}: choose one of {', '.join(config.options(key))}")
+    return override
 
 
 def _jobs(overrides: list[str]) -> list[list[str]]:
@@ -80,30 +116,44 @@ def _jobs(overrides: list[str]) -> list[list[str]]:
     return [list(job) for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
 
 
-def _compose(overrides: list[str]) -> TrainConfig:
+def _compose(overrides: list[str]) -> tuple[TrainConfig, Path]:
+    """Return the checked configuration and the folder Hydra would give the run."""
     GlobalHydra.instance().clear()
-    own = [override for override in overrides if not override.lstrip("+~").startswith("hydra")]
     with initialize_config_dir(str(config.CONF_DIR), version_base="1.3"):
-        composed = compose("train", overrides=own)
-    return config.from_hydra(composed)
+        composed = compose("train", overrides=overrides, return_hydra_config=True)
+        run_dir = Path(composed.hydra.run.dir)
+    with open_dict(composed):
+        del composed["hydra"]
+    return config.from_hydra(composed), run_dir
 
 
-def _check(cfg: TrainConfig) -> None:
-    """Check what the schema cannot: the output folder, and that the environment and the gauges can be built."""
+def _check(cfg: TrainConfig, run_dir: Path) -> None:
+    """Check what the schema cannot: folders, the run to resume, and that environment and gauges can be built."""
     from factory.energy.meter import Meter
     from factory.line import make_env
 
-    _check_writable(Path(cfg.output_root))
+    _check_writable(Path(cfg.output_root), key="output_root")
+    _check_writable(run_dir, key="hydra.run.dir")
+    if cfg.resume:
+        _check_resumable(cfg)
     make_env(cfg, num_envs=1).close()
     Meter.from_config(cfg.energy, cfg.device)
 
 
-def _check_writable(folder: Path) -> None:
+def _check_writable(folder: Path, *, key: str) -> None:
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if not existing.is_dir():
-        raise ValueError(f"output_root={folder}: {existing} is a file; give a folder")
+        raise ValueError(f"{key}={folder}: {existing} is a file; give a folder")
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise ValueError(f"output_root={folder}: {existing} is not writable; give another folder")
+        raise ValueError(f"{key}={folder}: {existing} is not writable; give another folder")
+
+
+def _check_resumable(cfg: TrainConfig) -> None:
+    """Check that the checkpoint can be read and that its tensors fit the configuration."""
+    stored = dict(flatten(checkpoint.load(Path(cfg.resume)).config))
+    for key, value in flatten(config.to_plain(cfg)):
+        if key.startswith(_FIXED) and key in stored and value != stored[key]:
+            raise ValueError(f"{key}={value}: the run to resume has {stored[key]}; leave it as it is")
 
 
 def _resumed(overrides: list[str], parsed: list[Override]) -> list[str]:
@@ -121,8 +171,8 @@ def _resumed(overrides: list[str], parsed: list[Override]) -> list[str]:
 
 def _without_replaced(stored: list[str], new: list[str]) -> list[str]:
     """Drop stored overrides whose key is given anew (a group may be chosen only once)."""
-    keys = {override.partition("=")[0].lstrip("+") for override in new}
-    return [override for override in stored if override.partition("=")[0].lstrip("+") not in keys]
+    keys = {override.partition("=")[0] for override in new}
+    return [override for override in stored if override.partition("=")[0] not in keys]
 
 
 def parse(schema: type[T], arguments: Sequence[str]) -> T:
@@ -169,9 +219,22 @@ def find_run(name: str, *, key: str, output_root: Path) -> Path:
 
 
 def _one_line(error: BaseException) -> str:
-    """Return the message on one line, without Hydra's and OmegaConf's trailers."""
-    lines = [line.strip() for line in str(error).splitlines()]
+    """Return the message on one line, in our words where Hydra's would mislead."""
+    message, cause = str(error), str(error.__cause__).partition("\n")[0]
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        return f"{error.missing_cfg_file.replace('/', '=', 1)}: choose one of {', '.join(error.options)}"
+    if message.startswith("Could not override") and " use +" in message:
+        return _unknown_key(message.rpartition(" use +")[2])
+    if message.startswith("Error merging override "):
+        return f"{message.removeprefix('Error merging override ')}: {cause}"
+    lines = [line.strip() for line in message.splitlines()]
     kept = [line for line in lines if line and not line.startswith(("full_key:", "object_type=", "reference_type="))]
     keys = [line.partition(":")[2].strip() for line in lines if line.startswith("full_key:")]
     text = " ".join(kept) or type(error).__name__
     return f"{keys[0]}: {text}" if keys and keys[0] and keys[0] not in text else text
+
+
+def _unknown_key(override: str) -> str:
+    key = override.partition("=")[0]
+    near = difflib.get_close_matches(key, (*config.GROUPS, *config.keys()))
+    return f"{override}: no such key; " + (f"did you mean {' or '.join(near)}?" if near else "--cfg job lists them")

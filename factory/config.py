@@ -18,9 +18,12 @@ from envs.task import TaskConfig, require
 from factory.energy.config import EnergyConfig
 from factory.learners.ppo import PpoConfig
 from factory.policies.mlp import MlpPolicyConfig
+from factory.tracking.base import flatten
 from factory.tracking.config import TrackingConfig
 
 CONF_DIR = Path(conf.__file__).parent
+GROUPS = ("task", "physics", "policy", "learner", "energy", "tracking", "runtime", "experiment")
+"""Config groups, in the order of `--help`."""
 
 
 @dataclass(kw_only=True)
@@ -108,6 +111,7 @@ class TrainConfig:
         require(self.num_envs >= 1, "num_envs", self.num_envs, "must be at least 1")
         require(self.total_steps >= 1, "total_steps", self.total_steps, "must be at least 1")
         require(self.checkpoint_every >= 1, "checkpoint_every", self.checkpoint_every, "must be at least 1")
+        require(bool(self.output_root), "output_root", self.output_root, "name a folder")
         require(self.device in ("cpu", "cuda"), "device", self.device, "choose cpu or cuda")
         require(
             self.device == "cpu" or torch.cuda.is_available(),
@@ -122,6 +126,13 @@ class TrainConfig:
             self.learner.num_minibatches,
             f"must not exceed num_envs * learner.num_steps = {samples}",
         )
+        self._check_names()
+
+    def _check_names(self) -> None:
+        """Raise ValueError when a name says something else than the part it belongs to."""
+        for group, part in (("task", self.task), ("policy", self.policy), ("learner", self.learner)):
+            require(part.name == type(part).name, f"{group}.name", part.name, f"choose it by {group}=<name>")
+        require(self.task.id == type(self.task).id, "task.id", self.task.id, "choose it by task=<name>")
 
     @property
     def robot_name(self) -> str:
@@ -178,10 +189,16 @@ def options(group: str) -> tuple[str, ...]:
     return tuple(sorted(str(p.relative_to(folder).with_suffix("")) for p in folder.rglob("*.yaml")))
 
 
+@functools.cache
+def keys() -> tuple[str, ...]:
+    """Return every key there is, `learner.gamma` and so on, those of all tasks included."""
+    plain = [to_plain(TrainConfig(task=task())) for task in _TASKS]
+    return tuple(sorted({key for values in plain for key, _ in flatten(values)}))
+
+
 def help_text() -> str:
     """Return the text of `--help`."""
-    groups = ("task", "physics", "policy", "learner", "energy", "tracking", "runtime", "experiment")
-    rows = "\n".join(f"  {group:<11} {' | '.join(options(group))}" for group in groups)
+    rows = "\n".join(f"  {group:<11} {' | '.join(options(group))}" for group in GROUPS)
     return f"""Train a robot policy in batched simulation and account for every joule.
 
 usage: python -m factory.train [group=option ...] [key=value ...]

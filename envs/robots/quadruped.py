@@ -18,9 +18,9 @@ LEGS = ("FL", "FR", "RL", "RR")
 class QuadrupedParameters:
     """A robot's particulars that its MJCF does not say."""
 
-    kp: float = 35.0
+    kp: float = 80.0
     """Position gain of every joint [N m/rad]."""
-    damping: float = 1.0
+    damping: float = 2.0
     """Joint damping, the derivative gain [N m s/rad]."""
     armature: float = 0.01
     """Rotor inertia reflected to the joint [kg m^2]."""
