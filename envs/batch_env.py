@@ -13,7 +13,6 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from envs.physics import open_physics
-from envs.terms.symmetry import Mirror
 
 Observation = dict[str, Tensor]
 """Observation groups: `policy`, and `critic` where the critic sees more. Each (num_envs, size) float32."""
@@ -72,7 +71,6 @@ class BatchEnv(gymnasium.vector.VectorEnv):
         self.generator = torch.Generator(device=self.device)
         self._seed(seed)
         self.episode_steps = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
-        self.last_action = torch.zeros(num_envs, action_size, device=self.device)
         self._pending_reset = torch.zeros(num_envs, dtype=torch.bool, device=self.device)
         self._all_worlds = torch.ones(num_envs, dtype=torch.bool, device=self.device)
         self._renderer: Any = None
@@ -103,10 +101,6 @@ class BatchEnv(gymnasium.vector.VectorEnv):
 
     def summarise(self, means: dict[str, float]) -> dict[str, float]:
         """Turn mean `info["diagnostics"]` over an evaluation into metrics named without the `eval/` prefix."""
-        return {}
-
-    def mirrors(self) -> dict[str, Mirror]:
-        """Return the mirrors of `policy`, `critic` and `action` under which the task is symmetric; none by default."""
         return {}
 
     def direct(self, time_s: float) -> None:
@@ -143,14 +137,13 @@ class BatchEnv(gymnasium.vector.VectorEnv):
         `info["nonfinite"]`.
         """
         action = torch.as_tensor(actions, dtype=torch.float32, device=self.device)
-        if action.shape != self.last_action.shape:
-            raise ValueError(f"actions have shape {tuple(action.shape)}; expected {tuple(self.last_action.shape)}")
+        if action.shape != self.action_space.shape:
+            raise ValueError(f"actions have shape {tuple(action.shape)}; expected {self.action_space.shape}")
         reset_now = self._pending_reset.clone()
         self._apply_action(action)
         self.physics.step(self.decimation)
         self.episode_steps += 1
         reward, terminated, info = self._after_physics()
-        self.last_action.copy_(action)
         obs = self._observe()
         nonfinite = ~torch.stack([group.isfinite().all(-1) for group in obs.values()]).all(0)
         nonfinite |= ~reward.isfinite()
@@ -188,7 +181,7 @@ class BatchEnv(gymnasium.vector.VectorEnv):
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return copies of physics, episode clocks, generator and task tensors, keyed by name."""
-        own = ("episode_steps", "last_action", "_pending_reset", *self.persistent)
+        own = ("episode_steps", "_pending_reset", *self.persistent)
         return (
             {f"physics/{name}": value for name, value in self.physics.state().items()}
             | {f"env/{name}": getattr(self, name).clone() for name in own}
@@ -248,7 +241,6 @@ class BatchEnv(gymnasium.vector.VectorEnv):
         self._reset_worlds(mask)
         self.physics.reset(mask)
         self.episode_steps.masked_fill_(mask, 0)
-        self.last_action.masked_fill_(mask[:, None], 0.0)
         self._pending_reset.masked_fill_(mask, False)
 
     def _visible(self, obs: Observation) -> Any:

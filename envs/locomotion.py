@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode
 from torch import Tensor
@@ -17,9 +18,8 @@ from envs.terms import rewards as term
 from envs.terms.rotation import projected_gravity, rotate_inverse
 from envs.terms.symmetry import Mirror
 
-_REFERENCE_LAG_S = 0.2
-"""Time in which the reference gait takes up a new command, so that its joint targets do not jump [s]."""
-
+_SENSED = 30
+"""Observations that carry sensor noise: angular velocity, gravity, joint angles, joint velocities."""
 
 @dataclass(kw_only=True)
 class QuadrupedRewards:
@@ -33,7 +33,7 @@ class QuadrupedRewards:
     height: float = -20.0
     action_rate: float = -0.03
     hips: float = -0.2
-    fall: float = -10.0
+    fall: float = -20.0
     """Applied for the one control step in which the robot falls."""
     tracking_sigma: float = 0.25
     """Width of the linear velocity kernel [m^2/s^2]."""
@@ -70,11 +70,13 @@ class QuadrupedVelocityConfig(TaskConfig):
     """Commanded forward and lateral velocities lie in [-this, this] [m/s]."""
     command_rad_per_s: float = 1.0
     """Commanded yaw rates lie in [-this, this] [rad/s]."""
-    command_interval_s: float = 5.0
+    command_interval_s: float = 10.0
     """Mean time for which a command holds [s]."""
+    command_slew_per_s: float = 2.5
+    """How fast a command moves to its new value [m/s^2, rad/s^2]."""
     standing_share: float = 0.1
     """Share of commands that tell the robot to stand [-]."""
-    gait_hz: float = 2.2
+    gait_hz: float = 2.5
     """Strides per second of the trot [Hz]."""
     swing_height_m: float = 0.09
     """Height of a foot in mid swing [m]."""
@@ -95,8 +97,9 @@ class QuadrupedVelocity(BatchEnv):
     """Velocity tracking with a twelve-joint robot at 50 Hz.
 
     Action (num_envs, 12): joint targets as offsets from the home pose, in units of the robot's action scale.
-    `policy` observation (num_envs, 47), with sensor noise: angular velocity 3, projected gravity 3, command 3,
-    gait clock (cos, sin) 2, joint angles 12, joint velocities 12, last action 12. `critic` (num_envs, 58), exact:
+    In the second half of a stride, action and observations are those of the robot's mirror image.
+    `policy` observation (num_envs, 47), with sensor noise: angular velocity 3, projected gravity 3, joint
+    angles 12, joint velocities 12, command 3, gait clock (cos, sin) 2, last action 12. `critic` (num_envs, 58), exact:
     the same and linear velocity 3, trunk height 1, foot heights 4, friction 1, payload 1, motor strength 1.
     An episode ends when the trunk tilts by more than 60 degrees or sinks below half its home height.
     """
@@ -105,7 +108,7 @@ class QuadrupedVelocity(BatchEnv):
         "linear_velocity", "angular_velocity", "feet_phase", "vertical", "tilt", "height",
         "action_rate", "hips", "fall",
     )  # fmt: skip
-    persistent = ("command", "phase", "_reference", "_payload_kg", "_tracking_error_sq")
+    persistent = ("command", "target", "phase", "_action", "_payload_kg", "_tracking_error_sq")
 
     def __init__(
         self,
@@ -149,7 +152,14 @@ class QuadrupedVelocity(BatchEnv):
         self._home_joints = tensor(robot.home_ctrl).float()
         self._feet = tensor(robot.foot_geoms).long()
         self._hips = tensor(robot.hip_actuators).long()
-        self._joint_qpos, self._joint_qvel = tensor(robot.joint_qpos).long(), tensor(robot.joint_qvel).long()
+        self._joint_qpos, self._joint_qvel = _columns(robot.joint_qpos), _columns(robot.joint_qvel)
+        self._make_mirrors()
+        self._command_scale = tensor([self.cfg.command_m_per_s] * 2 + [self.cfg.command_rad_per_s]).float()
+        self._command_step = self.cfg.command_slew_per_s * self.step_dt_s
+        # Half-widths of the sensor noise: gyroscope, gravity, joint angles, joint velocities.
+        widths = tensor([0.2] * 3 + [0.05] * 3 + [0.01] * 12 + [0.75] * 12).float()
+        self._noise = widths * self.cfg.randomization.observation_noise
+        self._trot_offsets = tensor(term.TROT_OFFSETS_RAD).float()
         self._leg_of_joint = tensor(robot.leg_of_actuator).long()
         self._lift_joints = tensor(robot.lift_offsets(self.cfg.swing_height_m)).float()
         self._sweep_joints = tensor(robot.sweep_joints()).float()
@@ -161,51 +171,56 @@ class QuadrupedVelocity(BatchEnv):
         self._nominal_kp = tensor(model.actuator_gainprm[:, 0].copy())
         self.command = torch.zeros(self.num_envs, 3, device=self.device)
         self.phase = torch.zeros(self.num_envs, device=self.device)
-        self._reference = torch.zeros(self.num_envs, 4, device=self.device)
+        self._action = torch.zeros(self.num_envs, 12, device=self.device)
+        self._last_action = torch.zeros(self.num_envs, 12, device=self.device)
+        self.target = torch.zeros(self.num_envs, 3, device=self.device)
         self._payload_kg = torch.zeros(self.num_envs, device=self.device)
         self._tracking_error_sq = torch.zeros(self.num_envs, device=self.device)
 
     # Episode start.
 
     def _reset_worlds(self, mask: Tensor) -> None:
+        draws = self.uniform(-1.0, 1.0, 16)
         qpos = self._home_qpos.clone()
-        qpos[:, self._joint_qpos] += self.uniform(-0.1, 0.1, 12)
+        qpos[:, self._joint_qpos] += 0.1 * draws[:, :12]
         qpos[:, 2] += 0.02  # bent legs must not start in the ground, which would throw the robot up
-        half_yaw = self.uniform(-math.pi, math.pi) / 2
+        half_yaw = 0.5 * math.pi * draws[:, 12]
         qpos[:, 3], qpos[:, 6] = half_yaw.cos(), half_yaw.sin()
         qvel = torch.zeros_like(self._qvel)
-        qvel[:, :2] = self.uniform(-0.3, 0.3, 2)
+        qvel[:, :2] = 0.3 * draws[:, 13:15]
         self._write_state(qpos, qvel, mask)
         self._randomize(mask)
-        self._draw_command(mask)
-        self.phase.copy_(torch.where(mask, self.uniform(0.0, math.tau), self.phase))
+        self._draw_target(mask)
+        self.command.masked_fill_(mask[:, None], 0.0)
+        self.phase.copy_(torch.where(mask, math.pi * (draws[:, 15] + 1.0), self.phase))
         self._tracking_error_sq.masked_fill_(mask, 0.0)
-        self._reference.masked_fill_(mask[:, None], 0.0)
+        self._action.masked_fill_(mask[:, None], 0.0)
 
     def _randomize(self, mask: Tensor) -> None:
         ranges = self.cfg.randomization
-        friction = self.uniform(*ranges.friction).double()[:, None]
+        between = lambda low, high, draw: low + (high - low) * draw  # noqa: E731
+        draws = self.uniform(0.0, 1.0, 3).double()
+        friction = between(*ranges.friction, draws[:, :1])
         feet = self._friction[:, self._feet, 0]
         self._friction[:, self._feet, 0] = torch.where(mask[:, None], friction, feet)
-        self._payload_kg.copy_(torch.where(mask, self.uniform(*ranges.payload_kg), self._payload_kg))
+        payload_kg = between(*ranges.payload_kg, draws[:, 1]).float()
+        self._payload_kg.copy_(torch.where(mask, payload_kg, self._payload_kg))
         self._mass[:, self.robot.base_body] = self._nominal_mass_kg + self._payload_kg
-        strength = self.uniform(*ranges.motor_strength).double()[:, None] * self._nominal_kp
+        strength = between(*ranges.motor_strength, draws[:, 2:]) * self._nominal_kp
         kp = torch.where(mask[:, None], strength, self._gain[:, :, 0])
         self._gain[:, :, 0], self._bias[:, :, 1] = kp, -kp
 
-    def _draw_command(self, mask: Tensor) -> None:
-        cfg = self.cfg
-        scale = torch.tensor([cfg.command_m_per_s, cfg.command_m_per_s, cfg.command_rad_per_s], device=self.device)
-        stands = self.uniform(0.0, 1.0) < cfg.standing_share
-        drawn = self.uniform(-1.0, 1.0, 3) * scale * ~stands[:, None]
-        self.command.copy_(torch.where(mask[:, None], drawn, self.command))
+    def _draw_target(self, mask: Tensor) -> None:
+        draws = self.uniform(-1.0, 1.0, 4)
+        stands = draws[:, 3:] < 2.0 * self.cfg.standing_share - 1.0
+        drawn = draws[:, :3] * self._command_scale * ~stands
+        self.target.copy_(torch.where(mask[:, None], drawn, self.target))
 
     # Control step.
 
     def _apply_action(self, action: Tensor) -> None:
-        self._action = action.clamp(-1.0, 1.0)
-        wanted = torch.cat([self.command, self._moving()[:, None]], -1)
-        self._reference += (wanted - self._reference) * (self.step_dt_s / _REFERENCE_LAG_S)
+        self._last_action.copy_(self._action)
+        self._action.copy_(self._as_policy_sees(action.clamp(-1.0, 1.0), self._action_mirror))
         self._ctrl.copy_(self._home_joints + self._trot() + self.robot.parameters.action_scale * self._action)
 
     def _trot(self) -> Tensor:
@@ -215,11 +230,11 @@ class QuadrupedVelocity(BatchEnv):
         al. 2018, arXiv:1910.02812); the step length is Raibert's (1986): the hip's velocity times half the stance.
         Thigh and calf fold so that the foot rises under the hip; thigh and hip swing so that it is set down ahead.
         """
-        command, moving = self._reference[:, :3], self._reference[:, 3:]
-        lift = term.trot_swing(self.phase)[:, self._leg_of_joint] * self._lift_joints
+        command, moving = self.command, self._moving()[:, None]
+        lift = term.trot_swing(self.phase, self._trot_offsets)[:, self._leg_of_joint] * self._lift_joints
         velocity = command[:, None, :2] + command[:, None, 2:] * self._hip_levers
         half_step = velocity * (0.35 / self.cfg.gait_hz / self.robot.leg_length_m)
-        ahead = -torch.cos(self.phase[:, None] + term.trot_offsets(self.phase) + 0.4)[..., None] * half_step
+        ahead = -torch.cos(self.phase[:, None] + self._trot_offsets + 0.4)[..., None] * half_step
         sweep = ahead[:, self._leg_of_joint] * self._sweep_joints
         return lift * moving + sweep.sum(-1)
 
@@ -260,78 +275,71 @@ class QuadrupedVelocity(BatchEnv):
         """Return the weighted terms, one column a name in `reward_terms`. Shape: (num_envs, 9)."""
         w = self.cfg.rewards
         feet = self._geom_xpos[:, self._feet, 2] - self.robot.foot_radius_m
-        moving = self._moving()
+        moving, swing = self._moving(), term.trot_swing(self.phase, self._trot_offsets)
         hips = self._qpos[:, self._joint_qpos].float()[:, self._hips] - self._home_joints[self._hips]
         terms = (
             w.linear_velocity * term.reward_tracking(planar_error_sq, sigma=w.tracking_sigma),
             w.angular_velocity * term.reward_tracking(yaw_error_sq, sigma=w.angular_sigma),
             w.feet_phase
-            * term.reward_feet_phase(feet, self.phase, swing_height=self.cfg.swing_height_m, moving=moving),
+            * term.reward_feet_phase(feet, swing * moving[:, None], swing_height=self.cfg.swing_height_m),
             w.vertical * term.cost_vertical(velocity, angular),
             w.tilt * term.cost_tilt(gravity),
             w.height * term.cost_height(height, float(self.robot.home_qpos[2])),
-            w.action_rate * term.cost_action_rate(self._action, self.last_action),
+            w.action_rate * term.cost_action_rate(self._action, self._last_action),
             w.hips * term.cost_hips(hips),
             w.fall * fallen.float(),
         )
         return torch.stack(terms, -1) * self.step_dt_s
 
     def _disturb(self) -> None:
-        """Push some worlds and give some a new command; both are Poisson events."""
-        ranges = self.cfg.randomization
-        pushed = self.uniform(0.0, 1.0) < self.step_dt_s / ranges.push_interval_s
-        push = self.uniform(-ranges.push_m_per_s, ranges.push_m_per_s, 2) * pushed[:, None]
-        self._qvel[:, :2] += push
-        self._draw_command(self.uniform(0.0, 1.0) < self.step_dt_s / self.cfg.command_interval_s)
+        """Push some worlds, give some a new target, both as Poisson events; and let the commands approach theirs."""
+        ranges, draws = self.cfg.randomization, self.uniform(0.0, 1.0, 4)
+        pushed = draws[:, :1] < self.step_dt_s / ranges.push_interval_s
+        self._qvel[:, :2] += ranges.push_m_per_s * (2.0 * draws[:, 1:3] - 1.0) * pushed
+        self._draw_target(draws[:, 3] < self.step_dt_s / self.cfg.command_interval_s)
+        change = (self.target - self.command) / self._command_step
+        self.command += self._command_step * change / change.abs().amax(-1, keepdim=True).clamp(min=1.0)
 
     # Observation.
 
     def _observe(self) -> Observation:
         velocity, angular, gravity = self._base_motion()
-        moving = self._moving()[:, None]
-        clock = torch.stack([self.phase.cos(), self.phase.sin()], -1) * moving
+        clock = torch.stack([self.phase.cos(), self.phase.sin()], -1) * self._moving()[:, None]
         joints = self._qpos[:, self._joint_qpos].float() - self._home_joints
         speeds = self._qvel[:, self._joint_qvel].float()
-        exact = torch.cat([angular, gravity, joints, speeds, self.command, clock, self.last_action], -1)
-        noisy = exact.clone()
-        noisy[:, :30] += (torch.rand(self.num_envs, 30, generator=self.generator, device=self.device) * 2 - 1) * (
-            self._noise
+        sensed = torch.cat([angular, gravity, joints, speeds], -1)
+        known = torch.cat([self.command, clock, self._action], -1)
+        privileged = (
+            velocity,
+            self._qpos[:, 2:3].float(),
+            self._geom_xpos[:, self._feet, 2],
+            self._friction[:, self._feet[:1], 0].float(),
+            self._payload_kg[:, None],
+            self._gain[:, :1, 0].float(),
         )
-        privileged = torch.cat(
-            [
-                velocity,
-                self._qpos[:, 2:3].float(),
-                self._geom_xpos[:, self._feet, 2],
-                self._friction[:, self._feet[:1], 0].float(),
-                self._payload_kg[:, None],
-                self._gain[:, :1, 0].float(),
-            ],
-            -1,
-        )
-        return {"policy": noisy, "critic": torch.cat([exact, privileged], -1)}
+        noisy = torch.addcmul(sensed, self.uniform(-1.0, 1.0, _SENSED), self._noise)
+        every = self._as_policy_sees(torch.cat([noisy, known, sensed, known, *privileged], -1), self._obs_mirror)
+        return {"policy": every[:, : self._policy_size].clone(), "critic": every[:, self._policy_size :].clone()}
 
-    def mirrors(self) -> dict[str, Mirror]:
-        """Return the left-right mirrors of the observation groups and of the action."""
+    def _as_policy_sees(self, value: Tensor, mirror: Mirror) -> Tensor:
+        """Mirror worlds in the second half of their stride, where left and right have changed places.
+
+        So the policy meets one half of the gait only, and the gait is exactly symmetric. The same call takes an
+        action back, since a mirror is its own inverse.
+        """
+        return torch.where((self.phase >= math.pi)[:, None], mirror(value), value)
+
+    def _make_mirrors(self) -> None:
+        """Set up the left-right mirrors of an action, and of the groups `policy` and `critic` end to end."""
         signs, joints = Mirror.signs, self.robot.mirror_joints()
-        policy = Mirror.concatenate(
-            signs(-1.0, 1.0, -1.0),  # angular velocity
-            signs(1.0, -1.0, 1.0),  # gravity
-            joints,
-            joints,
-            signs(1.0, -1.0, -1.0),  # command
-            signs(-1.0, -1.0),  # the diagonal pairs change places: half a period later
-            joints,
-        )
+        sensed = Mirror.concatenate(signs(-1.0, 1.0, -1.0), signs(1.0, -1.0, 1.0), joints, joints)
+        # Half a period later the diagonal pairs have changed places, so the clock's signs change.
+        known = Mirror.concatenate(signs(1.0, -1.0, -1.0), signs(-1.0, -1.0), joints)
         feet = Mirror(torch.tensor([1, 0, 3, 2]), torch.ones(4))
-        critic = Mirror.concatenate(policy, signs(1.0, -1.0, 1.0), signs(1.0), feet, signs(1.0, 1.0, 1.0))
-        parts = {"policy": policy, "critic": critic, "action": joints}
-        return {name: mirror.to(self.device) for name, mirror in parts.items()}
-
-    @property
-    def _noise(self) -> Tensor:
-        """Half-widths of the sensor noise: gyroscope, gravity, joint angles, joint velocities. Shape: (30,)."""
-        widths = [0.2] * 3 + [0.05] * 3 + [0.01] * 12 + [0.75] * 12
-        return torch.tensor(widths, device=self.device) * self.cfg.randomization.observation_noise
+        privileged = Mirror.concatenate(signs(1.0, -1.0, 1.0), signs(1.0), feet, signs(1.0, 1.0, 1.0))
+        self._policy_size = sensed.index.numel() + known.index.numel()
+        self._action_mirror = joints.to(self.device)
+        self._obs_mirror = Mirror.concatenate(sensed, known, sensed, known, privileged).to(self.device)
 
     def _base_motion(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return linear and angular velocity and gravity in the trunk's frame. Shapes: (num_envs, 3)."""
@@ -340,7 +348,8 @@ class QuadrupedVelocity(BatchEnv):
         return velocity, self._qvel[:, 3:6].float(), projected_gravity(quat)
 
     def _moving(self) -> Tensor:
-        return (self.command.abs().amax(-1) > 0.05).float()
+        """Return 1 where a motion is commanded, fading to 0 for standing. Shape: (num_envs,)."""
+        return (self.command.abs().amax(-1) / 0.1).clamp(max=1.0)
 
     def summarise(self, means: dict[str, float]) -> dict[str, float]:
         """Return RMS tracking errors; the planar one is of the velocity vector, transients and pushes included."""
@@ -355,7 +364,7 @@ class QuadrupedVelocity(BatchEnv):
     def direct(self, time_s: float) -> None:
         """Show what the robot can do: forward, sideways, diagonally, turning, backward, standing."""
         script = [(1.0, 0, 0), (0, 0.8, 0), (0.7, -0.7, 0), (0.5, 0, 1.0), (-0.8, 0, 0), (0, 0, 0)]
-        self.command.copy_(torch.tensor(script[int(time_s / 2.0) % len(script)], device=self.device).expand(self.num_envs, 3))
+        self.target.copy_(torch.tensor(script[int(time_s / 2.0) % len(script)]).expand(self.num_envs, 3))
 
     def captions(self) -> list[str]:
         """Return command and motion of every world."""
@@ -365,6 +374,14 @@ class QuadrupedVelocity(BatchEnv):
             f"command {c[0]:+.1f} {c[1]:+.1f} m/s {c[2]:+.1f} rad/s   robot {v[0]:+.1f} {v[1]:+.1f} m/s {w[2]:+.1f} rad/s"
             for c, v, w in rows
         ]
+
+
+def _columns(addresses: np.ndarray) -> slice | Tensor:
+    """Return an index for columns: a slice, which copies nothing, where they follow one another."""
+    first = int(addresses[0])
+    if np.array_equal(addresses, np.arange(first, first + len(addresses))):
+        return slice(first, first + len(addresses))
+    return torch.as_tensor(addresses).long()
 
 
 def _nested(task: dict[str, Any]) -> dict[str, Any]:

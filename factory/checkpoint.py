@@ -43,7 +43,9 @@ def save(checkpoint: Checkpoint, folder: Path, *, keep: int) -> Path:
         (temporary / f"{name}.json").write_text(json.dumps(content, indent=1))
     for path in (*temporary.iterdir(), temporary):
         _sync(path)
-    shutil.rmtree(target, ignore_errors=True)
+    if target.exists():  # and `last` may name it: let it name the new one while that takes the old one's place
+        _point(folder / "last", temporary.name)
+        shutil.rmtree(target)
     temporary.rename(target)
     _point(folder / "last", target.name)
     _sync(folder)
@@ -66,7 +68,8 @@ def load(run_dir: Path) -> Checkpoint:
         state, config = (json.loads((folder / f"{name}.json").read_text()) for name in ("state", "config"))
     except Exception as error:
         raise ValueError(f"resume={run_dir}: {folder} cannot be read ({' '.join(str(error).split())})") from error
-    return Checkpoint(env_steps=int(folder.name), tensors=tensors, state=state, config=config)
+    env_steps = int(folder.name.strip(".").partition(".")[0])
+    return Checkpoint(env_steps=env_steps, tensors=tensors, state=state, config=config)
 
 
 def manifest(run_dir: Path) -> dict[str, Any]:

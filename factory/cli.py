@@ -61,17 +61,17 @@ def checked(arguments: Sequence[str]) -> list[str]:
     flags = _parse_flags(arguments)
     if flags.help or flags.hydra_help or flags.info or flags.shell_completion:
         return list(arguments)
-    parsed = [_parse_override(argument) for argument in flags.overrides]
+    overrides = [_quote_null(argument) for argument in flags.overrides]
+    parsed = [_parse_override(argument) for argument in overrides]
     swept = [str(override.key_or_group) for override in parsed if override.is_sweep_override()]
     if swept and not flags.multirun:
         raise ValueError(f"{swept[0]}: several values given; add -m to run one job for each")
-    overrides = flags.overrides
     if any(override.key_or_group == "resume" and override.value() for override in parsed):
         if flags.multirun:
             raise ValueError("resume: a sweep cannot resume; resume its runs one by one")
         overrides = _resumed(overrides, parsed)
     for job in _jobs(overrides)[:_MAX_CHECKED_JOBS] if flags.multirun else [overrides]:
-        cfg, run_dir = _compose(job)
+        cfg, run_dir = compose_config(job)
         if not flags.cfg:
             _check(cfg, run_dir)
     return [*(argument for argument in arguments if argument not in flags.overrides), *overrides]
@@ -91,6 +91,13 @@ def _refuse_flags(message: str) -> NoReturn:
     raise ValueError(f"{message}; --hydra-help lists the flags")
 
 
+def _quote_null(argument: str) -> str:
+    """Put the option `null` of a group in quotes: Hydra would take it for no choice at all."""
+    group, _, choice = argument.partition("=")
+    is_option = choice == "null" and group in config.GROUPS and choice in config.options(group)
+    return f"{group}='null'" if is_option else argument
+
+
 def _parse_override(argument: str) -> Override:
     """Return one `key=value`, checked as far as it can be alone."""
     try:
@@ -102,8 +109,7 @@ def _parse_override(argument: str) -> Override:
         raise ValueError(f"{argument}: give key=value; keys are neither added nor removed, --cfg job lists them")
     if is_sweep and not override.is_discrete_sweep():
         raise ValueError(f"{argument}: list the values of a sweep, or give a range(start,stop)")
-    is_choice = is_sweep or isinstance(value, str) or (key == "experiment" and value is None)
-    if key in config.GROUPS and not is_choice:
+    if key in config.GROUPS and not (is_sweep or isinstance(value, str)):
         raise ValueError(f"{argument}: choose one of {', '.join(config.options(key))}")
     return override
 
@@ -116,7 +122,7 @@ def _jobs(overrides: list[str]) -> list[list[str]]:
     return [list(job) for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
 
 
-def _compose(overrides: list[str]) -> tuple[TrainConfig, Path]:
+def compose_config(overrides: list[str]) -> tuple[TrainConfig, Path]:
     """Return the checked configuration and the folder Hydra would give the run."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(config.CONF_DIR), version_base="1.3"):
@@ -163,8 +169,11 @@ def _resumed(overrides: list[str], parsed: list[Override]) -> list[str]:
     run_dir = find_run(values["resume"], key="resume", output_root=output_root)
     stored_file = run_dir / ".hydra" / "overrides.yaml"
     stored = yaml.safe_load(stored_file.read_text()) if stored_file.is_file() else []
-    kept = [o for o in stored if not o.startswith(("resume=", "hydra."))]
+    kept = [o for o in stored if not o.lstrip("+~").startswith(("resume=", "hydra"))]
     new = [o for o in overrides if not o.startswith("resume=")]
+    if "output_root" not in values:  # a relative one was meant from where the run was started
+        given_root = checkpoint.load(run_dir).config["output_root"]
+        new += [f"output_root='{folder}'" for folder in run_dir.parents if folder.match(given_root)][:1]
     folder = str(run_dir)
     return [*_without_replaced(kept, new), *new, f"resume='{folder}'", f"hydra.run.dir='{folder}'"]
 
@@ -202,7 +211,8 @@ def find_run(name: str, *, key: str, output_root: Path) -> Path:
     Raises:
         ValueError: there is no such run, or it has no checkpoint.
     """
-    pointers = sorted(output_root.glob("**/checkpoints/last"), key=lambda path: path.stat().st_mtime)
+    found = (path for path in output_root.glob("**/checkpoints/last") if path.exists())
+    pointers = sorted(found, key=lambda path: path.stat().st_mtime)
     if name == "last":
         if not pointers:
             raise ValueError(f"{key}=last: no run with a checkpoint under {output_root.absolute()}")

@@ -101,7 +101,7 @@ class Line:
             meter=meter,
             env=env,
             policy=policy,
-            learner=Ppo(cfg.learner, policy, generator=generator, mirrors=env.unwrapped.mirrors()),
+            learner=Ppo(cfg.learner, policy, generator=generator),
             collector=Collector(env=env, policy=policy, num_steps=cfg.learner.num_steps, phase=meter.phase),
             tokens=TokenCounter(),
             tracker=tracking.open_tracker(

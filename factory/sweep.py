@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from pathlib import Path
 from typing import Any
 
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
@@ -22,7 +24,13 @@ def parent_run_id() -> str | None:
 
 
 class SweepLedger(Callback):
-    """Hydra callback around a multirun."""
+    """Hydra callback around a multirun.
+
+    Hydra calls `on_multirun_end` only if every job succeeded; the parent run of the others is closed at exit.
+    """
+
+    _run_id: str | None = None
+    _status = "interrupted"
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Prepare the store and open the parent run."""
@@ -38,11 +46,24 @@ class SweepLedger(Callback):
         )
         if self._run_id:
             os.environ[_VARIABLE] = self._run_id
+            atexit.register(self.close)
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        """Remember that a job failed."""
+        if job_return.status is JobStatus.FAILED:
+            self._status = "failed"
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Close the parent run."""
-        os.environ.pop(_VARIABLE, None)
-        tracking.close_parent_run(self._cfg, self._run_id, output_root=self._output_root)
+        """Close the parent run as finished."""
+        self._status = "finished"
+        self.close()
+
+    def close(self) -> None:
+        """Close the parent run, once."""
+        if self._run_id is not None:
+            os.environ.pop(_VARIABLE, None)
+            tracking.close_parent_run(self._cfg, self._run_id, output_root=self._output_root, status=self._status)
+            self._run_id = None
 
 
 def _settings(config: DictConfig) -> tuple[TrackingConfig, Path]:

@@ -16,33 +16,30 @@ def reward_tracking(error_sq: Tensor, *, sigma: float) -> Tensor:
     return torch.exp(-error_sq / sigma)
 
 
-def trot_swing(phase: Tensor) -> Tensor:
-    """Return how far into its swing each foot FL FR RL RR is: a half sine in turn for the diagonal pairs.
+TROT_OFFSETS_RAD = (0.0, math.pi, math.pi, 0.0)
+"""How far each foot FL FR RL RR is ahead of the gait clock in a trot [rad]."""
 
-    Shape: (num_envs,) [rad] -> (num_envs, 4), in [0, 1].
+
+def trot_swing(phase: Tensor, offsets: Tensor) -> Tensor:
+    """Return how far into its swing each foot is: a half sine in turn for the diagonal pairs.
+
+    Shapes: (num_envs,) [rad], (4,) [rad] -> (num_envs, 4), in [0, 1].
     """
-    return torch.sin(phase[:, None] + trot_offsets(phase)).clamp(min=0.0)
+    return torch.sin(phase[:, None] + offsets).clamp(min=0.0)
 
 
-def trot_offsets(phase: Tensor) -> Tensor:
-    """Return how far each foot FL FR RL RR is ahead of the gait clock in a trot. Shape: (4,) [rad]."""
-    return torch.tensor([0.0, math.pi, math.pi, 0.0], device=phase.device)
-
-
-def reward_feet_phase(foot_height: Tensor, phase: Tensor, *, swing_height: float, moving: Tensor) -> Tensor:
-    """Return how well four feet follow a trot: a half-sine swing for each diagonal pair in turn.
+def reward_feet_phase(foot_height: Tensor, swing: Tensor, *, swing_height: float) -> Tensor:
+    """Return how well four feet follow the gait.
 
     The idea of tying foot height to a gait clock follows MuJoCo Playground's `feet_phase`
     (Zakka et al. 2025, arXiv:2502.08844).
 
     Args:
         foot_height: of FL FR RL RR above ground [m]. Shape: (num_envs, 4).
-        phase: gait clock [rad]. Shape: (num_envs,).
+        swing: how far into its swing each foot shall be, 0 on the ground. Shape: (num_envs, 4).
         swing_height: height of the foot in mid swing [m].
-        moving: 1 where a motion is commanded, 0 where the robot shall stand. Shape: (num_envs,).
     """
-    wanted = swing_height * trot_swing(phase) * moving[:, None]
-    return torch.exp(-(foot_height - wanted).square().sum(-1) / swing_height**2)
+    return torch.exp(-(foot_height - swing_height * swing).square().sum(-1) / swing_height**2)
 
 
 def cost_vertical(velocity: Tensor, angular_velocity: Tensor) -> Tensor:

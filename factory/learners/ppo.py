@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from envs.task import require
-from envs.terms.symmetry import Mirror
 from factory.policies.mlp import MlpPolicy
 from factory.rollout import Rollout, advantages
 
@@ -92,24 +91,14 @@ class UpdateStats:
 class Ppo:
     """Clipped-surrogate PPO with an adaptive step size, all of it on the device."""
 
-    def __init__(
-        self,
-        cfg: PpoConfig,
-        policy: MlpPolicy,
-        *,
-        generator: torch.Generator,
-        mirrors: dict[str, Mirror] | None = None,
-    ) -> None:
+    def __init__(self, cfg: PpoConfig, policy: MlpPolicy, *, generator: torch.Generator) -> None:
         """Prepare the optimizer.
 
         Args:
             cfg: hyperparameters.
             policy: the actor-critic to improve.
             generator: source of the minibatch permutations, on the policy's device.
-            mirrors: symmetry of the task, by `policy`, `critic` and `action`; a random half of every rollout
-                is replaced by its mirror image (data augmentation as in Mittal et al. 2024, arXiv:2403.04359).
         """
-        self.mirrors = mirrors or {}
         self.cfg = cfg
         self.policy = policy
         self.generator = generator
@@ -175,19 +164,10 @@ class Ppo:
     def _flatten(self, rollout: Rollout, gae: Tensor, returns: Tensor) -> dict[str, Tensor]:
         """Return what a gradient step needs, one row a sample, observations and returns normalised."""
         stats = self.policy.return_normalizer
-        seen = {name: value.flatten(0, 1) for name, value in rollout.obs.items()}
-        seen["action"] = rollout.actions.flatten(0, 1)
-        log_prob = rollout.log_probs.flatten()
-        if self.mirrors:
-            chosen = torch.rand(rollout.num_samples, 1, generator=self.generator, device=gae.device) < 0.5
-            seen = {name: torch.where(chosen, self.mirrors[name](value), value) for name, value in seen.items()}
-        obs = self.policy.normalize(seen)
-        if self.mirrors:
-            # Mirror images were not drawn; their ratio has to start at 1 like that of the others.
-            log_prob = self.policy.log_prob(obs, seen["action"])
+        obs = self.policy.normalize({name: value.flatten(0, 1) for name, value in rollout.obs.items()})
         return obs | {
-            "action": seen["action"],
-            "log_prob": log_prob,
+            "action": rollout.actions.flatten(0, 1),
+            "log_prob": rollout.log_probs.flatten(),
             "advantage": ((gae - gae.mean()) / (gae.std() + 1e-8)).flatten(),
             "return": ((returns - stats.mean) / stats.std).float().flatten(),
             "live": rollout.live.float().flatten(),

@@ -136,11 +136,6 @@ class MlpPolicy(nn.Module):
             "critic": self.critic_normalizer(obs["critic"]),
         }
 
-    @torch.no_grad()
-    def log_prob(self, obs: dict[str, Tensor], action: Tensor) -> Tensor:
-        """Return log-probabilities under normalised observations. Shape: (B,)."""
-        return gaussian.log_prob(action, self.actor(obs["policy"]), self.log_std)
-
     def evaluate(self, obs: dict[str, Tensor], action: Tensor) -> Evaluation:
         """Return log-probability, entropy and normalised value of a minibatch of normalised observations."""
         mean = self.actor(obs["policy"])

@@ -1,0 +1,51 @@
+"""List every task: `python -m factory.tasks`."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import rich
+from rich.table import Table
+
+from factory import cli, config
+from factory.config import TrainConfig, options
+from factory.line import make_env
+
+COLUMNS = ("task", "id", "observations", "actions", "control", "episode", "return threshold", "worlds", "env steps")
+
+
+def describe(cfg: TrainConfig) -> tuple[str, ...]:
+    """Return one row of the table; builds one world of the task."""
+    env = make_env(cfg, num_envs=1)
+    row = (
+        cfg.task.name,
+        cfg.task.id,
+        _sizes(env.single_observation_space),
+        str(env.single_action_space.shape[0]),
+        f"{1 / env.unwrapped.step_dt_s:.0f} Hz",
+        f"{env.unwrapped.max_episode_steps * env.unwrapped.step_dt_s:.0f} s",
+        "-" if cfg.task.return_threshold is None else f"{cfg.task.return_threshold:g}",
+        str(cfg.num_envs),
+        f"{cfg.total_steps:,}",
+    )
+    env.close()
+    return row
+
+
+def _sizes(space: Any) -> str:
+    groups = space.spaces.items() if hasattr(space, "spaces") else [("policy", space)]
+    return ", ".join(f"{name} {math.prod(group.shape)}" for name, group in groups)
+
+
+def main() -> None:
+    """Print the table."""
+    config.register()
+    table = Table(*COLUMNS, title="Tasks (robot=default, and the budget each trains with)")
+    for name in options("task"):
+        table.add_row(*describe(cli.compose_config([f"task={name}"])[0]))
+    rich.print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,197 @@
+"""PPO: it learns, its step size is steered, accidents are contained, and it resumes exactly."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from factory.learners.ppo import Ppo, PpoConfig
+from factory.policies.mlp import MlpPolicy, MlpPolicyConfig
+from factory.rollout import Rollout
+
+OBS, ACTIONS = 3, 2
+
+
+def build(*, seed: int = 0, **values: object) -> Ppo:
+    """Return a learner with a small policy."""
+    torch.manual_seed(seed)
+    policy = MlpPolicy(
+        MlpPolicyConfig(actor_hidden=[16], critic_hidden=[16]), obs_size=OBS, critic_obs_size=OBS,
+        action_size=ACTIONS, control_hz=50.0, generator=torch.Generator().manual_seed(seed),
+    )  # fmt: skip
+    cfg = PpoConfig(**{"num_epochs": 2, "num_minibatches": 2, "schedule": "fixed", **values})  # type: ignore[arg-type]
+    return Ppo(cfg, policy, generator=torch.Generator().manual_seed(seed + 1))
+
+
+def bandit(policy: MlpPolicy, *, num_steps: int = 4, num_envs: int = 32, seed: int = 0) -> Rollout:
+    """Return one-step episodes that pay for actions near (0.5, -0.5)."""
+    generator = torch.Generator().manual_seed(seed)
+    obs = torch.randn(num_steps * num_envs, OBS, generator=generator)
+    seen = {"policy": obs, "critic": obs}
+    action, log_prob, value, _ = policy.act(seen, policy.initial_state(len(obs)))
+    reward = -(action - torch.tensor([0.5, -0.5])).square().sum(-1)
+    shape = (num_steps, num_envs)
+    ended = torch.ones(shape, dtype=torch.bool)
+    return Rollout(
+        obs={name: group.view(*shape, OBS) for name, group in seen.items()}, actions=action.view(*shape, ACTIONS),
+        log_probs=log_prob.view(shape), values=value.view(shape), next_values=torch.zeros(shape),
+        rewards=reward.view(shape), terminated=ended, truncated=~ended, live=ended.clone(),
+    )  # fmt: skip
+
+
+def parameters(learner: Ppo) -> list[torch.Tensor]:
+    return [parameter.detach().clone() for parameter in learner.parameters]
+
+
+def test_policy_learns_a_bandit_in_a_few_updates() -> None:
+    """The deterministic action approaches the best one, and the critic comes to explain the rewards' level."""
+    learner = build(learning_rate=1e-2, num_epochs=4)
+    probe = {"policy": torch.randn(64, OBS), "critic": torch.randn(64, OBS)}
+    best = torch.tensor([0.5, -0.5])
+
+    def distance() -> float:
+        return float((learner.policy.act_deterministic(probe, torch.zeros(64, 0))[0] - best).norm(dim=-1).mean())
+
+    before = distance()
+    for update in range(25):
+        learner.update(bandit(learner.policy, seed=update))
+    assert before > 0.6
+    assert distance() < 0.25
+
+
+@pytest.mark.parametrize(("desired_kl", "grows"), [(10.0, True), (1e-7, False)])
+def test_adaptive_step_size_moves_towards_the_desired_divergence(desired_kl: float, grows: bool) -> None:
+    """Updates smaller than desired raise the step size, larger ones lower it; it stays within its ends."""
+    ends = {"min_learning_rate": 1e-4, "max_learning_rate": 1e-2}
+    learner = build(schedule="adaptive", desired_kl=desired_kl, learning_rate=1e-3, num_epochs=8, **ends)
+    stats = learner.update(bandit(learner.policy))
+    assert (float(stats.learning_rate) > 1e-3) is grows
+    for update in range(5):
+        learner.update(bandit(learner.policy, seed=update))
+    assert float(learner.learning_rate) == pytest.approx(1e-2 if grows else 1e-4, rel=0.6)
+    assert float(learner.learning_rate) * (1 + 1e-6) >= 1e-4
+    assert float(learner.learning_rate) <= 1e-2 * (1 + 1e-6)
+
+
+def test_linear_step_size_falls_with_progress() -> None:
+    """The step size is the configured one times what is left of the run."""
+    learner = build(schedule="linear", learning_rate=8e-3)
+    found = [float(learner.update(bandit(learner.policy), progress=p).learning_rate) for p in (0.0, 0.25, 1.0)]
+    assert found == pytest.approx([8e-3, 6e-3, 0.0])
+
+
+def test_fixed_step_size_stays() -> None:
+    """`schedule=fixed` never touches the step size."""
+    learner = build(learning_rate=2e-3)
+    assert float(learner.update(bandit(learner.policy), progress=0.9).learning_rate) == pytest.approx(2e-3)
+
+
+def test_gradient_that_is_not_finite_is_skipped_and_counted() -> None:
+    """One poisoned sample costs the gradient steps it is in, one a pass, and nothing else."""
+    learner = build(num_epochs=3, num_minibatches=4)
+    rollout = bandit(learner.policy)
+    rollout.log_probs[0, 0] = float("nan")
+    before = parameters(learner)
+    stats = learner.update(rollout)
+    assert float(stats.skipped) == 3
+    assert float(stats.rolled_back) == 0
+    assert all(parameter.isfinite().all() for parameter in learner.parameters)
+    assert not all(torch.equal(a, b) for a, b in zip(before, learner.parameters, strict=True))
+
+
+def test_advantages_that_are_not_finite_leave_a_working_policy() -> None:
+    """A reward that is not a number skips the whole update; the next one is as good as ever."""
+    learner = build(num_epochs=3, num_minibatches=4)
+    rollout = bandit(learner.policy)
+    rollout.rewards[1, 2] = float("nan")
+    stats = learner.update(rollout)
+    assert float(stats.skipped) == 3 * 4
+    assert all(parameter.isfinite().all() for parameter in learner.parameters)
+    assert all(value.isfinite().all() for value in learner.policy.state_dict().values())
+    assert float(learner.update(bandit(learner.policy, seed=1)).skipped) == 0
+
+
+def test_update_that_breaks_a_parameter_is_undone() -> None:
+    """A step of absurd size overflows; actor and hidden layers return to what they were, the step size halves."""
+    learner = build(learning_rate=3e38)
+    before = {name: value.clone() for name, value in learner.policy.named_parameters()}
+    stats = learner.update(bandit(learner.policy))
+    assert float(stats.rolled_back) == 1
+    assert float(learner.learning_rate) == pytest.approx(1.5e38)
+    last = {f"critic.{len(learner.policy.critic) - 1}.{kind}" for kind in ("weight", "bias")}
+    for name, value in learner.policy.named_parameters():
+        if name not in last:  # which moves with the return statistics
+            assert torch.equal(value, before[name]), name
+    moments = [value for state in learner.optimizer.state.values() for k, value in state.items() if k != "step"]
+    assert all(bool((moment == 0).all()) for moment in moments)
+
+
+def test_resumed_learner_goes_on_bit_for_bit() -> None:
+    """Policy and learner state loaded into new objects make the next update equal in every bit."""
+    learner = build(schedule="adaptive", desired_kl=0.02)
+    learner.update(bandit(learner.policy))
+    resumed = build(schedule="adaptive", desired_kl=0.02, seed=99)
+    resumed.policy.load_state_dict(learner.policy.state_dict())
+    resumed.load_state_dict(learner.state_dict())
+    rollout = bandit(learner.policy, seed=5)
+    first, second = learner.update(rollout), resumed.update(rollout)
+    for ours, theirs in zip(learner.parameters, resumed.parameters, strict=True):
+        assert torch.equal(ours, theirs)
+    assert learner.state_dict().keys() == resumed.state_dict().keys()
+    for name, value in learner.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+    assert torch.equal(first.policy, second.policy)
+
+
+def test_state_is_a_copy() -> None:
+    """A state taken before an update does not change with it."""
+    learner = build()
+    learner.update(bandit(learner.policy))
+    state = learner.state_dict()
+    kept = {name: value.clone() for name, value in state.items()}
+    learner.update(bandit(learner.policy, seed=1))
+    assert all(torch.equal(value, kept[name]) for name, value in state.items())
+    assert not all(torch.equal(value, learner.state_dict()[name]) for name, value in state.items())
+
+
+def test_first_step_starts_at_ratio_one() -> None:
+    """Before the first gradient step the policy is the one that collected: no divergence, nothing clipped."""
+    learner = build(num_epochs=1, num_minibatches=1)
+    for update in range(2):  # the second time with observation statistics that have moved
+        stats = learner.update(bandit(learner.policy, seed=update))
+        assert abs(float(stats.approx_kl)) < 1e-6
+        assert float(stats.clip_fraction) == 0.0
+
+
+@pytest.mark.parametrize(("num_minibatches", "processed"), [(1, 2 * 20), (3, 2 * 18), (20, 2 * 20)])
+def test_processed_samples_are_those_that_reached_a_gradient(num_minibatches: int, processed: int) -> None:
+    """Minibatch samples times epochs; what a pass cannot share out evenly is not counted."""
+    learner = build(num_minibatches=num_minibatches)
+    assert learner.update(bandit(learner.policy, num_steps=4, num_envs=5)).processed == processed
+
+
+def test_worlds_that_were_reset_teach_nothing() -> None:
+    """Samples that are not live do not change the gradient: any log-probability may stand there."""
+    results = []
+    for poison in (0.0, 50.0):
+        learner = build(num_epochs=1, num_minibatches=1)
+        rollout = bandit(learner.policy)
+        rollout.live[:, 0] = False
+        rollout.log_probs[:, 0] -= poison
+        learner.update(rollout)
+        results.append(parameters(learner))
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"num_steps": 0}, {"num_epochs": 0}, {"num_minibatches": 0}, {"learning_rate": 0.0}, {"clip_coef": -0.1},
+        {"gamma": 1.01}, {"gae_lambda": -0.1}, {"schedule": "cosine"}, {"max_grad_norm": 0.0}, {"desired_kl": 0.0},
+        {"min_learning_rate": 0.5, "max_learning_rate": 0.1},
+    ],
+)  # fmt: skip
+def test_configuration_names_what_is_wrong(values: dict[str, object]) -> None:
+    """A value out of range, or ends that cross, are refused with their key."""
+    with pytest.raises(ValueError, match=r"learner\.\w+="):
+        PpoConfig(**values)  # type: ignore[arg-type]

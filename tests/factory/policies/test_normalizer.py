@@ -1,0 +1,73 @@
+"""The running normaliser against NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from factory.policies.normalizer import RunningNormalizer
+
+
+@settings(deadline=None, max_examples=30, derandomize=True)
+@given(
+    sizes=st.lists(st.integers(1, 40), min_size=1, max_size=6), offset=st.floats(-1e3, 1e3), seed=st.integers(0, 999)
+)
+def test_statistics_of_batches_are_those_of_all_samples(sizes: list[int], offset: float, seed: int) -> None:
+    """However samples are cut into batches, mean and variance are those of all together."""
+    rng = np.random.default_rng(seed)
+    batches = [(rng.normal(size=(size, 3)) * [0.1, 1.0, 10.0] + offset).astype(np.float32) for size in sizes]
+    normalizer = RunningNormalizer(3)
+    for batch in batches:
+        normalizer.update(torch.from_numpy(batch))
+    samples = np.concatenate(batches).astype(np.float64)
+    scale = 1.0 + abs(offset)
+    np.testing.assert_allclose(normalizer.mean, samples.mean(0), rtol=0, atol=1e-5 * scale)
+    np.testing.assert_allclose(normalizer.var, samples.var(0), rtol=1e-3, atol=1e-5 * scale)
+    assert float(normalizer.count) == sum(sizes)
+
+
+def test_output_is_standardised_and_clipped() -> None:
+    """Seen data comes out with mean 0 and deviation 1; outliers stop at 10."""
+    torch.manual_seed(0)
+    data = torch.randn(2, 500, 2) * torch.tensor([3.0, 0.01]) + torch.tensor([5.0, -1.0])
+    normalizer = RunningNormalizer(2)
+    normalizer.update(data)
+    out = normalizer(data)
+    assert out.dtype == torch.float32
+    torch.testing.assert_close(out.mean((0, 1)), torch.zeros(2), atol=1e-3, rtol=0)
+    torch.testing.assert_close(out.flatten(0, 1).std(0), torch.ones(2), atol=1e-2, rtol=0)
+    assert normalizer(torch.full((1, 2), 1e6)).tolist() == [[10.0, 10.0]]
+
+
+def test_fresh_normaliser_changes_nothing_within_its_limits() -> None:
+    """Before anything was seen the value passes through, up to the clip at 10."""
+    value = torch.tensor([[-3.0, 0.0, 9.5, -50.0]])
+    assert torch.equal(RunningNormalizer(4)(value), value.clamp(-10.0, 10.0))
+
+
+def test_constant_feature_stays_finite() -> None:
+    """A feature without variance is not divided by zero."""
+    normalizer = RunningNormalizer(1)
+    normalizer.update(torch.full((100, 1), 7.0))
+    assert normalizer(torch.full((2, 1), 7.0)).isfinite().all()
+
+
+def test_limited_memory_follows_a_drift() -> None:
+    """With `max_count` the past fades; without it, it does not."""
+    bounded, unbounded = RunningNormalizer(1, max_count=100), RunningNormalizer(1)
+    for level in (0.0, 10.0):
+        for _ in range(50):
+            for normalizer in (bounded, unbounded):
+                normalizer.update(torch.full((20, 1), level))
+    assert abs(float(bounded.mean) - 10.0) < 0.1
+    assert abs(float(unbounded.mean) - 5.0) < 1e-6
+
+
+def test_millions_of_samples_do_not_drown_an_increment() -> None:
+    """Statistics are kept in double precision: a batch still counts after 1e9 samples."""
+    normalizer = RunningNormalizer(1)
+    normalizer.count.fill_(1e9)
+    normalizer.update(torch.ones(10, 1))
+    np.testing.assert_allclose(float(normalizer.mean), 1e-8, rtol=1e-6)

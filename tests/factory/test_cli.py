@@ -1,0 +1,285 @@
+"""A mistake on the command line ends in one line that names it, exit status 2, and nothing written."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from factory import checkpoint, cli, config, evaluate
+from factory.checkpoint import Checkpoint
+
+ROOT = Path(__file__).parents[2]
+FOOTLESS = '<mujoco><worldbody><body name="trunk"><freejoint/><geom size="0.1"/></body></worldbody></mujoco>'
+
+config.register()
+
+WRONG_KEYS = [
+    ("foo=1", "foo=1"),
+    ("learner.learning_rat=1e-3", "learner.learning_rate"),
+    ("taks=cartpole_swingup", "did you mean task"),
+    ("task.foo.bar=1", "task.foo.bar=1"),
+    ("task=cartpole_swingup task.gait_hz=2", "task.gait_hz=2"),
+    ("+foo=1", "+foo=1"),
+    ("++learner.foo=1", "++learner.foo=1"),
+    ("~learner", "~learner"),
+    ("hydra.foo=1", "hydra.foo=1"),
+]
+WRONG_TYPES = [
+    ("num_envs=many", "num_envs=many"),
+    ("num_envs=1.5", "num_envs=1.5"),
+    ("num_envs=", "num_envs="),
+    ("learner.gamma=high", "learner.gamma=high"),
+    ("runtime.register_model=maybe", "runtime.register_model=maybe"),
+    ("policy.actor_hidden=12", "policy.actor_hidden=12"),
+    ("policy.actor_hidden=[a]", "policy.actor_hidden=[a]"),
+    ("learner.num_steps=null", "learner.num_steps=null"),
+]
+UNKNOWN_CHOICES = [
+    ("task=pendulum", "task=pendulum: choose one of cartpole_swingup"),
+    ("physics=bullet", "physics=bullet: choose one of mujoco"),
+    ("policy=cnn", "policy=cnn: choose one of mlp"),
+    ("learner=dqn", "learner=dqn: choose one of ppo"),
+    ("tracking=wandb", "tracking=wandb: choose one of jsonl, mlflow, null"),
+    ("energy=solar", "energy=solar: choose one of auto"),
+    ("runtime=fast", "runtime=fast: choose one of default"),
+    ("experiment=nope", "experiment=nope: choose one of"),
+    ("task=null", "task=null: choose one of"),
+    ("learner=3", "learner=3: choose one of ppo"),
+    ("physics.name=bullet", "physics=bullet"),
+    ("policy.activation=swish", "policy.activation=swish: choose one of"),
+    ("learner.schedule=cosine", "learner.schedule=cosine: choose one of"),
+    ("runtime.renderer=blender", "runtime.renderer=blender: choose one of"),
+    ("energy.sync=always", "energy.sync=always: choose"),
+    ("device=tpu", "device=tpu: choose cpu or cuda"),
+    ("task.name=foo", "task.name=foo"),
+    ("task.id=factory/CartpoleSwingup-v0", "task.id=factory/CartpoleSwingup-v0"),
+]
+OUT_OF_RANGE = [
+    ("num_envs=0", "num_envs=0"),
+    ("total_steps=0", "total_steps=0"),
+    ("checkpoint_every=0", "checkpoint_every=0"),
+    ("seed=-1", "seed=-1"),
+    ("task.max_episode_steps=0", "task.max_episode_steps=0"),
+    ("task=cartpole_swingup task.reset_noise=-1", "task.reset_noise=-1.0"),
+    ("physics.num_threads=-1", "physics.num_threads=-1"),
+    ("policy.init_std=0", "policy.init_std=0.0"),
+    ("policy.critic_hidden=[]", "policy.critic_hidden=[]"),
+    ("learner.gamma=1.5", "learner.gamma=1.5"),
+    ("learner.learning_rate=nan", "learner.learning_rate=nan"),
+    ("energy.min_window_s=0", "energy.min_window_s=0.0"),
+    ("energy.site.pue=0.5", "energy.site.pue=0.5"),
+    ("runtime.eval_episodes=0", "runtime.eval_episodes=0"),
+    ("runtime.video_s=-1", "runtime.video_s=-1.0"),
+    ("runtime.keep_checkpoints=0", "runtime.keep_checkpoints=0"),
+]
+CONTRADICTIONS = [
+    ("learner.num_minibatches=100000 num_envs=4", "learner.num_minibatches=100000"),
+    ("learner.min_learning_rate=1 learner.max_learning_rate=0.1", "learner.max_learning_rate=0.1"),
+    ("energy.source=replay", "energy.replay_path=''"),
+    ("task=cartpole_swingup robot=menagerie:unitree_go1", "robot=menagerie:unitree_go1"),
+    ("-m resume=last seed=0,1", "resume"),
+    ("seed=0,1", "seed: several values given; add -m"),
+]
+NOT_HERE = [
+    ("robot=spot", "robot=spot"),
+    ("robot=menagerie:nope", "robot=menagerie:nope: unknown quadruped; choose one of"),
+    ("robot=file:missing.xml", "robot=file:missing.xml"),
+    ("robot=file:{given}/footless.xml", "footless.xml: the model lacks 12 joint actuators"),
+    ("robot=file:{given}/garbage.xml", "garbage.xml"),
+    ("resume=nowhere", "resume=nowhere"),
+    ("resume={given}", "no checkpoint there"),
+    ("resume=last", "resume=last: no run with a checkpoint under"),
+    ("resume={given}/damaged", "cannot be read"),
+    ("resume={given}/cartpole num_envs=8", "num_envs=8: the run to resume has 4"),
+    ("resume={given}/cartpole task=quadruped_velocity", "task.name=quadruped_velocity: the run to resume has"),
+    ("resume={given}/cartpole policy.actor_hidden=[8]", "policy.actor_hidden=[8]: the run to resume has"),
+    ("output_root={given}/file", "output_root="),
+    ("output_root={given}/file/below", "is a file; give a folder"),
+    ("output_root=", "output_root=: name a folder"),
+    ("hydra.run.dir={given}/file", "hydra.run.dir="),
+    ("energy=rapl energy.rapl_root=/nonexistent", "energy.source=rapl: rapl is not available"),
+    ("energy.source=replay energy.replay_path=none.csv", "energy.replay_path=none.csv"),
+    ("tracking.uri=ftp://ledger", "tracking.uri=ftp://ledger"),
+    ("tracking.uri=./mlruns", "tracking.uri=./mlruns"),
+]
+MALFORMED = [
+    ("num_envs", "num_envs: give key=value"),
+    ("=3", "=3: give key=value"),
+    ("num_envs=[", "num_envs=[: give key=value"),
+    ("--bogus", "--bogus"),
+    ("--config-name=other", "hydra.searchpath"),
+    ("--cfg job foo=1", "foo=1"),
+    ("--cfg everything", "everything"),
+    ("-m seed=0,-1", "seed=-1"),
+    ("-m num_envs=4,8 learner.gamma=0.9,2", "learner.gamma=2"),
+    ("-m task=cartpole_swingup,pendulum", "task=pendulum"),
+    ("-m seed=interval(0,1)", "seed=interval(0,1)"),
+]
+MISTAKES = [*WRONG_KEYS, *WRONG_TYPES, *UNKNOWN_CHOICES, *OUT_OF_RANGE, *CONTRADICTIONS, *NOT_HERE, *MALFORMED]
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with what mistakes refer to: odd robots, a file, a run, and a damaged run."""
+    folder = tmp_path_factory.mktemp("given")
+    (folder / "footless.xml").write_text(FOOTLESS)
+    (folder / "garbage.xml").write_text("<mujoco><nonsense/></mujoco>")
+    (folder / "file").write_text("")
+    for name in ("cartpole", "damaged"):
+        save_run(folder / name)
+    (folder / "damaged" / "checkpoints" / "last" / "policy.safetensors").write_bytes(b"half of a fi")
+    return folder
+
+
+def save_run(run_dir: Path) -> None:
+    """Write what a started run leaves: its overrides, and a checkpoint with its configuration."""
+    overrides = ["task=cartpole_swingup", "num_envs=4", "learner.num_minibatches=2"]
+    (run_dir / ".hydra").mkdir(parents=True)
+    (run_dir / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(overrides))
+    plain = config.to_plain(cli.compose_config(overrides)[0])
+    tensors = {"policy": {"x": torch.zeros(1)}}
+    taken = Checkpoint(env_steps=96, tensors=tensors, state={"mlflow_run_id": None}, config=plain)
+    checkpoint.save(taken, run_dir / "checkpoints", keep=1)
+
+
+@pytest.fixture
+def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail at once, not minutes later, where a mistake is let through."""
+    from factory import train
+
+    monkeypatch.setattr(train, "train", lambda *_: pytest.fail("the mistake was let through: training started"))
+
+
+def assert_one_line(captured: str, expected: str) -> None:
+    assert captured.count("\n") == 1, captured
+    assert captured.startswith("error: ")
+    assert expected in captured
+    assert "Traceback" not in captured
+
+
+@pytest.mark.usefixtures("no_training")
+@pytest.mark.parametrize(("arguments", "expected"), MISTAKES, ids=[arguments for arguments, _ in MISTAKES])
+def test_mistake_is_one_line_and_writes_nothing(
+    command_line, capfd: pytest.CaptureFixture[str], given: Path, arguments: str, expected: str
+) -> None:
+    """One line on stderr with key and value, nothing on stdout, status 2, and the folder as empty as before."""
+    before = sorted(given.rglob("*"))
+    with pytest.raises(SystemExit) as stopped:
+        command_line(*arguments.format(given=given).split())
+    out, err = capfd.readouterr()
+    assert stopped.value.code == 2
+    assert_one_line(err, expected)
+    assert out == ""
+    assert not list(Path.cwd().iterdir())
+    assert sorted(given.rglob("*")) == before
+
+
+@pytest.mark.usefixtures("no_training")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_is_refused_where_there_is_none(command_line, capfd: pytest.CaptureFixture[str]) -> None:
+    """`device=cuda` without a GPU says what to use instead."""
+    with pytest.raises(SystemExit):
+        command_line("device=cuda")
+    assert_one_line(capfd.readouterr().err, "device=cuda: torch sees no CUDA device here; use device=cpu")
+
+
+@pytest.mark.usefixtures("no_training")
+def test_counter_that_is_not_there_is_refused(
+    command_line, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`energy=nvml` without NVIDIA's library says what is missing."""
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    with pytest.raises(SystemExit):
+        command_line("energy=nvml")
+    assert_one_line(capfd.readouterr().err, "energy.source=nvml: nvml is not available")
+
+
+@pytest.mark.usefixtures("no_training")
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_folder_without_permission_is_refused(command_line, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """An output folder that cannot be written is named."""
+    (tmp_path / "locked").mkdir(mode=0o500)
+    with pytest.raises(SystemExit):
+        command_line("output_root=locked/below")
+    assert_one_line(capfd.readouterr().err, "is not writable")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "run: must be given"),
+        (["episodes=8"], "run: must be given"),
+        (["run=nonexistent"], "run=nonexistent"),
+        (["run=last"], "run=last: no run with a checkpoint under"),
+        (["run={given}"], "no checkpoint there"),
+        (["run={given}/damaged"], "cannot be read"),
+        (["run=last", "episodes=0"], "episodes=0: must be at least 1"),
+        (["run=last", "episodes=many"], "episodes"),
+        (["run=last", "episods=3"], "episods"),
+        (["last"], "last: give key=value"),
+        (["--verbose"], "--verbose: give key=value"),
+    ],
+    ids=str,
+)
+def test_evaluation_mistake_is_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    given: Path,
+    arguments: list[str],
+    expected: str,
+) -> None:
+    """`python -m factory.evaluate` treats mistakes like training does."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["factory-evaluate", *(argument.format(given=given) for argument in arguments)])
+    with pytest.raises(SystemExit) as stopped:
+        evaluate.main()
+    assert stopped.value.code == 2
+    assert_one_line(capfd.readouterr().err, expected)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("arguments", [["task=pendulum"], ["-m", "num_envs=4,0"]], ids=str)
+def test_mistake_in_a_process_of_its_own(tmp_path: Path, arguments: list[str]) -> None:
+    """The same holds for `python -m factory.train` as a user types it."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-m", "factory.train", *arguments],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert_one_line(done.stderr, arguments[-1].replace("4,", ""))
+    assert done.stdout == ""
+    assert not list(tmp_path.iterdir())
+
+
+def test_null_is_an_option_like_others(command_line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`tracking=null` and `energy=null` choose the options of that name, which Hydra would take for nothing."""
+    from factory import train
+
+    seen = []
+    monkeypatch.setattr(train, "train", lambda cfg, _: seen.append(cfg) or {})
+    command_line("task=cartpole_swingup", "tracking=null", "energy=null")
+    assert (seen[0].tracking.kind, seen[0].energy.source) == ("null", "null")
+
+
+def test_flags_may_stand_anywhere(command_line, capfd: pytest.CaptureFixture[str]) -> None:
+    """`--cfg job` after an override prints the composed configuration."""
+    command_line("num_envs=8", "--cfg", "job", "task=cartpole_swingup")
+    shown = yaml.safe_load(capfd.readouterr().out)
+    assert (shown["num_envs"], shown["task"]["name"]) == (8, "cartpole_swingup")
+
+
+def test_configs_of_ones_own_are_found(command_line, capfd: pytest.CaptureFixture[str], given: Path) -> None:
+    """A folder named in `hydra.searchpath` adds options, also for an installed package."""
+    folder = given / "conf" / "experiment"
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").write_text("# @package _global_\nnum_envs: 12\n")
+    command_line("--cfg", "job", f"hydra.searchpath=[file://{folder.parent}]", "experiment=mine")
+    assert yaml.safe_load(capfd.readouterr().out)["num_envs"] == 12

@@ -1,0 +1,165 @@
+"""Every choice composes, every value is documented, and a configuration survives being written down."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import dataclasses
+import inspect
+import json
+import re
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+import factory.config as config
+import factory.evaluate
+from envs import TASKS
+from factory.config import TrainConfig
+from factory.line import make_env
+
+config.register()
+CHOICES = [(group, option) for group in config.GROUPS for option in config.options(group)]
+
+
+def composed(*overrides: str) -> TrainConfig:
+    """Return the configuration that Hydra composes."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(config.CONF_DIR), version_base="1.3"):
+        return config.from_hydra(compose("train", overrides=list(overrides)))
+
+
+def schemas(schema: type = TrainConfig) -> Iterator[type]:
+    """Yield every dataclass that a configuration is made of, those of the tasks included."""
+    yield schema
+    for field in dataclasses.fields(schema):
+        default = field.default_factory() if callable(field.default_factory) else None
+        if dataclasses.is_dataclass(default):
+            yield from schemas(type(default))
+    if schema is TrainConfig:
+        for task in config._TASKS:
+            yield from schemas(task)
+        yield factory.evaluate.EvaluateConfig
+
+
+def test_every_folder_of_choices_is_a_group() -> None:
+    """`conf/` and the list that `--help` and the checks go by name the same groups."""
+    folders = {path.relative_to(config.CONF_DIR).parts[0] for path in config.CONF_DIR.glob("*/**/*.yaml")}
+    assert folders - {"hydra"} == set(config.GROUPS)
+
+
+@pytest.mark.parametrize(("group", "option"), CHOICES, ids=lambda value: str(value))
+def test_every_choice_composes(group: str, option: str) -> None:
+    """Each option of each group, every experiment among them, makes a checked configuration."""
+    cfg = composed(f"{group}='{option}'")
+    part = getattr(cfg, group, None)
+    names = {getattr(part, key) for key in ("name", "kind", "source") if hasattr(part, key)}
+    assert names <= {option}
+
+
+@pytest.mark.parametrize("task", config.options("task"))
+def test_every_task_builds_its_environment(task: str) -> None:
+    """Each task's configuration fits its registered environment, whose time limit it sets."""
+    cfg = composed(f"task={task}")
+    assert cfg.task.id in TASKS
+    env = make_env(cfg, num_envs=2)
+    assert env.num_envs == 2
+    assert env.unwrapped.max_episode_steps == cfg.task.max_episode_steps
+    env.close()
+
+
+@pytest.mark.parametrize("task", config.options("task"))
+def test_configuration_survives_being_written_down(task: str) -> None:
+    """Plain containers, JSON and YAML all come back as the same configuration, overrides included."""
+    cfg = composed(
+        f"task={task}", "learner.num_epochs=7", "policy.actor_hidden=[8,9]", "task.return_threshold=12.5",
+        "energy.site.pue=1.5", "resume=", "seed=3",
+    )  # fmt: skip
+    plain = config.to_plain(cfg)
+    assert config.from_plain(plain) == cfg
+    assert config.from_plain(json.loads(json.dumps(plain))) == cfg
+    assert config.from_plain(yaml.safe_load(yaml.safe_dump(plain))) == cfg
+    assert type(config.from_plain(plain).task) is type(cfg.task)
+
+
+def test_overrides_reach_their_fields() -> None:
+    """A value given on the command line is the one the dataclass holds."""
+    cfg = composed("learner.learning_rate=3e-4", "task=cartpole_swingup", "task.reset_noise=0.2", "num_envs=8")
+    assert (cfg.learner.learning_rate, cfg.task.reset_noise, cfg.num_envs) == (3e-4, 0.2, 8)  # type: ignore[attr-defined]
+
+
+def test_command_line_wins_over_experiment_and_task() -> None:
+    """An experiment overrides its task's file, and the command line overrides both."""
+    smoke = OmegaConf.load(config.CONF_DIR / "experiment" / "smoke.yaml")
+    assert composed("experiment=smoke").num_envs == smoke.num_envs
+    assert composed("experiment=smoke", "num_envs=3", "learner.num_minibatches=2").num_envs == 3
+
+
+def test_robot_of_the_job_is_that_of_its_task() -> None:
+    """`robot=` reaches the task, and its short name is what tags show."""
+    assert composed("robot=default").task.robot == "default"
+    cfg = composed("robot=menagerie:unitree_go1")
+    assert (cfg.task.robot, cfg.robot_name) == ("menagerie:unitree_go1", "unitree_go1")
+    assert composed("robot='file:/some/where/dog.xml'").robot_name == "dog.xml"
+
+
+@pytest.mark.parametrize("schema", sorted(set(schemas()), key=lambda cls: cls.__name__), ids=lambda cls: cls.__name__)
+def test_every_field_is_documented(schema: type) -> None:
+    """A docstring stands under each field that a class adds; a field it only gives a new default is its base's."""
+    inherited = {
+        field.name
+        for base in schema.__mro__[1:]
+        if dataclasses.is_dataclass(base)
+        for field in dataclasses.fields(base)
+    }
+    body = ast.parse(textwrap.dedent(inspect.getsource(schema))).body[0].body  # type: ignore[attr-defined]
+    undocumented = [
+        statement.target.id
+        for statement, following in zip(body, [*body[1:], None], strict=True)
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
+        if statement.target.id not in inherited
+        if not (isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant))
+    ]
+    assert not undocumented, f"{schema.__name__}: no docstring under {', '.join(undocumented)}"
+
+
+def test_help_lists_every_choice_and_copyable_examples() -> None:
+    """`--help` names each option of each group and gives at least five commands."""
+    text = config.help_text()
+    for group, option in CHOICES:
+        row = next(line for line in text.splitlines() if line.split()[:1] == [group])
+        assert option in row.split()[1:], f"{group}={option} is not in --help"
+    assert len(_examples(text)) >= 5
+
+
+@pytest.mark.parametrize("example", re.findall(r"^  (python -m factory\.train.*)$", config.help_text(), re.MULTILINE))
+def test_examples_of_the_help_compose(example: str) -> None:
+    """Each example can be copied: what it sets exists and is allowed."""
+    from factory import cli
+
+    arguments = [argument for argument in example.split()[3:] if not argument.startswith(("-", "resume="))]
+    for job in cli._jobs(arguments):
+        composed(*job)
+
+
+def test_help_is_what_the_command_prints(command_line, capsys: pytest.CaptureFixture[str]) -> None:
+    """`python -m factory.train --help` prints it and trains nothing."""
+    with contextlib.suppress(SystemExit):
+        command_line("--help")
+    assert config.help_text().strip() in capsys.readouterr().out
+    assert not list(Path.cwd().iterdir())
+
+
+def test_keys_are_all_there() -> None:
+    """The list that misspelt keys are compared with has top-level, nested and task keys."""
+    assert {"num_envs", "learner.gamma", "energy.site.pue", "task.reset_noise", "task.gait_hz"} <= set(config.keys())
+
+
+def _examples(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith("  python -m factory.train")]

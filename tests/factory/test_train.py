@@ -1,0 +1,399 @@
+"""The whole line: train, evaluate, film, export, register, report; and what survives a kill."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from safetensors.torch import load_file
+
+from factory.energy.types import PHASES
+
+ROOT = Path(__file__).parents[2]
+NUM_ENVS, NUM_STEPS, ITERATIONS = 16, 8, 12
+ROLLOUT = NUM_ENVS * NUM_STEPS
+TINY = (
+    "task=cartpole_swingup",
+    "task.max_episode_steps=40",
+    "learner.num_minibatches=2",
+    "policy.actor_hidden=[16]",
+    "policy.critic_hidden=[16]",
+    "runtime.eval_episodes=4",
+    "runtime.video_s=0",
+    "runtime.register_model=false",
+)
+CARTPOLE = (*TINY, f"num_envs={NUM_ENVS}", f"learner.num_steps={NUM_STEPS}")
+FILES_ONLY = "tracking=jsonl"
+
+FIGURES = {
+    "train": "return_mean episode_length_mean success_rate",
+    "eval": "return_mean return_std success_rate",
+    "factory": "env_steps iterations tokens_total tokens_per_s env_steps_per_s joules_per_token"
+    " rollout_joules_per_token tokens_per_joule cpu_s_per_token",
+    "energy": "total_j cpu_j gpu_j dram_j unattributed_j total_j_lo total_j_hi mean_power_w",
+    "time": "wall_s sim_s physics_s infer_s learn_s",
+    "loss": "policy value entropy approx_kl clip_fraction explained_variance learning_rate grad_norm",
+    "health": "nonfinite_count rollbacks",
+}
+KEYS = {f"{group}/{name}" for group, names in FIGURES.items() for name in names.split()} | {
+    f"energy/phase/{phase}_j" for phase in PHASES
+}
+TAGS = {
+    "energy.tier", "energy.boundary", "token_spec.hash", "task", "robot", "physics", "device", "git.commit",
+    "git.dirty",
+}  # fmt: skip
+
+Summary = dict[str, Any]
+
+
+def newest_run(root: Path) -> Path:
+    """Return the folder of the run that began last."""
+    return max((path.parent for path in root.glob("outputs/**/config.yaml")), key=lambda path: path.stat().st_mtime_ns)
+
+
+def summary_of(run_dir: Path) -> Summary:
+    return json.loads((run_dir / "summary.json").read_text())
+
+
+def assert_equal_checkpoints(first: Path, second: Path, *, env_steps: int) -> None:
+    """Compare every tensor of two runs' last checkpoints, bit for bit."""
+    folders = [run_dir / "checkpoints" / "last" for run_dir in (first, second)]
+    assert [folder.resolve().name for folder in folders] == [str(env_steps)] * 2
+    names = [sorted(path.name for path in folder.glob("*.safetensors")) for folder in folders]
+    assert names[0] == names[1]
+    assert {"policy.safetensors", "learner.safetensors", "env.safetensors"} <= set(names[0])
+    for name in names[0]:
+        ours, theirs = (load_file(folder / name) for folder in folders)
+        assert ours.keys() == theirs.keys()
+        for key, value in ours.items():
+            assert value.numpy().tobytes() == theirs[key].numpy().tobytes(), f"{name}: {key}"
+
+
+@pytest.fixture(scope="module")
+def smoke(shared_command_line: Callable[..., None]) -> Path:
+    """Run every stage of the line once, with the ledger; return the run's folder."""
+    shared_command_line(
+        "experiment=smoke", "tracking=mlflow", f"num_envs={NUM_ENVS}", f"learner.num_steps={NUM_STEPS}",
+        f"total_steps={ITERATIONS * ROLLOUT}", "checkpoint_every=5", "task.max_episode_steps=40",
+        "runtime.eval_episodes=8", "runtime.video_s=0.4", "runtime.keep_checkpoints=2",
+    )  # fmt: skip
+    return newest_run(Path.cwd())
+
+
+@pytest.fixture(scope="module")
+def ledger(smoke: Path) -> Any:
+    """Return a client of the MLflow store of this module's runs."""
+    from factory.tracking.store import connect
+
+    return connect(f"sqlite:///{smoke.parents[1] / 'mlflow.db'}")
+
+
+def test_run_leaves_everything_a_user_looks_for(smoke: Path) -> None:
+    """Configuration, curves, checkpoints, film, exported policy, report and summary are in the run's folder."""
+    for name in (
+        "config.yaml", ".hydra/overrides.yaml", "metrics.jsonl", "reward_terms.csv", "checkpoints/last/state.json",
+        "videos/filmstrip.png", "export/policy.pt2", "export/policy.json", "report.html", "summary.json",
+    ):  # fmt: skip
+        assert (smoke / name).stat().st_size > 0, name
+    assert len(list((smoke / "videos").glob("*.mp4"))) == 1
+    assert not list(smoke.rglob("*.pkl"))
+    steps = sorted(int(path.name) for path in (smoke / "checkpoints").iterdir() if path.name != "last")
+    assert steps == [10 * ROLLOUT, ITERATIONS * ROLLOUT]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_0", smoke.name)
+
+
+def test_summary_holds_every_figure_with_its_origin(smoke: Path) -> None:
+    """Every key that applies is there and finite, at most sixty, and the joules have tier, boundary and interval."""
+    summary = summary_of(smoke)
+    figures = summary["metrics"]
+    assert summary["status"] == "finished"
+    assert not KEYS - figures.keys()
+    assert len(figures) <= 60
+    assert all(re.fullmatch(r"[a-z0-9_/]+", key) for key in figures)
+    assert all(abs(value) < float("inf") for value in figures.values())
+    assert not TAGS - summary["tags"].keys()
+    assert summary["tags"]["energy.tier"] in ("measured", "sampled", "apportioned", "estimated")
+    assert 0 < figures["energy/total_j_lo"] <= figures["energy/total_j"] <= figures["energy/total_j_hi"]
+    assert {"python", "torch", "mujoco", "mlflow"} <= summary["versions"].keys()
+    assert summary["device"]
+
+
+def test_joules_are_conserved(smoke: Path) -> None:
+    """Phases and rest make up the total, and joules per token times tokens are the run's joules."""
+    figures = summary_of(smoke)["metrics"]
+    parts = [figures[f"energy/phase/{phase}_j"] for phase in PHASES] + [figures["energy/unattributed_j"]]
+    total_j = figures["energy/total_j"]
+    assert sum(parts) == pytest.approx(total_j, rel=1e-9)
+    assert figures["factory/joules_per_token"] * figures["factory/tokens_total"] == pytest.approx(total_j, rel=1e-9)
+    assert figures["factory/tokens_per_joule"] * figures["factory/joules_per_token"] == pytest.approx(1.0, rel=1e-9)
+    components = sum(figures[f"energy/{name}_j"] for name in ("cpu", "gpu", "dram"))
+    assert components == pytest.approx(total_j, rel=1e-9)
+
+
+def test_tokens_are_the_steps_that_were_executed(smoke: Path) -> None:
+    """Tokens of training are worlds times steps times iterations; those of evaluation are counted apart."""
+    figures = summary_of(smoke)["metrics"]
+    assert figures["factory/tokens_total"] == figures["factory/env_steps"] == NUM_ENVS * NUM_STEPS * ITERATIONS
+    assert figures["factory/iterations"] == ITERATIONS
+    state = json.loads((smoke / "checkpoints" / "last" / "state.json").read_text())
+    assert state["tokens"]["total"] == NUM_ENVS * NUM_STEPS * ITERATIONS
+    assert state["tokens"]["evaluation"] == 0
+
+
+def test_every_iteration_is_in_the_curves(smoke: Path) -> None:
+    """`metrics.jsonl` has one row an iteration and the final one; `reward_terms.csv` one row an iteration."""
+    rows = [json.loads(line) for line in (smoke / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [*(ROLLOUT * (i + 1) for i in range(ITERATIONS)), ITERATIONS * ROLLOUT]
+    assert rows[-1]["metrics"] == summary_of(smoke)["metrics"]
+    totals_j = [row["metrics"]["energy/total_j"] for row in rows]
+    assert totals_j == sorted(totals_j)
+    table = list(csv.reader((smoke / "reward_terms.csv").open()))
+    assert table[0] == ["step", "upright", "centred"]
+    assert [int(row[0]) for row in table[1:]] == [ROLLOUT * (i + 1) for i in range(ITERATIONS)]
+
+
+def test_ledger_has_the_run_as_it_ended(smoke: Path, ledger: Any) -> None:
+    """The MLflow run is finished, with the final figures, the tags, the parameters and the files."""
+    summary = summary_of(smoke)
+    run = ledger.get_run(summary["mlflow_run_id"])
+    assert run.info.status == "FINISHED"
+    assert ledger.get_experiment(run.info.experiment_id).name == "cartpole_swingup"
+    for key, value in summary["metrics"].items():
+        assert run.data.metrics[key] == pytest.approx(value, rel=1e-12), key
+    assert summary["tags"].items() <= run.data.tags.items()
+    assert run.data.params["learner.num_steps"] == str(NUM_STEPS)
+    files = {item.path for item in ledger.list_artifacts(run.info.run_id)}
+    assert {"config.yaml", "metrics.jsonl", "reward_terms.csv", "checkpoint_manifest.json"} <= files
+    assert {"hydra", "videos", "export", "report.html", "summary.json"} <= files
+    steps = {point.step for point in ledger.get_metric_history(run.info.run_id, "energy/total_j")}
+    assert ITERATIONS * ROLLOUT in steps
+
+
+def test_policy_is_registered_under_its_task(smoke: Path, ledger: Any) -> None:
+    """The model `cartpole_swingup@latest` is this run's policy."""
+    version = ledger.get_model_version_by_alias("cartpole_swingup", "latest")
+    assert version.run_id == summary_of(smoke)["mlflow_run_id"]
+
+
+def test_exported_policy_acts_like_the_checkpoint(smoke: Path) -> None:
+    """The exported program is the deterministic policy of the last checkpoint."""
+    import torch
+
+    from factory import config
+    from factory.export import load_exported
+    from factory.line import make_env, make_policy
+
+    cfg = config.from_plain(yaml.safe_load((smoke / "config.yaml").read_text()))
+    env = make_env(cfg, num_envs=3)
+    policy = make_policy(cfg, env)
+    policy.load_state_dict(load_file(smoke / "checkpoints" / "last" / "policy.safetensors"))
+    obs = env.reset(seed=5)[0]
+    env.close()
+    expected, _ = policy.act_deterministic({"policy": obs, "critic": obs}, policy.initial_state(3))
+    torch.testing.assert_close(load_exported(smoke / "export")(obs), expected, rtol=0, atol=1e-5)
+
+
+def test_evaluation_repeats_exactly(smoke: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`python -m factory.evaluate` writes its figures into the run's folder, the same ones every time."""
+    from factory import evaluate
+
+    found = []
+    for name in ("last", str(smoke), summary_of(smoke)["mlflow_run_id"]):
+        monkeypatch.setattr(sys, "argv", ["factory-evaluate", f"run={name}", "episodes=8"])
+        evaluate.main()
+        found.append(json.loads((smoke / "evaluation.json").read_text()))
+        (smoke / "evaluation.json").unlink()
+    assert found[0] == found[1] == found[2]
+    final = summary_of(smoke)["metrics"]
+    assert found[0]["env_steps"] == ITERATIONS * ROLLOUT
+    assert found[0]["metrics"] == {key: value for key, value in final.items() if key.startswith("eval/")}
+
+
+def test_resuming_goes_on_with_the_same_ledger_run(
+    smoke: Path, ledger: Any, shared_command_line: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """`resume=last` keeps folder, options and MLflow run; counts, joules and curves go on from where they were."""
+    shared_command_line(*CARTPOLE, "seed=7", f"total_steps={2 * ROLLOUT}", "tracking.system_metrics=false")
+    run_dir = newest_run(Path.cwd())
+    before = summary_of(run_dir)
+    shared_command_line("resume=last", f"total_steps={4 * ROLLOUT}")
+    after = summary_of(run_dir)
+    assert newest_run(Path.cwd()) == run_dir != smoke
+    assert after["mlflow_run_id"] == before["mlflow_run_id"] is not None
+    run = ledger.get_run(after["mlflow_run_id"])
+    assert run.info.status == "FINISHED"
+    history = ledger.get_metric_history(run.info.run_id, "factory/tokens_total")
+    assert max(point.step for point in history) == 4 * ROLLOUT
+    figures = after["metrics"]
+    assert figures["factory/tokens_total"] == 4 * ROLLOUT
+    for key in ("energy/total_j", "time/wall_s", "time/physics_s", "energy/phase/sim_j"):
+        assert figures[key] > before["metrics"][key], key
+    assert yaml.safe_load((run_dir / "config.yaml").read_text())["seed"] == 7
+    steps = [int(row[0]) for row in list(csv.reader((run_dir / "reward_terms.csv").open()))[1:]]
+    assert steps == [ROLLOUT * (i + 1) for i in range(4)]
+    monkeypatch.chdir(tmp_path)
+    shared_command_line(f"resume={run_dir}", f"total_steps={5 * ROLLOUT}")
+    assert not list(tmp_path.iterdir()), "resumed from another folder, the run began another ledger"
+    assert summary_of(run_dir)["mlflow_run_id"] == after["mlflow_run_id"]
+    assert ledger.get_run(after["mlflow_run_id"]).data.metrics["factory/tokens_total"] == 5 * ROLLOUT
+
+
+def test_sweep_is_one_parent_with_its_children(
+    smoke: Path, ledger: Any, shared_command_line: Callable[..., None]
+) -> None:
+    """`-m seed=0,1` makes two finished runs under one finished parent, each in a folder of its own."""
+    shared_command_line("-m", "seed=0,1", *CARTPOLE, f"total_steps={ROLLOUT}", "tracking.system_metrics=false")
+    experiment = ledger.get_experiment_by_name("cartpole_swingup").experiment_id
+    runs = ledger.search_runs([experiment])
+    children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+    assert len(children) == 2
+    assert {run.data.params["seed"] for run in children} == {"0", "1"}
+    parent = ledger.get_run(children[0].data.tags["mlflow.parentRunId"])
+    assert children[1].data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert [run.info.status for run in (parent, *children)] == ["FINISHED"] * 3
+    assert "seed=0,1" in parent.data.tags["overrides"]
+    folders = {path.parent for path in Path.cwd().glob("outputs/cartpole_swingup/sweep_*/*/summary.json")}
+    assert {summary_of(folder)["mlflow_run_id"] for folder in folders} == {run.info.run_id for run in children}
+    assert "FACTORY_PARENT_RUN_ID" not in os.environ
+
+
+def test_parent_of_a_sweep_that_fails_is_closed_too(smoke: Path, ledger: Any) -> None:
+    """Hydra does not announce the end of a sweep with a failed job: the parent run is closed at exit, as failed."""
+    from hydra.core.utils import JobReturn, JobStatus
+    from omegaconf import OmegaConf
+
+    from factory.sweep import SweepLedger, parent_run_id
+    from factory.tracking import TrackingConfig
+
+    composed = OmegaConf.create(
+        {
+            "tracking": OmegaConf.structured(TrackingConfig), "output_root": str(smoke.parents[1]),
+            "task": {"name": "cartpole_swingup"},
+            "hydra": {"sweep": {"dir": "a/sweep"}, "overrides": {"task": ["seed=0,1"]}},
+        }
+    )  # fmt: skip
+    for job, status in ((JobStatus.FAILED, "FAILED"), (JobStatus.COMPLETED, "KILLED")):
+        sweep = SweepLedger()
+        sweep.on_multirun_start(composed)
+        run_id = parent_run_id()
+        assert run_id is not None
+        sweep.on_job_end(composed, JobReturn(_return_value=ValueError(), status=job))
+        sweep.close()
+        assert ledger.get_run(run_id).info.status == status
+        assert parent_run_id() is None
+
+
+class Started:
+    """`python -m factory.train` in a process of its own."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        """Start it in `folder`."""
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        self._log = (folder / "log").open("w+")
+        command = [sys.executable, "-m", "factory.train", *arguments]
+        self.process = subprocess.Popen(command, cwd=folder, env=environment, stdout=self._log, stderr=self._log)
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Wait for something the process does, while it runs."""
+        while not condition():
+            assert self.process.poll() is None, self.log()
+            time.sleep(0.002)
+
+    def log(self) -> str:
+        """Return what it printed."""
+        self._log.seek(0)
+        return self._log.read()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Started]]:
+    """Return a function that starts training processes, which do not outlive the test."""
+    started: list[Started] = []
+
+    def begin(*arguments: str) -> Started:
+        started.append(Started(tmp_path, *arguments))
+        return started[-1]
+
+    yield begin
+    for one in started:
+        one.process.kill()
+        one.process.wait()
+
+
+def test_killed_and_resumed_equals_never_stopped(
+    command_line: Callable[..., None], start: Callable[..., Started], tmp_path: Path
+) -> None:
+    """20 iterations, kill -9 in mid-training, resume, 20 more: every tensor equals that of 40 in one go."""
+    common = (*CARTPOLE, FILES_ONLY, "checkpoint_every=20")
+    killed = start(*common, f"total_steps={400 * ROLLOUT}")
+    killed.wait_until(lambda: any(tmp_path.glob("outputs/*/*/checkpoints/last/state.json")))
+    killed.process.send_signal(signal.SIGKILL)
+    assert killed.process.wait() == -signal.SIGKILL
+    run_dir = newest_run(tmp_path)
+    assert (run_dir / "checkpoints" / "last").resolve().name == str(20 * ROLLOUT)
+    assert not (run_dir / "summary.json").exists()
+    command_line(f"resume={run_dir}", f"total_steps={40 * ROLLOUT}")
+    command_line(*common, f"total_steps={40 * ROLLOUT}", "output_root=outputs/straight")
+    straight = newest_run(tmp_path)
+    assert straight != run_dir
+    assert_equal_checkpoints(run_dir, straight, env_steps=40 * ROLLOUT)
+    figures = [summary_of(folder)["metrics"] for folder in (run_dir, straight)]
+    assert figures[0]["eval/return_mean"] == figures[1]["eval/return_mean"]
+    assert figures[0]["factory/tokens_total"] == figures[1]["factory/tokens_total"] == 40 * ROLLOUT
+    rows = [json.loads(line)["step"] for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    assert rows == [*(ROLLOUT * (i + 1) for i in range(40)), 40 * ROLLOUT]
+
+
+def test_robot_dog_resumes_exactly(command_line: Callable[..., None], tmp_path: Path) -> None:
+    """A task with commands, pushes and per-world physics parameters resumes bit for bit as well."""
+    options = ("task=quadruped_velocity", "task.max_episode_steps=30", *TINY[2:], FILES_ONLY)
+    common = (*options, "num_envs=8", "learner.num_steps=8", "checkpoint_every=100")
+    command_line(*common, "total_steps=192", "output_root=parted")
+    parted = newest_run_in(tmp_path / "parted")
+    command_line(f"resume={parted}", "total_steps=384")
+    command_line(*common, "total_steps=384", "output_root=straight")
+    assert_equal_checkpoints(parted, newest_run_in(tmp_path / "straight"), env_steps=384)
+
+
+def newest_run_in(output_root: Path) -> Path:
+    (found,) = (path.parent for path in output_root.glob("*/*/config.yaml"))
+    return found
+
+
+def test_interrupt_ends_with_a_checkpoint(start: Callable[..., Started], tmp_path: Path) -> None:
+    """SIGINT ends the iteration, saves, reports and exits with 130; what was reached is in checkpoint and summary."""
+    run = start(*CARTPOLE, FILES_ONLY, f"total_steps={10**9}", "checkpoint_every=1000000")
+    run.wait_until(lambda: any(path.stat().st_size for path in tmp_path.glob("outputs/*/*/metrics.jsonl")))
+    run.process.send_signal(signal.SIGINT)
+    assert run.process.wait(timeout=60) == 130, run.log()
+    assert "Traceback" not in run.log()
+    run_dir = newest_run(tmp_path)
+    summary = summary_of(run_dir)
+    assert summary["status"] == "interrupted"
+    reached = summary["metrics"]["factory/env_steps"]
+    assert (run_dir / "checkpoints" / "last").resolve().name == str(int(reached))
+    assert json.loads((run_dir / "run.json").read_text())["status"] == "interrupted"
+    assert (run_dir / "report.html").exists()
+
+
+def test_figures_without_a_meter_have_no_joules(command_line: Callable[..., None], tmp_path: Path) -> None:
+    """With `energy=null tracking=null` nothing is invented: no joules, and seconds all the same."""
+    command_line(*CARTPOLE, "energy=null", "tracking=null", f"total_steps={ROLLOUT}")
+    summary = summary_of(newest_run(tmp_path))
+    figures = summary["metrics"]
+    assert summary["status"] == "finished"
+    assert summary["mlflow_run_id"] is None
+    assert not [key for key in figures if key.startswith("energy/") or "joule" in key]
+    assert figures["time/wall_s"] > 0
+    assert figures["factory/tokens_total"] == ROLLOUT
