@@ -145,8 +145,8 @@ class BatchEnv(gymnasium.vector.VectorEnv):
         self.episode_steps += 1
         reward, terminated, info = self._after_physics()
         obs = self._observe()
-        nonfinite = ~torch.stack([group.isfinite().all(-1) for group in obs.values()]).all(0)
-        nonfinite |= ~reward.isfinite()
+        # A sum is finite only if every term is, and costs a fraction of asking each.
+        nonfinite = ~sum((group.sum(-1) for group in obs.values()), reward).isfinite()
         obs = {name: torch.nan_to_num(group, 0.0, 0.0, 0.0) for name, group in obs.items()}
         reward = torch.nan_to_num(reward, 0.0, 0.0, 0.0)
         terminated = terminated | nonfinite
@@ -227,15 +227,23 @@ class BatchEnv(gymnasium.vector.VectorEnv):
         if self.autoreset_mode is AutoresetMode.NEXT_STEP:
             reward = torch.where(reset_now, torch.zeros_like(reward), reward)
             terminated, truncated = terminated & ~reset_now, truncated & ~reset_now
-            self._reset(reset_now)
-            obs = self._merge(reset_now, self._observe(), obs)
+            obs = self._restarted(reset_now, obs)
             self._pending_reset.copy_(terminated | truncated)
         elif self.autoreset_mode is AutoresetMode.SAME_STEP:
             done = terminated | truncated
             info |= {"final_obs": self._visible(obs), "_final_obs": done}
-            self._reset(done)
-            obs = self._merge(done, self._observe(), obs)
+            obs = self._restarted(done, obs)
         return self._visible(obs), reward, terminated, truncated, info
+
+    def _restarted(self, mask: Tensor, obs: Observation) -> Observation:
+        """Reset the worlds in `mask` and return `obs` with theirs new.
+
+        A CPU is asked whether there is any; asking a GPU would stall it, so there the masked reset always runs.
+        """
+        if self.device.type == "cpu" and not mask.any():
+            return obs
+        self._reset(mask)
+        return self._merge(mask, self._observe(), obs)
 
     def _reset(self, mask: Tensor) -> None:
         self._reset_worlds(mask)

@@ -136,6 +136,7 @@ class Line:
             "iteration": self.iteration,
             "physics_s": self.physics_s,
             "threshold": self.threshold,
+            "metrics": self.metrics,
             "nonfinite": self.nonfinite,
             "rollbacks": self.rollbacks,
             "tokens": self.tokens.state_dict(),
@@ -164,6 +165,7 @@ class Line:
         state, tensors = found.state, found.tensors
         self.env_steps, self.iteration = state["env_steps"], state["iteration"]
         self.physics_before_s, self.threshold = state["physics_s"], state["threshold"]
+        self.metrics = state["metrics"]
         self.nonfinite, self.rollbacks = state["nonfinite"], state["rollbacks"]
         self.tokens.load_state_dict(state["tokens"])
         self.meter.load_state_dict(state["meter"])

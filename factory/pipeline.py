@@ -96,7 +96,9 @@ def register(line: Line) -> None:
             if (run_dir / folder).is_dir():
                 tracker.log_artifacts(run_dir / folder, folder.lstrip("."))
         if line.cfg.runtime.register_model:
-            tracker.log_policy(run_dir / "export", registered_name=line.cfg.task.name, metrics=line.metrics)
+            # Only what no later row repeats: the model's figures are stamped when they are sent.
+            quality = {key: value for key, value in line.metrics.items() if key.startswith("eval/")}
+            tracker.log_policy(run_dir / "export", registered_name=line.cfg.task.name, metrics=quality)
 
 
 def report(line: Line) -> Path:

@@ -23,7 +23,7 @@ def train(cfg: TrainConfig, run_dir: Path) -> dict[str, float]:
     """Run one line from start to report and return its last metrics."""
     meter = Meter.from_config(cfg.energy, cfg.device)
     meter.start()
-    with meter.phase("startup"):
+    with meter.phase("startup"), cli.one_line_errors():
         line = Line.open(cfg, run_dir, meter=meter, parent_run_id=parent_run_id())
     with line:
         pipeline.train(line)

@@ -7,4 +7,4 @@ from pathlib import Path
 from envs.robots.quadruped import QuadrupedParameters
 
 MJCF = Path(__file__).with_name("kelpie.xml")
-PARAMETERS = QuadrupedParameters(armature=0.02, feet=("FL_foot", "FR_foot", "RL_foot", "RR_foot"))
+PARAMETERS = QuadrupedParameters(feet=("FL_foot", "FR_foot", "RL_foot", "RR_foot"))

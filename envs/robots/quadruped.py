@@ -20,7 +20,7 @@ class QuadrupedParameters:
 
     kp: float = 80.0
     """Position gain of every joint [N m/rad]."""
-    damping: float = 2.0
+    damping: float = 0.8
     """Joint damping, the derivative gain [N m s/rad]."""
     armature: float = 0.01
     """Rotor inertia reflected to the joint [kg m^2]."""
@@ -136,8 +136,8 @@ def _open_spec(robot: str) -> tuple[mujoco.MjSpec, QuadrupedParameters, str]:
         return _open_menagerie(rest)
     if kind == "file" and rest:
         path = Path(rest).expanduser()
-        if not path.is_file():
-            raise ValueError(f"robot={robot}: no such file; give the path of an MJCF or URDF file")
+        if not path.is_file() or path.suffix not in (".xml", ".mjcf", ".urdf"):
+            raise ValueError(f"robot={robot}: no such file; give the path of an MJCF (.xml) or URDF (.urdf) file")
         return _read(path, robot), QuadrupedParameters(), path.stem
     raise ValueError(f"robot={robot}: unknown; choose default, menagerie:<name> or file:<path.xml>")
 

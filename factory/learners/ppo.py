@@ -55,6 +55,8 @@ class PpoConfig:
             require(getattr(self, key) >= 1, f"learner.{key}", getattr(self, key), "must be at least 1")
         for key in ("learning_rate", "clip_coef", "max_grad_norm", "desired_kl", "min_learning_rate"):
             require(getattr(self, key) > 0, f"learner.{key}", getattr(self, key), "must be positive")
+        for key in ("value_coef", "entropy_coef"):
+            require(getattr(self, key) >= 0, f"learner.{key}", getattr(self, key), "must not be negative")
         for key in ("gamma", "gae_lambda"):
             require(0 <= getattr(self, key) <= 1, f"learner.{key}", getattr(self, key), "must be in [0, 1]")
         require(

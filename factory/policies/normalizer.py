@@ -41,13 +41,15 @@ class RunningNormalizer(nn.Module):
 
     @torch.no_grad()
     def update(self, batch: Tensor) -> None:
-        """Take in a batch. Shape: (..., size)."""
+        """Take in a batch; one that is not finite is passed over. Shape: (..., size)."""
         flat = batch.reshape(-1, batch.shape[-1])
         var, mean = torch.var_mean(flat, 0, correction=0)
         count = self.count.clamp(max=self.max_count)
         total = count + flat.shape[0]
+        healthy = (mean.isfinite() & var.isfinite()).all()
+        mean, var = torch.where(healthy, mean, 0.0), torch.where(healthy, var, 0.0)
+        weight = torch.where(healthy, flat.shape[0] / total, 0.0)
         delta = mean.double() - self.mean
-        weight = flat.shape[0] / total
         self.var.copy_((1 - weight) * self.var + weight * var.double() + weight * (1 - weight) * delta.square())
         self.mean.add_(delta * weight)
         self.count.copy_(total)
