@@ -7,8 +7,9 @@ import os
 
 __version__ = "0.1.0"
 
-# libgomp reads this once, when torch loads it. Spinning OpenMP threads would take the cores from the
-# physics threads between two tensor operations; see docs/threads.md for what was measured.
+# libgomp reads these once, when torch loads it. Threads that spin for long after a tensor operation take the cores
+# from the physics; threads that sleep at once cost the update a third of its speed. docs/threads.md has the figures.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
