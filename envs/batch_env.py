@@ -65,9 +65,7 @@ class BatchEnv(gymnasium.vector.VectorEnv):
             "render_modes": ["rgb_array"],
             "render_fps": round(1.0 / self.step_dt_s),
         }
-        self.physics = open_physics(
-            physics, model, num_envs=num_envs, device=self.device, num_threads=num_threads
-        )
+        self.physics = open_physics(physics, model, num_envs=num_envs, device=self.device, num_threads=num_threads)
         self.generator = torch.Generator(device=self.device)
         self._seed(seed)
         self.episode_steps = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
@@ -110,11 +108,14 @@ class BatchEnv(gymnasium.vector.VectorEnv):
         """Return one line a world for the film."""
         return [""] * self.num_envs
 
+    @property
+    def robot_name(self) -> str:
+        """Name of the robot for tags and titles."""
+        return "default"
+
     # Gymnasium's interface.
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Reset all worlds, or those in `options["reset_mask"]` (numpy or torch bool, (num_envs,)).
 
         Raises:
@@ -280,7 +281,9 @@ class BatchEnv(gymnasium.vector.VectorEnv):
         """Derive the observation spaces from one observation; a subclass calls it last in `__init__`."""
         self._reset(self._all_worlds)
         box = gymnasium.spaces.Box
-        groups = {k: box(-np.inf, np.inf, tuple(v.shape[1:]), np.float32) for k, v in self._observe().items()}
+        groups: dict[str, gymnasium.Space[Any]] = {
+            k: box(-np.inf, np.inf, tuple(v.shape[1:]), np.float32) for k, v in self._observe().items()
+        }
         single = gymnasium.spaces.Dict(groups) if len(groups) > 1 else groups["policy"]
         self.single_observation_space = single
         self.observation_space = batch_space(single, self.num_envs)
@@ -299,9 +302,7 @@ class SingleEnv(gymnasium.Env):
         self.render_mode = batch_env.render_mode
         self.metadata = {key: batch_env.metadata[key] for key in ("render_modes", "render_fps")}
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start a new episode."""
         super().reset(seed=seed)
         obs, _ = self.batch_env.reset(seed=seed, options=options)

@@ -40,7 +40,8 @@ def check_vector_env(make: MakeEnv, *, num_envs: int = 4, episode_steps: int = 5
 
 def check_interface(env: VectorEnv) -> None:
     """Check spaces, shapes, dtypes, device, metadata, and that returned tensors are the caller's own."""
-    assert isinstance(env.metadata.get("autoreset_mode"), AutoresetMode), "metadata['autoreset_mode'] is no AutoresetMode"
+    mode = env.metadata.get("autoreset_mode")
+    assert isinstance(mode, AutoresetMode), f"metadata['autoreset_mode'] is {mode!r}, no AutoresetMode"
     obs, info = env.reset(seed=0)
     assert isinstance(info, dict), "reset() must return (obs, info dict)"
     _check_contains(env, obs, "reset()")
@@ -111,13 +112,14 @@ def check_disabled(env: VectorEnv, episode_steps: int) -> None:
     """Check that worlds are reset by mask only, and that the others are left alone."""
     env.reset(seed=0)
     for _ in range(episode_steps):
-        obs, _, terminated, truncated, _ = env.step(_actions(env))
+        _, _, terminated, truncated, _ = env.step(_actions(env))
     assert bool((terminated | truncated).all()) or bool(truncated.any()), "no episode ended at the time limit"
     mask = np.zeros(env.num_envs, dtype=bool)
     mask[0] = True
-    before = env.unwrapped.physics.field("qpos").clone()
+    physics: Any = getattr(env.unwrapped, "physics")  # noqa: B009  the base class does not know it
+    before = physics.field("qpos").clone()
     env.reset(options={"reset_mask": mask})
-    after = env.unwrapped.physics.field("qpos")
+    after = physics.field("qpos")
     assert not torch.equal(before[0], after[0]), "the masked world was not reset"
     assert torch.equal(before[1:], after[1:]), "a world outside the mask changed"
     for wrong in (np.zeros(env.num_envs, dtype=bool), np.ones(env.num_envs + 1, dtype=bool), np.ones(env.num_envs)):
@@ -131,7 +133,7 @@ def check_disabled(env: VectorEnv, episode_steps: int) -> None:
 
 def _actions(env: VectorEnv) -> Tensor:
     """Return fixed, not constant actions within the action space."""
-    shape = env.action_space.shape
+    shape = env.action_space.shape or ()
     return torch.linspace(-0.5, 0.5, int(np.prod(shape))).reshape(shape)
 
 

@@ -112,5 +112,3 @@ def reward_centred(position: Tensor) -> Tensor:
 def make_cartpole_swingup(**kwargs: Any) -> SingleEnv:
     """Build the single-world version for `gymnasium.make`."""
     return SingleEnv(CartpoleSwingup(num_envs=1, autoreset_mode=AutoresetMode.DISABLED, **kwargs))
-
-

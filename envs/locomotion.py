@@ -21,6 +21,7 @@ from envs.terms.symmetry import Mirror
 _SENSED = 30
 """Observations that carry sensor noise: angular velocity, gravity, joint angles, joint velocities."""
 
+
 @dataclass(kw_only=True)
 class QuadrupedRewards:
     """Weights of the reward terms; the sum is multiplied by the control step, so they are rates [1/s]."""
@@ -35,11 +36,11 @@ class QuadrupedRewards:
     """Cost of heave, roll rate and pitch rate."""
     tilt: float = -2.0
     """Cost of a trunk that is not level."""
-    height: float = -20.0
+    height: float = -60.0
     """Cost of a trunk above or below its home height."""
     action_rate: float = -0.03
     """Cost of actions that jump."""
-    hips: float = -0.2
+    hips: float = -1.0
     """Cost of hip abductions away from home."""
     fall: float = -20.0
     """Applied for the one control step in which the robot falls."""
@@ -253,7 +254,7 @@ class QuadrupedVelocity(BatchEnv):
         self._ctrl.copy_(self._home_joints + self._trot() + self.robot.parameters.action_scale * self._action)
 
     def _trot(self) -> Tensor:
-        """Return the joint offsets of a trot that steps as commanded, which the action modulates. Shape: (num_envs, 12).
+        """Return joint offsets of a trot that steps as commanded; the action modulates it. Shape: (num_envs, 12).
 
         A reference motion under the policy's command follows "policies modulating trajectory generators" (Iscen et
         al. 2018, arXiv:1910.02812); the step length is Raibert's (1986): the hip's velocity times half the stance.
@@ -309,8 +310,7 @@ class QuadrupedVelocity(BatchEnv):
         terms = (
             w.linear_velocity * term.reward_tracking(planar_error_sq, sigma=w.tracking_sigma),
             w.angular_velocity * term.reward_tracking(yaw_error_sq, sigma=w.angular_sigma),
-            w.feet_phase
-            * term.reward_feet_phase(feet, swing * moving[:, None], swing_height=self.cfg.swing_height_m),
+            w.feet_phase * term.reward_feet_phase(feet, swing * moving[:, None], swing_height=self.cfg.swing_height_m),
             w.vertical * term.cost_vertical(velocity, angular),
             w.tilt * term.cost_tilt(gravity),
             w.height * term.cost_height(height, float(self.robot.home_qpos[2])),
@@ -372,9 +372,8 @@ class QuadrupedVelocity(BatchEnv):
 
     def _base_motion(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return linear and angular velocity and gravity in the trunk's frame. Shapes: (num_envs, 3)."""
-        quat = self._qpos[:, 3:7].float()
-        velocity = rotate_inverse(quat, self._qvel[:, :3].float())
-        return velocity, self._qvel[:, 3:6].float(), projected_gravity(quat)
+        quat, velocity = self._qpos[:, 3:7].float(), self._qvel[:, :6].float()
+        return rotate_inverse(quat, velocity[:, :3]), velocity[:, 3:], projected_gravity(quat)
 
     def _moving(self) -> Tensor:
         """Return 1 where a motion is commanded, fading to 0 for standing. Shape: (num_envs,)."""
@@ -390,6 +389,11 @@ class QuadrupedVelocity(BatchEnv):
             "yaw_rms_rad_per_s": math.sqrt(means["yaw_error_sq"]),
         }
 
+    @property
+    def robot_name(self) -> str:
+        """Name of the robot that was loaded."""
+        return self.robot.name
+
     def direct(self, time_s: float) -> None:
         """Show what the robot can do: forward, sideways, diagonally, turning, backward, standing."""
         script = [(1.0, 0, 0), (0, 0.8, 0), (0.7, -0.7, 0), (0.5, 0, 1.0), (-0.8, 0, 0), (0, 0, 0)]
@@ -400,7 +404,8 @@ class QuadrupedVelocity(BatchEnv):
         velocity, angular, _ = self._base_motion()
         rows = zip(self.command.tolist(), velocity.tolist(), angular.tolist(), strict=True)
         return [
-            f"command {c[0]:+.1f} {c[1]:+.1f} m/s {c[2]:+.1f} rad/s   robot {v[0]:+.1f} {v[1]:+.1f} m/s {w[2]:+.1f} rad/s"
+            f"command {c[0]:+.1f} {c[1]:+.1f} m/s {c[2]:+.1f} rad/s   "
+            f"robot {v[0]:+.1f} {v[1]:+.1f} m/s {w[2]:+.1f} rad/s"
             for c, v, w in rows
         ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(kw_only=True)
@@ -25,7 +26,7 @@ class TaskConfig:
         """Raise ValueError when a value is out of its range."""
         require(self.max_episode_steps >= 1, "task.max_episode_steps", self.max_episode_steps, "must be at least 1")
 
-    def env_kwargs(self) -> dict[str, object]:
+    def env_kwargs(self) -> dict[str, Any]:
         """Return the keywords the environment's constructor takes."""
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in ("name", "id", "return_threshold")}
 

@@ -134,11 +134,6 @@ class TrainConfig:
             require(part.name == type(part).name, f"{group}.name", part.name, f"choose it by {group}=<name>")
         require(self.task.id == type(self.task).id, "task.id", self.task.id, "choose it by task=<name>")
 
-    @property
-    def robot_name(self) -> str:
-        """Short name of the robot for tags and titles."""
-        return self.robot.rpartition(":")[2].rpartition("/")[2]
-
 
 _TASKS: tuple[type[TaskConfig], ...] = (CartpoleSwingupConfig, QuadrupedVelocityConfig)
 

@@ -359,10 +359,7 @@ def print_summary(
         tracking_uri: MLflow's store; the line that opens it is printed. None: not tracked by MLflow.
         file: Where to print, standard output by default.
     """
-    rows = [
-        (row.label, f"{row.value}  ({row.note})" if row.note else row.value)
-        for row in headlines(metrics, tags)
-    ]
+    rows = [(row.label, f"{row.value}  ({row.note})" if row.note else row.value) for row in headlines(metrics, tags)]
     videos = sorted((run_dir / "videos").glob("*.mp4"))
     places = {"Report": run_dir / "report.html", "Checkpoint": run_dir / "checkpoints" / "last"}
     places |= {"Video": videos[-1]} if videos else {}

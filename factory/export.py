@@ -16,9 +16,7 @@ PARITY_BATCHES = (1, 2, 7)
 PARITY_TOLERANCE = 1e-5
 
 
-def export_policy(
-    module: torch.nn.Module, example_obs: torch.Tensor, out_dir: Path, *, metadata: dict
-) -> Path:
+def export_policy(module: torch.nn.Module, example_obs: torch.Tensor, out_dir: Path, *, metadata: dict) -> Path:
     """Write `policy.pt2` and `policy.json`, and check that the file acts as the module does.
 
     The module is copied to the CPU first, so that a policy trained on a GPU loads anywhere.

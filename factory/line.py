@@ -93,7 +93,7 @@ class Line:
         generator = seeding.make_generator(cfg.seed, stream=2, device=env.device)
         run_dir.mkdir(parents=True, exist_ok=True)
         (run_dir / "config.yaml").write_text(yaml.safe_dump(to_plain(cfg), sort_keys=False))
-        tags = _tags(cfg, policy)
+        tags = _tags(cfg, policy, robot=env.unwrapped.robot_name)
         output_root = Path(cfg.output_root).absolute()
         line = cls(
             cfg=cfg,
@@ -221,10 +221,10 @@ def write_summary(line: Line, status: str) -> None:
     temporary.replace(path)
 
 
-def _tags(cfg: TrainConfig, policy: MlpPolicy) -> dict[str, str]:
+def _tags(cfg: TrainConfig, policy: MlpPolicy, *, robot: str) -> dict[str, str]:
     return {
         "task": cfg.task.name,
-        "robot": cfg.robot_name,
+        "robot": robot,
         "physics": cfg.physics.name,
         "device": device.describe(torch.device(cfg.device)),
         "token_spec.hash": policy.token_spec.hash,

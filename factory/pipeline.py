@@ -237,7 +237,7 @@ def _header(line: Line) -> dict[str, str]:
     cfg = line.cfg
     return {
         "task": cfg.task.name,
-        "robot": cfg.robot_name,
+        "robot": line.tags["robot"],
         "physics": cfg.physics.name,
         "policy": cfg.policy.name,
         "learner": cfg.learner.name,

@@ -116,9 +116,7 @@ def _skill(metrics: Mapping[str, float]) -> list[Headline]:
         ("Fall rate", "eval/fall_rate", format_percent, "", "evaluation"),
     )
     return [
-        Headline(label, show(metrics[key]) + unit, remark)
-        for label, key, show, unit, remark in rows
-        if key in metrics
+        Headline(label, show(metrics[key]) + unit, remark) for label, key, show, unit, remark in rows if key in metrics
     ]
 
 

@@ -190,11 +190,7 @@ def _header(run: Run) -> str:
         f"<header><h1>{escape(tags.get('task', run.folder.parent.name))}"
         f'<span class="status{odd}">{escape(run.status)}</span></h1>'
         f'<p class="quiet">{" &middot; ".join(escape(fact) for fact in facts if fact)}</p></header>'
-        + (
-            f'<div class="missing"><strong>What is missing</strong><ul>{missing}</ul></div>'
-            if missing
-            else ""
-        )
+        + (f'<div class="missing"><strong>What is missing</strong><ul>{missing}</ul></div>' if missing else "")
     )
 
 
@@ -283,9 +279,7 @@ def _reward_terms(run: Run) -> str:
         if name != "step" and any(map(math.isfinite, values))
     ]
     known.sort(key=lambda term: -abs(term[1][-1]) if math.isfinite(term[1][-1]) else 0.0)
-    curves = [
-        Curve(title=f"{name}: {format_number(values[-1])}", x=steps, y=values) for name, values in known
-    ]
+    curves = [Curve(title=f"{name}: {format_number(values[-1])}", x=steps, y=values) for name, values in known]
     note = f"The number is the last value; each panel has its own scale. {_grouping(steps)}"
     return _curves("Reward terms", curves, prefix="term", narrow=True, note=note)
 
@@ -296,9 +290,7 @@ def _grouping(points: Sequence[object]) -> str:
     return f"Lines are means of {MAX_POINTS} groups of iterations, bands their extremes."
 
 
-def _curves(
-    heading: str, curves: Sequence[Curve], *, prefix: str, narrow: bool = False, note: str = ""
-) -> str:
+def _curves(heading: str, curves: Sequence[Curve], *, prefix: str, narrow: bool = False, note: str = "") -> str:
     if not curves:
         return ""
     figures = panels(curves, prefix=prefix, narrow=narrow)
@@ -327,15 +319,11 @@ def _energy_split(run: Run) -> str:
     metrics, total_j = run.metrics, run.metrics.get("energy/total_j", 0.0)
     if not total_j > 0.0:
         return ""
-    phases = {
-        phase: metrics[f"energy/phase/{phase}_j"] for phase in PHASES if f"energy/phase/{phase}_j" in metrics
-    }
+    phases = {phase: metrics[f"energy/phase/{phase}_j"] for phase in PHASES if f"energy/phase/{phase}_j" in metrics}
     phases |= {"unattributed": metrics["energy/unattributed_j"]} if "energy/unattributed_j" in metrics else {}
     devices = {name: metrics[f"energy/{name}_j"] for name in COMPONENTS if f"energy/{name}_j" in metrics}
     splits = ((phases, "Joules by phase"), (devices, "Joules by component"))
-    bars = "".join(
-        stacked_bar(parts, total=total_j, show=_joules, title=title) for parts, title in splits if parts
-    )
+    bars = "".join(stacked_bar(parts, total=total_j, show=_joules, title=title) for parts, title in splits if parts)
     total, source = energy_text(total_j, metrics, tier=run.tier)
     low, high = (_joules(metrics.get(f"energy/total_j_{side}", math.nan)) for side in ("lo", "hi"))
     bounded = "-" not in (low, high) and run.tier not in ("replayed", "simulated")
@@ -352,11 +340,7 @@ def _repeat(run: Run) -> str:
     """Return the command line, the code's version, the configuration and every figure."""
     commit, dirty = run.tags.get("git.commit", ""), run.tags.get("git.dirty", "").lower() == "true"
     code = f"Code: git commit {commit}." if commit else "Code: git commit not recorded."
-    code += (
-        " The working tree had uncommitted changes: the commit alone does not repeat this run."
-        if dirty
-        else ""
-    )
+    code += " The working tree had uncommitted changes: the commit alone does not repeat this run." if dirty else ""
     html = "<h2>Repeat it</h2>"
     if run.overrides is not None:
         command = shlex.join(["python", "-m", "factory.train", *run.overrides])
@@ -389,9 +373,7 @@ def write_report(run_dir: Path) -> Path:
         ValueError: `run_dir` is no folder.
     """
     if not run_dir.is_dir():
-        raise ValueError(
-            f"run={run_dir}: is no folder; give the folder of a run, outputs/<task>/<date>_<time>_<seed>"
-        )
+        raise ValueError(f"run={run_dir}: is no folder; give the folder of a run, outputs/<task>/<date>_<time>_<seed>")
     run = read_run(run_dir.resolve())
     sections = (
         *(_header, _tiles, _film, _learning, _time_split, _energy_split),

@@ -194,7 +194,7 @@ def _grouped(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.n
         for part_x, part_y in zip(np.array_split(x, MAX_POINTS), np.array_split(y, MAX_POINTS), strict=True)
         if (known := part_y[np.isfinite(part_y)]).size
     ]
-    return tuple(np.array(groups).T)  # type: ignore[return-value]
+    return tuple(np.array(groups).T)
 
 
 def _spoken(curve: Curve) -> str:

@@ -15,6 +15,7 @@ from factory.console import print_summary
 from factory.energy.meter import Meter
 from factory.line import Line
 from factory.sweep import parent_run_id
+from factory.tracking.store import resolve_uri
 
 config.register()
 
@@ -33,10 +34,17 @@ def train(cfg: TrainConfig, run_dir: Path) -> dict[str, float]:
             pipeline.export(line)
             pipeline.register(line)
         pipeline.report(line)
-    print_summary(line.metrics, line.tags, run_dir)
+    print_summary(line.metrics, line.tags, run_dir, tracking_uri=tracking_uri(cfg))
     if line.interrupted:
         raise SystemExit(130)
     return line.metrics
+
+
+def tracking_uri(cfg: TrainConfig) -> str | None:
+    """Return where the run's ledger is, None where MLflow keeps none."""
+    if cfg.tracking.kind != "mlflow":
+        return None
+    return resolve_uri(cfg.tracking, output_root=Path(cfg.output_root))
 
 
 @hydra.main(version_base="1.3", config_path=str(config.CONF_DIR), config_name="train")

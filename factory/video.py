@@ -121,9 +121,7 @@ def write_mp4(path: str | Path, frames: Iterable[np.ndarray], *, fps: int) -> Pa
         for frame in frames:
             if stream is None:
                 shape = _checked(frame.shape)
-                stream = video.add_stream(
-                    "libx264", rate=Fraction(fps), options={"crf": "20", "preset": "veryfast"}
-                )
+                stream = video.add_stream("libx264", rate=Fraction(fps), options={"crf": "20", "preset": "veryfast"})
                 stream.height, stream.width, _ = shape
                 stream.pix_fmt = "yuv420p"
                 # Players that are not told the colour matrix guess it from the size, and show other colours.
@@ -131,9 +129,7 @@ def write_mp4(path: str | Path, frames: Iterable[np.ndarray], *, fps: int) -> Pa
                 context.colorspace = context.color_primaries = context.color_trc = _BITS_709
                 context.color_range = _LIMITED_RANGE
             if frame.shape != shape:
-                raise ValueError(
-                    f"frame of shape {frame.shape} in a film of {shape}: all frames must be of one size"
-                )
+                raise ValueError(f"frame of shape {frame.shape} in a film of {shape}: all frames must be of one size")
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
             picture = picture.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709)
             video.mux(stream.encode(picture))
@@ -162,9 +158,7 @@ def film_strip(frames: Sequence[np.ndarray], path: str | Path, *, count: int = 8
     sheet = Image.new("RGB", size, "white")
     for index, frame in enumerate(chosen):
         row, column = divmod(index, columns)
-        sheet.paste(
-            Image.fromarray(frame), (column * (width + _STRIP_GAP_PX), row * (height + _STRIP_GAP_PX))
-        )
+        sheet.paste(Image.fromarray(frame), (column * (width + _STRIP_GAP_PX), row * (height + _STRIP_GAP_PX)))
     with _beside(Path(path)) as unfinished:
         sheet.save(unfinished, format="png")
     return Path(path)

@@ -20,9 +20,7 @@ _INTEGER_FIELDS = frozenset({"eq_active", "warning"})
 class MujocoPhysics:
     """CPU engine. See `envs.physics.base.Physics` for the contract of every method."""
 
-    def __init__(
-        self, model: mujoco.MjModel, *, num_envs: int, device: torch.device, num_threads: int = 0
-    ) -> None:
+    def __init__(self, model: mujoco.MjModel, *, num_envs: int, device: torch.device, num_threads: int = 0) -> None:
         if device.type != "cpu":
             raise ValueError(f"device={device}: physics=mujoco runs on the CPU; use device=cpu")
         self.model = model

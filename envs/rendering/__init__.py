@@ -82,9 +82,7 @@ class Camera:
         if distance is None:
             distance = 3.2 * _radius(model, data, body) if body else 1.5 * float(model.stat.extent)
         azimuth, elevation = np.radians([self.azimuth_deg, self.elevation_deg])
-        back = -np.array(
-            [np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)]
-        )
+        back = -np.array([np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)])
         right = np.array([np.sin(azimuth), -np.cos(azimuth), 0.0])
         axes = np.stack([right, np.cross(back, right), back], axis=1)
         fovy_deg = float(model.vis.global_.fovy)
@@ -140,16 +138,10 @@ def open_renderer(model: mujoco.MjModel, *, width: int, height: int, backend: st
             except (ImportError, RuntimeError, mujoco.FatalError) as error:
                 # The probe is another process: this one may already hold a context of another kind.
                 if backend == "opengl":
-                    raise RuntimeError(
-                        f"backend=opengl: {platform} works, but not in this process: {error}"
-                    ) from error
-                _log.warning(
-                    "OpenGL (%s) does not work in this process, casting rays instead: %s", platform, error
-                )
+                    raise RuntimeError(f"backend=opengl: {platform} works, but not in this process: {error}") from error
+                _log.warning("OpenGL (%s) does not work in this process, casting rays instead: %s", platform, error)
         elif backend == "opengl":
-            raise RuntimeError(
-                "backend=opengl: no working context; install libegl1 or libosmesa6, or use raycast"
-            )
+            raise RuntimeError("backend=opengl: no working context; install libegl1 or libosmesa6, or use raycast")
     from envs.rendering.raycast import RaycastRenderer
 
     return RaycastRenderer(model, width=width, height=height)

@@ -17,6 +17,9 @@ def rotate_inverse(quat: Tensor, vector: Tensor) -> Tensor:
 
 
 def projected_gravity(quat: Tensor) -> Tensor:
-    """Return the unit gravity vector in the body's frame; (0, 0, -1) when level. Shape: (num_envs, 4) -> (num_envs, 3)."""
+    """Return the unit gravity vector in the body's frame; (0, 0, -1) when level.
+
+    Shape: (num_envs, 4) -> (num_envs, 3).
+    """
     w, x, y, z = quat.unbind(-1)
     return torch.stack([2 * (w * y - x * z), -2 * (y * z + w * x), 2 * (x * x + y * y) - 1], -1)

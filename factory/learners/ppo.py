@@ -59,9 +59,7 @@ class PpoConfig:
             require(getattr(self, key) >= 0, f"learner.{key}", getattr(self, key), "must not be negative")
         for key in ("gamma", "gae_lambda"):
             require(0 <= getattr(self, key) <= 1, f"learner.{key}", getattr(self, key), "must be in [0, 1]")
-        require(
-            self.schedule in SCHEDULES, "learner.schedule", self.schedule, f"choose one of {', '.join(SCHEDULES)}"
-        )
+        require(self.schedule in SCHEDULES, "learner.schedule", self.schedule, f"choose one of {', '.join(SCHEDULES)}")
         require(
             self.max_learning_rate >= self.min_learning_rate,
             "learner.max_learning_rate",
@@ -126,12 +124,15 @@ class Ppo:
         policy.update_returns(returns)
         before = [parameter.detach().clone() for parameter in self.parameters]
         batch = self._flatten(rollout, gae, returns)
+        # Side by side, so that one pass over memory draws a minibatch.
+        rows, widths = torch.cat(list(batch.values()), -1), [value.shape[-1] for value in batch.values()]
         sums = torch.zeros(7, device=gae.device)
         size = rollout.num_samples // cfg.num_minibatches
         for _ in range(cfg.num_epochs):
             order = torch.randperm(rollout.num_samples, generator=self.generator, device=gae.device)
-            for rows in order[: size * cfg.num_minibatches].split(size):
-                sums += self._gradient_step({name: value[rows] for name, value in batch.items()})
+            for chosen in order[: size * cfg.num_minibatches].split(size):
+                columns = rows.index_select(0, chosen).split(widths, -1)
+                sums += self._gradient_step(dict(zip(batch, columns, strict=True)))
         rolled_back = self._roll_back(before)
         policy.update_observations(rollout.obs)
         steps = cfg.num_epochs * cfg.num_minibatches
@@ -169,23 +170,26 @@ class Ppo:
         obs = self.policy.normalize({name: value.flatten(0, 1) for name, value in rollout.obs.items()})
         return obs | {
             "action": rollout.actions.flatten(0, 1),
-            "log_prob": rollout.log_probs.flatten(),
-            "advantage": ((gae - gae.mean()) / (gae.std() + 1e-8)).flatten(),
-            "return": ((returns - stats.mean) / stats.std).float().flatten(),
-            "live": rollout.live.float().flatten(),
+            "log_prob": rollout.log_probs.reshape(-1, 1),
+            "advantage": ((gae - gae.mean()) / (gae.std() + 1e-8)).reshape(-1, 1),
+            "return": ((returns - stats.mean) / stats.std).float().reshape(-1, 1),
+            "live": rollout.live.float().reshape(-1, 1),
         }
 
     def _gradient_step(self, batch: dict[str, Tensor]) -> Tensor:
         """Make one step; return policy, value, entropy, KL, clipped share, gradient norm, skipped. Shape: (7,)."""
         cfg = self.cfg
         out = self.policy.evaluate(batch, batch["action"])
-        log_ratio = out.log_prob - batch["log_prob"]
+        old_log_prob, advantage, returns, live = (
+            batch[name].squeeze(-1) for name in ("log_prob", "advantage", "return", "live")
+        )
+        log_ratio = out.log_prob - old_log_prob
         ratio = log_ratio.exp()
         clipped = ratio.clamp(1.0 - cfg.clip_coef, 1.0 + cfg.clip_coef)
-        live = batch["live"] / batch["live"].sum().clamp(min=1.0)
-        surrogate = torch.minimum(ratio * batch["advantage"], clipped * batch["advantage"])
+        live = live / live.sum().clamp(min=1.0)
+        surrogate = torch.minimum(ratio * advantage, clipped * advantage)
         policy_loss = -(surrogate * live).sum()
-        value_loss = ((out.value - batch["return"]).square() * live).sum()
+        value_loss = ((out.value - returns).square() * live).sum()
         loss = policy_loss + 0.5 * cfg.value_coef * value_loss - cfg.entropy_coef * out.entropy
         for parameter in self.parameters:
             parameter.grad = None

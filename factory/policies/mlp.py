@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -14,7 +16,11 @@ from factory.energy.tokens import TokenSpec
 from factory.policies import gaussian
 from factory.policies.normalizer import RunningNormalizer
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {"elu": nn.ELU, "tanh": nn.Tanh, "relu": nn.ReLU}
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "elu": functools.partial(nn.ELU, inplace=True),
+    "tanh": nn.Tanh,
+    "relu": functools.partial(nn.ReLU, inplace=True),
+}
 
 
 @dataclass(kw_only=True)
@@ -89,9 +95,7 @@ class MlpPolicy(nn.Module):
         """
         super().__init__()
         self.generator = generator
-        self.token_spec = TokenSpec(
-            kind="vector", control_hz=control_hz, obs_dim=obs_size, act_dim=action_size
-        )
+        self.token_spec = TokenSpec(kind="vector", control_hz=control_hz, obs_dim=obs_size, act_dim=action_size)
         activation = ACTIVATIONS[cfg.activation]
         self.actor = _perceptron(obs_size, cfg.actor_hidden, action_size, activation, gain=0.01)
         self.critic = _perceptron(critic_obs_size, cfg.critic_hidden, 1, activation, gain=1.0)
@@ -175,7 +179,7 @@ class Identity(nn.Module):
 
 
 def _perceptron(
-    inputs: int, hidden: list[int], outputs: int, activation: type[nn.Module], *, gain: float
+    inputs: int, hidden: list[int], outputs: int, activation: Callable[[], nn.Module], *, gain: float
 ) -> nn.Sequential:
     """Build a perceptron with orthogonal weights; `gain` scales the last layer's."""
     layers: list[nn.Module] = []

@@ -87,7 +87,7 @@ def test_time_in_the_engine_is_counted(model: mujoco.MjModel) -> None:
 
 def test_unknown_engine_and_wrong_device_are_named(model: mujoco.MjModel) -> None:
     """The message names key, value and what to choose."""
-    with pytest.raises(ValueError, match="physics=bullet.*mujoco"):
+    with pytest.raises(ValueError, match=r"physics=bullet.*mujoco"):
         open_physics("bullet", model, num_envs=1, device=torch.device("cpu"))
-    with pytest.raises(ValueError, match="device=cuda.*device=cpu"):
+    with pytest.raises(ValueError, match=r"device=cuda.*device=cpu"):
         open_physics("mujoco", model, num_envs=1, device=torch.device("cuda"))

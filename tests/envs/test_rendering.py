@@ -45,9 +45,7 @@ def at(*points: tuple[float, float, float]) -> np.ndarray:
     return np.array([[*point, 1, 0, 0, 0] for point in points], dtype=float)
 
 
-def picture(
-    model: mujoco.MjModel, qpos: np.ndarray, camera: Camera = LEVEL, backend: str = "raycast"
-) -> np.ndarray:
+def picture(model: mujoco.MjModel, qpos: np.ndarray, camera: Camera = LEVEL, backend: str = "raycast") -> np.ndarray:
     """Return the pictures of `qpos` as int, so that differences have signs."""
     with closing(open_renderer(model, width=WIDTH, height=HEIGHT, backend=backend)) as renderer:
         return renderer.render(qpos, camera=camera).astype(int)
@@ -191,9 +189,7 @@ def test_the_camera_does_not_shake() -> None:
 
 def test_the_camera_jumps_with_a_new_episode() -> None:
     """Where the body is put back to the start, so is the eye, with no frame in between."""
-    track = at(
-        *((0.05 * step, 0.0, 0.0) for step in range(80)), *((0.05 * step, 0.0, 0.0) for step in range(20))
-    )
+    track = at(*((0.05 * step, 0.0, 0.0) for step in range(80)), *((0.05 * step, 0.0, 0.0) for step in range(20)))
     eyes = np.array([view.eye for view in LEVEL.views(scene(), track)])
     assert eyes[79, 0] - eyes[80, 0] > 3.0
     assert eyes[79, 0] == pytest.approx(79 * 0.05, abs=0.4)
@@ -234,9 +230,7 @@ def test_auto_takes_opengl_where_it_works() -> None:
 def test_opengl_pictures_may_exceed_the_models_buffer() -> None:
     """The offscreen buffer is sized by the film, not by the model."""
     model = scene()
-    with closing(
-        open_renderer(model, width=model.vis.global_.offwidth + 2, height=16, backend="opengl")
-    ) as renderer:
+    with closing(open_renderer(model, width=model.vis.global_.offwidth + 2, height=16, backend="opengl")) as renderer:
         frames = renderer.render(at((0, 0, 0)), camera=LEVEL)
     assert frames.shape == (1, 16, model.vis.global_.offwidth + 2, 3)
     assert reddish(frames[0].astype(int)).any()

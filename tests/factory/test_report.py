@@ -96,9 +96,7 @@ def make_run(folder: Path, **summary: Any) -> Path:
             metrics = {"train/return_mean": 40.0 * number, "loss/approx_kl": 0.01 * number}
             record = {"step": 16_384 * number, "time_unix_s": 1.79e9 + number, "metrics": metrics}
             file.write(json.dumps(record) + "\n")
-    (folder / "reward_terms.csv").write_text(
-        "step,track_velocity,fall\n16384,0.25,-0.5\n32768,0.625,-0.125\n"
-    )
+    (folder / "reward_terms.csv").write_text("step,track_velocity,fall\n16384,0.25,-0.5\n32768,0.625,-0.125\n")
     (folder / "config.yaml").write_text("learner:\n  learning_rate: 0.00042\n")
     (folder / ".hydra" / "overrides.yaml").write_text("- task=quadruped_velocity\n- task.range=[-1, 1]\n")
     (folder / "videos" / "filmstrip.png").write_bytes(b"strip")
@@ -115,9 +113,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
     return Page(write_report(make_run(tmp_path_factory.mktemp("quadruped_velocity") / "2026-11-22_0")))
 
 
-@pytest.mark.parametrize(
-    "text", ["0.217 m/s", "231.8", "std 6.5", "3.4 %", "12.3 k tokens/s", "13.6 k env steps/s"]
-)
+@pytest.mark.parametrize("text", ["0.217 m/s", "231.8", "std 6.5", "3.4 %", "12.3 k tokens/s", "13.6 k env steps/s"])
 def test_headlines_show_the_policy_and_its_speed(page: Page, text: str) -> None:
     """Every headline number comes from summary.json."""
     assert text in page.text

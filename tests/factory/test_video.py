@@ -36,9 +36,7 @@ def test_a_video_reads_back_frame_by_frame(tmp_path: Path) -> None:
     frames = read(path)
     assert len(frames) == 12
     assert frames[0].shape == (48, 64, 3)
-    assert [int(frame.mean()) for frame in frames] == pytest.approx(
-        [20 * index for index in range(12)], abs=6
-    )
+    assert [int(frame.mean()) for frame in frames] == pytest.approx([20 * index for index in range(12)], abs=6)
     with av.open(str(path)) as video:
         stream = video.streams.video[0]
         assert (stream.codec_context.name, stream.codec_context.pix_fmt, stream.average_rate) == (
