@@ -148,8 +148,9 @@ class BatchEnv(gymnasium.vector.VectorEnv):
         obs = self._observe()
         # A sum is finite only if every term is, and costs a fraction of asking each.
         nonfinite = ~sum((group.sum(-1) for group in obs.values()), reward).isfinite()
-        obs = {name: torch.nan_to_num(group, 0.0, 0.0, 0.0) for name, group in obs.items()}
-        reward = torch.nan_to_num(reward, 0.0, 0.0, 0.0)
+        if self._may_hold(nonfinite):
+            obs = {name: torch.nan_to_num(group, 0.0, 0.0, 0.0) for name, group in obs.items()}
+            reward = torch.nan_to_num(reward, 0.0, 0.0, 0.0)
         terminated = terminated | nonfinite
         truncated = (self.episode_steps >= self.max_episode_steps) & ~terminated
         info |= {"nonfinite": nonfinite, "live": ~reset_now}
@@ -237,14 +238,15 @@ class BatchEnv(gymnasium.vector.VectorEnv):
         return self._visible(obs), reward, terminated, truncated, info
 
     def _restarted(self, mask: Tensor, obs: Observation) -> Observation:
-        """Reset the worlds in `mask` and return `obs` with theirs new.
-
-        A CPU is asked whether there is any; asking a GPU would stall it, so there the masked reset always runs.
-        """
-        if self.device.type == "cpu" and not mask.any():
+        """Reset the worlds in `mask` and return `obs` with theirs new."""
+        if not self._may_hold(mask):
             return obs
         self._reset(mask)
         return self._merge(mask, self._observe(), obs)
+
+    def _may_hold(self, mask: Tensor) -> bool:
+        """Say whether any entry of `mask` may be True: a CPU is asked, a GPU is not, since that would stall it."""
+        return self.device.type != "cpu" or bool(mask.any())
 
     def _reset(self, mask: Tensor) -> None:
         self._reset_worlds(mask)

@@ -346,9 +346,10 @@ class QuadrupedVelocity(BatchEnv):
             self._payload_kg[:, None],
             self._gain[:, :1, 0].float(),
         )
-        noisy = torch.addcmul(sensed, self.uniform(-1.0, 1.0, _SENSED), self._noise)
-        every = self._as_policy_sees(torch.cat([noisy, known, sensed, known, *privileged], -1), self._obs_mirror)
-        return {"policy": every[:, : self._policy_size].clone(), "critic": every[:, self._policy_size :].clone()}
+        exact = self._as_policy_sees(torch.cat([sensed, known, *privileged], -1), self._obs_mirror)
+        policy = exact[:, : self._policy_size].clone()
+        policy[:, :_SENSED] += self.uniform(-1.0, 1.0, _SENSED) * self._noise
+        return {"policy": policy, "critic": exact}
 
     def _as_policy_sees(self, value: Tensor, mirror: Mirror) -> Tensor:
         """Mirror worlds in the second half of their stride, where left and right have changed places.
@@ -359,7 +360,7 @@ class QuadrupedVelocity(BatchEnv):
         return torch.where((self.phase >= math.pi)[:, None], mirror(value), value)
 
     def _make_mirrors(self) -> None:
-        """Set up the left-right mirrors of an action, and of the groups `policy` and `critic` end to end."""
+        """Set up the left-right mirrors of an action and of an observation."""
         signs, joints = Mirror.signs, self.robot.mirror_joints()
         sensed = Mirror.concatenate(signs(-1.0, 1.0, -1.0), signs(1.0, -1.0, 1.0), joints, joints)
         # Half a period later the diagonal pairs have changed places, so the clock's signs change.
@@ -368,7 +369,7 @@ class QuadrupedVelocity(BatchEnv):
         privileged = Mirror.concatenate(signs(1.0, -1.0, 1.0), signs(1.0), feet, signs(1.0, 1.0, 1.0))
         self._policy_size = sensed.index.numel() + known.index.numel()
         self._action_mirror = joints.to(self.device)
-        self._obs_mirror = Mirror.concatenate(sensed, known, sensed, known, privileged).to(self.device)
+        self._obs_mirror = Mirror.concatenate(sensed, known, privileged).to(self.device)
 
     def _base_motion(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return linear and angular velocity and gravity in the trunk's frame. Shapes: (num_envs, 3)."""

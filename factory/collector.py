@@ -72,12 +72,12 @@ class Collector:
         sums = torch.zeros(6 + num_terms, device=self.env.device)
         for t in range(self.num_steps):
             with self.phase("infer"):
-                action, log_prob, value, self.state = self.policy.act(self.obs, self.state)
+                action, log_prob, self.state = self.policy.act(self.obs, self.state)
             for name, group in self.obs.items():
                 rollout.obs[name][t] = group
             with self.phase("sim"):
                 obs, reward, terminated, truncated, info = self.env.step(action)
-            rollout.actions[t], rollout.log_probs[t], rollout.values[t] = action, log_prob, value
+            rollout.actions[t], rollout.log_probs[t] = action, log_prob
             rollout.rewards[t], rollout.terminated[t], rollout.truncated[t] = reward, terminated, truncated
             rollout.live[t] = info["live"]
             final = groups(info["final_obs"])["critic"] if "final_obs" in info else groups(obs)["critic"]
@@ -85,6 +85,7 @@ class Collector:
             sums += self._count(reward, terminated | truncated, info)
             self.obs = groups(obs)
         with self.phase("infer"):
+            rollout.values.copy_(self.policy.value(rollout.obs))
             rollout.next_values.copy_(self.policy.value({"critic": self._final_critic_obs}))
         steps = self.num_steps * self.env.num_envs
         stats = EpisodeStats(

@@ -60,9 +60,9 @@ def energy(reading: MeterReading, tokens: int) -> dict[str, float]:
 
 
 def times(reading: MeterReading, physics_s: float) -> dict[str, float]:
-    """Return the `time/` figures of training."""
+    """Return the `time/` figures of training; the time to start up is not in them."""
     return {
-        "time/wall_s": reading.wall_s,
+        "time/wall_s": reading.wall_s - reading.phase_s["startup"],
         "time/sim_s": reading.phase_s["sim"],
         "time/physics_s": physics_s,
         "time/infer_s": reading.phase_s["infer"],

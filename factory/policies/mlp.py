@@ -110,16 +110,16 @@ class MlpPolicy(nn.Module):
         return torch.zeros(num_envs, 0, device=self.log_std.device)
 
     @torch.no_grad()
-    def act(self, obs: dict[str, Tensor], state: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Sample actions.
+    def act(self, obs: dict[str, Tensor], state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Sample actions; values come from `value`, for a whole rollout at once.
 
         Returns:
-            action (num_envs, A), its log-probability (num_envs,), value in return units (num_envs,), next state.
+            action (num_envs, A), its log-probability (num_envs,), next state.
         """
         mean = self.actor(self.obs_normalizer(obs["policy"]))
         noise = torch.randn(mean.shape, generator=self.generator, device=mean.device)
         action = torch.addcmul(mean, noise, self.log_std.exp())
-        return action, gaussian.log_prob(action, mean, self.log_std), self.value(obs), state
+        return action, gaussian.log_prob(action, mean, self.log_std), state
 
     @torch.no_grad()
     def act_deterministic(self, obs: dict[str, Tensor], state: Tensor) -> tuple[Tensor, Tensor]:

@@ -28,7 +28,8 @@ def bandit(policy: MlpPolicy, *, num_steps: int = 4, num_envs: int = 32, seed: i
     generator = torch.Generator().manual_seed(seed)
     obs = torch.randn(num_steps * num_envs, OBS, generator=generator)
     seen = {"policy": obs, "critic": obs}
-    action, log_prob, value, _ = policy.act(seen, policy.initial_state(len(obs)))
+    action, log_prob, _ = policy.act(seen, policy.initial_state(len(obs)))
+    value = policy.value(seen)
     reward = -(action - torch.tensor([0.5, -0.5])).square().sum(-1)
     shape = (num_steps, num_envs)
     ended = torch.ones(shape, dtype=torch.bool)
