@@ -17,10 +17,10 @@ smoke: $(VENV)/.installed  ## set up, and run every stage on a small task in und
 	$(BIN)/python -m factory.train experiment=smoke output_root=$(ROOT) $(ARGS)
 
 test: $(VENV)/.installed-dev check  ## set up, then lint, types and all tests
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-fast: $(VENV)/.installed-dev  ## the tests without the slow ones
-	$(BIN)/python -m pytest -n 2 -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
 
 check: $(VENV)/.installed-dev  ## lint, format and types
 	$(BIN)/ruff check .

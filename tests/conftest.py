@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")  # test processes share the cores: spinning threads would starve them
 import factory  # noqa: F401  sets the OpenMP wait policy before torch is loaded
 
 ROOT = Path(__file__).parents[1]
@@ -42,12 +43,9 @@ def shared_command_line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ca
 
 
 @pytest.fixture
-def menagerie(monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Point `MENAGERIE_ROOT` at a local copy of the real robots; skip where neither it nor a cache is there."""
-    candidates = [Path(os.environ["MENAGERIE_ROOT"])] if "MENAGERIE_ROOT" in os.environ else []
-    candidates.append(ROOT.parent / "shared" / "menagerie")
-    for folder in candidates:
-        if (folder / "unitree_go1").is_dir():
-            monkeypatch.setenv("MENAGERIE_ROOT", str(folder))
-            return folder
-    pytest.skip("no local copy of MuJoCo Menagerie: set MENAGERIE_ROOT")
+def menagerie() -> Path:
+    """Return the local copy of the real robots that `MENAGERIE_ROOT` names; skip where there is none."""
+    folder = Path(os.environ.get("MENAGERIE_ROOT", ""))
+    if not (folder / "unitree_go1").is_dir():
+        pytest.skip("no local copy of MuJoCo Menagerie: set MENAGERIE_ROOT")
+    return folder
