@@ -5,7 +5,7 @@ from __future__ import annotations
 import gymnasium
 
 TASKS: dict[str, tuple[str, str, int]] = {
-    "factory/CartpoleSwingup-v0": ("envs.classic", "CartpoleSwingup", 500),
+    "factory/CartpoleSwingup-v0": ("envs.classic", "CartpoleSwingup", 1000),
     "factory/QuadrupedVelocity-v0": ("envs.locomotion", "QuadrupedVelocity", 1000),
 }
 """Id -> (module, BatchEnv subclass, control steps of an episode)."""

@@ -22,8 +22,8 @@ class CartpoleSwingupConfig(TaskConfig):
 
     name: str = "cartpole_swingup"
     id: str = "factory/CartpoleSwingup-v0"
-    max_episode_steps: int = 500
-    return_threshold: float | None = 450.0
+    max_episode_steps: int = 1000
+    return_threshold: float | None = 900.0
     reset_noise: float = 0.1
     """Standard deviation of the initial positions and velocities about hanging at rest [m, rad, m/s, rad/s]."""
 
@@ -43,13 +43,13 @@ class CartpoleSwingup(BatchEnv):
     an episode is at most `max_episode_steps`. There is no terminal state.
     """
 
-    reward_terms = ("upright", "centred")
+    reward_terms = ("upright", "centred", "calm")
 
     def __init__(
         self,
         *,
         num_envs: int = 1,
-        max_episode_steps: int = 500,
+        max_episode_steps: int = 1000,
         device: str | torch.device = "cpu",
         physics: str = "mujoco",
         num_threads: int = 0,
@@ -82,8 +82,8 @@ class CartpoleSwingup(BatchEnv):
         self.physics.field("ctrl").copy_(action.clamp(-1.0, 1.0))
 
     def _after_physics(self) -> tuple[Tensor, Tensor, dict[str, Any]]:
-        qpos = self.physics.field("qpos").float()
-        terms = torch.stack([reward_upright(qpos[:, 1]), reward_centred(qpos[:, 0])], -1)
+        qpos, qvel = self.physics.field("qpos").float(), self.physics.field("qvel").float()
+        terms = torch.stack([reward_upright(qpos[:, 1]), reward_centred(qpos[:, 0]), reward_calm(qvel[:, 1])], -1)
         reward = terms.prod(-1)
         never = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
         return reward, never, {"reward_terms": terms, "success": terms[:, 0] > 0.95}
@@ -107,6 +107,11 @@ def reward_upright(angle: Tensor) -> Tensor:
 def reward_centred(position: Tensor) -> Tensor:
     """Return 1 in the middle of the rail, 0.5 a metre away. Shape: (num_envs,) [m] -> (num_envs,)."""
     return 1.0 / (1.0 + position.square())
+
+
+def reward_calm(velocity: Tensor) -> Tensor:
+    """Return 1 for a pole at rest, 0.5 at 5 rad/s, so that whirling does not pay. Shape: (num_envs,) [rad/s]."""
+    return 1.0 / (1.0 + (velocity / 5.0).square())
 
 
 def make_cartpole_swingup(**kwargs: Any) -> SingleEnv:

@@ -119,6 +119,7 @@ class Line:
             console=console.open_console(),
             tags=tags,
         )
+        env.unwrapped.stagger()
         if resumed:
             line._restore(resumed)
         return line
