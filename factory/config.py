@@ -13,7 +13,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 import conf
 from envs.classic import CartpoleSwingupConfig
-from envs.locomotion import QuadrupedVelocityConfig
+from envs.quadruped_config import QuadrupedVelocityConfig
 from envs.task import TaskConfig, require
 from factory.energy.config import EnergyConfig
 from factory.learners.ppo import PpoConfig
