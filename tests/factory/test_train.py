@@ -27,6 +27,7 @@ TINY = (
     "task=cartpole_swingup",
     "task.max_episode_steps=40",
     "learner.num_minibatches=2",
+    "learner.schedule=adaptive",  # a linear schedule depends on total_steps, which a resume may change
     "policy.actor_hidden=[16]",
     "policy.critic_hidden=[16]",
     "runtime.eval_episodes=4",
@@ -159,7 +160,7 @@ def test_every_iteration_is_in_the_curves(smoke: Path) -> None:
     totals_j = [row["metrics"]["energy/total_j"] for row in rows]
     assert totals_j == sorted(totals_j)
     table = list(csv.reader((smoke / "reward_terms.csv").open()))
-    assert table[0] == ["step", "upright", "centred"]
+    assert table[0] == ["step", "upright", "centred", "calm"]
     assert [int(row[0]) for row in table[1:]] == [ROLLOUT * (i + 1) for i in range(ITERATIONS)]
 
 
