@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import rich
+from rich.console import Console
 from rich.table import Table
 
 from factory import cli, config
@@ -44,7 +44,9 @@ def main() -> None:
     table = Table(*COLUMNS, title="Tasks (robot=default, and the budget each trains with)")
     for name in options("task"):
         table.add_row(*describe(cli.compose_config([f"task={name}"])[0]))
-    rich.print(table)
+    console = Console()
+    # A row that wraps cannot be read, so a narrow terminal wraps whole lines instead.
+    Console(width=max(console.width, 150)).print(table)
 
 
 if __name__ == "__main__":
