@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 
@@ -55,6 +56,9 @@ def _job(composed: DictConfig) -> float:
 
 def main() -> None:
     """Check the command line, then hand it to Hydra."""
+    # The package is silent as a library; here warnings, such as a server that is away, are the user's: on stderr.
+    for name in ("factory", "envs"):
+        logging.getLogger(name).handlers = [logging.lastResort or logging.StreamHandler()]
     with cli.one_line_errors():
         sys.argv[1:] = cli.checked(sys.argv[1:])
     _job()
