@@ -159,11 +159,11 @@ class QuadrupedVelocity(BatchEnv):
         Thigh and calf fold so that the foot rises under the hip; thigh and hip swing so that it is set down ahead.
         """
         command, moving = self.command, self._moving()[:, None]
-        lift = term.trot_swing(self.phase, self._trot_offsets)[:, self._leg_of_joint] * self._lift_joints
+        lift = term.trot_swing(self.phase, self._trot_offsets).index_select(1, self._leg_of_joint) * self._lift_joints
         velocity = command[:, None, :2] + command[:, None, 2:] * self._hip_levers
         half_step = velocity * (0.35 / self.cfg.gait_hz / self.robot.leg_length_m)
         ahead = -torch.cos(self.phase[:, None] + self._trot_offsets + 0.4)[..., None] * half_step
-        sweep = ahead[:, self._leg_of_joint] * self._sweep_joints
+        sweep = ahead.index_select(1, self._leg_of_joint) * self._sweep_joints
         return lift * moving + sweep.sum(-1)
 
     def _after_physics(self) -> tuple[Tensor, Tensor, dict[str, Any]]:
@@ -255,7 +255,8 @@ class QuadrupedVelocity(BatchEnv):
         So the policy meets one half of the gait only, and the gait is exactly symmetric. The same call takes an
         action back, since a mirror is its own inverse.
         """
-        return torch.where((self.phase >= math.pi)[:, None], mirror(value), value)
+        # Exact at both ends, and on a CPU a fraction of what `torch.where` costs with a mask that broadcasts.
+        return torch.lerp(value, mirror(value), (self.phase >= math.pi).float()[:, None])
 
     def _make_mirrors(self) -> None:
         """Set up the left-right mirrors of an action and of an observation."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -31,18 +32,18 @@ def save(checkpoint: Checkpoint, folder: Path, *, keep: int) -> Path:
 
     Everything is written beside and synced before it is renamed, so a crash at any moment leaves the
     checkpoints that were there, and `last` always names a whole one.
+
+    Raises:
+        OSError: it could not be written, for instance on a full disk.
     """
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / str(checkpoint.env_steps)
     temporary = folder / f".{checkpoint.env_steps}.{os.getpid()}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    for name, tensors in checkpoint.tensors.items():
-        save_file({key: value.contiguous() for key, value in tensors.items()}, temporary / f"{name}.safetensors")
-    for name, content in (("state", checkpoint.state), ("config", checkpoint.config)):
-        (temporary / f"{name}.json").write_text(json.dumps(content, indent=1))
-    for path in (*temporary.iterdir(), temporary):
-        _sync(path)
+    try:
+        _write(checkpoint, temporary)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise OSError(f"checkpoint {target} could not be written ({error}); the one before is whole") from error
     if target.exists():  # and `last` may name it: let it name the new one while that takes the old one's place
         _point(folder / "last", temporary.name)
         shutil.rmtree(target)
@@ -82,6 +83,17 @@ def manifest(run_dir: Path) -> dict[str, Any]:
         for path in sorted(folder.iterdir())
     }
     return {"checkpoint": str(folder), "env_steps": int(folder.name), "files": files}
+
+
+def _write(checkpoint: Checkpoint, folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for name, tensors in checkpoint.tensors.items():
+        save_file({key: value.contiguous() for key, value in tensors.items()}, folder / f"{name}.safetensors")
+    for name, content in (("state", checkpoint.state), ("config", checkpoint.config)):
+        (folder / f"{name}.json").write_text(json.dumps(content, indent=1))
+    for path in (*folder.iterdir(), folder):
+        _sync(path)
 
 
 def _point(link: Path, name: str) -> None:

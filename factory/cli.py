@@ -43,6 +43,17 @@ def one_line_errors() -> Iterator[None]:
         fail(error)
 
 
+@contextlib.contextmanager
+def one_line_faults(run_dir: Path) -> Iterator[None]:
+    """Turn what the machine refuses in mid-run, such as a full disk, into one line on stderr and exit status 1."""
+    try:
+        yield
+    except OSError as error:
+        remedy = f"remedy it, then go on with resume={run_dir}"
+        print(f"error: {_one_line(error)}; {remedy}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
 def fail(error: BaseException) -> None:
     """Print the error as one line and exit with status 2."""
     print(f"error: {_one_line(error)}", file=sys.stderr)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from factory import device
 from factory.policies.mlp import MlpPolicy
 from factory.rollout import Rollout
 
@@ -49,20 +50,22 @@ class Collector:
 
     def __post_init__(self) -> None:
         """Start the first episodes and allocate the rollout."""
-        device, num_envs = self.env.device, self.env.num_envs
+        on, num_envs = self.env.device, self.env.num_envs
         self.obs = groups(self.env.reset()[0])
         self.state = self.policy.initial_state(num_envs)
-        self.episode_return = torch.zeros(num_envs, device=device)
-        self.episode_length = torch.zeros(num_envs, device=device)
+        self.episode_return = torch.zeros(num_envs, device=on)
+        self.episode_length = torch.zeros(num_envs, device=on)
         shape = (self.num_steps, num_envs)
-        zeros = lambda *size: torch.zeros(*shape, *size, device=device)  # noqa: E731
-        flags = lambda: torch.zeros(shape, dtype=torch.bool, device=device)  # noqa: E731
+        zeros = lambda *size: torch.zeros(*shape, *size, device=on)  # noqa: E731
+        flags = lambda: torch.zeros(shape, dtype=torch.bool, device=on)  # noqa: E731
         self._rollout = Rollout(
             obs={name: zeros(value.shape[-1]) for name, value in self.obs.items()},
             actions=zeros(self.env.single_action_space.shape[0]),
             log_probs=zeros(), values=zeros(), next_values=zeros(), rewards=zeros(),
             terminated=flags(), truncated=flags(), live=flags(),
         )  # fmt: skip
+        self._infer_threads = device.inference_threads(num_envs * self.policy.num_multiply_adds)
+        self._sim_threads = device.elementwise_threads(self.obs["critic"].numel())
         self._final_critic_obs = torch.zeros_like(self._rollout.obs["critic"])
 
     def collect(self) -> tuple[Rollout, EpisodeStats]:
@@ -70,29 +73,44 @@ class Collector:
         rollout = self._rollout
         num_terms = len(self.env.unwrapped.reward_terms)
         sums = torch.zeros(6 + num_terms, device=self.env.device)
-        for t in range(self.num_steps):
-            with self.phase("infer"):
-                action, log_prob, self.state = self.policy.act(self.obs, self.state)
-            for name, group in self.obs.items():
-                rollout.obs[name][t] = group
-            with self.phase("sim"):
-                obs, reward, terminated, truncated, info = self.env.step(action)
-            rollout.actions[t], rollout.log_probs[t] = action, log_prob
-            rollout.rewards[t], rollout.terminated[t], rollout.truncated[t] = reward, terminated, truncated
-            rollout.live[t] = info["live"]
-            final = groups(info["final_obs"])["critic"] if "final_obs" in info else groups(obs)["critic"]
-            self._final_critic_obs[t] = final
-            sums += self._count(reward, terminated | truncated, info)
-            self.obs = groups(obs)
+        with device.torch_threads(self._sim_threads):
+            for t in range(self.num_steps):
+                with self.phase("infer"), device.torch_threads(self._infer_threads):
+                    action, log_prob, self.state = self.policy.act(self.obs, self.state)
+                for name, group in self.obs.items():
+                    rollout.obs[name][t] = group
+                with self.phase("sim"):
+                    obs, reward, terminated, truncated, info = self.env.step(action)
+                rollout.actions[t], rollout.log_probs[t] = action, log_prob
+                rollout.rewards[t], rollout.terminated[t], rollout.truncated[t] = reward, terminated, truncated
+                rollout.live[t] = info["live"]
+                self._final_critic_obs[t] = groups(info.get("final_obs", obs))["critic"]
+                sums += self._count(reward, terminated | truncated, info)
+                self.obs = groups(obs)
         with self.phase("infer"):
-            rollout.values.copy_(self.policy.value(rollout.obs))
-            rollout.next_values.copy_(self.policy.value({"critic": self._final_critic_obs}))
+            self._value(rollout)
         steps = self.num_steps * self.env.num_envs
         stats = EpisodeStats(
             episodes=sums[0], return_sum=sums[1], length_sum=sums[2], success_sum=sums[3], nonfinite=sums[4],
             live_steps=sums[5], reward_terms=sums[6:] / steps,
         )  # fmt: skip
         return rollout, stats
+
+    def _value(self, rollout: Rollout) -> None:
+        """Fill in the values of every observation and of the state that every step really led to.
+
+        Within an episode that is the next row's observation. A CPU asks the critic only about the other rows; on a
+        GPU picking them would stall it.
+        """
+        rollout.values.copy_(self.policy.value(rollout.obs))
+        rollout.next_values[:-1] = rollout.values[1:]
+        apart = rollout.terminated | rollout.truncated
+        apart[-1] = True
+        if self.env.device.type == "cpu":
+            rollout.next_values[apart] = self.policy.value({"critic": self._final_critic_obs[apart]})
+        else:
+            final = self.policy.value({"critic": self._final_critic_obs})
+            rollout.next_values.copy_(torch.where(apart, final, rollout.next_values))
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return what the next `collect` starts from."""

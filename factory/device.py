@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -16,6 +18,27 @@ def available_cpus() -> int:
 def set_up_threads(torch_threads: int) -> None:
     """Let torch use `torch_threads` threads, all available CPUs when 0."""
     torch.set_num_threads(torch_threads or available_cpus())
+
+
+@contextmanager
+def torch_threads(number: int) -> Iterator[None]:
+    """Let torch use `number` threads inside the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def inference_threads(multiply_adds: int) -> int:
+    """Return how many threads a network pass of so many multiply-adds is worth waking, of those allowed."""
+    return min(torch.get_num_threads(), 1 + multiply_adds // 40_000_000)
+
+
+def elementwise_threads(elements: int) -> int:
+    """Return how many threads operations on tensors of so many elements are worth waking, of those allowed."""
+    return min(torch.get_num_threads(), 1 + elements // 500_000)
 
 
 def describe(device: torch.device) -> str:

@@ -195,9 +195,11 @@ class Line:
         status = "interrupted" if interrupted else "failed" if kind else "finished"
         self.console.close()
         self.tracker.close(status)  # the run id may be known only now, when a server came back
-        write_summary(self, status)
-        self.env.close()
-        self.meter.close()
+        try:
+            write_summary(self, status)
+        finally:
+            self.env.close()
+            self.meter.close()
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         if self.interrupted and number == signal.SIGINT:

@@ -200,16 +200,17 @@ def _log(line: Line, window: deque[dict[str, float]], means: dict[str, float]) -
     reading = line.meter.read()
     line.tags |= {"energy.tier": reading.tier, "energy.boundary": reading.boundary}
     totals = {key: sum(sums[key] for sums in window) for key in window[-1]}
+    times = metrics.times(reading, line.physics_s)
     row = {
         **metrics.episodes(totals),
         **metrics.losses(means),
-        **metrics.times(reading, line.physics_s),
+        **times,
         **metrics.energy(reading, line.tokens.total),
         "factory/env_steps": float(line.env_steps),
         "factory/iterations": float(line.iteration),
         "factory/tokens_total": float(line.tokens.total),
-        "factory/tokens_per_s": line.tokens.total / reading.wall_s,
-        "factory/env_steps_per_s": line.env_steps / reading.wall_s,
+        "factory/tokens_per_s": line.tokens.total / times["time/wall_s"],
+        "factory/env_steps_per_s": line.env_steps / times["time/wall_s"],
         "health/nonfinite_count": float(line.nonfinite),
         "health/rollbacks": float(line.rollbacks),
     }
@@ -218,7 +219,7 @@ def _log(line: Line, window: deque[dict[str, float]], means: dict[str, float]) -
     if reached and not line.threshold:
         line.threshold = {
             "factory/joules_to_threshold": reading.total_j,
-            "factory/seconds_to_threshold": reading.wall_s,
+            "factory/seconds_to_threshold": times["time/wall_s"],
         }
     row |= line.threshold
     line.metrics |= row

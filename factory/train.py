@@ -27,7 +27,7 @@ def train(cfg: TrainConfig, run_dir: Path) -> dict[str, float]:
     meter.start()
     with meter.phase("startup"), cli.one_line_errors():
         line = Line.open(cfg, run_dir, meter=meter, parent_run_id=parent_run_id())
-    with line:
+    with cli.one_line_faults(run_dir), line:
         pipeline.train(line)
         if not line.interrupted:
             pipeline.evaluate(line)

@@ -19,7 +19,7 @@ class Mirror:
 
     def __call__(self, value: Tensor) -> Tensor:
         """Return the mirror image. Shape: (..., size)."""
-        return value[..., self.index] * self.sign
+        return value.index_select(-1, self.index) * self.sign
 
     @staticmethod
     def signs(*signs: float) -> Mirror:

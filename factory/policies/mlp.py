@@ -105,6 +105,11 @@ class MlpPolicy(nn.Module):
         self.critic_normalizer = normalizer(critic_obs_size)
         self.return_normalizer = RunningNormalizer(1, max_count=1e6)
 
+    @property
+    def num_multiply_adds(self) -> int:
+        """Multiply-adds of the actor for one observation."""
+        return sum(layer.weight.numel() for layer in self.actor if isinstance(layer, nn.Linear))
+
     def initial_state(self, num_envs: int) -> Tensor:
         """Return the recurrent state at episode start; a perceptron has none. Shape: (num_envs, 0)."""
         return torch.zeros(num_envs, 0, device=self.log_std.device)

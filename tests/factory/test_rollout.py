@@ -109,6 +109,8 @@ class CountingEnv:
 class EchoPolicy:
     """A policy whose action, log-probability and value all repeat the observation."""
 
+    num_multiply_adds = 1
+
     def initial_state(self, num_envs: int) -> Tensor:
         return torch.zeros(num_envs, 1)
 

@@ -388,6 +388,20 @@ def test_interrupt_ends_with_a_checkpoint(start: Callable[..., Started], tmp_pat
     assert (run_dir / "report.html").exists()
 
 
+def test_disk_that_takes_no_more_ends_in_one_line_and_keeps_what_is_whole(tmp_path: Path) -> None:
+    """A run whose checkpoints outgrow the space says so in one line, exit status 1, and is resumed with room."""
+    resource = pytest.importorskip("resource", reason="no limits on file sizes on this platform")
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))  # noqa: E731
+    arguments = [*CARTPOLE, FILES_ONLY, f"total_steps={2 * ROLLOUT}", "checkpoint_every=1", f"output_root={tmp_path}"]
+    arguments.append("policy.actor_hidden=[256,256]")
+    command = [sys.executable, "-m", "factory.train", *arguments]
+    ended = subprocess.run(command, cwd=ROOT, preexec_fn=limit, capture_output=True, text=True, timeout=120)
+    errors = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
+    assert ended.returncode == 1 and len(errors) == 1 and "Traceback" not in ended.stderr, ended.stderr
+    assert "could not be written" in errors[0] and "resume=" in errors[0]
+    assert not list(newest_run_in(tmp_path).glob("checkpoints/.*")), "what was begun must be cleared away"
+
+
 def test_figures_without_a_meter_have_no_joules(command_line: Callable[..., None], tmp_path: Path) -> None:
     """With `energy=null tracking=null` nothing is invented: no joules, and seconds all the same."""
     command_line(*CARTPOLE, "energy=null", "tracking=null", f"total_steps={ROLLOUT}")
