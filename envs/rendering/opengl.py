@@ -37,6 +37,7 @@ class OpenGLRenderer(Renderer):
         self._gl = importlib.import_module(f"mujoco.{platform}").GLContext(width, height)
         self._gl.make_current()
         self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
+        self._context.shadowClip *= 4.0  # at the border of its area the shadow map speckles: keep it out of the picture
         mujoco.mjr_resizeOffscreen(width, height, self._context)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
 
@@ -71,6 +72,11 @@ class OpenGLRenderer(Renderer):
             half_height = eye.frustum_near * np.tan(np.radians(view.fovy_deg) / 2)
             eye.pos[:], eye.forward[:], eye.up[:] = view.eye, -view.axes[:, 2], view.axes[:, 1]
             eye.frustum_top, eye.frustum_bottom = half_height, -half_height
+        # The shadows of a directional light end some metres about the light: let it follow what is looked at.
+        looked_at = view.eye - view.focus_m * view.axes[:, 2]
+        for light in self._scene.lights[: self._scene.nlight]:
+            if light.type == mujoco.mjtLightType.mjLIGHT_DIRECTIONAL.value:
+                light.pos[:] = looked_at - 4.0 * view.focus_m * light.dir
         self._gl.make_current()
         mujoco.mjr_render(self._rect, self._scene, self._context)
         picture = np.empty((self._rect.height, self._rect.width, 3), dtype=np.uint8)
