@@ -124,6 +124,58 @@ class AntConfig(WalkingConfig):
 
 
 @dataclass(kw_only=True)
+class HumanoidConfig(WalkingConfig):
+    """Walk on two legs."""
+
+    name: str = "gym/humanoid"
+    id: str = "factory/Humanoid-v5"
+    forward_reward_weight: float = 1.25
+    reset_noise_scale: float = 1e-2
+    healthy_reward: float = 5.0
+    healthy_z_range: tuple[float, float] = (1.0, 2.0)
+    contact_cost_weight: float = 5e-7
+    """Cost of the sum of the squared contact forces and torques [1/N^2, 1/(N m)^2]."""
+    contact_cost_range: tuple[float, float] = (-math.inf, 10.0)
+    """Range that the contact cost is clipped to [-]."""
+    include_cinert_in_observation: bool = True
+    """Observe the inertia of every body about the centre of mass."""
+    include_cvel_in_observation: bool = True
+    """Observe the velocity of every body about the centre of mass."""
+    include_qfrc_actuator_in_observation: bool = True
+    """Observe the actuators' torques on the joints."""
+    include_cfrc_ext_in_observation: bool = True
+    """Observe the contact forces and torques of every body."""
+
+
+@dataclass(kw_only=True)
+class HumanoidStandupConfig(GymConfig):
+    """Get up from lying on the back."""
+
+    name: str = "gym/humanoid_standup"
+    id: str = "factory/HumanoidStandup-v5"
+    uph_cost_weight: float = 1.0
+    """Weight of the torso's height; gymnasium 1.4 takes it and ignores it, and so does this task [-]."""
+    ctrl_cost_weight: float = 0.1
+    """Cost of the sum of the squared actions [-]."""
+    impact_cost_weight: float = 0.5e-6
+    """Cost of the sum of the squared contact forces and torques [1/N^2, 1/(N m)^2]."""
+    impact_cost_range: tuple[float, float] = (-math.inf, 10.0)
+    """Range that the impact cost is clipped to [-]."""
+    reset_noise_scale: float = 1e-2
+    """Half-width of the initial positions and velocities [m, rad, m/s, rad/s]."""
+    exclude_current_positions_from_observation: bool = True
+    """Leave x and y of the torso out of the observation."""
+    include_cinert_in_observation: bool = True
+    """Observe the inertia of every body about the centre of mass."""
+    include_cvel_in_observation: bool = True
+    """Observe the velocity of every body about the centre of mass."""
+    include_qfrc_actuator_in_observation: bool = True
+    """Observe the actuators' torques on the joints."""
+    include_cfrc_ext_in_observation: bool = True
+    """Observe the contact forces and torques of every body."""
+
+
+@dataclass(kw_only=True)
 class InvertedPendulumConfig(GymConfig):
     """Balance a pole on a cart."""
 
@@ -133,6 +185,19 @@ class InvertedPendulumConfig(GymConfig):
     frame_skip: int = 2
     reset_noise_scale: float = 0.01
     """Half-width of the initial positions and velocities [m, rad, m/s, rad/s]."""
+
+
+@dataclass(kw_only=True)
+class InvertedDoublePendulumConfig(GymConfig):
+    """Balance two poles, one on the other, on a cart."""
+
+    name: str = "gym/inverted_double_pendulum"
+    id: str = "factory/InvertedDoublePendulum-v5"
+    return_threshold: float | None = 9100.0
+    reset_noise_scale: float = 0.1
+    """Half-width of the initial positions and standard deviation of the velocities [m, rad, m/s, rad/s]."""
+    healthy_reward: float = 10.0
+    """Reward of every control step in which the poles stand [-]."""
 
 
 @dataclass(kw_only=True)
@@ -150,11 +215,31 @@ class ReacherConfig(GymConfig):
     """Cost of the sum of the squared actions [-]."""
 
 
+@dataclass(kw_only=True)
+class PusherConfig(GymConfig):
+    """Push an object to a goal with an arm of seven joints."""
+
+    name: str = "gym/pusher"
+    id: str = "factory/Pusher-v5"
+    max_episode_steps: int = 100
+    return_threshold: float | None = 0.0
+    reward_near_weight: float = 0.5
+    """Cost of the fingertip's distance from the object [1/m]."""
+    reward_dist_weight: float = 1.0
+    """Cost of the object's distance from the goal [1/m]."""
+    reward_control_weight: float = 0.1
+    """Cost of the sum of the squared actions [1/(N m)^2]."""
+
+
 GYM_TASKS: tuple[type[GymConfig], ...] = (
     AntConfig,
     HalfCheetahConfig,
     HopperConfig,
+    HumanoidConfig,
+    HumanoidStandupConfig,
+    InvertedDoublePendulumConfig,
     InvertedPendulumConfig,
+    PusherConfig,
     ReacherConfig,
     SwimmerConfig,
     Walker2dConfig,
