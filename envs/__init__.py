@@ -6,6 +6,17 @@ import gymnasium
 
 TASKS: dict[str, tuple[str, str, int]] = {
     "factory/CartpoleSwingup-v0": ("envs.classic", "CartpoleSwingup", 1000),
+    "factory/Ant-v5": ("envs.gym_mujoco.runners", "Ant", 1000),
+    "factory/HalfCheetah-v5": ("envs.gym_mujoco.runners", "HalfCheetah", 1000),
+    "factory/Hopper-v5": ("envs.gym_mujoco.runners", "Hopper", 1000),
+    "factory/Humanoid-v5": ("envs.gym_mujoco.humanoids", "Humanoid", 1000),
+    "factory/HumanoidStandup-v5": ("envs.gym_mujoco.humanoids", "HumanoidStandup", 1000),
+    "factory/InvertedDoublePendulum-v5": ("envs.gym_mujoco.pendulums", "InvertedDoublePendulum", 1000),
+    "factory/InvertedPendulum-v5": ("envs.gym_mujoco.pendulums", "InvertedPendulum", 1000),
+    "factory/Pusher-v5": ("envs.gym_mujoco.arms", "Pusher", 100),
+    "factory/Reacher-v5": ("envs.gym_mujoco.arms", "Reacher", 50),
+    "factory/Swimmer-v5": ("envs.gym_mujoco.runners", "Swimmer", 1000),
+    "factory/Walker2d-v5": ("envs.gym_mujoco.runners", "Walker2d", 1000),
     "factory/QuadrupedVelocity-v0": ("envs.locomotion", "QuadrupedVelocity", 1000),
 }
 """Id -> (module, BatchEnv subclass, control steps of an episode)."""

@@ -315,8 +315,8 @@ class SingleEnv(gymnasium.Env):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start a new episode."""
         super().reset(seed=seed)
-        obs, _ = self.batch_env.reset(seed=seed, options=options)
-        return _first(obs), {}
+        obs, info = self.batch_env.reset(seed=seed, options=options)
+        return _first(obs), _first(info)
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Advance by one control step. Shape of `action`: (action_size,)."""

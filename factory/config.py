@@ -13,6 +13,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 import conf
 from envs.classic import CartpoleSwingupConfig
+from envs.gym_mujoco.config import GYM_TASKS
 from envs.quadruped_config import QuadrupedVelocityConfig
 from envs.task import TaskConfig, require
 from factory.energy.config import EnergyConfig
@@ -135,7 +136,7 @@ class TrainConfig:
         require(self.task.id == type(self.task).id, "task.id", self.task.id, "choose it by task=<name>")
 
 
-_TASKS: tuple[type[TaskConfig], ...] = (CartpoleSwingupConfig, QuadrupedVelocityConfig)
+_TASKS: tuple[type[TaskConfig], ...] = (CartpoleSwingupConfig, QuadrupedVelocityConfig, *GYM_TASKS)
 
 
 def register() -> None:
@@ -143,7 +144,8 @@ def register() -> None:
     store = ConfigStore.instance()
     store.store(name="base_train", node=TrainConfig)
     for task in _TASKS:
-        store.store(group="schema/task", name=task.name, node=task)
+        folder, _, name = f"schema/task/{task.name}".rpartition("/")
+        store.store(group=folder, name=name, node=task)
     for group, schema in (
         ("physics", PhysicsConfig),
         ("policy", MlpPolicyConfig),

@@ -23,10 +23,11 @@ class Physics(Protocol):
     elapsed_s: float
     """Wall time spent inside the engine since construction [s]."""
 
-    def field(self, name: str) -> Tensor:
+    def field(self, name: str, *, precise: bool = False) -> Tensor:
         """Return the live view of an `MjData` field. Shape: (num_envs, ...).
 
-        State fields keep the engine's precision; derived fields are float32.
+        State fields keep the engine's precision; derived fields are float32, unless the first call for a field
+        asks for `precise`.
         """
         ...
 

@@ -34,10 +34,10 @@ class MujocoPhysics:
         self._batch.reset()
         self._default_row = self._rows[0].copy()
 
-    def field(self, name: str) -> Tensor:
-        """Return the live view of an `MjData` field: float64 for state, float32 for derived fields."""
+    def field(self, name: str, *, precise: bool = False) -> Tensor:
+        """Return the live view of an `MjData` field: float64 for state, float32 for derived fields not `precise`."""
         if name not in self._fields:
-            dtype = None if name in _STATE_FIELDS | _INTEGER_FIELDS else np.float32
+            dtype = None if precise or name in _STATE_FIELDS | _INTEGER_FIELDS else np.float32
             self._fields[name] = torch.from_numpy(self._batch.bind(name, dtype))
             if name not in _STATE_FIELDS:
                 self._batch.forward()
@@ -90,7 +90,8 @@ class MujocoPhysics:
         for name in (key.removeprefix("model/") for key in state if key.startswith("model/")):
             self.model_field(name).copy_(state[f"model/{name}"])
         for name in (key.removeprefix("derived/") for key in state if key.startswith("derived/")):
-            self.field(name).copy_(state[f"derived/{name}"])
+            value = state[f"derived/{name}"]
+            self.field(name, precise=value.dtype == torch.float64).copy_(value)
         self._rows[:] = state["integration"].numpy()
 
     def _timed(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> None:

@@ -1,0 +1,177 @@
+"""What the eleven gymnasium tasks share: model, action space, start noise, and how they are built."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import mujoco
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
+from torch import Tensor
+
+from envs.batch_env import BatchEnv, Observation, SingleEnv
+from envs.gym_mujoco.config import GymConfig
+from envs.physics.contact_forces import add_contact_forces
+
+ASSETS = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
+"""Gymnasium's own robots."""
+
+
+class GymEnv(BatchEnv):
+    """A task of gymnasium's `envs.mujoco`, version 5.
+
+    For equal states and actions, observations, rewards, `info` and flags are gymnasium's, in float32.
+    The action space is the actuators' range; actions outside of it are clipped to it before they act and cost.
+    A world whose state is no longer finite is terminated, whatever the task says.
+
+    A subclass names its `config`, `model_file` and `reward_terms`, and implements `_after_physics`.
+    """
+
+    config: type[GymConfig]
+    model_file: str
+    axes: tuple[str, ...] = ()
+    """What those first positions say that `exclude_current_positions_from_observation` leaves out."""
+    normal_velocities = False
+    """Draw initial velocities from a normal distribution; positions are always uniform."""
+
+    def __init__(
+        self,
+        *,
+        num_envs: int = 1,
+        device: str | torch.device = "cpu",
+        physics: str = "mujoco",
+        num_threads: int = 0,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
+        seed: int | None = None,
+        render_mode: str | None = None,
+        **task: Any,
+    ) -> None:
+        self.cfg: Any = self.config(**task)
+        model = self._load_model(self.cfg.robot)
+        super().__init__(
+            model,
+            num_envs=num_envs,
+            action_size=model.nu,
+            decimation=self.cfg.frame_skip,
+            max_episode_steps=self.cfg.max_episode_steps,
+            device=device,
+            physics=physics,
+            num_threads=num_threads,
+            autoreset_mode=autoreset_mode,
+            seed=seed,
+            render_mode=render_mode,
+        )
+        self._bind()
+        self._set_observation_space()
+
+    @classmethod
+    def single(cls, **kwargs: Any) -> SingleEnv:
+        """Build the single-world version, for `gymnasium.make`."""
+        return SingleEnv(cls(num_envs=1, autoreset_mode=AutoresetMode.DISABLED, **kwargs))
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Reset worlds; `info` says where they are, as far as gymnasium's does."""
+        obs, info = super().reset(seed=seed, options=options)
+        return obs, info | self._whereabouts()
+
+    @property
+    def robot_name(self) -> str:
+        """Name of the file the robot comes from, or `default`."""
+        return "default" if self.cfg.robot == "default" else Path(self.cfg.robot).stem
+
+    def _load_model(self, robot: str) -> mujoco.MjModel:
+        path = ASSETS / self.model_file if robot == "default" else Path(robot.removeprefix("file:")).expanduser()
+        if not path.is_file():
+            raise ValueError(f"robot={robot}: no such file; give the path of an MJCF file built like {self.model_file}")
+        try:
+            spec = mujoco.MjSpec.from_file(str(path))
+            self._prepare(spec)
+            return spec.compile()
+        except ValueError as error:
+            raise ValueError(f"robot={robot}: MuJoCo cannot read {path}: {' '.join(str(error).split())}") from error
+
+    def _prepare(self, spec: mujoco.MjSpec) -> None:
+        """Add what the task needs to the robot."""
+
+    def _bind(self) -> None:
+        """Fetch the fields once and place constants on the device; a subclass adds its own."""
+        model = self.physics.model
+        self._qpos, self._qvel, self._ctrl = (self.physics.field(name) for name in ("qpos", "qvel", "ctrl"))
+        self._low, self._high = torch.as_tensor(model.actuator_ctrlrange.T, dtype=torch.float32, device=self.device)
+        self._start = torch.as_tensor(model.qpos0, device=self.device)
+        self._never = ~self._all_worlds
+        self._hidden = len(self.axes) if getattr(self.cfg, "exclude_current_positions_from_observation", False) else 0
+
+    def _set_spaces(self, action_size: int) -> None:
+        low, high = self.physics.model.actuator_ctrlrange.T.astype(np.float32)
+        self.single_action_space = gymnasium.spaces.Box(low, high, dtype=np.float32)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+
+    def _reset_worlds(self, mask: Tensor) -> None:
+        scale, nq, nv = self.cfg.reset_noise_scale, self._qpos.shape[1], self._qvel.shape[1]
+        noise = scale * self.uniform(-1.0, 1.0, nq + nv)
+        velocity = scale * self.normal(nv) if self.normal_velocities else noise[:, nq:]
+        self._write_state(self._start + noise[:, :nq], velocity, mask)
+
+    def _apply_action(self, action: Tensor) -> None:
+        self._ctrl.copy_(action.clamp(self._low, self._high))
+
+    def _effort(self) -> Tensor:
+        """Return the sum of the squared actions. Shape: (num_envs,) float64."""
+        return self._ctrl.square().sum(-1)
+
+    def _outcome(
+        self, terms: list[Tensor], terminated: Tensor, **info: Tensor
+    ) -> tuple[Tensor, Tensor, dict[str, Any]]:
+        """Return what `_after_physics` returns, from float64 `terms` in the order of `reward_terms`."""
+        exact = torch.stack(terms, -1)
+        table = exact.float()
+        named = dict(zip(self.reward_terms, table.unbind(-1), strict=True))
+        return exact.sum(-1).float(), terminated, {"reward_terms": table, **self._whereabouts(), **info, **named}
+
+    def _whereabouts(self) -> dict[str, Tensor]:
+        """Return the entries of `info` that `reset` gives, too. Shapes: (num_envs, ...)."""
+        place = self._qpos[:, : len(self.axes)].clone()
+        return {f"{axis}_position": place[:, i] for i, axis in enumerate(self.axes)}
+
+    def _observe(self) -> Observation:
+        state = torch.cat(self._state(), -1).float()
+        more = self._derived()
+        return {"policy": torch.cat([state, *more], -1) if more else state}
+
+    def _state(self) -> list[Tensor]:
+        """Return the observation's parts that are float64. Shapes: (num_envs, ...)."""
+        return [self._qpos[:, self._hidden :], self._qvel]
+
+    def _derived(self) -> list[Tensor]:
+        """Return the observation's other parts, which follow. Shapes: (num_envs, ...) float32."""
+        return []
+
+
+class ContactEnv(GymEnv):
+    """A task that feels the contact forces on its bodies."""
+
+    def _prepare(self, spec: mujoco.MjSpec) -> None:
+        add_contact_forces(spec)
+
+    def _bind(self) -> None:
+        super()._bind()
+        self._contacts = self.physics.field("cfrc_ext").flatten(1)[:, 6:]
+        """Torque and force [N m, N] on every body but the world. Shape: (num_envs, 6 * (nbody - 1)) float32."""
+
+    def _reset(self, mask: Tensor) -> None:
+        super()._reset(mask)
+        self._forget_contacts(mask)
+
+    def set_state(self, qpos: Any, qvel: Any, mask: Tensor | None = None) -> None:
+        """Put worlds into a state; see `BatchEnv.set_state`."""
+        super().set_state(qpos, qvel, mask)
+        self._forget_contacts(self._all_worlds if mask is None else self._checked_mask(mask))
+
+    def _forget_contacts(self, mask: Tensor) -> None:
+        """Clear the forces of worlds that have not moved yet, as gymnasium has them."""
+        self._contacts.masked_fill_(mask[:, None], 0.0)
