@@ -1,13 +1,18 @@
-"""Time a PPO update and an action for the spin count in GOMP_SPINCOUNT: `GOMP_SPINCOUNT=3000 python run.py`."""
+"""Time an update, and an action and a step's arithmetic after a pause, as physics makes one: `python run.py`.
+
+GOMP_SPINCOUNT sets the spin count: `GOMP_SPINCOUNT=3000 python run.py`.
+"""
 
 from __future__ import annotations
 
 import os
+import statistics
 import time
 
 import torch
 
 import factory  # noqa: F401  sets the wait policy before torch is loaded
+from factory import device
 from factory.learners.ppo import Ppo, PpoConfig
 from factory.policies.mlp import MlpPolicy, MlpPolicyConfig
 from factory.rollout import Rollout
@@ -37,18 +42,31 @@ def main() -> None:
     rollout = synthetic_rollout()
     obs, state = {name: value[0] for name, value in rollout.obs.items()}, policy.initial_state(N)
     update_ms = milliseconds(lambda: learner.update(rollout), warmup=2, repeats=5)
-    action_ms = milliseconds(lambda: policy.act(obs, state), warmup=5, repeats=50)
-    print(f"spin {os.environ['GOMP_SPINCOUNT']}: update {update_ms:.1f} ms, action {action_ms:.2f} ms")
+    print(f"spin {os.environ['GOMP_SPINCOUNT']}: update {update_ms:.1f} ms")
+    for threads in range(1, torch.get_num_threads() + 1):
+        with device.torch_threads(threads):
+            action_ms = milliseconds(lambda: policy.act(obs, state), warmup=5, repeats=200, pause_s=0.004)
+            arithmetic_ms = milliseconds(lambda: arithmetic(obs["critic"]), warmup=5, repeats=200, pause_s=0.004)
+        print(f"  {threads} threads after a pause: action {action_ms:.2f} ms, arithmetic {arithmetic_ms:.2f} ms")
 
 
-def milliseconds(call, *, warmup: int, repeats: int) -> float:  # noqa: ANN001
-    """Return the mean time of `call` [ms]."""
+def arithmetic(value: torch.Tensor) -> None:
+    """Do twenty cheap operations on an observation of every world, as an environment's step does."""
+    for _ in range(20):
+        value = value * 0.5 + 1.0
+
+
+def milliseconds(call, *, warmup: int, repeats: int, pause_s: float = 0.0) -> float:  # noqa: ANN001
+    """Return the median time of `call`, each after a pause [ms]."""
     for _ in range(warmup):
         call()
-    start = time.perf_counter()
+    times = []
     for _ in range(repeats):
+        time.sleep(pause_s)
+        start = time.perf_counter()
         call()
-    return (time.perf_counter() - start) / repeats * 1e3
+        times.append(time.perf_counter() - start)
+    return statistics.median(times) * 1e3
 
 
 if __name__ == "__main__":
