@@ -19,7 +19,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException
-from omegaconf import OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from factory import checkpoint, config
@@ -88,6 +88,23 @@ def checked(arguments: Sequence[str]) -> list[str]:
     return [*(argument for argument in arguments if argument not in flags.overrides), *overrides]
 
 
+def single_job(overrides: Sequence[str]) -> TrainConfig:
+    """Return the configuration of one new job, checked as training checks it; nothing is written.
+
+    Raises:
+        ValueError, HydraException, OmegaConfBaseException: the first mistake found.
+    """
+    quoted = [_quote_null(override) for override in overrides]
+    swept = [str(o.key_or_group) for o in map(_parse_override, quoted) if o.is_sweep_override()]
+    if swept:
+        raise ValueError(f"{swept[0]}: several values given; give one")
+    cfg, _ = compose_config(quoted)
+    if cfg.resume:
+        raise ValueError(f"resume={cfg.resume}: there is nothing to resume here; leave it out")
+    _check_parts(cfg)
+    return cfg
+
+
 def _parse_flags(arguments: Sequence[str]) -> Namespace:
     """Return Hydra's flags, and the rest as `overrides`."""
     parser = get_args_parser()
@@ -146,18 +163,24 @@ def compose_config(overrides: list[str]) -> tuple[TrainConfig, Path]:
 
 def _check(cfg: TrainConfig, run_dir: Path) -> None:
     """Check what the schema cannot: folders, the run to resume, and that environment and gauges can be built."""
+    check_writable(Path(cfg.output_root), key="output_root")
+    check_writable(run_dir, key="hydra.run.dir")
+    if cfg.resume:
+        _check_resumable(cfg)
+    _check_parts(cfg)
+
+
+def _check_parts(cfg: TrainConfig) -> None:
+    """Check that environment and gauges can be built."""
     from factory.energy.meter import Meter
     from factory.line import make_env
 
-    _check_writable(Path(cfg.output_root), key="output_root")
-    _check_writable(run_dir, key="hydra.run.dir")
-    if cfg.resume:
-        _check_resumable(cfg)
     make_env(cfg, num_envs=1).close()
     Meter.from_config(cfg.energy, cfg.device)
 
 
-def _check_writable(folder: Path, *, key: str) -> None:
+def check_writable(folder: Path, *, key: str) -> None:
+    """Raise ValueError unless `folder` is a folder to write to, or one can be made there."""
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if not existing.is_dir():
         raise ValueError(f"{key}={folder}: {existing} is a file; give a folder")
@@ -204,11 +227,18 @@ def parse(schema: type[T], arguments: Sequence[str]) -> T:
     wrong = [argument for argument in arguments if "=" not in argument or argument.startswith("-")]
     if wrong:
         raise ValueError(f"{wrong[0]}: give key=value; --help lists the keys")
-    merged = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.from_dotlist(list(arguments)))
+    merged = OmegaConf.merge(OmegaConf.structured(schema), *map(_value_given, arguments))
     missing = sorted(str(key) for key in OmegaConf.missing_keys(merged))
     if missing:
         raise ValueError(f"{missing[0]}: must be given; --help says how")
     return OmegaConf.to_object(merged)  # type: ignore[return-value]
+
+
+def _value_given(argument: str) -> DictConfig:
+    try:
+        return OmegaConf.from_dotlist([argument])
+    except yaml.YAMLError as error:
+        raise ValueError(f"{argument}: give key=value, with special characters in quotes") from error
 
 
 def find_run(name: str, *, key: str, output_root: Path) -> Path:

@@ -45,10 +45,11 @@ def describe(device: torch.device) -> str:
     """Return the device's name for tags and reports."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{_cpu_name()}, {available_cpus()} CPUs"
+    return f"{cpu_name()}, {available_cpus()} CPUs"
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """Return the processor's name, or its architecture where the system tells no more."""
     try:
         with open("/proc/cpuinfo") as file:
             return next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))

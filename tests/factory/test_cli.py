@@ -223,6 +223,7 @@ def test_folder_without_permission_is_refused(command_line, capfd: pytest.Captur
         (["run=last", "episodes=many"], "episodes"),
         (["run=last", "episods=3"], "episods"),
         (["last"], "last: give key=value"),
+        (["run=[last"], "run=[last: give key=value"),
         (["--verbose"], "--verbose: give key=value"),
     ],
     ids=str,

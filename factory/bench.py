@@ -1,0 +1,223 @@
+"""Measure how fast a task trains on this machine, and what slows it down.
+
+usage: python -m factory.bench [task=...] [num_envs=256,1024] [seconds=0.5] [repeats=5] [out=FILE.json] [track=true]
+                               [any group=option or key=value of factory.train]
+
+  num_envs  numbers of worlds, in a list; default 64,256,1024 on a CPU and 1024,4096,16384 with device=cuda
+  seconds   how long every level runs in a round: raw physics, env.step, + policy, + learn
+  repeats   rounds; figures are medians over them
+  out       JSON file for the figures, the samples behind them, the machine and the versions
+  track     also make an MLflow run, in the experiment `bench`
+
+Examples:
+  python -m factory.bench task=cartpole_swingup
+  python -m factory.bench task=quadruped_velocity num_envs=256,1024,4096 out=bench.json
+  python -m factory.bench task=quadruped_velocity num_envs=1024 physics.num_threads=1 runtime.torch_threads=1
+  python -m factory.bench robot=menagerie:unitree_go1 policy.actor_hidden=[512,256,128] seconds=2 repeats=9
+
+What the columns mean: docs/bench.md. Every key of factory.train: python -m factory.train --cfg job
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import rich.console
+import torch
+from rich.live import Live
+from rich.text import Text
+
+from envs.task import require
+from factory import cli, config, device, machine, provenance
+from factory.bench_table import print_rows
+from factory.config import TrainConfig, to_plain
+from factory.throughput import Progress, Row, bench
+from factory.tracking import open_tracker
+
+SCHEMA = "factory.bench/1"
+"""Version of the JSON file's layout; it changes when a key changes its meaning or goes."""
+SIZES = {"cpu": [64, 256, 1024], "cuda": [1024, 4096, 16384]}
+"""Numbers of worlds by device, unless given."""
+
+
+@dataclass(kw_only=True)
+class BenchConfig:
+    """What to measure, besides the training job."""
+
+    num_envs: list[int] = field(default_factory=list)
+    """Numbers of worlds; empty takes those of the device."""
+    seconds: float = 0.5
+    """How long every level runs in a round [s]."""
+    repeats: int = 5
+    """Rounds."""
+    out: str = ""
+    """JSON file to write; empty writes none."""
+    track: bool = False
+    """Make a run in the ledger that `tracking` names."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError when a value is out of its range."""
+        require(0 < self.seconds < math.inf, "seconds", self.seconds, "must be positive and finite")
+        require(self.repeats >= 1, "repeats", self.repeats, "must be at least 1")
+        require(not Path(self.out).is_dir() or not self.out, "out", self.out, "is a folder; name a file")
+
+
+def parse(arguments: Sequence[str]) -> tuple[BenchConfig, TrainConfig]:
+    """Return what to measure, and the training job; everything is checked and nothing written.
+
+    Raises:
+        ValueError, HydraException, OmegaConfBaseException: the first mistake found.
+    """
+    keys = {entry.name for entry in dataclasses.fields(BenchConfig)}
+    is_own = [argument.startswith("-") or argument.partition("=")[0] in keys for argument in arguments]
+    own = [_bracketed(argument) for argument, mine in zip(arguments, is_own, strict=True) if mine]
+    settings = cli.parse(BenchConfig, own)
+    cfg = cli.single_job([argument for argument, mine in zip(arguments, is_own, strict=True) if not mine])
+    settings.num_envs = settings.num_envs or SIZES[cfg.device]
+    for size in settings.num_envs:
+        dataclasses.replace(cfg, num_envs=size)
+    if settings.out:
+        cli.check_writable(Path(settings.out).absolute().parent, key="out")
+    if settings.track:
+        cli.check_writable(Path(cfg.output_root), key="output_root")
+    return settings, cfg
+
+
+def _bracketed(argument: str) -> str:
+    """Let a list be given as `num_envs=256,1024`."""
+    key, _, value = argument.partition("=")
+    return f"{key}=[{value}]" if key == "num_envs" and value and value[0] != "[" else argument
+
+
+def document(
+    rows: Sequence[Row], settings: BenchConfig, cfg: TrainConfig, *, measured_on: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the rows with everything one needs to judge or repeat them, as plain values."""
+    return {
+        "schema": SCHEMA,
+        "command": shlex.join(["python", "-m", "factory.bench", *sys.argv[1:]]),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        **provenance.git_tags(),
+        "machine": measured_on,
+        "versions": provenance.versions(),
+        "settings": dataclasses.asdict(settings),
+        "config": to_plain(cfg) | {"num_envs": settings.num_envs},
+        "rows": [dataclasses.asdict(row) for row in rows],
+    }
+
+
+def write(content: dict[str, Any], path: Path) -> None:
+    """Write the document, whole or not at all; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    beside.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    beside.replace(path)
+
+
+def track(content: dict[str, Any], rows: Sequence[Row], cfg: TrainConfig) -> Path:
+    """Make a run in the ledger, with the number of worlds in the place of the step; return its folder."""
+    name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{cfg.seed}"
+    run_dir = Path(cfg.output_root) / "bench" / cfg.task.name / name
+    write(content, run_dir / "bench.json")
+    energy = rows[0].energy
+    tracker = open_tracker(
+        dataclasses.replace(cfg.tracking, system_metrics=False),
+        run_dir=run_dir,
+        output_root=Path(cfg.output_root).absolute(),
+        experiment="bench",
+        run_name=f"{cfg.task.name}_{name}",
+        params=content["config"],
+        tags={
+            "task": cfg.task.name,
+            "physics": cfg.physics.name,
+            "device": device.describe(torch.device(cfg.device)),
+            "token_spec.hash": energy.token_spec,
+            "energy.tier": energy.tier,
+            "energy.boundary": energy.boundary,
+            **provenance.git_tags(),
+        },
+    )
+    for row in rows:
+        tracker.log(metrics(row), step=row.num_envs)
+    tracker.log_artifacts(run_dir / "bench.json")
+    tracker.close()
+    return run_dir
+
+
+def metrics(row: Row) -> dict[str, float]:
+    """Return a row's figures under keys of the ledger."""
+    figures: dict[str, float | None] = {
+        "factory/tokens_per_s": row.tokens_per_s,
+        "factory/joules_per_token": row.energy.joules_per_token,
+        "factory/cpu_s_per_token": row.energy.cpu_s_per_token,
+        "bench/joules_per_token_lo": row.energy.joules_per_token_lo,
+        "bench/joules_per_token_hi": row.energy.joules_per_token_hi,
+        "bench/rss_bytes": row.rss_bytes,
+    }
+    for name, level in row.levels.items():
+        figures |= {
+            f"bench/{name}_steps_per_s": level.steps_per_s,
+            f"bench/{name}_cold_steps_per_s": level.cold_steps_per_s,
+            f"bench/{name}_ratio_to_raw": level.ratio_to_raw,
+        }
+    return {key: value for key, value in figures.items() if value is not None}
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Progress]:
+    """Show on stderr what is going on: one line that changes on a terminal, else a line a size."""
+    console = rich.console.Console(stderr=True)
+    # Redrawn between the stages only: a thread that redraws would take time from what is measured.
+    live = Live(console=console, auto_refresh=False, transient=True)
+    told: set[int] = set()
+
+    def show(num_envs: int, stage: str) -> None:
+        if console.is_terminal:
+            live.update(Text(f"{num_envs:,} worlds: {stage}", style="cyan"), refresh=True)
+        elif num_envs not in told:
+            console.print(f"measuring {num_envs:,} worlds", highlight=False)
+        told.add(num_envs)
+
+    with live:
+        yield show
+
+
+def main() -> None:
+    """Measure what the command line names."""
+    if set(sys.argv[1:]) & {"--help", "-h"}:
+        print(__doc__)
+        return
+    config.register()
+    with cli.one_line_errors():
+        settings, cfg = parse(sys.argv[1:])
+    device.set_up_threads(cfg.runtime.torch_threads)
+    measured_on = machine.describe()  # before, so that the load is that of others
+    sizes, seconds, repeats = settings.num_envs, settings.seconds, settings.repeats
+    try:
+        with _progress() as progress:
+            rows = bench(cfg, sizes=sizes, seconds=seconds, repeats=repeats, progress=progress)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    print_rows(rows, rich.console.Console(highlight=False))
+    content = document(rows, settings, cfg, measured_on=measured_on)
+    if settings.out:
+        write(content, Path(settings.out))
+        print(f"figures  {settings.out}")
+    if settings.track:
+        with cli.one_line_errors():
+            print(f"ledger   {track(content, rows, cfg)}")
+
+
+if __name__ == "__main__":
+    main()
