@@ -1,0 +1,113 @@
+"""What physics can run on here, and what films can be drawn with."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import metadata
+from importlib.util import find_spec
+
+import torch
+
+from envs.physics import ENGINES
+from factory.diagnosis.finding import Finding, Status
+from factory.diagnosis.machine import Place, nvidia_gap
+
+_GPU_PACKAGES = {"warp": "warp-lang", "mujoco_warp": "mujoco-warp"}
+_TRIAL_WORLDS, _TRIAL_STEPS = 16, 50
+
+
+def examine(place: Place) -> list[Finding]:
+    """Return what can simulate, each tried with real steps."""
+    return [_cpu_engine(), _gpu_engine(place)]
+
+
+def examine_drawing(place: Place) -> list[Finding]:
+    """Return what draws the films; OpenGL is tried in a process of its own."""
+    from envs.rendering.opengl import working_platform
+
+    platform = working_platform()
+    if platform:
+        text = f"OpenGL works through {platform}: films are drawn by MuJoCo's own renderer"
+        return [Finding(section="draw", name="renderer", status=Status.OK, text=text, facts={"platform": platform})]
+    setting = os.environ.get("MUJOCO_GL", "")
+    package = "sudo apt-get install libegl1, or libosmesa6 where there is no GPU"
+    if place.nvidia_driver and place.container:
+        package += "; start the container with -e NVIDIA_DRIVER_CAPABILITIES=all"
+    if sys.platform == "darwin":
+        package = "run where macOS lets a process open a window server connection"
+    return [
+        Finding(
+            section="draw",
+            name="renderer",
+            status=Status.LIMITED,
+            text="no OpenGL context draws here: films are drawn by casting rays, slower and plainer",
+            remedy=f"unset MUJOCO_GL={setting}, which may switch OpenGL off; {package}" if setting else package,
+            facts={"platform": None},
+        )
+    ]
+
+
+def _cpu_engine() -> Finding:
+    versions = {name: _version(name) for name in ("mujoco", "mjbatch", "torch")}
+    shown = ", ".join(f"{name} {version or 'not installed'}" for name, version in versions.items())
+    try:
+        trial = _try_steps("mujoco", "cpu")
+    except Exception as error:  # a library that does not load, a processor without the instructions
+        text = f"physics=mujoco does not run: {type(error).__name__}: {error} ({shown})"
+        remedy = "reinstall the project with its dependencies: pip install --force-reinstall mujoco mjbatch"
+        return _engine("physics=mujoco, CPU", Status.MISSING, text, remedy, versions)
+    return _engine("physics=mujoco, CPU", Status.OK, f"{trial} ({shown})", "", versions)
+
+
+def _gpu_engine(place: Place) -> Finding:
+    name = "physics=warp, GPU"
+    versions = {package: _version(package) for package in _GPU_PACKAGES.values()}
+    shown = ", ".join(f"{package} {version or 'not installed'}" for package, version in versions.items())
+    if "warp" not in ENGINES:
+        text = f"this version of the factory has no GPU engine; {shown}"
+        return _engine(name, Status.MISSING, text, "simulate with physics=mujoco", versions)
+    absent = [package for module, package in _GPU_PACKAGES.items() if find_spec(module) is None]
+    if absent:
+        remedy = "pip install 'robot-factory[gpu]' (in a checkout: pip install -e '.[gpu]')"
+        return _engine(name, Status.MISSING, f"{' and '.join(absent)} not installed", remedy, versions)
+    if not torch.cuda.is_available():
+        why, remedy = nvidia_gap(place)
+        why = why or f"torch {torch.__version__} sees no CUDA device"
+        return _engine(name, Status.MISSING, f"{why}; {shown}", remedy or "see machine: GPU", versions)
+    try:
+        trial = _try_steps("warp", "cuda")
+    except Exception as error:  # as above: a driver that is too old, a kernel that does not compile
+        text = f"it does not run: {type(error).__name__}: {error} ({shown})"
+        return _engine(name, Status.MISSING, text, "update the NVIDIA driver and the packages of extra gpu", versions)
+    return _engine(name, Status.OK, f"{trial} ({shown}, CUDA {torch.version.cuda})", "", versions)
+
+
+def _engine(name: str, status: Status, text: str, remedy: str, versions: dict[str, str | None]) -> Finding:
+    return Finding(section="simulate", name=name, status=status, text=text, remedy=remedy, facts=dict(versions))
+
+
+def _try_steps(physics: str, device: str) -> str:
+    """Play a task for some steps and say what was done.
+
+    Raises:
+        ValueError: what the task observes is not finite.
+    """
+    from envs.classic import CartpoleSwingup
+
+    env = CartpoleSwingup(num_envs=_TRIAL_WORLDS, physics=physics, device=device, seed=0)
+    env.reset(seed=0)
+    action = torch.ones(_TRIAL_WORLDS, 1, device=device)
+    for _ in range(_TRIAL_STEPS):
+        observation, *_ = env.step(action)
+    env.close()
+    if not isinstance(observation, torch.Tensor) or not observation.isfinite().all():
+        raise ValueError("a simulated cart-pole left the finite numbers")
+    return f"tried: {_TRIAL_WORLDS} worlds x {_TRIAL_STEPS} control steps of the cart-pole, all finite"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
