@@ -202,9 +202,9 @@ class _CodeCarbon:
 def compare(figures: Sequence[Figure]) -> list[str]:
     """Return, in plain words, how far each tool is from the first, component by component."""
     own, *others = (figure.row() for figure in figures)
+    pairs = [(other, name, own[f"{name}_w"], other[f"{name}_w"]) for other in others for name in COMPONENTS]
     return [
-        f"{other['tool']}: {name} {other[key]:.3g} W = {other[key] / own[key]:.2g} times {own['tool']}'s {own[key]:.3g} W"
-        for other in others
-        for name in COMPONENTS
-        if own[key := f"{name}_w"] and other[key] is not None
+        f"{other['tool']}: {name} {theirs_w:.3g} W, {theirs_w / own_w:.2g} times the {own_w:.3g} W of {own['tool']}"
+        for other, name, own_w, theirs_w in pairs
+        if own_w and theirs_w is not None
     ]
