@@ -96,9 +96,9 @@ class Diagnosis:
             page.table("Self-test: idle, physics, matrix products", self.test.rows(), [self.test.reading.describe()])
         page.findings(finding for finding in self.findings if finding.section == "self-test")
         if self.figures:
-            notes = [f"{figure.tool}: {reason}" for figure in self.figures for reason in figure.reasons]
             rows = [figure.row() for figure in self.figures]
-            page.table("Cross-check: mean power of the same load", rows, [*crosscheck.compare(self.figures), *notes])
+            notes = [*crosscheck.compare(self.figures), "", *crosscheck.explain(self.figures)]
+            page.table("Cross-check: mean power of the same load", rows, notes)
 
 
 def diagnose(cfg: DoctorConfig) -> Diagnosis:

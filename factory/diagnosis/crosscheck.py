@@ -199,12 +199,21 @@ class _CodeCarbon:
         )
 
 
+def explain(figures: Sequence[Figure]) -> list[str]:
+    """Return each tool's reasons below its name; what was said of an earlier tool is not said again."""
+    lines: list[str] = []
+    for figure in figures:
+        fresh = [line for reason in figure.reasons if (line := f"- {reason}") not in lines]
+        lines += [f"{figure.tool}:", *fresh] if fresh else []
+    return lines
+
+
 def compare(figures: Sequence[Figure]) -> list[str]:
     """Return, in plain words, how far each tool is from the first, component by component."""
     own, *others = (figure.row() for figure in figures)
     pairs = [(other, name, own[f"{name}_w"], other[f"{name}_w"]) for other in others for name in COMPONENTS]
     return [
-        f"{other['tool']}: {name} {theirs_w:.3g} W, {theirs_w / own_w:.2g} times the {own_w:.3g} W of {own['tool']}"
+        f"{other['tool']}: {name} {theirs_w:.3g} W, {theirs_w / own_w:.3g} times the {own_w:.3g} W of {own['tool']}"
         for other, name, own_w, theirs_w in pairs
         if own_w and theirs_w is not None
     ]

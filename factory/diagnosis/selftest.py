@@ -22,7 +22,8 @@ from factory.energy.types import Tier
 
 _SHARES = {"idle": 0.2, "sim": 0.4, "learn": 0.4}
 _NUM_WORLDS = 256
-_MATRIX = 512
+_MATRIX = {"cpu": 512, "cuda": 4096}
+"""Rows of the square matrices; a GPU needs large ones to be busy."""
 _RISE = 1.05
 _COUNTED = (Tier.MEASURED, Tier.SAMPLED, Tier.APPORTIONED, Tier.SHARED)
 
@@ -166,7 +167,7 @@ def _physics() -> Callable[[], None]:
 
 
 def _products(device: str) -> Callable[[], None]:
-    left = torch.randn(_MATRIX, _MATRIX, device=device)
+    left = torch.randn(_MATRIX[device], _MATRIX[device], device=device) * _MATRIX[device] ** -0.5
 
     def multiply() -> None:
         product = left

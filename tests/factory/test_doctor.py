@@ -434,6 +434,12 @@ def test_tools_are_compared_by_power_component_by_component() -> None:
     assert blind.row()["total_j"] is None
 
 
+def test_reasons_are_said_once_below_their_tool() -> None:
+    """Two modes of one tool share reasons."""
+    figures = [Figure(tool="A", reasons=("same", "one")), Figure(tool="B", reasons=("same", "two"))]
+    assert crosscheck.explain(figures) == ["A:", "- same", "- one", "B:", "- two"]
+
+
 def test_tools_that_are_not_installed_say_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """One line for each, whatever its number of modes."""
     monkeypatch.setattr(crosscheck, "find_spec", lambda name: None)
