@@ -132,7 +132,7 @@ def _plausible(test: SelfTest) -> Finding:
     range_text = f"{low_w:.0f} to {high_w:.0f} W, where {threads} hardware threads usually lie under load"
     if low_w <= power_w <= high_w:
         return _finding("power", Status.OK, f"{power_w:.1f} W of the CPU are within {range_text}")
-    remedy = "compare with a wall meter or nvidia-smi-like tools of the vendor before you trust the counter"
+    remedy = "compare with a wall meter before you trust the counter"
     return _finding("power", Status.LIMITED, f"{power_w:.1f} W of the CPU are outside of {range_text}", remedy)
 
 
@@ -142,10 +142,9 @@ def _response(test: SelfTest) -> Finding:
     text = f"{idle_w:.3g} W while this process slept, {min(load_w):.3g} to {max(load_w):.3g} W while it worked"
     if min(load_w) > _RISE * idle_w:
         return _finding("response", Status.OK, f"power follows the load: {text}")
-    text = (
-        f"power hardly follows the load: {text}; others on the same counters or in the same control group were at work"
-    )
-    return _finding("response", Status.LIMITED, text, "repeat when nothing else runs: their joules are in the figures")
+    text = f"power hardly follows the load: {text}; other work on the same counters or in the control group hides it"
+    remedy = "repeat when nothing else runs, for its joules are in the figures; if it stays, mistrust the source"
+    return _finding("response", Status.LIMITED, text, remedy)
 
 
 def _cpu_use(test: SelfTest) -> Finding:
