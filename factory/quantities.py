@@ -33,6 +33,16 @@ def format_si(value: float, unit: str = "") -> str:
     return f"{_three_digits(value / 10**exponent)} {PREFIXES[exponent]}{unit}".rstrip()
 
 
+def si_unit(largest: float, unit: str) -> tuple[float, str]:
+    """Return what to divide by so that `largest` has 1-3 digits before the point, and the unit that then holds.
+
+    Symbols take the prefix at once, words with a gap: `(1e-3, "mJ/token")`, `(1e3, "k tokens/s")`.
+    """
+    exponent = _prefix_exponent(largest, smallest=-9)
+    gap = " " if exponent and len(unit.partition("/")[0]) > 1 else ""
+    return 10.0**exponent, f"{PREFIXES[exponent]}{gap}{unit}"
+
+
 def format_number(value: float) -> str:
     """Format a return or a loss: four digits as they are, SI prefixes from ten thousand on."""
     if not math.isfinite(value):

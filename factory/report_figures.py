@@ -173,7 +173,7 @@ def draw_curve(curve: Curve, *, prefix: str, size_in: tuple[float, float] = NARR
     for axis, ticks in ((axes.xaxis, 5), (axes.yaxis, 5)):
         axis.set_major_locator(MaxNLocator(ticks, steps=[1, 2, 2.5, 5, 10]))
         axis.set_major_formatter(FuncFormatter(_tick))
-    return _svg(figure, label=_spoken(curve), prefix=prefix)
+    return to_svg(figure, label=_spoken(curve), prefix=prefix)
 
 
 def _tick(value: float, _position: int | None = None) -> str:
@@ -207,7 +207,7 @@ def _spoken(curve: Curve) -> str:
     )
 
 
-def _svg(figure: Figure, *, label: str, prefix: str) -> str:
+def to_svg(figure: Figure, *, label: str, prefix: str) -> str:
     """Render to an SVG element: no namespaces, no metadata, unique ids, CSS variables for colours."""
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}):

@@ -1,0 +1,118 @@
+"""Compare runs: figures with intervals over seeds, and what a return costs.
+
+usage: python -m factory.compare run=<run folder | folder of runs | MLflow run id | last> [run=...] ...
+       python -m factory.compare query="<MLflow filter>" [experiment=<task>] [uri=<MLflow store>]
+       [force=true] [out=outputs/compare/<date>_<time>] [output_root=outputs]
+
+Runs that differ only in the seed make a group. Runs of different tasks, token specs or energy boundaries are
+refused unless force=true. Writes compare.json, pareto.png and compare.html.
+
+examples: python -m factory.compare run=outputs/cartpole_swingup/sweep_2026-11-22_10-00-00
+          python -m factory.compare experiment=cartpole_swingup query="params.num_envs IN ('64', '256')"
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from envs.task import require
+from factory import cli
+from factory.comparison import charts
+from factory.comparison.page import write_page
+from factory.comparison.result import Comparison, compare_runs
+from factory.comparison.runs import ComparedRun, query_runs, select_runs
+from factory.comparison.table import print_table
+from factory.tracking import TrackingConfig
+from factory.tracking.store import resolve_uri
+
+
+@dataclass(kw_only=True)
+class CompareConfig:
+    """What to compare, and where to write."""
+
+    run: list[str] = field(default_factory=list)
+    """Run folders, folders that hold run folders, MLflow run ids, or `last`; given as `run=` several times."""
+    query: str | None = None
+    """MLflow filter instead of `run`; empty takes every run of the experiment."""
+    experiment: str = ""
+    """MLflow experiment of the query; empty searches all."""
+    uri: str = ""
+    """MLflow store of the query; empty means the one under `output_root`."""
+    force: bool = False
+    """Compare runs of different tasks, token specs or energy boundaries all the same."""
+    out: str = ""
+    """Folder to write to; empty means `<output_root>/compare/<date>_<time>`."""
+    output_root: str = "outputs"
+    """Folder of the runs and of the MLflow store."""
+
+
+def parse(arguments: Sequence[str]) -> CompareConfig:
+    """Return the arguments, of which `run=` may be given several times.
+
+    Raises:
+        ValueError, OmegaConfBaseException: an argument is wrong, or neither or both of run and query are given.
+    """
+    names = [argument.removeprefix("run=") for argument in arguments if argument.startswith("run=")]
+    cfg = cli.parse(CompareConfig, [argument for argument in arguments if not argument.startswith("run=")])
+    cfg.run = names
+    require(not (names and cfg.query is not None), "query", cfg.query, "give run=... or query=..., not both")
+    wanted = "name run folders, a folder of runs, MLflow run ids or last; or give query=..."
+    require(bool(names) or cfg.query is not None or bool(cfg.experiment), "run", "", wanted)
+    return cfg
+
+
+def select(cfg: CompareConfig) -> list[ComparedRun]:
+    """Return the runs that were asked for.
+
+    Raises:
+        ValueError: There are none.
+    """
+    output_root = Path(cfg.output_root)
+    if cfg.run:
+        return select_runs(cfg.run, output_root=output_root)
+    uri = resolve_uri(TrackingConfig(uri=cfg.uri), output_root=output_root)
+    return query_runs(cfg.query or "", experiment=cfg.experiment, uri=uri)
+
+
+def write(comparison: Comparison, out: Path) -> None:
+    """Write `compare.json`, `pareto.png` and `compare.html`."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "compare.json").write_text(json.dumps(_finite(comparison.as_plain()), indent=1, allow_nan=False))
+    charts.write_png(comparison, out / "pareto.png")
+    write_page(comparison, out / "compare.html", command=shlex.join(["python -m factory.compare", *sys.argv[1:]]))
+
+
+def _finite(value: Any) -> Any:
+    """Return plain containers with null for what is not finite: JSON has no NaN."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def main() -> None:
+    """Compare what the command line names."""
+    if set(sys.argv[1:]) & {"--help", "-h"}:
+        print(__doc__)
+        return
+    with cli.one_line_errors():
+        cfg = parse(sys.argv[1:])
+        comparison = compare_runs(select(cfg), force=cfg.force)
+        out = Path(cfg.out or Path(cfg.output_root) / "compare" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}")
+        cli.check_writable(out, key="out")
+    write(comparison, out)
+    print_table(comparison)
+    print(f"written to {out}: compare.html, pareto.png, compare.json")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Runs side by side: select, group by setting, figures with intervals over seeds, charts, page."""

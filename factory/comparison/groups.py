@@ -1,0 +1,113 @@
+"""Groups of runs that differ in nothing but the seed, and whether groups may be compared at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import count
+from math import isfinite
+from statistics import fmean
+
+from factory.comparison.runs import UNKNOWN, ComparedRun
+from factory.energy.tokens import check_comparable
+from factory.energy.types import Tier
+
+IGNORED = ("seed", "output_root", "resume")
+"""Keys that do not make another setting: which seed, and where the files are."""
+SETTING_TAGS = ("device", "git.commit")
+"""Tags that do: another machine or another version of the code is another setting."""
+COMPARABLE_TAGS = ("task", "token_spec.hash", "energy.boundary")
+"""Tags whose figures compare only where they are equal."""
+_LEADING = ("task.name", "robot", "policy.name", "learner.name", "physics.name", "machine", "git.commit", "num_envs")
+"""Keys that come first in a group's name."""
+_NAMED_KEYS = 3
+"""Keys in a group's name, more only where those do not tell the groups apart."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Runs of one setting."""
+
+    name: str
+    runs: tuple[ComparedRun, ...]
+    settings: dict[str, str]
+    """The keys in which groups differ, and this group's values."""
+
+    def by_seed(self, figure: Callable[[ComparedRun], float]) -> list[float]:
+        """Return a figure of every seed that has it as a finite number.
+
+        Runs that repeat a seed are averaged: they would make the seeds look more alike than they are.
+        """
+        found: dict[str, list[float]] = {}
+        for run in self.runs:
+            if isfinite(value := figure(run)):
+                found.setdefault(run.seed, []).append(value)
+        return [fmean(values) for values in found.values()]
+
+    def tag(self, key: str) -> str:
+        """Return the values that the runs have of a tag, joined by a comma."""
+        return ", ".join(sorted({run.tag(key) for run in self.runs}))
+
+    @property
+    def seeds(self) -> tuple[str, ...]:
+        """Seeds of the runs, each once."""
+        return tuple(dict.fromkeys(run.seed for run in self.runs))
+
+    @property
+    def tier(self) -> str:
+        """Worst energy tier of the runs; `unknown` if one has none on record."""
+        tiers = {run.tag("energy.tier") for run in self.runs}
+        return UNKNOWN if UNKNOWN in tiers else str(Tier.worst(map(Tier, tiers)))
+
+
+def check_all_comparable(runs: Sequence[ComparedRun], *, force: bool) -> None:
+    """Refuse runs of different tasks, token specs or energy boundaries.
+
+    Raises:
+        ValueError: They differ, and `force` is not set.
+    """
+    for tag in COMPARABLE_TAGS:
+        first_of_each = {run.tag(tag): run.place for run in reversed(runs)}
+        check_comparable({place: value for value, place in first_of_each.items()}, what=tag, force=force)
+
+
+def group_runs(runs: Sequence[ComparedRun]) -> list[Group]:
+    """Put runs together that differ only in `IGNORED` keys; groups are in the order of their first runs."""
+    found: dict[tuple[tuple[str, str], ...], list[ComparedRun]] = {}
+    for run in runs:
+        found.setdefault(tuple(sorted(_setting(run).items())), []).append(run)
+    settings = [dict(key) for key in found]
+    differing = _differing(settings)
+    names = _names(settings, differing, alone=runs[0].tag("task"))
+    return [
+        Group(name=name, runs=tuple(members), settings={key: setting.get(key, "-") for key in differing})
+        for name, setting, members in zip(names, settings, found.values(), strict=True)
+    ]
+
+
+def _setting(run: ComparedRun) -> dict[str, str]:
+    config = {key: value for key, value in run.config.items() if key not in IGNORED}
+    return config | {"machine" if tag == "device" else tag: run.tag(tag) for tag in SETTING_TAGS}
+
+
+def _differing(settings: Sequence[dict[str, str]]) -> list[str]:
+    """Return the keys in which settings differ, the telling ones first."""
+    keys = {key for setting in settings for key in setting}
+    differing = [key for key in keys if len({setting.get(key) for setting in settings}) > 1]
+    return sorted(differing, key=lambda key: (_LEADING.index(key) if key in _LEADING else len(_LEADING), key))
+
+
+def _names(settings: Sequence[dict[str, str]], differing: Sequence[str], *, alone: str) -> list[str]:
+    """Name every setting by the keys in which they differ; more than three only where needed."""
+    if len(settings) == 1:
+        return [alone]
+    for length in count(_NAMED_KEYS):
+        shown, hidden = differing[:length], len(differing) - length
+        names = [", ".join(f"{key}={_short(setting.get(key, '-'))}" for key in shown) for setting in settings]
+        if len(set(names)) == len(names) or hidden <= 0:
+            break
+    return [f"{name} (+{hidden} more)" if hidden > 0 else name for name in names]
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= 24 else f"{value[:12]}...{value[-9:]}"
