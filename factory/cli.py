@@ -9,6 +9,7 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
@@ -227,6 +228,10 @@ def parse(schema: type[T], arguments: Sequence[str]) -> T:
     wrong = [argument for argument in arguments if "=" not in argument or argument.startswith("-")]
     if wrong:
         raise ValueError(f"{wrong[0]}: give key=value; --help lists the keys")
+    known = [field.name for field in fields(schema)]  # type: ignore[arg-type]
+    unknown = [argument for argument in arguments if argument.partition("=")[0] not in known]
+    if unknown:
+        raise ValueError(f"{unknown[0]}: no such key; choose one of {', '.join(known)}")
     merged = OmegaConf.merge(OmegaConf.structured(schema), *map(_value_given, arguments))
     missing = sorted(str(key) for key in OmegaConf.missing_keys(merged))
     if missing:

@@ -40,8 +40,8 @@ class CompareConfig:
 
     run: list[str] = field(default_factory=list)
     """Run folders, folders that hold run folders, MLflow run ids, or `last`; given as `run=` several times."""
-    query: str | None = None
-    """MLflow filter instead of `run`; empty takes every run of the experiment."""
+    query: str = ""
+    """MLflow filter, instead of `run`; empty takes every run of the experiment."""
     experiment: str = ""
     """MLflow experiment of the query; empty searches all."""
     uri: str = ""
@@ -63,9 +63,9 @@ def parse(arguments: Sequence[str]) -> CompareConfig:
     names = [argument.removeprefix("run=") for argument in arguments if argument.startswith("run=")]
     cfg = cli.parse(CompareConfig, [argument for argument in arguments if not argument.startswith("run=")])
     cfg.run = names
-    require(not (names and cfg.query is not None), "query", cfg.query, "give run=... or query=..., not both")
-    wanted = "name run folders, a folder of runs, MLflow run ids or last; or give query=..."
-    require(bool(names) or cfg.query is not None or bool(cfg.experiment), "run", "", wanted)
+    require(not (names and cfg.query), "query", cfg.query, "give run=... or query=..., not both")
+    remedy = "name run folders, a folder of runs, MLflow run ids or last; or give query=... or experiment=..."
+    require(bool(names or cfg.query or cfg.experiment), "run", "", remedy)
     return cfg
 
 
@@ -79,7 +79,7 @@ def select(cfg: CompareConfig) -> list[ComparedRun]:
     if cfg.run:
         return select_runs(cfg.run, output_root=output_root)
     uri = resolve_uri(TrackingConfig(uri=cfg.uri), output_root=output_root)
-    return query_runs(cfg.query or "", experiment=cfg.experiment, uri=uri)
+    return query_runs(cfg.query, experiment=cfg.experiment, uri=uri)
 
 
 def write(comparison: Comparison, out: Path) -> None:
@@ -87,7 +87,7 @@ def write(comparison: Comparison, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / "compare.json").write_text(json.dumps(_finite(comparison.as_plain()), indent=1, allow_nan=False))
     charts.write_png(comparison, out / "pareto.png")
-    write_page(comparison, out / "compare.html", command=shlex.join(["python -m factory.compare", *sys.argv[1:]]))
+    write_page(comparison, out / "compare.html", command=shlex.join(["python", "-m", "factory.compare", *sys.argv[1:]]))
 
 
 def _finite(value: Any) -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 
 from factory.energy.types import Interval
 
-RESAMPLES = 20_000
+RESAMPLES = 10_000
 LEVEL_PERCENT = (2.5, 97.5)
 _SEED = 20_150
 """Of the resampling: the same runs always give the same intervals."""

@@ -22,6 +22,7 @@ MARKERS = "osD^vPX*"
 """Colours repeat after eight groups; markers go on, so 64 groups look different."""
 COSTS = ("factory/joules_per_token", "factory/tokens_per_s")
 """What the return is drawn against."""
+FRONT = "Pareto front of the means"
 SIZE_IN = (10.5, 4.6)
 
 
@@ -57,9 +58,8 @@ def draw(comparison: Comparison, inks: Inks) -> Canvas:
     for axes, key in zip(panels, COSTS, strict=True):
         _panel(axes, comparison, BY_KEY[key], inks)
     panels[0].set_ylabel(BY_KEY[comparison.return_key].label, color=inks.text, fontsize=10.5)
-    handles = {
-        label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
+    found = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    handles = {label: found[label] for label in sorted(found, key=FRONT.__eq__)}  # settings first, then the front
     legend = canvas.legend(
         handles.values(), handles, loc="outside lower center", ncols=min(len(handles), 3), frameon=False, fontsize=9.5
     )
@@ -112,7 +112,7 @@ def _front(axes: Axes, means: list[tuple[float, float]], *, is_cost: bool, inks:
     axes.plot(x, y, drawstyle="steps-post", linestyle="--", linewidth=1.1, color=inks.text, alpha=0.7, zorder=1)
     axes.plot(
         x, y, linestyle="none", marker="o", markersize=16.0, markerfacecolor="none", markeredgecolor=inks.text,
-        markeredgewidth=1.1, label="Pareto front of the means",
+        markeredgewidth=1.1, label=FRONT,
     )  # fmt: skip
 
 

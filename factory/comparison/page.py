@@ -31,8 +31,8 @@ HOW_TO_READ = (
 )
 CHART_NOTE = (
     "Small points are runs, large ones means of a setting with their 95 % intervals over seeds; ringed means are not "
-    "beaten by another in both figures. The bars leave out the energy gauge's own error, which would move all points "
-    "alike."
+    "beaten by another in both figures. The bars leave out the energy gauge's own error, taken to be alike in all "
+    "points."
 )
 
 
