@@ -8,7 +8,7 @@ Runs that differ only in the seed make a group. Runs of different tasks, token s
 refused unless force=true. Writes compare.json, pareto.png and compare.html.
 
 examples: python -m factory.compare run=outputs/cartpole_swingup/sweep_2026-11-22_10-00-00
-          python -m factory.compare experiment=cartpole_swingup query="params.num_envs IN ('64', '256')"
+          python -m factory.compare experiment=cartpole_swingup query='metrics.`eval/return_mean` > 100'
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from statistics import fmean
 from factory.comparison.bootstrap import difference_interval, mean_interval, ratio_interval
 from factory.comparison.groups import Group
 from factory.comparison.runs import ComparedRun
-from factory.energy.kpi import ToThreshold, kaplan_meier_median
+from factory.energy.kpi import kaplan_meier_median
 from factory.energy.types import Interval
 
 
@@ -111,14 +111,13 @@ def reach(group: Group) -> Threshold | None:
     threshold = group.runs[0].threshold
     if threshold is None:
         return None
-    costs = [_to_threshold(run) for run in group.runs]
-    reached = [cost.is_reached for cost in costs]
-    joules = [cost.energy_j for cost in costs]
+    reached = [run.has_reached for run in group.runs]
+    joules = [run.spent_j for run in group.runs]
     return Threshold(
         threshold=threshold,
         reached=sum(reached),
-        runs=len(costs),
-        seconds=_cost([cost.wall_s for cost in costs], reached),
+        runs=len(reached),
+        seconds=_cost([run.spent_s for run in group.runs], reached),
         joules=_cost(joules, reached, gauge=_relative_gauge(group)) if all(map(math.isfinite, joules)) else None,
     )
 
@@ -129,21 +128,6 @@ def _relative_gauge(group: Group) -> Interval | None:
     if per_token is None or per_token.gauge is None:
         return None
     return per_token.gauge.map(lambda joules: joules / per_token.seeds.value)
-
-
-def _to_threshold(run: ComparedRun) -> ToThreshold:
-    """Return the cost of a run; if it never got there, what training is sure to have spent."""
-    metrics = run.metrics
-    is_reached = "factory/seconds_to_threshold" in metrics
-    energy_j = metrics.get("factory/joules_to_threshold", math.nan) if is_reached else run.training_j
-    wall_s = metrics["factory/seconds_to_threshold"] if is_reached else metrics.get("time/wall_s", 0.0)
-    tokens = 0 if is_reached else int(metrics.get("factory/tokens_total", 0.0))
-    return ToThreshold(
-        energy_j=energy_j if "energy/total_j" in metrics else math.nan,
-        wall_s=wall_s,
-        tokens=tokens,
-        is_reached=is_reached,
-    )
 
 
 def _cost(spent: Sequence[float], reached: Sequence[bool], *, gauge: Interval | None = None) -> Cost:

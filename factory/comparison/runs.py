@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,8 +53,26 @@ class ComparedRun:
         return None if text in ("None", "") else float(text)
 
     @property
-    def training_j(self) -> float:
-        """Energy of start-up, rollouts and updates alone [J]: no less was spent by the end of training."""
+    def has_reached(self) -> bool:
+        """Whether training reached the threshold."""
+        return "factory/seconds_to_threshold" in self.metrics
+
+    @property
+    def spent_s(self) -> float:
+        """Training time to the threshold, or without reaching it [s]."""
+        return self.metrics.get("factory/seconds_to_threshold", self.metrics.get("time/wall_s", 0.0))
+
+    @property
+    def spent_j(self) -> float:
+        """Energy to the threshold, or at least spent in training without reaching it [J]; NaN if not metered.
+
+        The total at the end of training is not on record, only that of the whole run: start-up, rollouts and
+        updates alone are surely part of it.
+        """
+        if "energy/total_j" not in self.metrics:
+            return math.nan
+        if self.has_reached:
+            return self.metrics.get("factory/joules_to_threshold", math.nan)
         return sum(self.metrics.get(f"energy/phase/{phase}_j", 0.0) for phase in _TRAINING_PHASES)
 
 
