@@ -18,7 +18,9 @@ _STYLE = """
 .wide { overflow-x: auto; }
 .wide table { width: 100%; }
 thead th { font-weight: 600; vertical-align: bottom; }
-.wide td, .wide th { min-width: 9rem; overflow-wrap: normal; padding: .45rem 1.4rem .45rem 0; }
+.wide td, .wide th { min-width: 7rem; overflow-wrap: normal; padding: .45rem 1.4rem .45rem 0; }
+.many td, .many th { min-width: 0; padding-right: .9rem; font-size: .8rem; }
+.many tbody th { overflow-wrap: anywhere; }
 td .note { color: var(--muted); font-size: .8rem; }
 tbody th { color: var(--muted); }
 """
@@ -96,7 +98,7 @@ def _differences(comparison: Comparison) -> str:
 def _runs(comparison: Comparison) -> str:
     """Return every run with its own figures."""
     keys = ("eval/return_mean", "train/return_mean", "factory/tokens_per_s", "factory/joules_per_token")
-    head = ["run", "setting", "seed", "status", "energy.tier", *keys]
+    head = ["run", "setting", "seed", "status", "tier", "return", "training", "tokens/s", "J/token"]
     body = [
         [
             run.place,
@@ -106,7 +108,7 @@ def _runs(comparison: Comparison) -> str:
         for group in comparison.groups
         for run in group.runs
     ]
-    return _folded("Every run", _grid(head, body))
+    return _folded("Every run", f'<div class="many">{_grid(head, body)}</div>')
 
 
 def _number(value: float | None) -> str:
