@@ -229,7 +229,7 @@ def parse(schema: type[T], arguments: Sequence[str]) -> T:
     if wrong:
         raise ValueError(f"{wrong[0]}: give key=value; --help lists the keys")
     known = [field.name for field in fields(schema)]  # type: ignore[arg-type]
-    unknown = [argument for argument in arguments if argument.partition("=")[0] not in known]
+    unknown = [argument for argument in arguments if argument.partition("=")[0].partition(".")[0] not in known]
     if unknown:
         raise ValueError(f"{unknown[0]}: no such key; choose one of {', '.join(known)}")
     merged = OmegaConf.merge(OmegaConf.structured(schema), *map(_value_given, arguments))
