@@ -12,6 +12,7 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from envs.batch_env import Observation
+from envs.task import require
 
 Step = tuple[Any, Tensor, Tensor, Tensor, dict[str, Any]]
 """What `step` returns: observation, reward, terminated, truncated, info."""
@@ -100,6 +101,13 @@ class EpisodeWrapper(TorchWrapper):
 def groups_of(value: Any) -> dict[str, Any]:
     """Return the groups of an observation or of its space."""
     return dict(value) if isinstance(value, (dict, Dict)) else {"policy": value}
+
+
+def require_same_step(env: Any, library: str) -> None:
+    """Raise ValueError unless finished worlds are reset in the same step, as `library` expects."""
+    mode = AutoresetMode(env.metadata["autoreset_mode"])
+    remedy = f"{library} expects AutoresetMode.SAME_STEP; pass it to the environment"
+    require(mode is AutoresetMode.SAME_STEP, "autoreset_mode", mode, remedy)
 
 
 def visible(groups: Observation) -> Any:

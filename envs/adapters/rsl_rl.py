@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from gymnasium.vector import AutoresetMode
 from rsl_rl.env import VecEnv
 from tensordict import TensorDict
 from torch import Tensor
 
-from envs.task import require
-from envs.torch_wrapper import groups_of
+from envs.torch_wrapper import groups_of, require_same_step
 
 
 class RslRlVecEnv(VecEnv):
@@ -22,8 +20,7 @@ class RslRlVecEnv(VecEnv):
 
     def __init__(self, env: Any) -> None:
         """Adapt `env`, which must reset finished worlds in the same step, and start its first episodes."""
-        mode = AutoresetMode(env.metadata["autoreset_mode"])
-        require(mode is AutoresetMode.SAME_STEP, "autoreset_mode", mode.value, "rsl_rl needs SameStep")
+        require_same_step(env, "rsl_rl")
         self.env = env
         self.num_envs = env.num_envs
         self.num_actions = env.single_action_space.shape[0]
@@ -33,7 +30,7 @@ class RslRlVecEnv(VecEnv):
         self._obs = self._grouped(env.reset()[0])
 
     @property
-    def episode_length_buf(self) -> Tensor:  # type: ignore[override]
+    def episode_length_buf(self) -> Tensor:
         """Steps every running episode has had; rsl_rl writes it to let episodes end at different times."""
         return self.env.unwrapped.episode_steps
 
