@@ -48,8 +48,8 @@ class RecordEpisodeStatistics(EpisodeWrapper):
         done = terminated | truncated
         active, begun = self._episodes(done)
         ended = done & active
-        self.episode_returns += torch.where(active, reward, 0.0)
-        self.episode_lengths += active
+        self.episode_returns += reward
+        self.episode_lengths += 1
         self._remember(ended)
         episode = {"r": self.episode_returns * ended, "l": self.episode_lengths * ended}
         obs = self._begin(begun, obs)
@@ -73,6 +73,7 @@ class RecordEpisodeStatistics(EpisodeWrapper):
     def _remember(self, ended: Tensor) -> None:
         size = self._returns.numel() - 1
         rank = ended.cumsum(0)
+        # No row is written twice, since a GPU would not say in which order.
         kept = ended & (rank > rank[-1] - size)
         row = torch.where(kept, (self.episode_count + rank - 1) % size, size)
         self._returns.scatter_(0, row, self.episode_returns)
@@ -180,8 +181,7 @@ class NormalizeReward(EpisodeWrapper):
         """Step, follow the discounted returns, and scale the rewards."""
         obs, reward, terminated, truncated, info = self.env.step(actions)
         active, begun = self._episodes(terminated | truncated)
-        accumulated = self.accumulated_reward * self.gamma * ~terminated + reward
-        self.accumulated_reward.copy_(torch.where(active, accumulated, self.accumulated_reward))
+        self.accumulated_reward.copy_(self.accumulated_reward * self.gamma * ~terminated + reward)
         if self.update_running_mean:
             self.return_rms.update(self.accumulated_reward, active)
         obs = self._begin(begun, obs)
