@@ -51,6 +51,8 @@ def test_time_limits_and_ends_reach_the_storage() -> None:
             before = env.episode_length_buf.clone()
             obs, reward, dones, extras = env.step(actions)
             limits.append(before + 1 >= 5)
+            assert torch.equal(obs["policy"][:, 1], env.episode_length_buf.float()), "not the observation of this step"
+            assert env.get_observations() is obs
             algorithm.process_env_step(obs, reward, dones, extras)
     stored, limit = algorithm.storage, torch.stack(limits) & ~terminated
     assert int(limit.sum()) >= 4 and int(terminated.sum()) >= 2
