@@ -73,7 +73,7 @@ class RecordEpisodeStatistics(EpisodeWrapper):
     def _remember(self, ended: Tensor) -> None:
         size = self._returns.numel() - 1
         rank = ended.cumsum(0)
-        # No row is written twice, since a GPU would not say in which order.
+        # No row but the spare one is written twice: a GPU would not say in which order.
         kept = ended & (rank > rank[-1] - size)
         row = torch.where(kept, (self.episode_count + rank - 1) % size, size)
         self._returns.scatter_(0, row, self.episode_returns)
