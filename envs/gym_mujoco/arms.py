@@ -28,7 +28,10 @@ class Arm(GymEnv):
 
 
 class Reacher(Arm):
-    """Observation (num_envs, 10): cosines, sines of the joints 4, target 2, joint velocities 2, fingertip - target 2."""
+    """Observation (num_envs, 10): cosines 2, sines 2 of the joints, target 2, velocities 2, fingertip - target 2.
+
+    Action (num_envs, 2).
+    """
 
     config = ReacherConfig
     model_file = "reacher.xml"

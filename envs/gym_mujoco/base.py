@@ -160,8 +160,12 @@ class ContactEnv(GymEnv):
 
     def _bind(self) -> None:
         super()._bind()
-        self._contacts = self.physics.field("cfrc_ext").flatten(1)[:, 6:]
-        """Torque and force [N m, N] on every body but the world. Shape: (num_envs, 6 * (nbody - 1)) float32."""
+        self._contacts = self.physics.field("cfrc_ext").flatten(1)
+        """Torque and force [N m, N] on every body, the world first. Shape: (num_envs, 6 * nbody) float32."""
+
+    def _impact(self) -> Tensor:
+        """Return the sum of the squared contact forces. Shape: (num_envs,) float64."""
+        return torch.linalg.vector_norm(self._contacts, dim=-1).double().square()
 
     def _reset(self, mask: Tensor) -> None:
         super()._reset(mask)

@@ -22,7 +22,7 @@ class HumanoidBody(ContactEnv):
     actuator forces 17, contacts 78. Action (num_envs, 17).
     """
 
-    axes = ("x", "y")
+    axes: tuple[str, ...] = ("x", "y")
 
     def _bind(self) -> None:
         super()._bind()
@@ -33,12 +33,8 @@ class HumanoidBody(ContactEnv):
             if getattr(cfg, f"include_{name}_in_observation")
         ]
         if cfg.include_cfrc_ext_in_observation:
-            self._parts.append(self._contacts)
+            self._parts.append(self._contacts[:, 6:])
         self._tendon_length, self._tendon_velocity = field("ten_length"), field("ten_velocity")
-
-    def _impact(self) -> Tensor:
-        """Return the sum of the squared contact forces. Shape: (num_envs,) float64."""
-        return self._contacts.square().sum(-1).double()
 
     def _derived(self) -> list[Tensor]:
         return self._parts

@@ -14,7 +14,7 @@ from envs.gym_mujoco.config import AntConfig, HalfCheetahConfig, HopperConfig, S
 class Runner(GymEnv):
     """A robot that is paid for its velocity along x and pays for its actions."""
 
-    reward_terms = ("reward_forward", "reward_ctrl")
+    reward_terms: tuple[str, ...] = ("reward_forward", "reward_ctrl")
     axes: tuple[str, ...] = ("x",)
 
     def _bind(self) -> None:
@@ -69,7 +69,7 @@ class Swimmer(Runner):
 class Walking(Runner):
     """A runner that is paid for good shape, too."""
 
-    reward_terms = ("reward_forward", "reward_ctrl", "reward_survive")
+    reward_terms: tuple[str, ...] = ("reward_forward", "reward_ctrl", "reward_survive")
 
     def _terms(self, forward: Tensor, healthy: Tensor) -> list[Tensor]:
         return [*super()._terms(forward, healthy), self.cfg.healthy_reward * healthy.double()]
@@ -136,14 +136,19 @@ class Ant(Walking, ContactEnv):
         return (z >= low) & (z <= high)
 
     def _terms(self, forward: Tensor, healthy: Tensor) -> list[Tensor]:
-        cost = self.cfg.contact_cost_weight * self._clipped().square().sum(-1).double()
-        return [*super()._terms(forward, healthy), -cost]
+        self._clip_contacts()
+        return [*super()._terms(forward, healthy), -self.cfg.contact_cost_weight * self._impact()]
 
-    def _clipped(self) -> Tensor:
-        return self._contacts.clamp(*self.cfg.contact_force_range)
+    def _forget_contacts(self, mask: Tensor) -> None:
+        super()._forget_contacts(mask)
+        self._clip_contacts()
+
+    def _clip_contacts(self) -> None:
+        # In place: nothing in this task wants them as they were.
+        self._contacts.clamp_(*self.cfg.contact_force_range)
 
     def _derived(self) -> list[Tensor]:
-        return [self._clipped()] if self.cfg.include_cfrc_ext_in_observation else []
+        return [self._contacts[:, 6:]] if self.cfg.include_cfrc_ext_in_observation else []
 
 
 def inside(value: Tensor, bounds: tuple[float, float]) -> Tensor:
