@@ -13,6 +13,7 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from envs.physics import open_physics
+from envs.rendering import Camera
 
 Observation = dict[str, Tensor]
 """Observation groups: `policy`, and `critic` where the critic sees more. Each (num_envs, size) float32."""
@@ -80,6 +81,8 @@ class BatchEnv(gymnasium.vector.VectorEnv):
     """Names of the columns of `info["reward_terms"]`."""
     persistent: tuple[str, ...] = ()
     """Names of the task's own tensors that `state_dict` keeps beside physics and episode clocks."""
+    camera: Camera = Camera()
+    """How films and `render` look at the task."""
 
     def _reset_worlds(self, mask: Tensor) -> None:
         """Write a new initial state (qpos, qvel, task tensors) for the worlds in `mask`. Shape: (num_envs,)."""
@@ -160,12 +163,12 @@ class BatchEnv(gymnasium.vector.VectorEnv):
         """Return one RGB frame a world (480, 640, 3) uint8, or None without `render_mode="rgb_array"`."""
         if self.render_mode is None:
             return None
-        from envs.rendering import Camera, open_renderer
+        from envs.rendering import open_renderer
 
         if self._renderer is None:
             self._renderer = open_renderer(self.physics.model, width=640, height=480)
         qpos = self.physics.field("qpos").cpu().numpy()
-        return tuple(self._renderer.render(row[None], camera=Camera())[0] for row in qpos)
+        return tuple(self._renderer.render(row[None], camera=self.camera)[0] for row in qpos)
 
     def close_extras(self, **kwargs: Any) -> None:
         """Release the renderer."""

@@ -278,7 +278,9 @@ def _one_line(error: BaseException) -> str:
     """Return the message on one line, in our words where Hydra's would mislead."""
     message, cause = str(error), str(error.__cause__).partition("\n")[0]
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
-        return f"{error.missing_cfg_file.replace('/', '=', 1)}: choose one of {', '.join(error.options)}"
+        group, _, choice = error.missing_cfg_file.partition("/")
+        known = config.options(group) if group in config.GROUPS else error.options  # Hydra leaves out subfolders
+        return f"{group}={choice}: choose one of {', '.join(known)}"
     if message.startswith("Could not override") and " use +" in message:
         return _unknown_key(message.rpartition(" use +")[2])
     if message.startswith("Error merging override "):

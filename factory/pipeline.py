@@ -125,9 +125,9 @@ def record_film(cfg: Any, policy: MlpPolicy, path: Path) -> Any:
     runtime = cfg.runtime
     env = make_env(cfg, num_envs=1)
     qpos, captions = _perform(env, policy, duration_s=runtime.video_s, fps=runtime.video_fps)
-    model = env.unwrapped.physics.model
+    model, camera = env.unwrapped.physics.model, env.unwrapped.camera
     env.close()
-    return film(model, qpos, path, fps=runtime.video_fps, captions=captions, backend=runtime.renderer)
+    return film(model, qpos, path, fps=runtime.video_fps, captions=captions, camera=camera, backend=runtime.renderer)
 
 
 @torch.no_grad()
@@ -135,9 +135,8 @@ def _perform(env: Any, policy: MlpPolicy, *, duration_s: float, fps: int) -> tup
     """Return positions (F, nq) and captions of the frames of a performance in world 0."""
     base = env.unwrapped
     obs, state = groups(env.reset(seed=EVAL_SEED)[0]), policy.initial_state(1)
-    steps = min(round(duration_s / base.step_dt_s), base.max_episode_steps - 1)
     frames, captions, next_frame_s = [], [], 0.0
-    for step in range(steps):
+    for step in range(round(duration_s / base.step_dt_s)):
         time_s = step * base.step_dt_s
         base.direct(time_s)
         if time_s >= next_frame_s:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from envs.gym_mujoco.base import GymEnv
 from envs.gym_mujoco.config import PusherConfig, ReacherConfig
+from envs.rendering import Camera
 
 _TRIES = 16
 """Places drawn for the pusher's object; all are too near to the goal once in six million resets."""
@@ -36,6 +37,7 @@ class Reacher(Arm):
     config = ReacherConfig
     model_file = "reacher.xml"
     reward_terms = ("reward_dist", "reward_ctrl")
+    camera = Camera(track=0, distance_m=0.65, azimuth_deg=90.0, elevation_deg=-60.0)
 
     def _bind(self) -> None:
         super()._bind()
@@ -69,6 +71,7 @@ class Pusher(Arm):
     config = PusherConfig
     model_file = "pusher_v5.xml"
     reward_terms = ("reward_dist", "reward_ctrl", "reward_near")
+    camera = Camera(track="goal", distance_m=1.9, azimuth_deg=130.0, elevation_deg=-35.0)
 
     def _bind(self) -> None:
         super()._bind()

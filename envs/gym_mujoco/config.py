@@ -21,10 +21,12 @@ class GymConfig(TaskConfig):
         require(self.frame_skip >= 1, "task.frame_skip", self.frame_skip, "must be at least 1")
         named = self.robot == "default" or self.robot.startswith("file:")
         require(named, "robot", self.robot, f"{self.name} takes robot=default or robot=file:<path.xml>")
+        noise = getattr(self, "reset_noise_scale", 0.0)
+        require(0 <= noise < math.inf, "task.reset_noise_scale", noise, "must be finite and not negative")
         for key, value in vars(self).items():
             if key.endswith("_range"):
                 require(value[0] < value[1], f"task.{key}", value, "give the lower bound, then a higher one")
-            if key in ("reset_noise_scale", "healthy_reward") or key.endswith("_weight"):
+            if key.endswith("_weight") or key == "healthy_reward":
                 require(math.isfinite(value), f"task.{key}", value, "must be finite")
 
 

@@ -125,7 +125,9 @@ class Ant(Walking, ContactEnv):
         try:
             return int(self.physics.model.body(body).id)
         except (KeyError, IndexError) as error:
-            raise ValueError(f"task.main_body={body}: the robot has no such body") from error
+            model = self.physics.model
+            names = ", ".join(filter(None, (model.body(i).name for i in range(model.nbody))))
+            raise ValueError(f"task.main_body={body}: the robot has no such body; choose one of {names}") from error
 
     def _place(self) -> Tensor:
         return self._torso

@@ -89,9 +89,11 @@ class MujocoPhysics:
         """Restore `state()`; derived fields come back as they were, not recomputed."""
         for name in (key.removeprefix("model/") for key in state if key.startswith("model/")):
             self.model_field(name).copy_(state[f"model/{name}"])
-        for name in (key.removeprefix("derived/") for key in state if key.startswith("derived/")):
-            value = state[f"derived/{name}"]
-            self.field(name, precise=value.dtype == torch.float64).copy_(value)
+        derived = {key.removeprefix("derived/"): value for key, value in state.items() if key.startswith("derived/")}
+        # All before any is written: the first call for a field recomputes the others.
+        fields = [self.field(name, precise=value.dtype == torch.float64) for name, value in derived.items()]
+        for field, value in zip(fields, derived.values(), strict=True):
+            field.copy_(value)
         self._rows[:] = state["integration"].numpy()
 
     def _timed(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -9,9 +11,11 @@ import mujoco
 import numpy as np
 import pytest
 import torch
-from gymnasium.vector import AutoresetMode
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from envs.gym_mujoco.base import ASSETS
+from envs.gym_mujoco.config import GYM_TASKS
 
 STEPS = 300
 WORLDS = 2
@@ -122,10 +126,7 @@ def place(env: Any, qpos: np.ndarray, qvel: np.ndarray) -> None:
 @given(seed=st.integers(0, 2**31 - 1))
 def test_three_hundred_steps_are_gymnasiums(name: str, options: dict[str, Any], seed: int) -> None:
     """From equal states, equal actions give equal observations, rewards, terms and flags, past the episode's end."""
-    batch = ours(
-        name, num_envs=WORLDS, num_threads=1, seed=seed, autoreset_mode=AutoresetMode.DISABLED,
-        max_episode_steps=STEPS, **options,
-    )  # fmt: skip
+    batch = ours(name, num_envs=WORLDS, num_threads=1, autoreset_mode="Disabled", max_episode_steps=STEPS, **options)
     singles = [theirs(name, **options) for _ in range(WORLDS)]
     batch.reset(seed=seed)
     qpos, qvel = (batch.physics.field(field).numpy().copy() for field in ("qpos", "qvel"))
@@ -147,6 +148,113 @@ def test_three_hundred_steps_are_gymnasiums(name: str, options: dict[str, Any], 
         for key in expected[0][4]:
             close(info[key], [row[4][key] for row in expected], f"{where}, {key}")
         close(info["reward_terms"].sum(-1), reward, f"{where}, sum of the terms")
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_options_and_their_defaults_are_gymnasiums(name: str) -> None:
+    """Every option of gymnasium's constructor that is about the task is a value of ours, with the same default."""
+    spec = gymnasium.spec(f"{name}-v5")
+    parameters = inspect.signature(gymnasium.envs.registration.load_env_creator(spec.entry_point)).parameters
+    foreign = ("xml_file", "default_camera_config", "kwargs")
+    expected = {key: value.default for key, value in parameters.items() if key not in foreign}
+    cfg = next(task for task in GYM_TASKS if task.id == f"factory/{name}-v5")()
+    assert {key: getattr(cfg, key) for key in expected} == expected
+    assert (cfg.max_episode_steps, cfg.return_threshold) == (spec.max_episode_steps, spec.reward_threshold)
+    assert all(OTHERS[name][key] != expected[key] for key in OTHERS[name])
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_spaces_and_info_are_gymnasiums(name: str) -> None:
+    """The single environment has gymnasium's spaces (observations in float32) and every entry of its `info`."""
+    single, other = gymnasium.make(f"envs:factory/{name}-v5"), theirs(name)
+    assert single.action_space == other.action_space
+    assert single.observation_space.shape == other.observation_space.shape
+    assert single.unwrapped.metadata["render_fps"] == other.metadata["render_fps"]
+    _, at_reset = single.reset(seed=0)
+    _, expected_at_reset = other.reset(seed=0)
+    assert set(at_reset) == set(expected_at_reset)
+    *_, info = single.step(single.action_space.sample())
+    *_, expected = other.step(other.action_space.sample())
+    assert set(expected) <= set(info)
+    assert all(np.shape(info[key]) == np.shape(expected[key]) for key in expected)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_episodes_start_as_gymnasiums_do(name: str) -> None:
+    """Initial positions and velocities have gymnasium's mean, spread and range, in every coordinate."""
+    batch, single = ours(name, num_envs=2000, seed=0), theirs(name)
+    batch.reset(seed=0)
+    got = torch.cat([batch.physics.field("qpos"), batch.physics.field("qvel")], -1).numpy()
+    single.reset(seed=0)
+    rows = []
+    for _ in range(2000):
+        single.reset_model()
+        rows.append(single.state_vector())
+    expected = np.stack(rows)
+    spread = expected.std(0)
+    assert (np.abs(got.mean(0) - expected.mean(0)) <= 0.16 * spread + 1e-9).all()
+    assert (np.abs(got.std(0) - spread) <= 0.1 * spread + 1e-9).all()
+    width = np.ptp(expected, axis=0)
+    assert (got.min(0) >= expected.min(0) - 0.4 * width - 1e-9).all()
+    assert (got.max(0) <= expected.max(0) + 0.4 * width + 1e-9).all()
+
+
+def test_pushed_object_and_target_keep_their_distances() -> None:
+    """The pusher's object starts at least 0.17 m from its goal, the reacher's target within 0.2 m of the centre."""
+    for name, keeps in (("Pusher", lambda r: (r > 0.17).all()), ("Reacher", lambda r: (r < 0.2).all())):
+        env = ours(name, num_envs=2000, seed=0)
+        env.reset(seed=0)
+        columns = slice(-4, -2) if name == "Pusher" else slice(-2, None)
+        assert keeps(env.physics.field("qpos")[:, columns].norm(dim=-1))
+
+
+@pytest.mark.parametrize("name", ["Ant", "Humanoid"])
+def test_a_new_episode_begins_without_contact_forces(name: str) -> None:
+    """Forces are felt within an episode; the first observation of the next has none, as gymnasium's."""
+    env = ours(name, num_envs=4, max_episode_steps=20, seed=0)
+    env.reset(seed=0)
+    for _ in range(20):
+        obs, _, _, truncated, info = env.step(torch.zeros(env.action_space.shape))
+    assert bool(truncated.all())
+    assert bool((info["final_obs"][:, -78:] != 0).any())
+    assert not obs[:, -78:].any()
+
+
+def test_actions_outside_of_the_space_are_clipped() -> None:
+    """An action beyond the actuators' range acts and costs like the nearest within."""
+    steps = []
+    for size in (1.0, 50.0):
+        env = ours("InvertedPendulum", num_envs=1, seed=0)
+        env.reset(seed=0)
+        steps.append(env.step(torch.full((1, 1), 3.0 * size))[0])
+    assert torch.equal(*steps)
+    env = ours("HalfCheetah", num_envs=1, seed=0)
+    env.reset(seed=0)
+    *_, info = env.step(torch.full((1, 6), 9.0))
+    torch.testing.assert_close(info["reward_ctrl"], torch.tensor([-0.6]))
+
+
+@pytest.mark.parametrize("name", ["Ant", "Humanoid"])
+def test_saved_state_continues_bit_for_bit(name: str) -> None:
+    """Lagging positions and contact forces are part of the state: rewards after a restore are the same."""
+    first, second = (ours(name, num_envs=2, seed=seed) for seed in (0, 1))
+    first.reset(seed=0)
+    action = torch.from_numpy(first.action_space.sample())
+    for _ in range(10):
+        first.step(action)
+    second.load_state_dict(first.state_dict())
+    for _ in range(10):
+        for expected, got in zip(first.step(action)[:2], second.step(action)[:2], strict=True):
+            assert torch.equal(expected, got)
+
+
+def test_robot_of_a_file_takes_the_place_of_gymnasiums(tmp_path: Path) -> None:
+    """`robot=file:...` trains the same task on another body."""
+    heavy = (ASSETS / "hopper.xml").read_text().replace('gear="200.0"', 'gear="20.0"')
+    (tmp_path / "weak.xml").write_text(heavy)
+    env = ours("Hopper", num_envs=1, robot=f"file:{tmp_path / 'weak.xml'}")
+    assert env.robot_name == "weak"
+    assert env.physics.model.actuator_gear[0, 0] == 20.0
 
 
 def close(got: torch.Tensor, expected: Any, what: str) -> None:

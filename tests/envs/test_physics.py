@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from envs.physics import open_physics
+from envs.physics.contact_forces import add_contact_forces
 
 XML = """
 <mujoco><worldbody>
@@ -91,3 +92,33 @@ def test_unknown_engine_and_wrong_device_are_named(model: mujoco.MjModel) -> Non
         open_physics("bullet", model, num_envs=1, device=torch.device("cpu"))
     with pytest.raises(ValueError, match=r"device=cuda.*device=cpu"):
         open_physics("mujoco", model, num_envs=1, device=torch.device("cuda"))
+
+
+@pytest.mark.parametrize("integrator", ["mjINT_RK4", "mjINT_EULER", "mjINT_IMPLICITFAST"])
+def test_contact_forces_are_those_of_a_call_by_hand(integrator: str) -> None:
+    """`cfrc_ext` after several substeps equals `mj_rnePostConstraint` after `mj_step`, and the motion is unchanged."""
+    spec = mujoco.MjSpec.from_string(XML)
+    spec.option.integrator = getattr(mujoco.mjtIntegrator, integrator)
+    plain = spec.compile()
+    add_contact_forces(spec)
+    physics = open_physics("mujoco", spec.compile(), num_envs=2, device=torch.device("cpu"))
+    data, forces, touched = mujoco.MjData(plain), physics.field("cfrc_ext", precise=True), False
+    for _ in range(150):
+        physics.step(4)
+        mujoco.mj_step(plain, data, 4)
+        mujoco.mj_rnePostConstraint(plain, data)
+        np.testing.assert_array_equal(physics.field("qpos")[1], data.qpos)
+        np.testing.assert_array_equal(forces[1], data.cfrc_ext)
+        touched |= bool(data.cfrc_ext.any())
+    assert touched
+
+
+def test_derived_fields_are_float32_unless_precise(model: mujoco.MjModel) -> None:
+    """A derived field comes in the precision that its first call asks for, and survives a restore in it."""
+    first, second = (open_physics("mujoco", model, num_envs=2, device=torch.device("cpu")) for _ in range(2))
+    assert first.field("xpos", precise=True).dtype == torch.float64
+    assert first.field("xipos").dtype == torch.float32
+    first.step(3)
+    second.set_state(first.state())
+    for name in ("xpos", "xipos"):
+        assert torch.equal(first.field(name), second.field(name))

@@ -67,6 +67,10 @@ OUT_OF_RANGE = [
     ("seed=-1", "seed=-1"),
     ("task.max_episode_steps=0", "task.max_episode_steps=0"),
     ("task=cartpole_swingup task.reset_noise=-1", "task.reset_noise=-1.0"),
+    ("task=gym/hopper task.reset_noise_scale=-1", "task.reset_noise_scale=-1.0"),
+    ("task=gym/hopper task.frame_skip=0", "task.frame_skip=0"),
+    ("task=gym/ant task.healthy_z_range=[1,0.2]", "task.healthy_z_range=[1.0, 0.2]: give the lower bound"),
+    ("task=gym/ant task.ctrl_cost_weight=nan", "task.ctrl_cost_weight=nan"),
     ("physics.num_threads=-1", "physics.num_threads=-1"),
     ("policy.init_std=0", "policy.init_std=0.0"),
     ("policy.critic_hidden=[]", "policy.critic_hidden=[]"),
@@ -88,6 +92,10 @@ CONTRADICTIONS = [
 ]
 NOT_HERE = [
     ("robot=spot", "robot=spot"),
+    ("task=gym/ant robot=spot", "robot=spot"),
+    ("task=gym/ant robot=file:missing.xml", "robot=file:missing.xml: no such file"),
+    ("task=gym/ant robot=file:{given}/garbage.xml", "garbage.xml"),
+    ("task=gym/ant task.main_body=tail", "task.main_body=tail: the robot has no such body; choose one of"),
     ("robot=menagerie:nope", "robot=menagerie:nope: unknown quadruped; choose one of"),
     ("robot=file:missing.xml", "robot=file:missing.xml"),
     ("robot=file:{given}/footless.xml", "footless.xml: the model lacks 12 joint actuators"),
