@@ -46,7 +46,7 @@ def main() -> None:
         table.add_row(*describe(cli.compose_config([f"task={name}"])[0]))
     console = Console()
     # A row that wraps cannot be read, so a narrow terminal wraps whole lines instead.
-    Console(width=max(console.width, 150)).print(table)
+    Console(width=max(console.width, Console(width=1000).measure(table).maximum)).print(table)
 
 
 if __name__ == "__main__":
