@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -196,8 +195,7 @@ def keys() -> tuple[str, ...]:
 
 def help_text() -> str:
     """Return the text of `--help`."""
-    lines = (f"  {group:<11} {' | '.join(options(group))}" for group in GROUPS)
-    rows = "\n".join(textwrap.fill(line, width=100, subsequent_indent=" " * 14) for line in lines)
+    rows = "\n".join(f"  {group:<11} {' | '.join(options(group))}" for group in GROUPS)
     return f"""Train a robot policy in batched simulation and account for every joule.
 
 usage: python -m factory.train [group=option ...] [key=value ...]
