@@ -76,6 +76,7 @@ class Pusher(Arm):
     def _bind(self) -> None:
         super()._bind()
         self._places = [self._body(name) for name in ("tips_arm", "object", "goal")]
+        self._table_low, self._table_size = torch.tensor([[-0.3, -0.2], [0.3, 0.4]], device=self.device)
 
     def _reset_worlds(self, mask: Tensor) -> None:
         draws = self.uniform(0.0, 1.0, 7 + 2 * _TRIES)
@@ -87,7 +88,7 @@ class Pusher(Arm):
 
     def _draw_object(self, draws: Tensor) -> Tensor:
         """Return the first place that is far enough from the goal. Shapes: (num_envs, _TRIES, 2) -> (num_envs, 2)."""
-        places = draws * draws.new_tensor([0.3, 0.4]) - draws.new_tensor([0.3, 0.2])
+        places = self._table_low + draws * self._table_size
         first = (places.norm(dim=-1) > 0.17).int().argmax(-1)
         return places.gather(1, first[:, None, None].expand(-1, 1, 2))[:, 0]
 
