@@ -189,10 +189,11 @@ class GymnasiumEnv(TrainingEnv):
 
     def close_extras(self, **kwargs: Any) -> None:
         """End the worlds and their processes."""
-        if not self._failed:
+        processes = getattr(self.inner, "processes", ())
+        if not (self._failed and processes):
             self.inner.close()
             return
-        for process in getattr(self.inner, "processes", ()):  # one that is gone cannot be asked to close
+        for process in processes:  # one that is gone cannot be asked to close
             process.terminate()
             process.join()
         self.inner.closed = True

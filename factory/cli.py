@@ -41,7 +41,7 @@ def one_line_errors() -> Iterator[None]:
     """Turn a user's mistake into one line on stderr and exit status 2."""
     try:
         yield
-    except (ValueError, HydraException, OmegaConfBaseException) as error:
+    except (ValueError, WorldError, HydraException, OmegaConfBaseException) as error:
         fail(error)
 
 
@@ -179,7 +179,8 @@ def _check_parts(cfg: TrainConfig) -> None:
     from factory.energy.meter import Meter
     from factory.line import make_env
 
-    make_env(cfg, num_envs=1).close()
+    with contextlib.closing(make_env(cfg, num_envs=1)) as env:
+        env.reset()
     Meter.from_config(cfg.energy, cfg.device)
 
 

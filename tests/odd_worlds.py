@@ -30,6 +30,8 @@ class Odd(gymnasium.Env):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
         self.clock, self.last = 0, 5
+        if self.event == "no_start":
+            raise RuntimeError("the key\nis lost")
         return self._observe(), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:

@@ -125,6 +125,7 @@ FOREIGN = [
     ("env_id=Pendulum-v1 task.vectorization=threads", "task.vectorization=threads: choose one of auto, sync, async"),
     ("env_id=Pendulum-v1 task.max_episode_steps=-1", "task.max_episode_steps=-1"),
     ("env_id=odd_worlds:odd/Blind-v0", "odd/Blind-v0: its observations hold pictures, uint8 of shape (8, 8, 3)"),
+    ("env_id=odd_worlds:odd/Odd-v0 task.kwargs.event=no_start", "odd/Odd-v0: a world failed: the key is lost"),
     ("env_id=odd_worlds:odd/Blind-v0 task.vectorization=async", "odd/Blind-v0: its observations hold pictures"),
     ("env_id=odd_worlds:odd/ManyHanded-v0", "odd/ManyHanded-v0: its actions are MultiDiscrete"),
 ]

@@ -115,10 +115,7 @@ def test_robot_of_the_job_is_that_of_its_task() -> None:
 def test_every_field_is_documented(schema: type) -> None:
     """A docstring stands under each field that a class adds; a field it only gives a new default is its base's."""
     inherited = {
-        name
-        for base in schema.__mro__[1:]
-        if dataclasses.is_dataclass(base)
-        for name in inspect.get_annotations(base)
+        name for base in schema.__mro__[1:] if dataclasses.is_dataclass(base) for name in inspect.get_annotations(base)
     }
     body = ast.parse(textwrap.dedent(inspect.getsource(schema))).body[0].body  # type: ignore[attr-defined]
     undocumented = [
