@@ -26,7 +26,7 @@ class GymnasiumConfig(TaskConfig):
     """Keywords of the environment's constructor, as in `task.kwargs={g:9.81}`."""
     vectorization: str = "auto"
     """sync (all worlds in turn in this process), async (each world in a process of its own: for environments that
-    take longer than about 0.3 ms a step), vector_entry_point (the environment's own batched version), or auto: the
+    take longer than about 0.5 ms a step), vector_entry_point (the environment's own batched version), or auto: the
     batched version where there is one, else sync."""
 
     def __post_init__(self) -> None:
