@@ -39,3 +39,6 @@ def _snake(name: str) -> str:
 for _id, (_module, _name, _steps) in TASKS.items():
     if _id not in gymnasium.registry:
         _register(_id, _module, _name, _steps)
+
+if "factory/Gymnasium-v0" not in gymnasium.registry:
+    gymnasium.register(id="factory/Gymnasium-v0", vector_entry_point="envs.gymnasium_env:GymnasiumEnv")

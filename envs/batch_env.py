@@ -13,13 +13,14 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from envs.physics import open_physics
-from envs.rendering import Camera
+from envs.rendering import Camera, Renderer, open_renderer
+from envs.training_env import TrainingEnv
 
 Observation = dict[str, Tensor]
 """Observation groups: `policy`, and `critic` where the critic sees more. Each (num_envs, size) float32."""
 
 
-class BatchEnv(gymnasium.vector.VectorEnv):
+class BatchEnv(TrainingEnv):
     """`num_envs` worlds that speak torch; one subclass a task.
 
     Observations, rewards (float32) and flags (bool) live on `device`. Every step is graph-safe: static
@@ -66,6 +67,7 @@ class BatchEnv(gymnasium.vector.VectorEnv):
             "render_modes": ["rgb_array"],
             "render_fps": round(1.0 / self.step_dt_s),
         }
+        self.physics_name = physics
         self.physics = open_physics(physics, model, num_envs=num_envs, device=self.device, num_threads=num_threads)
         self.generator = torch.Generator(device=self.device)
         self._seed(seed)
@@ -77,8 +79,6 @@ class BatchEnv(gymnasium.vector.VectorEnv):
 
     # What a task implements.
 
-    reward_terms: tuple[str, ...] = ()
-    """Names of the columns of `info["reward_terms"]`."""
     persistent: tuple[str, ...] = ()
     """Names of the task's own tensors that `state_dict` keeps beside physics and episode clocks."""
     camera: Camera = Camera()
@@ -99,22 +99,6 @@ class BatchEnv(gymnasium.vector.VectorEnv):
     def _observe(self) -> Observation:
         """Return fresh observation tensors for the state now. Shapes: (num_envs, size) float32."""
         raise NotImplementedError
-
-    def summarise(self, means: dict[str, float]) -> dict[str, float]:
-        """Turn mean `info["diagnostics"]` over an evaluation into metrics named without the `eval/` prefix."""
-        return {}
-
-    def direct(self, time_s: float) -> None:
-        """Set commands as a film's script has them at `time_s`; tasks without commands do nothing."""
-
-    def captions(self) -> list[str]:
-        """Return one line a world for the film."""
-        return [""] * self.num_envs
-
-    @property
-    def robot_name(self) -> str:
-        """Name of the robot for tags and titles."""
-        return "default"
 
     # Gymnasium's interface.
 
@@ -163,12 +147,18 @@ class BatchEnv(gymnasium.vector.VectorEnv):
         """Return one RGB frame a world (480, 640, 3) uint8, or None without `render_mode="rgb_array"`."""
         if self.render_mode is None:
             return None
-        from envs.rendering import open_renderer
-
         if self._renderer is None:
-            self._renderer = open_renderer(self.physics.model, width=640, height=480)
+            self._renderer = self.open_renderer(width=640, height=480)
         qpos = self.physics.field("qpos").cpu().numpy()
         return tuple(self._renderer.render(row[None], camera=self.camera)[0] for row in qpos)
+
+    def snapshot(self) -> np.ndarray:
+        """Return the positions of world 0. Shape: (nq,)."""
+        return self.physics.field("qpos")[0].cpu().numpy().copy()
+
+    def open_renderer(self, *, width: int, height: int, backend: str = "auto") -> Renderer:
+        """Return a renderer of positions."""
+        return open_renderer(self.physics.model, width=width, height=height, backend=backend)
 
     def close_extras(self, **kwargs: Any) -> None:
         """Release the renderer."""
@@ -177,6 +167,11 @@ class BatchEnv(gymnasium.vector.VectorEnv):
             self._renderer = None
 
     # State.
+
+    @property
+    def physics_s(self) -> float:
+        """Wall time spent in the physics engine since construction [s]."""
+        return self.physics.elapsed_s
 
     def set_state(self, qpos: Any, qvel: Any, mask: Tensor | None = None) -> None:
         """Put the worlds in `mask` (default all) into a state. Shapes: (num_envs, nq), (num_envs, nv)."""

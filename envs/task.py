@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 
 @dataclass(kw_only=True)
 class TaskConfig:
     """Configuration shared by all tasks; a subclass adds the task's own values."""
 
+    eval_worlds: ClassVar[int] = 256
+    """Most worlds an evaluation simulates together; the same for every run, so that all meet equal episodes."""
+    example: ClassVar[tuple[str, ...]] = ()
+    """What has to be given beside `task=<name>`, for tasks that are not complete without it."""
     name: str = ""
     """Name of the task, as in `task=<name>`; names run folders, MLflow experiments and models."""
     id: str = ""

@@ -23,6 +23,7 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from envs.training_env import WorldError
 from factory import checkpoint, config
 from factory.config import TrainConfig
 from factory.tracking.base import flatten
@@ -31,7 +32,7 @@ T = TypeVar("T")
 
 _MAX_CHECKED_JOBS = 64
 """Jobs of a sweep that are checked before the first one starts."""
-_FIXED = ("task.name", "robot", "num_envs", "physics.name", "policy.")
+_FIXED = ("task.name", "robot", "env_id", "num_envs", "physics.name", "policy.")
 """Keys a resumed run cannot change: its tensors would not fit."""
 
 
@@ -40,25 +41,27 @@ def one_line_errors() -> Iterator[None]:
     """Turn a user's mistake into one line on stderr and exit status 2."""
     try:
         yield
-    except (ValueError, HydraException, OmegaConfBaseException) as error:
+    except (ValueError, WorldError, HydraException, OmegaConfBaseException) as error:
         fail(error)
 
 
 @contextlib.contextmanager
 def one_line_faults(run_dir: Path) -> Iterator[None]:
-    """Turn what the machine refuses in mid-run, such as a full disk, into one line on stderr and exit status 1."""
+    """Turn what the machine or a world refuses in mid-run, such as a full disk, into one line and exit status 1."""
     try:
         yield
     except OSError as error:
-        remedy = f"remedy it, then go on with resume={run_dir}"
-        print(f"error: {_one_line(error)}; {remedy}", file=sys.stderr)
-        raise SystemExit(1) from None
+        fail(RuntimeError(f"{_one_line(error)}; remedy it, then go on with resume={run_dir}"), status=1)
+    except WorldError as error:
+        path = run_dir / "traceback.txt"
+        path.write_text(error.trace)
+        fail(RuntimeError(f"{error}; traceback in {path}"), status=1)
 
 
-def fail(error: BaseException) -> None:
-    """Print the error as one line and exit with status 2."""
+def fail(error: BaseException, *, status: int = 2) -> None:
+    """Print the error as one line on stderr and exit."""
     print(f"error: {_one_line(error)}", file=sys.stderr)
-    raise SystemExit(2) from None
+    raise SystemExit(status) from None
 
 
 def checked(arguments: Sequence[str]) -> list[str]:
@@ -176,7 +179,8 @@ def _check_parts(cfg: TrainConfig) -> None:
     from factory.energy.meter import Meter
     from factory.line import make_env
 
-    make_env(cfg, num_envs=1).close()
+    with contextlib.closing(make_env(cfg, num_envs=1)) as env:
+        env.reset()
     Meter.from_config(cfg.energy, cfg.device)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ class EpisodeStats:
     nonfinite: Tensor
     live_steps: Tensor
     reward_terms: Tensor
-    """Mean of every term in a control step. Shape: (num_terms,)."""
+    """Mean of every term in a live control step. Shape: (num_terms,)."""
 
 
 @dataclass(kw_only=True)
@@ -51,16 +52,13 @@ class Collector:
     def __post_init__(self) -> None:
         """Start the first episodes and allocate the rollout."""
         on, num_envs = self.env.device, self.env.num_envs
-        self.obs = groups(self.env.reset()[0])
-        self.state = self.policy.initial_state(num_envs)
-        self.episode_return = torch.zeros(num_envs, device=on)
-        self.episode_length = torch.zeros(num_envs, device=on)
+        self._start()
         shape = (self.num_steps, num_envs)
         zeros = lambda *size: torch.zeros(*shape, *size, device=on)  # noqa: E731
         flags = lambda: torch.zeros(shape, dtype=torch.bool, device=on)  # noqa: E731
         self._rollout = Rollout(
             obs={name: zeros(value.shape[-1]) for name, value in self.obs.items()},
-            actions=zeros(self.env.single_action_space.shape[0]),
+            actions=zeros(math.prod(self.env.single_action_space.shape)),
             log_probs=zeros(), values=zeros(), next_values=zeros(), rewards=zeros(),
             terminated=flags(), truncated=flags(), live=flags(),
         )  # fmt: skip
@@ -81,7 +79,7 @@ class Collector:
                     rollout.obs[name][t] = group
                 with self.phase("sim"):
                     obs, reward, terminated, truncated, info = self.env.step(action)
-                rollout.actions[t], rollout.log_probs[t] = action, log_prob
+                rollout.actions[t], rollout.log_probs[t] = action.view(len(action), -1), log_prob
                 rollout.rewards[t], rollout.terminated[t], rollout.truncated[t] = reward, terminated, truncated
                 rollout.live[t] = info["live"]
                 self._final_critic_obs[t] = groups(info.get("final_obs", obs))["critic"]
@@ -89,10 +87,9 @@ class Collector:
                 self.obs = groups(obs)
         with self.phase("infer"):
             self._value(rollout)
-        steps = self.num_steps * self.env.num_envs
         stats = EpisodeStats(
             episodes=sums[0], return_sum=sums[1], length_sum=sums[2], success_sum=sums[3], nonfinite=sums[4],
-            live_steps=sums[5], reward_terms=sums[6:] / steps,
+            live_steps=sums[5], reward_terms=sums[6:] / sums[5].clamp(min=1.0),
         )  # fmt: skip
         return rollout, stats
 
@@ -119,11 +116,22 @@ class Collector:
         return {name: value.clone() for name, value in tensors.items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restore `state_dict()`."""
+        """Restore `state_dict()`; where the environment cannot go on in its episodes, start new ones."""
+        if not self.env.unwrapped.resumes_exactly:
+            self._start()
+            return
         self.state = state["state"]
         self.episode_return.copy_(state["episode_return"])
         self.episode_length.copy_(state["episode_length"])
         self.obs = {k.removeprefix("obs/"): v for k, v in state.items() if k.startswith("obs/")}
+
+    def _start(self) -> None:
+        """Start an episode in every world."""
+        on, num_envs = self.env.device, self.env.num_envs
+        self.obs = groups(self.env.reset()[0])
+        self.state = self.policy.initial_state(num_envs)
+        self.episode_return = torch.zeros(num_envs, device=on)
+        self.episode_length = torch.zeros(num_envs, device=on)
 
     def _count(self, reward: Tensor, done: Tensor, info: dict[str, Any]) -> Tensor:
         """Return this step's episode sums and reward terms. Shape: (6 + num_terms,)."""
@@ -144,7 +152,7 @@ class Collector:
         )
         self.episode_return.masked_fill_(done, 0.0)
         self.episode_length.masked_fill_(done, 0.0)
-        return torch.cat([sums, info["reward_terms"].sum(0)])
+        return torch.cat([sums, (info["reward_terms"] * live[:, None]).sum(0)])
 
 
 def groups(obs: Any) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 import conf
 from envs.classic import CartpoleSwingupConfig
 from envs.gym_mujoco.config import GYM_TASKS
+from envs.gymnasium_config import GymnasiumConfig
 from envs.quadruped_config import QuadrupedVelocityConfig
 from envs.task import TaskConfig, require
 from factory.energy.config import EnergyConfig
@@ -91,6 +92,8 @@ class TrainConfig:
     """Threads, evaluation, film (group `runtime`)."""
     robot: str = "default"
     """Robot of the task: default, menagerie:<name> or file:<path.xml>."""
+    env_id: str = ""
+    """Gymnasium id of the environment of `task=gymnasium`; other tasks have one of their own."""
     seed: int = 0
     """Seed of every random generator."""
     device: str = "cpu"
@@ -134,9 +137,17 @@ class TrainConfig:
         for group, part in (("task", self.task), ("policy", self.policy), ("learner", self.learner)):
             require(part.name == type(part).name, f"{group}.name", part.name, f"choose it by {group}=<name>")
         require(self.task.id == type(self.task).id, "task.id", self.task.id, "choose it by task=<name>")
+        own_id = getattr(self.task, "env_id", None)
+        require(own_id is not None or not self.env_id, "env_id", self.env_id, "add task=gymnasium; no other takes one")
+        require(own_id in (None, self.env_id), "task.env_id", own_id, "choose it by env_id=<id>")
 
 
-_TASKS: tuple[type[TaskConfig], ...] = (CartpoleSwingupConfig, QuadrupedVelocityConfig, *GYM_TASKS)
+_TASKS: tuple[type[TaskConfig], ...] = (
+    CartpoleSwingupConfig,
+    GymnasiumConfig,
+    QuadrupedVelocityConfig,
+    *GYM_TASKS,
+)
 
 
 def register() -> None:
@@ -145,7 +156,7 @@ def register() -> None:
     store.store(name="base_train", node=TrainConfig)
     for task in _TASKS:
         folder, _, name = f"schema/task/{task.name}".rpartition("/")
-        store.store(group=folder, name=name, node=task)
+        store.store(group=folder, name=name, node=_open_mappings(OmegaConf.structured(task)))
     for group, schema in (
         ("physics", PhysicsConfig),
         ("policy", MlpPolicyConfig),
@@ -156,6 +167,14 @@ def register() -> None:
     ):
         store.store(group=f"schema/{group}", name=group, node=schema)
     store.store(group="hydra/help", name="factory", node={"app_name": "factory.train", "template": help_text()})
+
+
+def _open_mappings(node: DictConfig) -> DictConfig:
+    """Let the command line put any key into fields that are mappings, such as `task.kwargs`."""
+    for key in node:
+        if OmegaConf.get_type(node, str(key)) is dict:
+            OmegaConf.set_struct(node[key], False)
+    return node
 
 
 def from_hydra(composed: DictConfig) -> TrainConfig:
@@ -169,14 +188,29 @@ def from_hydra(composed: DictConfig) -> TrainConfig:
 
 def from_plain(plain: dict[str, Any]) -> TrainConfig:
     """Turn what `to_plain` returned, e.g. from a checkpoint, back into checked dataclasses."""
-    schema = OmegaConf.structured(TrainConfig)
-    schema.task = next(task for task in _TASKS if task.name == plain["task"]["name"])
-    return from_hydra(OmegaConf.merge(schema, plain))  # type: ignore[arg-type]
+    task = next(task for task in _TASKS if task.name == plain["task"]["name"])
+    return from_hydra(OmegaConf.merge(_schema(task), plain))  # type: ignore[arg-type]
 
 
 def to_plain(cfg: TrainConfig) -> dict[str, Any]:
     """Return the configuration as nested plain containers, for YAML and for the ledger's parameters."""
     return OmegaConf.to_container(OmegaConf.structured(cfg), resolve=True)  # type: ignore[return-value]
+
+
+def label(cfg: TrainConfig | DictConfig) -> str:
+    """Return what names a job's run folders, experiment and model: the task, and the environment if it has a choice."""
+    return "/".join(part for part in (cfg.task.name, cfg.env_id) if part)
+
+
+def example(task: str) -> list[str]:
+    """Return overrides that choose `task` and make it complete."""
+    return [f"task={task}", *next((schema.example for schema in _TASKS if schema.name == task), ())]
+
+
+def _schema(task: type[TaskConfig]) -> DictConfig:
+    schema = OmegaConf.structured(TrainConfig)
+    schema.task = task
+    return schema
 
 
 @functools.cache
@@ -189,7 +223,7 @@ def options(group: str) -> tuple[str, ...]:
 @functools.cache
 def keys() -> tuple[str, ...]:
     """Return every key there is, `learner.gamma` and so on, those of all tasks included."""
-    plain = [to_plain(TrainConfig(task=task())) for task in _TASKS]
+    plain: list[Any] = [OmegaConf.to_container(_schema(task)) for task in _TASKS]
     return tuple(sorted({key for values in plain for key, _ in flatten(values)}))
 
 
@@ -205,6 +239,7 @@ Groups (group=option):
 
 Common keys (key=value):
   robot             default | menagerie:<name> | file:<path.xml>
+  env_id            Gymnasium id, with task=gymnasium; module:Id-v0 imports module first
   num_envs          worlds simulated together
   total_steps       environment steps to train for
   seed, device      seed of every generator; cpu or cuda
@@ -215,6 +250,7 @@ Common keys (key=value):
 Examples:
   python -m factory.train
   python -m factory.train task=cartpole_swingup
+  python -m factory.train task=gymnasium env_id=Pendulum-v1
   python -m factory.train task=quadruped_velocity robot=menagerie:unitree_go1
   python -m factory.train -m task=cartpole_swingup seed=0,1,2 learner.learning_rate=1e-3,3e-4
   python -m factory.train resume=last total_steps=8000000

@@ -6,6 +6,7 @@ usage: python -m factory.evaluate run=<run folder | MLflow run id | last> [episo
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from dataclasses import dataclass
@@ -13,12 +14,13 @@ from pathlib import Path
 
 from omegaconf import MISSING
 
+from envs.rendering import NoPictureError
 from envs.task import require
 from factory import checkpoint, cli, config, device
 from factory.console import print_evaluation
 from factory.evaluation import EvaluationResult, evaluate
 from factory.line import make_env, make_policy
-from factory.pipeline import EVAL_SEED, EVAL_WORLDS, record_film
+from factory.pipeline import EVAL_SEED, record_film
 
 
 @dataclass(kw_only=True)
@@ -52,15 +54,18 @@ def run_evaluation(cfg: EvaluateConfig) -> tuple[EvaluationResult, Path]:
     found = checkpoint.load(run_dir)
     train_cfg = config.from_plain(found.config)
     device.set_up_threads(train_cfg.runtime.torch_threads)
-    env = make_env(train_cfg, num_envs=min(cfg.episodes, EVAL_WORLDS))
+    env = make_env(train_cfg, num_envs=min(cfg.episodes, train_cfg.task.eval_worlds))
     policy = make_policy(train_cfg, env)
     policy.load_state_dict(found.tensors["policy"])
-    result = evaluate(env, policy, episodes=cfg.episodes, seed=cfg.seed)
-    env.close()
+    with cli.one_line_faults(run_dir), contextlib.closing(env):
+        result = evaluate(env, policy, episodes=cfg.episodes, seed=cfg.seed)
     content = {"env_steps": found.env_steps, "seed": cfg.seed, "metrics": result.metrics()}
     (run_dir / "evaluation.json").write_text(json.dumps(content, indent=1))
     if cfg.video:
-        record_film(train_cfg, policy, run_dir / "videos" / f"policy_{found.env_steps:09d}.mp4")
+        try:
+            record_film(train_cfg, policy, run_dir / "videos" / f"policy_{found.env_steps:09d}.mp4")
+        except NoPictureError as reason:
+            print(f"no film: {reason}")
     return result, run_dir
 
 

@@ -22,7 +22,7 @@ def export_policy(module: torch.nn.Module, example_obs: torch.Tensor, out_dir: P
     The module is copied to the CPU first, so that a policy trained on a GPU loads anywhere.
 
     Args:
-        module: Deterministic policy, observation normaliser included; (batch, obs_dim) -> (batch, act_dim).
+        module: Deterministic policy, observation normaliser included; (batch, obs_dim) -> (batch, ...).
         example_obs: Any valid observations, float32. Shape: (batch, obs_dim).
         out_dir: Folder to write; created if missing.
         metadata: What a user of the file must know: task, robot, layout of observation and action,
@@ -39,6 +39,7 @@ def export_policy(module: torch.nn.Module, example_obs: torch.Tensor, out_dir: P
     # torch.export takes a size of 1 for a constant, so trace with two rows whatever the example has.
     rows = observations[:1].repeat(2, 1)
     with torch.no_grad():
+        actions = eager(rows)
         program = torch.export.export(eager, (rows,), dynamic_shapes=({0: torch.export.Dim("batch")},))
     out_dir.mkdir(parents=True, exist_ok=True)
     torch.export.save(program, out_dir / PROGRAM)
@@ -51,7 +52,7 @@ def export_policy(module: torch.nn.Module, example_obs: torch.Tensor, out_dir: P
     description = {
         **metadata,
         "input": {"shape": [-1, rows.shape[1]], "dtype": "float32"},
-        "output": {"shape": [-1, eager(rows).shape[1]], "dtype": "float32"},
+        "output": {"shape": [-1, *actions.shape[1:]], "dtype": str(actions.dtype).removeprefix("torch.")},
         "versions": {"torch": torch.__version__, **metadata.get("versions", {})},
         "parity_max_abs_difference": difference,
     }
@@ -66,7 +67,7 @@ def load_exported(path: Path) -> Callable[[torch.Tensor], torch.Tensor]:
         path: Folder written by `export_policy`, or its `policy.pt2`.
 
     Returns:
-        Function from observations (batch, obs_dim) to actions (batch, act_dim), float32 on the CPU.
+        Function from observations (batch, obs_dim) float32 to actions (batch, ...), on the CPU.
     """
     program = torch.export.load(path / PROGRAM if path.is_dir() else path).module()
 
@@ -93,5 +94,5 @@ def _largest_difference(
         noise = torch.randn(batch, observations.shape[1], generator=generator)
         sample = centre + spread * noise
         with torch.no_grad():
-            differences.append((exported(sample) - eager(sample)).abs().max())
+            differences.append((exported(sample) - eager(sample)).abs().max().float())
     return float(torch.stack(differences).max())

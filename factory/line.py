@@ -15,10 +15,11 @@ import gymnasium
 import torch
 import yaml
 
+from envs.training_env import TrainingEnv
 from factory import checkpoint, console, device, provenance, seeding, tracking
 from factory.checkpoint import Checkpoint
 from factory.collector import Collector, groups
-from factory.config import TrainConfig, to_plain
+from factory.config import TrainConfig, label, to_plain
 from factory.console import Console
 from factory.energy.meter import Meter
 from factory.energy.tokens import TokenCounter
@@ -27,7 +28,7 @@ from factory.policies.mlp import MlpPolicy
 from factory.tracking import Journal, Tracker
 
 
-def make_env(cfg: TrainConfig, *, num_envs: int, seed: int | None = None) -> Any:
+def make_env(cfg: TrainConfig, *, num_envs: int, seed: int | None = None, render_mode: str | None = None) -> Any:
     """Build the vector environment of `cfg` with `num_envs` worlds."""
     return gymnasium.make_vec(
         f"envs:{cfg.task.id}",
@@ -36,6 +37,7 @@ def make_env(cfg: TrainConfig, *, num_envs: int, seed: int | None = None) -> Any
         physics=cfg.physics.name,
         num_threads=cfg.physics.num_threads,
         seed=cfg.seed if seed is None else seed,
+        render_mode=render_mode,
         **cfg.task.env_kwargs(),
     )
 
@@ -47,7 +49,7 @@ def make_policy(cfg: TrainConfig, env: Any) -> MlpPolicy:
         cfg.policy,
         obs_size=sizes["policy"],
         critic_obs_size=sizes["critic"],
-        action_size=env.single_action_space.shape[0],
+        action_space=env.single_action_space,
         control_hz=1.0 / env.unwrapped.step_dt_s,
         generator=seeding.make_generator(cfg.seed, stream=1, device=env.device),
     )
@@ -93,7 +95,7 @@ class Line:
         generator = seeding.make_generator(cfg.seed, stream=2, device=env.device)
         run_dir.mkdir(parents=True, exist_ok=True)
         (run_dir / "config.yaml").write_text(yaml.safe_dump(to_plain(cfg), sort_keys=False))
-        tags = _tags(cfg, policy, robot=env.unwrapped.robot_name)
+        tags = _tags(cfg, policy, env.unwrapped)
         output_root = Path(cfg.output_root).absolute()
         line = cls(
             cfg=cfg,
@@ -108,7 +110,7 @@ class Line:
                 cfg.tracking,
                 run_dir=run_dir,
                 output_root=output_root,
-                experiment=cfg.task.name,
+                experiment=label(cfg),
                 run_name=f"{run_dir.name}",
                 params=to_plain(cfg),
                 tags=tags,
@@ -160,7 +162,7 @@ class Line:
     @property
     def physics_s(self) -> float:
         """Time spent in the training environment's physics engine, resumed parts included [s]."""
-        return self.physics_before_s + self.env.unwrapped.physics.elapsed_s
+        return self.physics_before_s + self.env.unwrapped.physics_s
 
     def _restore(self, found: Checkpoint) -> None:
         state, tensors = found.state, found.tensors
@@ -224,11 +226,11 @@ def write_summary(line: Line, status: str) -> None:
     temporary.replace(path)
 
 
-def _tags(cfg: TrainConfig, policy: MlpPolicy, *, robot: str) -> dict[str, str]:
+def _tags(cfg: TrainConfig, policy: MlpPolicy, env: TrainingEnv) -> dict[str, str]:
     return {
-        "task": cfg.task.name,
-        "robot": robot,
-        "physics": cfg.physics.name,
+        "task": label(cfg),
+        "robot": env.robot_name,
+        "physics": env.physics_name,
         "device": device.describe(torch.device(cfg.device)),
         "token_spec.hash": policy.token_spec.hash,
         **provenance.git_tags(),

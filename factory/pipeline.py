@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import json
@@ -12,8 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from envs.rendering import NoPictureError
+from envs.training_env import TrainingEnv
 from factory import checkpoint, metrics, provenance
 from factory.collector import groups
+from factory.config import label
 from factory.evaluation import evaluate as play
 from factory.export import export_policy
 from factory.line import Line, make_env, write_summary
@@ -23,8 +27,6 @@ from factory.video import film
 
 EVAL_SEED = 1_000_003
 """Seed of the evaluation's environment; equal for all runs, so that policies meet equal episodes."""
-EVAL_WORLDS = 256
-"""Most worlds an evaluation simulates together."""
 _RETURN_WINDOW = 20
 """Iterations whose finished episodes make up the training return."""
 
@@ -33,7 +35,7 @@ def train(line: Line) -> None:
     """Collect and learn until `total_steps`, or until interrupted; end with a checkpoint."""
     cfg, meter = line.cfg, line.meter
     line.console.start(_header(line), total_steps=cfg.total_steps, start_steps=line.env_steps)
-    for explanation in meter.explanation:
+    for explanation in (*meter.explanation, *line.env.unwrapped.notes):
         line.console.message(explanation)
     window: deque[dict[str, float]] = deque(maxlen=_RETURN_WINDOW)
     with RewardTable(line.run_dir / "reward_terms.csv", line.env.unwrapped.reward_terms, line.env_steps) as table:
@@ -57,9 +59,9 @@ def evaluate(line: Line) -> None:
     """Play fixed-seed episodes with the deterministic policy."""
     episodes = line.cfg.runtime.eval_episodes
     with line.console.stage("evaluate"), line.meter.phase("eval"):
-        env = make_env(line.cfg, num_envs=min(episodes, EVAL_WORLDS))
-        result = play(env, line.policy, episodes=episodes, seed=EVAL_SEED)
-        env.close()
+        env = make_env(line.cfg, num_envs=min(episodes, line.cfg.task.eval_worlds))
+        with contextlib.closing(env):
+            result = play(env, line.policy, episodes=episodes, seed=EVAL_SEED)
     line.tokens.add_evaluation(result.tokens)
     line.metrics |= result.metrics()
 
@@ -69,19 +71,20 @@ def record(line: Line) -> None:
     runtime = line.cfg.runtime
     if runtime.video_s == 0:
         return
+    path = line.run_dir / "videos" / f"policy_{line.env_steps:09d}.mp4"
     with line.console.stage("film"), line.meter.phase("io"):
-        record_film(
-            line.cfg,
-            line.policy,
-            line.run_dir / "videos" / f"policy_{line.env_steps:09d}.mp4",
-        )
+        try:
+            record_film(line.cfg, line.policy, path)
+        except NoPictureError as reason:
+            line.console.message(f"no film: {reason}")
 
 
 def export(line: Line) -> None:
     """Write the policy as a program that needs only torch."""
     with line.console.stage("export"), line.meter.phase("io"):
         example = line.collector.obs["policy"][:2]
-        export_policy(Deterministic(line.policy), example, line.run_dir / "export", metadata=_policy_metadata(line))
+        policy = Deterministic(line.policy, line.env.unwrapped.native_actions)
+        export_policy(policy, example, line.run_dir / "export", metadata=_policy_metadata(line))
 
 
 def register(line: Line) -> None:
@@ -98,7 +101,7 @@ def register(line: Line) -> None:
         if line.cfg.runtime.register_model:
             # Only what no later row repeats: the model's figures are stamped when they are sent.
             quality = {key: value for key, value in line.metrics.items() if key.startswith("eval/")}
-            tracker.log_policy(run_dir / "export", registered_name=line.cfg.task.name, metrics=quality)
+            tracker.log_policy(run_dir / "export", registered_name=label(line.cfg), metrics=quality)
 
 
 def report(line: Line) -> Path:
@@ -121,43 +124,50 @@ def report(line: Line) -> Path:
 
 
 def record_film(cfg: Any, policy: MlpPolicy, path: Path) -> Any:
-    """Play the task's script in one world and film it to `path`, with a film strip beside it."""
+    """Play the task's script in one world and film it to `path`, with a film strip beside it.
+
+    Raises:
+        NoPictureError: the environment cannot be drawn here.
+    """
     runtime = cfg.runtime
-    env = make_env(cfg, num_envs=1)
-    qpos, captions = _perform(env, policy, duration_s=runtime.video_s, fps=runtime.video_fps)
-    model, camera = env.unwrapped.physics.model, env.unwrapped.camera
-    env.close()
-    return film(model, qpos, path, fps=runtime.video_fps, captions=captions, camera=camera, backend=runtime.renderer)
+    with contextlib.closing(make_env(cfg, num_envs=1, render_mode="rgb_array")) as env:
+        recording, captions = _perform(env, policy, duration_s=runtime.video_s, fps=runtime.video_fps)
+        renderer = env.unwrapped.open_renderer(width=640, height=360, backend=runtime.renderer)
+        camera = env.unwrapped.camera
+    return film(renderer, recording, path, fps=runtime.video_fps, captions=captions, camera=camera)
 
 
 @torch.no_grad()
-def _perform(env: Any, policy: MlpPolicy, *, duration_s: float, fps: int) -> tuple[np.ndarray, list[str]]:
-    """Return positions (F, nq) and captions of the frames of a performance in world 0."""
-    base = env.unwrapped
+def _perform(env: Any, policy: MlpPolicy, *, duration_s: float, fps: int) -> tuple[list[np.ndarray], list[str]]:
+    """Return a snapshot and a caption for every frame of a performance in world 0."""
+    base: TrainingEnv = env.unwrapped
     obs, state = groups(env.reset(seed=EVAL_SEED)[0]), policy.initial_state(1)
     frames, captions, next_frame_s = [], [], 0.0
-    for step in range(round(duration_s / base.step_dt_s)):
+    for step in range(max(1, round(duration_s / base.step_dt_s))):
         time_s = step * base.step_dt_s
         base.direct(time_s)
         if time_s >= next_frame_s:
-            frames.append(base.physics.field("qpos")[0].cpu().numpy().copy())
-            captions.append(base.captions()[0])
+            picture, text = base.snapshot(), base.captions()[0]
+        while time_s >= next_frame_s:  # more than once where control steps are longer than frames
+            frames.append(picture)
+            captions.append(text)
             next_frame_s += 1.0 / fps
         action, state = policy.act_deterministic(obs, state)
         obs = groups(env.step(action)[0])
-    return np.stack(frames), captions
+    return frames, captions
 
 
 class Deterministic(torch.nn.Module):
-    """The actor with its observation normaliser, for export."""
+    """From observations to the environment's own actions, for export."""
 
-    def __init__(self, policy: MlpPolicy) -> None:
+    def __init__(self, policy: MlpPolicy, native_actions: torch.nn.Module) -> None:
         super().__init__()
-        self.obs_normalizer, self.actor = policy.obs_normalizer, policy.actor
+        self.obs_normalizer, self.actor, self.distribution = policy.obs_normalizer, policy.actor, policy.distribution
+        self.native_actions = native_actions
 
     def forward(self, obs: torch.Tensor) -> torch.Tensor:
-        """Return the mean action. Shape: (B, obs_dim) -> (B, act_dim)."""
-        return self.actor(self.obs_normalizer(obs))
+        """Return the likeliest action. Shape: (B, obs_dim) -> (B, *shape of an action)."""
+        return self.native_actions(self.distribution.mode(self.actor(self.obs_normalizer(obs))))
 
 
 class RewardTable:
@@ -236,9 +246,9 @@ def _checkpoint(line: Line) -> None:
 def _header(line: Line) -> dict[str, str]:
     cfg = line.cfg
     return {
-        "task": cfg.task.name,
+        "task": line.tags["task"],
         "robot": line.tags["robot"],
-        "physics": cfg.physics.name,
+        "physics": line.tags["physics"],
         "policy": cfg.policy.name,
         "learner": cfg.learner.name,
         "device": cfg.device,
@@ -250,8 +260,9 @@ def _header(line: Line) -> dict[str, str]:
 def _policy_metadata(line: Line) -> dict[str, Any]:
     return {
         "task": line.cfg.task.name,
-        "env_id": line.cfg.task.id,
+        "env_id": line.cfg.env_id or line.cfg.task.id,
         "robot": line.cfg.robot,
+        **line.env.unwrapped.layout,
         "env_steps": line.env_steps,
         "control_hz": line.policy.token_spec.control_hz,
         "token_spec": dataclasses.asdict(line.policy.token_spec) | {"hash": line.policy.token_spec.hash},

@@ -15,7 +15,7 @@ class Rollout:
     obs: dict[str, Tensor]
     """Groups `policy` and `critic` before each action. Shape: (T, N, size)."""
     actions: Tensor
-    """Shape: (T, N, A)."""
+    """Shape: (T, N, A); A = 1 for discrete actions, whose index is a whole number."""
     log_probs: Tensor
     """Shape: (T, N)."""
     values: Tensor

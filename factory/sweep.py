@@ -12,6 +12,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from factory import tracking
+from factory.config import label
 from factory.tracking import TrackingConfig
 
 _VARIABLE = "FACTORY_PARENT_RUN_ID"
@@ -35,7 +36,7 @@ class SweepLedger(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Prepare the store and open the parent run."""
         self._cfg, self._output_root = _settings(config)
-        experiment = config.task.name
+        experiment = label(config)
         tracking.prepare_store(self._cfg, output_root=self._output_root, experiment=experiment)
         self._run_id = tracking.open_parent_run(
             self._cfg,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from gymnasium.spaces import Discrete
 from rich.console import Console
 from rich.table import Table
 
@@ -19,10 +20,10 @@ def describe(cfg: TrainConfig) -> tuple[str, ...]:
     """Return one row of the table; builds one world of the task."""
     env = make_env(cfg, num_envs=1)
     row = (
-        cfg.task.name,
+        config.label(cfg),
         cfg.task.id,
         _sizes(env.single_observation_space),
-        str(env.single_action_space.shape[0]),
+        _choices(env.single_action_space),
         f"{1 / env.unwrapped.step_dt_s:.0f} Hz",
         f"{env.unwrapped.max_episode_steps * env.unwrapped.step_dt_s:.0f} s",
         "-" if cfg.task.return_threshold is None else f"{cfg.task.return_threshold:g}",
@@ -38,12 +39,16 @@ def _sizes(space: Any) -> str:
     return ", ".join(f"{name} {math.prod(group.shape)}" for name, group in groups)
 
 
+def _choices(space: Any) -> str:
+    return f"one of {space.n}" if isinstance(space, Discrete) else str(math.prod(space.shape))
+
+
 def main() -> None:
     """Print the table."""
     config.register()
-    table = Table(*COLUMNS, title="Tasks (robot=default, and the budget each trains with)")
+    table = Table(*COLUMNS, title="Tasks (robot=default, and the budget each trains with; gymnasium takes any env_id)")
     for name in options("task"):
-        table.add_row(*describe(cli.compose_config([f"task={name}"])[0]))
+        table.add_row(*describe(cli.compose_config(config.example(name))[0]))
     console = Console()
     # A row that wraps cannot be read, so a narrow terminal wraps whole lines instead.
     Console(width=max(console.width, Console(width=1000).measure(table).maximum)).print(table)

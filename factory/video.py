@@ -15,9 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 if TYPE_CHECKING:
-    import mujoco
-
-    from envs.rendering import Camera
+    from envs.rendering import Camera, Recording, Renderer
 
 _STRIP_COLUMNS = 4
 _STRIP_GAP_PX = 4
@@ -38,50 +36,44 @@ class FilmInfo:
     duration_s: float
     """Playing time [s]."""
     backend: str
-    """Renderer that drew it, `opengl:egl`, `raycast`, ..."""
+    """Renderer that drew it, `opengl:egl`, `raycast`, `rgb_array`, ..."""
     render_s: float
     """Time that drawing and writing took [s]."""
 
 
 def film(
-    model: mujoco.MjModel,
-    qpos: np.ndarray,
+    renderer: Renderer,
+    recording: Recording,
     path: str | Path,
     *,
     fps: int,
     captions: Sequence[str] | None = None,
     camera: Camera | None = None,
-    width: int = 640,
-    height: int = 360,
-    backend: str = "auto",
 ) -> FilmInfo:
-    """Draw recorded positions `(F, nq)` to a video at `path`, and `filmstrip.png` beside it.
+    """Draw a recording to a video at `path`, and `filmstrip.png` beside it; close the renderer.
 
     Args:
-        model: what moves.
-        qpos: one row of positions per frame of the film.
+        renderer: draws snapshots of what moves.
+        recording: one snapshot per frame of the film.
         path: the video, `*.mp4`.
         fps: frames per second of the film.
         captions: one text per frame, burnt into the lower left; lines are split at newlines.
         camera: by default one that follows the first body that moves.
-        width: even number of pixels.
-        height: even number of pixels.
-        backend: `auto`, `opengl` or `raycast`, see `envs.rendering.open_renderer`.
 
     Raises:
-        ValueError: the captions are not one per frame, or as `write_mp4` and `open_renderer`.
+        ValueError: the captions are not one per frame, or as `write_mp4`.
     """
-    from envs.rendering import Camera, open_renderer
+    from envs.rendering import Camera
 
     path, started = Path(path), time.perf_counter()
-    num_frames = len(qpos)
+    num_frames = len(recording)
     if captions is not None and len(captions) != num_frames:
         raise ValueError(f"captions has {len(captions)} texts for {num_frames} frames: give one per frame")
     stills: list[np.ndarray] = []
     wanted = set(_evenly(num_frames, 8))
 
     def finished_frames() -> Iterator[np.ndarray]:
-        pictures = renderer.frames(qpos, camera=camera or Camera())
+        pictures = renderer.frames(recording, camera=camera or Camera())
         for index, picture in enumerate(pictures):
             text = captions[index] if captions is not None else ""
             frame = caption(picture, text, time_s=index / fps, progress=(index + 1) / num_frames)
@@ -89,7 +81,7 @@ def film(
                 stills.append(frame)
             yield frame
 
-    with closing(open_renderer(model, width=width, height=height, backend=backend)) as renderer:
+    with closing(renderer):
         write_mp4(path, finished_frames(), fps=fps)
     strip = film_strip(stills, path.with_name("filmstrip.png"))
     return FilmInfo(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,8 +16,14 @@ import mujoco
 import numpy as np
 
 BACKENDS = ("auto", "opengl", "raycast")
+Recording = np.ndarray | Sequence[np.ndarray]
+"""One snapshot of a world a frame, as `TrainingEnv.snapshot` takes them: for a MuJoCo model its positions (nq,)."""
 
 _log = logging.getLogger(__name__)
+
+
+class NoPictureError(RuntimeError):
+    """An environment cannot be drawn here; the message says why in one line."""
 
 
 class View(NamedTuple):
@@ -50,7 +56,7 @@ class Camera:
     fixed: str | None = None
     """Name of a camera of the model, used instead of following."""
 
-    def views(self, model: mujoco.MjModel, qpos: np.ndarray) -> list[View]:
+    def views(self, model: mujoco.MjModel, qpos: Recording) -> list[View]:
         """Return the view of every frame of a film; `qpos` is `(F, nq)`.
 
         Raises:
@@ -96,25 +102,40 @@ class Camera:
 
 
 class Renderer(ABC):
-    """Draws recorded positions."""
+    """Draws what was recorded."""
 
     name: str
-    """`opengl:egl`, `opengl:osmesa`, ... or `raycast`."""
+    """`opengl:egl`, `opengl:osmesa`, ..., `raycast` or `rgb_array`."""
 
     @abstractmethod
-    def frames(self, qpos: np.ndarray, *, camera: Camera) -> Iterator[np.ndarray]:
-        """Yield the picture `(height, width, 3)` uint8 of every row of `qpos` `(F, nq)`, in order.
+    def frames(self, recording: Recording, *, camera: Camera) -> Iterator[np.ndarray]:
+        """Yield the picture `(height, width, 3)` uint8 of every snapshot, in order.
 
         Few pictures are held at once, however long the film.
         """
 
-    def render(self, qpos: np.ndarray, *, camera: Camera) -> np.ndarray:
+    def render(self, recording: Recording, *, camera: Camera) -> np.ndarray:
         """Return all pictures at once, `(F, height, width, 3)` uint8."""
-        return np.stack(list(self.frames(qpos, camera=camera)))
+        return np.stack(list(self.frames(recording, camera=camera)))
 
     @abstractmethod
     def close(self) -> None:
         """Free threads, buffers and contexts; a second call does nothing."""
+
+
+class Footage(Renderer):
+    """Shows pictures that the environment drew itself when the snapshots were taken."""
+
+    name = "rgb_array"
+
+    def frames(self, recording: Recording, *, camera: Camera) -> Iterator[np.ndarray]:
+        """Yield the pictures, cut by a pixel where a side is odd, which H.264 cannot code."""
+        for picture in recording:
+            height, width, _ = picture.shape
+            yield picture[: height // 2 * 2, : width // 2 * 2]
+
+    def close(self) -> None:
+        """Hold nothing."""
 
 
 def open_renderer(model: mujoco.MjModel, *, width: int, height: int, backend: str = "auto") -> Renderer:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import mujoco
 import numpy as np
 
-from envs.rendering import Camera, Renderer, View
+from envs.rendering import Camera, Recording, Renderer, View
 
 _OFF = ("disable", "disabled", "off", "false", "0")
 _PLATFORMS = ("egl", "osmesa", "glfw", "cgl")
@@ -41,9 +41,9 @@ class OpenGLRenderer(Renderer):
         mujoco.mjr_resizeOffscreen(width, height, self._context)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
 
-    def frames(self, qpos: np.ndarray, *, camera: Camera) -> Iterator[np.ndarray]:
-        """Yield the picture of every row of `qpos`; see `Renderer`."""
-        for row, view in zip(qpos, camera.views(self._model, qpos), strict=True):
+    def frames(self, recording: Recording, *, camera: Camera) -> Iterator[np.ndarray]:
+        """Yield the picture of every row of positions; see `Renderer`."""
+        for row, view in zip(recording, camera.views(self._model, recording), strict=True):
             yield self._draw(row, view)
 
     def close(self) -> None:

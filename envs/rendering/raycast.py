@@ -19,7 +19,7 @@ import mujoco
 import numpy as np
 from mjbatch import Batch
 
-from envs.rendering import Camera, Renderer, View
+from envs.rendering import Camera, Recording, Renderer, View
 from envs.rendering.surface import FLAT, GAMMA, Surfaces
 
 _VISIBLE = np.array([1, 1, 1, 0, 0, 0], dtype=np.uint8)
@@ -53,14 +53,14 @@ class RaycastRenderer(Renderer):
         for _ in range(num_threads):
             self._scenes.put(_Scene(model))
 
-    def frames(self, qpos: np.ndarray, *, camera: Camera) -> Iterator[np.ndarray]:
-        """Yield the picture of every row of `qpos`; see `Renderer`."""
-        views = camera.views(self._model, qpos)
+    def frames(self, recording: Recording, *, camera: Camera) -> Iterator[np.ndarray]:
+        """Yield the picture of every row of positions; see `Renderer`."""
+        views = camera.views(self._model, recording)
         if not views:
             return
         sun = _key_light(views[0])
         pending: deque[Future[np.ndarray]] = deque()
-        for row, view in zip(qpos, views, strict=True):
+        for row, view in zip(recording, views, strict=True):
             pending.append(self._pool.submit(self._picture, row, view, sun))
             if len(pending) > 2 * self._num_threads:
                 yield pending.popleft().result()

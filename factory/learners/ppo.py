@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from envs.task import require
 from factory.policies.mlp import MlpPolicy
+from factory.policies.normalizer import moments
 from factory.rollout import Rollout, advantages
 
 SCHEDULES = ("adaptive", "linear", "fixed")
@@ -121,7 +122,7 @@ class Ppo:
             gamma=cfg.gamma, gae_lambda=cfg.gae_lambda,
         )  # fmt: skip
         returns = gae + rollout.values
-        policy.update_returns(returns)
+        policy.update_returns(returns, rollout.live)
         before = [parameter.detach().clone() for parameter in self.parameters]
         batch = self._flatten(rollout, gae, returns)
         # Side by side, so that one pass over memory draws a minibatch.
@@ -134,13 +135,13 @@ class Ppo:
                 columns = rows.index_select(0, chosen).split(widths, -1)
                 sums += self._gradient_step(dict(zip(batch, columns, strict=True)))
         rolled_back = self._roll_back(before)
-        policy.update_observations(rollout.obs)
+        policy.update_observations(rollout.obs, rollout.live)
         steps = cfg.num_epochs * cfg.num_minibatches
         mean = sums / steps
         return UpdateStats(
             policy=mean[0], value=mean[1], entropy=mean[2], approx_kl=mean[3], clip_fraction=mean[4],
             grad_norm=mean[5], skipped=sums[6], rolled_back=rolled_back, learning_rate=self.learning_rate.clone(),
-            explained_variance=1.0 - (returns - rollout.values).var() / returns.var().clamp(min=1e-8),
+            explained_variance=_explained_variance(rollout.values, returns, rollout.live),
             processed=size * steps,
         )  # fmt: skip
 
@@ -168,10 +169,12 @@ class Ppo:
         """Return what a gradient step needs, one row a sample, observations and returns normalised."""
         stats = self.policy.return_normalizer
         obs = self.policy.normalize({name: value.flatten(0, 1) for name, value in rollout.obs.items()})
+        advantage = gae.reshape(-1, 1)
+        mean, var, _ = moments(advantage, rollout.live.flatten())
         return obs | {
             "action": rollout.actions.flatten(0, 1),
             "log_prob": rollout.log_probs.reshape(-1, 1),
-            "advantage": ((gae - gae.mean()) / (gae.std() + 1e-8)).reshape(-1, 1),
+            "advantage": (advantage - mean) / (var.sqrt() + 1e-8),
             "return": ((returns - stats.mean) / stats.std).float().reshape(-1, 1),
             "live": rollout.live.float().reshape(-1, 1),
         }
@@ -190,7 +193,8 @@ class Ppo:
         surrogate = torch.minimum(ratio * advantage, clipped * advantage)
         policy_loss = -(surrogate * live).sum()
         value_loss = ((out.value - returns).square() * live).sum()
-        loss = policy_loss + 0.5 * cfg.value_coef * value_loss - cfg.entropy_coef * out.entropy
+        entropy = (out.entropy * live).sum()
+        loss = policy_loss + 0.5 * cfg.value_coef * value_loss - cfg.entropy_coef * entropy
         for parameter in self.parameters:
             parameter.grad = None
         loss.backward()
@@ -202,11 +206,11 @@ class Ppo:
         with torch.no_grad():
             # Low-variance estimator k3 of KL(old || new), Schulman, http://joschu.net/blog/kl-approx.html
             approx_kl = ((ratio - 1.0 - log_ratio) * live).sum()
-            clip_fraction = ((ratio - 1.0).abs() > cfg.clip_coef).float().mean()
+            clip_fraction = (((ratio - 1.0).abs() > cfg.clip_coef) * live).sum()
         if cfg.schedule == "adaptive":
             self._adapt(approx_kl)
         self.optimizer.step()
-        numbers = (policy_loss, value_loss, out.entropy, approx_kl, clip_fraction, grad_norm, (~finite).float())
+        numbers = (policy_loss, value_loss, entropy, approx_kl, clip_fraction, grad_norm, (~finite).float())
         return torch.stack([number.detach() for number in numbers])
 
     @torch.no_grad()
@@ -227,3 +231,10 @@ class Ppo:
         factor = torch.where(approx_kl > 2.0 * cfg.desired_kl, 1 / 1.5, 1.0)
         factor = torch.where((approx_kl < 0.5 * cfg.desired_kl) & (approx_kl >= 0.0), 1.5, factor)
         rate.copy_((rate * factor).clamp(cfg.min_learning_rate, cfg.max_learning_rate))
+
+
+def _explained_variance(values: Tensor, returns: Tensor, live: Tensor) -> Tensor:
+    """Return the share of the live returns' variance that the values predicted. Shapes: (T, N) -> ()."""
+    columns = torch.stack([returns.flatten(), (returns - values).flatten()], -1)
+    _, (total, rest), _ = moments(columns, live.flatten())
+    return 1.0 - rest / total.clamp(min=1e-8)

@@ -1,12 +1,43 @@
-"""Diagonal Gaussian over actions. A = number of action dimensions."""
+"""Diagonal Gaussian over actions. A = number of action dimensions. Features are means."""
 
 from __future__ import annotations
 
 import math
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+
+from factory.policies.distribution import Distribution
 
 _HALF_LOG_TAU = 0.5 * math.log(math.tau)
+
+
+class Gaussian(Distribution):
+    """Actions about the actor's output, with a learned deviation that is the same everywhere."""
+
+    kind = "vector"
+
+    def __init__(self, num_dimensions: int, *, init_std: float) -> None:
+        super().__init__()
+        self.num_features = num_dimensions
+        self.log_std = nn.Parameter(torch.full((num_dimensions,), math.log(init_std)))
+
+    def sample(self, features: Tensor, generator: torch.Generator) -> Tensor:
+        """Return actions. Shape: (..., A) -> (..., A)."""
+        noise = torch.randn(features.shape, generator=generator, device=features.device)
+        return torch.addcmul(features, noise, self.log_std.exp())
+
+    def mode(self, features: Tensor) -> Tensor:
+        """Return the means. Shape: (..., A) -> (..., A)."""
+        return features
+
+    def log_prob(self, features: Tensor, action: Tensor) -> Tensor:
+        """Return log-densities. Shapes: (..., A), (..., A) -> (...,)."""
+        return log_prob(action, features, self.log_std)
+
+    def entropy(self, features: Tensor) -> Tensor:
+        """Return the entropy, which depends on no feature [nat]. Shape: (..., A) -> (...,)."""
+        return entropy(self.log_std).expand(features.shape[:-1])
 
 
 def log_prob(action: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:

@@ -8,12 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import gymnasium
 import torch
 from torch import Tensor, nn
 
 from envs.task import require
 from factory.energy.tokens import TokenSpec
-from factory.policies import gaussian
+from factory.policies import distribution
 from factory.policies.normalizer import RunningNormalizer
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -36,7 +37,7 @@ class MlpPolicyConfig:
     activation: str = "elu"
     """elu, tanh or relu."""
     init_std: float = 0.5
-    """Initial standard deviation of the action noise [action units]."""
+    """Initial standard deviation of the noise on continuous actions [action units]."""
     normalize_observations: bool = True
     """Standardise observations by their running mean and variance."""
 
@@ -60,13 +61,13 @@ class Evaluation(NamedTuple):
     log_prob: Tensor
     """Shape: (B,)."""
     entropy: Tensor
-    """Mean over the batch. Shape: ()."""
+    """Shape: (B,)."""
     value: Tensor
     """Normalised value. Shape: (B,)."""
 
 
 class MlpPolicy(nn.Module):
-    """Gaussian actor and asymmetric critic.
+    """Actor, whose actions are Gaussian or categorical as the action space is, and asymmetric critic.
 
     The critic predicts returns standardised by `return_normalizer`; `update_returns` moves the statistics and
     rescales the last layer so that the predicted returns stay as they were (PopArt, van Hasselt et al. 2016,
@@ -79,7 +80,7 @@ class MlpPolicy(nn.Module):
         *,
         obs_size: int,
         critic_obs_size: int,
-        action_size: int,
+        action_space: gymnasium.Space[Any],
         control_hz: float,
         generator: torch.Generator,
     ) -> None:
@@ -89,17 +90,20 @@ class MlpPolicy(nn.Module):
             cfg: sizes and activation.
             obs_size: features of the `policy` observation group.
             critic_obs_size: features of the `critic` group, or `obs_size` when there is one group.
-            action_size: action dimensions.
+            action_space: of one world: a flat Box or a Discrete.
             control_hz: control steps a second, recorded in `token_spec` [Hz].
             generator: source of the exploration noise, on the policy's device.
         """
         super().__init__()
         self.generator = generator
-        self.token_spec = TokenSpec(kind="vector", control_hz=control_hz, obs_dim=obs_size, act_dim=action_size)
+        self.distribution = distribution.for_space(action_space, init_std=cfg.init_std)
+        outputs = self.distribution.num_features
+        self.token_spec = TokenSpec(
+            kind=self.distribution.kind, control_hz=control_hz, obs_dim=obs_size, act_dim=outputs
+        )
         activation = ACTIVATIONS[cfg.activation]
-        self.actor = _perceptron(obs_size, cfg.actor_hidden, action_size, activation, gain=0.01)
+        self.actor = _perceptron(obs_size, cfg.actor_hidden, outputs, activation, gain=0.01)
         self.critic = _perceptron(critic_obs_size, cfg.critic_hidden, 1, activation, gain=1.0)
-        self.log_std = nn.Parameter(torch.full((action_size,), math.log(cfg.init_std)))
         normalizer = RunningNormalizer if cfg.normalize_observations else Identity
         self.obs_normalizer = normalizer(obs_size)
         self.critic_normalizer = normalizer(critic_obs_size)
@@ -112,24 +116,23 @@ class MlpPolicy(nn.Module):
 
     def initial_state(self, num_envs: int) -> Tensor:
         """Return the recurrent state at episode start; a perceptron has none. Shape: (num_envs, 0)."""
-        return torch.zeros(num_envs, 0, device=self.log_std.device)
+        return torch.zeros(num_envs, 0, device=self.return_normalizer.mean.device)
 
     @torch.no_grad()
     def act(self, obs: dict[str, Tensor], state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Sample actions; values come from `value`, for a whole rollout at once.
 
         Returns:
-            action (num_envs, A), its log-probability (num_envs,), next state.
+            action as the space has it (num_envs, A) or (num_envs,), its log-probability (num_envs,), next state.
         """
-        mean = self.actor(self.obs_normalizer(obs["policy"]))
-        noise = torch.randn(mean.shape, generator=self.generator, device=mean.device)
-        action = torch.addcmul(mean, noise, self.log_std.exp())
-        return action, gaussian.log_prob(action, mean, self.log_std), state
+        features = self.actor(self.obs_normalizer(obs["policy"]))
+        action = self.distribution.sample(features, self.generator)
+        return action, self.distribution.log_prob(features, action.view(len(features), -1)), state
 
     @torch.no_grad()
     def act_deterministic(self, obs: dict[str, Tensor], state: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mean action (num_envs, A) and the next state."""
-        return self.actor(self.obs_normalizer(obs["policy"])), state
+        """Return the likeliest action (num_envs, A) or (num_envs,) and the next state."""
+        return self.distribution.mode(self.actor(self.obs_normalizer(obs["policy"]))), state
 
     @torch.no_grad()
     def value(self, obs: dict[str, Tensor]) -> Tensor:
@@ -146,23 +149,26 @@ class MlpPolicy(nn.Module):
         }
 
     def evaluate(self, obs: dict[str, Tensor], action: Tensor) -> Evaluation:
-        """Return log-probability, entropy and normalised value of a minibatch of normalised observations."""
-        mean = self.actor(obs["policy"])
+        """Return log-probability, entropy and normalised value of a minibatch of normalised observations.
+
+        Shape of `action`: (B, A), with A = 1 for the index of a discrete one.
+        """
+        features = self.actor(obs["policy"])
         value = self.critic(obs["critic"]).squeeze(-1)
-        return Evaluation(gaussian.log_prob(action, mean, self.log_std), gaussian.entropy(self.log_std), value)
+        return Evaluation(self.distribution.log_prob(features, action), self.distribution.entropy(features), value)
 
     @torch.no_grad()
-    def update_observations(self, obs: dict[str, Tensor]) -> None:
-        """Move the observation statistics by a rollout. Shape: (T, num_envs, size)."""
-        self.obs_normalizer.update(obs["policy"])
-        self.critic_normalizer.update(obs["critic"])
+    def update_observations(self, obs: dict[str, Tensor], live: Tensor | None = None) -> None:
+        """Move the observation statistics by a rollout's live rows. Shapes: (T, num_envs, size), (T, num_envs)."""
+        self.obs_normalizer.update(obs["policy"], live)
+        self.critic_normalizer.update(obs["critic"], live)
 
     @torch.no_grad()
-    def update_returns(self, returns: Tensor) -> None:
-        """Move the return statistics and keep the critic's predictions. Shape: (T, num_envs)."""
+    def update_returns(self, returns: Tensor, live: Tensor | None = None) -> None:
+        """Move the statistics by the returns of live rows; keep the critic's predictions. Shapes: (T, num_envs)."""
         stats = self.return_normalizer
         old_std, old_mean = stats.std.clone(), stats.mean.clone()
-        stats.update(returns[..., None])
+        stats.update(returns[..., None], live)
         last: Any = self.critic[-1]
         ratio = (old_std / stats.std).float()
         last.weight.mul_(ratio)
@@ -179,7 +185,7 @@ class Identity(nn.Module):
         """Return the value."""
         return value
 
-    def update(self, batch: Tensor) -> None:
+    def update(self, batch: Tensor, live: Tensor | None = None) -> None:
         """Learn nothing."""
 
 

@@ -40,16 +40,31 @@ class RunningNormalizer(nn.Module):
         return torch.addcmul(-self.mean.float() * scale, value, scale).clamp_(-10.0, 10.0)
 
     @torch.no_grad()
-    def update(self, batch: Tensor) -> None:
-        """Take in a batch; one that is not finite is passed over. Shape: (..., size)."""
-        flat = batch.reshape(-1, batch.shape[-1])
-        var, mean = torch.var_mean(flat, 0, correction=0)
+    def update(self, batch: Tensor, live: Tensor | None = None) -> None:
+        """Take in a batch, or its rows that are live; one that is not finite is passed over.
+
+        Shapes: (..., size), (...,) bool.
+        """
+        live = torch.ones_like(batch[..., 0]) if live is None else live
+        mean, var, rows = moments(batch.reshape(-1, batch.shape[-1]), live.flatten())
         count = self.count.clamp(max=self.max_count)
-        total = count + flat.shape[0]
-        healthy = (mean.isfinite() & var.isfinite()).all()
+        total = count + rows
+        healthy = (mean.isfinite() & var.isfinite()).all() & (rows > 0)
         mean, var = torch.where(healthy, mean, 0.0), torch.where(healthy, var, 0.0)
-        weight = torch.where(healthy, flat.shape[0] / total, 0.0)
+        weight = torch.where(healthy, rows / total, 0.0)
         delta = mean.double() - self.mean
         self.var.copy_((1 - weight) * self.var + weight * var.double() + weight * (1 - weight) * delta.square())
         self.mean.add_(delta * weight)
         self.count.copy_(total)
+
+
+def moments(values: Tensor, live: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return mean and variance of the live rows, and their number; without one, 0, 0 and 0.
+
+    Shapes: (B, size), (B,) -> (size,), (size,), ().
+    """
+    weight = live.to(values.dtype)
+    rows = weight.sum()
+    share = weight / rows.clamp(min=1.0)
+    mean = share @ values
+    return mean, share @ (values - mean).square(), rows

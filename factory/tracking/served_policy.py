@@ -19,7 +19,7 @@ class ServedPolicy(PythonModel):
         self._policy = torch.export.load(Path(context.artifacts["policy"]) / "policy.pt2").module()
 
     def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> np.ndarray:
-        """Return actions `(batch, act_dim)` for observations `(batch, obs_dim)`, both float32."""
+        """Return actions `(batch, ...)` for observations `(batch, obs_dim)` float32."""
         with torch.no_grad():
             return self._policy(torch.tensor(model_input, dtype=torch.float32)).numpy()
 

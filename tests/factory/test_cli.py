@@ -87,6 +87,11 @@ CONTRADICTIONS = [
     ("learner.min_learning_rate=1 learner.max_learning_rate=0.1", "learner.max_learning_rate=0.1"),
     ("energy.source=replay", "energy.replay_path=''"),
     ("task=cartpole_swingup robot=menagerie:unitree_go1", "robot=menagerie:unitree_go1"),
+    ("env_id=CartPole-v1", "env_id=CartPole-v1: add task=gymnasium"),
+    ("task=cartpole_swingup env_id=CartPole-v1", "env_id=CartPole-v1: add task=gymnasium"),
+    ("task=gymnasium", "env_id=: task=gymnasium needs one, such as env_id=CartPole-v1"),
+    ("task=gymnasium env_id=CartPole-v1 task.env_id=Pendulum-v1", "task.env_id=Pendulum-v1: choose it by env_id=<id>"),
+    ("task=gymnasium env_id=CartPole-v1 robot=menagerie:unitree_go1", "robot=menagerie:unitree_go1"),
     ("-m resume=last seed=0,1", "resume"),
     ("seed=0,1", "seed: several values given; add -m"),
 ]
@@ -116,6 +121,22 @@ NOT_HERE = [
     ("tracking.uri=ftp://ledger", "tracking.uri=ftp://ledger"),
     ("tracking.uri=./mlruns", "tracking.uri=./mlruns"),
 ]
+FOREIGN = [
+    ("env_id=Nope-v1", "env_id=Nope-v1: Environment `Nope` doesn't exist"),
+    ("env_id=CartPole-v9", "env_id=CartPole-v9: Environment version `v9` for environment `CartPole` doesn't exist"),
+    ("env_id=not_installed:X-v0", "env_id=not_installed:X-v0: No module named 'not_installed'"),
+    ("env_id=highway_env:nope-v0", "env_id=highway_env:nope-v0: Environment `nope` doesn't exist"),
+    ("env_id=Blackjack-v1 task.kwargs={{colour:red}}", "env_id=Blackjack-v1: "),
+    ("env_id=Pendulum-v1 task.kwargs={{weight:1}}", "unexpected keyword argument 'weight'"),
+    ("env_id=Pendulum-v1 task.kwargs.weight=1", "unexpected keyword argument 'weight'"),
+    ("env_id=Pendulum-v1 task.vectorization=vector_entry_point", "env_id=Pendulum-v1: it has no batched version"),
+    ("env_id=Pendulum-v1 task.vectorization=threads", "task.vectorization=threads: choose one of auto, sync, async"),
+    ("env_id=Pendulum-v1 task.max_episode_steps=-1", "task.max_episode_steps=-1"),
+    ("env_id=odd_worlds:odd/Blind-v0", "odd/Blind-v0: its observations hold pictures, uint8 of shape (8, 8, 3)"),
+    ("env_id=odd_worlds:odd/Odd-v0 task.kwargs.event=no_start", "odd/Odd-v0: a world failed: the key is lost"),
+    ("env_id=odd_worlds:odd/Blind-v0 task.vectorization=async", "odd/Blind-v0: its observations hold pictures"),
+    ("env_id=odd_worlds:odd/ManyHanded-v0", "odd/ManyHanded-v0: its actions are MultiDiscrete"),
+]
 MALFORMED = [
     ("num_envs", "num_envs: give key=value"),
     ("=3", "=3: give key=value"),
@@ -130,6 +151,7 @@ MALFORMED = [
     ("-m seed=interval(0,1)", "seed=interval(0,1)"),
 ]
 MISTAKES = [*WRONG_KEYS, *WRONG_TYPES, *UNKNOWN_CHOICES, *OUT_OF_RANGE, *CONTRADICTIONS, *NOT_HERE, *MALFORMED]
+MISTAKES += [(f"task=gymnasium {arguments}", expected) for arguments, expected in FOREIGN]
 
 
 @pytest.fixture(scope="module")

@@ -16,11 +16,13 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 import factory.config as config
 import factory.evaluate
 from envs import TASKS
+from factory import cli
 from factory.config import TrainConfig
 from factory.line import make_env
 
@@ -57,7 +59,8 @@ def test_every_folder_of_choices_is_a_group() -> None:
 @pytest.mark.parametrize(("group", "option"), CHOICES, ids=lambda value: str(value))
 def test_every_choice_composes(group: str, option: str) -> None:
     """Each option of each group, every experiment among them, makes a checked configuration."""
-    cfg = composed(f"{group}='{option}'")
+    complete = config.example(option)[1:] if group == "task" else []
+    cfg = composed(f"{group}='{option}'", *complete)
     part = getattr(cfg, group, None)
     names = {getattr(part, key) for key in ("name", "kind", "source") if hasattr(part, key)}
     assert names <= {option}
@@ -66,11 +69,11 @@ def test_every_choice_composes(group: str, option: str) -> None:
 @pytest.mark.parametrize("task", config.options("task"))
 def test_every_task_builds_its_environment(task: str) -> None:
     """Each task's configuration fits its registered environment, whose time limit it sets."""
-    cfg = composed(f"task={task}")
-    assert cfg.task.id in TASKS
+    cfg = composed(*config.example(task))
+    assert cfg.task.id in {*TASKS, "factory/Gymnasium-v0"}
     env = make_env(cfg, num_envs=2)
     assert env.num_envs == 2
-    assert env.unwrapped.max_episode_steps == cfg.task.max_episode_steps
+    assert env.unwrapped.max_episode_steps == (cfg.task.max_episode_steps or 500)
     env.close()
 
 
@@ -78,7 +81,7 @@ def test_every_task_builds_its_environment(task: str) -> None:
 def test_configuration_survives_being_written_down(task: str) -> None:
     """Plain containers, JSON and YAML all come back as the same configuration, overrides included."""
     cfg = composed(
-        f"task={task}", "learner.num_epochs=7", "policy.actor_hidden=[8,9]", "task.return_threshold=12.5",
+        *config.example(task), "learner.num_epochs=7", "policy.actor_hidden=[8,9]", "task.return_threshold=12.5",
         "energy.site.pue=1.5", "resume=", "seed=3",
     )  # fmt: skip
     plain = config.to_plain(cfg)
@@ -112,10 +115,7 @@ def test_robot_of_the_job_is_that_of_its_task() -> None:
 def test_every_field_is_documented(schema: type) -> None:
     """A docstring stands under each field that a class adds; a field it only gives a new default is its base's."""
     inherited = {
-        field.name
-        for base in schema.__mro__[1:]
-        if dataclasses.is_dataclass(base)
-        for field in dataclasses.fields(base)
+        name for base in schema.__mro__[1:] if dataclasses.is_dataclass(base) for name in inspect.get_annotations(base)
     }
     body = ast.parse(textwrap.dedent(inspect.getsource(schema))).body[0].body  # type: ignore[attr-defined]
     undocumented = [
@@ -140,8 +140,6 @@ def test_help_lists_every_choice_and_copyable_examples() -> None:
 @pytest.mark.parametrize("example", re.findall(r"^  (python -m factory\.train.*)$", config.help_text(), re.MULTILINE))
 def test_examples_of_the_help_compose(example: str) -> None:
     """Each example can be copied: what it sets exists and is allowed."""
-    from factory import cli
-
     arguments = [argument for argument in example.split()[3:] if not argument.startswith(("-", "resume="))]
     for job in cli._jobs(arguments):
         composed(*job)
@@ -153,6 +151,26 @@ def test_help_is_what_the_command_prints(command_line, capsys: pytest.CaptureFix
         command_line("--help")
     assert config.help_text().strip() in capsys.readouterr().out
     assert not list(Path.cwd().iterdir())
+
+
+def test_job_is_named_by_its_task_and_environment() -> None:
+    """`task=gymnasium` says which environment, in folders as in the ledger; other tasks are their own name."""
+    assert config.label(composed("task=cartpole_swingup")) == "cartpole_swingup"
+    cfg = composed("task=gymnasium", "env_id=CartPole-v1")
+    assert config.label(cfg) == "gymnasium/CartPole-v1"
+    cases = (config.example("gymnasium"), "gymnasium/CartPole-v1"), (["seed=1"], "quadruped_velocity")
+    for overrides, folder in cases:
+        assert cli.compose_config(overrides)[1].parent == Path("outputs") / folder
+
+
+@pytest.mark.parametrize("given", ["task.kwargs={g:9.5,nested:{deep:1}}", "task.kwargs.g=9.5"])
+def test_mappings_take_any_key(given: str) -> None:
+    """Keywords of an environment can be given one by one or together; other parts of a task stay closed."""
+    kwargs = composed("task=gymnasium", "env_id=Pendulum-v1", given).task.env_kwargs()["kwargs"]
+    assert kwargs["g"] == 9.5
+    assert kwargs.get("nested", {"deep": 1}) == {"deep": 1}
+    with pytest.raises(HydraException):
+        composed("task=gymnasium", "env_id=Pendulum-v1", "task.anything=1")
 
 
 def test_keys_are_all_there() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -201,6 +202,7 @@ def test_steps_that_reset_are_not_live_and_no_tokens() -> None:
     assert torch.equal(rollout.live, expected[:, None].expand(8, 2))
     assert stats.live_steps == 2 * 6
     assert stats.length_sum == 2 * 2 * 3
+    assert stats.reward_terms.tolist() == [1.0, 2.0]
     assert (rollout.rewards[3] == 0).all()
     assert rollout.next_values[2].tolist() == [3.0, 1003.0]
 
@@ -211,8 +213,8 @@ def test_real_environment_counts_only_executed_actions(mode: AutoresetMode) -> N
     env = CartpoleSwingup(num_envs=3, max_episode_steps=4, autoreset_mode=mode, seed=0, num_threads=1)
     size = env.single_observation_space.shape[0]
     policy = MlpPolicy(
-        MlpPolicyConfig(actor_hidden=[8], critic_hidden=[8]), obs_size=size, critic_obs_size=size, action_size=1,
-        control_hz=50.0, generator=torch.Generator().manual_seed(0),
+        MlpPolicyConfig(actor_hidden=[8], critic_hidden=[8]), obs_size=size, critic_obs_size=size,
+        action_space=Box(-1.0, 1.0, (1,)), control_hz=50.0, generator=torch.Generator().manual_seed(0),
     )  # fmt: skip
     rollout, stats = collector_of(env, policy, num_steps=10).collect()
     env.close()
@@ -222,6 +224,20 @@ def test_real_environment_counts_only_executed_actions(mode: AutoresetMode) -> N
     assert stats.length_sum == 4 * stats.episodes
 
 
+def test_choices_are_kept_as_numbers_in_a_column() -> None:
+    """Indices (num_envs,) go to the environment as they are and into the rollout as (T, N, 1)."""
+
+    class Choosing(EchoPolicy):
+        def act(self, obs: dict[str, Tensor], state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            return torch.arange(len(obs["policy"])), -obs["policy"][:, 0], state
+
+    env = CountingEnv(num_envs=3, length=100)
+    env.single_action_space = Discrete(3)
+    rollout, _ = collector_of(env, Choosing(), num_steps=2).collect()
+    assert env.actions[0].dtype == torch.int64
+    assert rollout.actions[..., 0].tolist() == [[0.0, 1.0, 2.0]] * 2
+
+
 def test_collection_continues_from_a_saved_state() -> None:
     """A collector that loads another's state repeats its next rollout bit for bit."""
 
@@ -229,8 +245,8 @@ def test_collection_continues_from_a_saved_state() -> None:
         torch.manual_seed(0)
         env = CartpoleSwingup(num_envs=3, max_episode_steps=6, seed=0, num_threads=1)
         policy = MlpPolicy(
-            MlpPolicyConfig(actor_hidden=[8], critic_hidden=[8]), obs_size=5, critic_obs_size=5, action_size=1,
-            control_hz=50.0, generator=torch.Generator().manual_seed(0),
+            MlpPolicyConfig(actor_hidden=[8], critic_hidden=[8]), obs_size=5, critic_obs_size=5,
+            action_space=Box(-1.0, 1.0, (1,)), control_hz=50.0, generator=torch.Generator().manual_seed(0),
         )  # fmt: skip
         return env, policy, collector_of(env, policy, num_steps=4)
 

@@ -280,7 +280,7 @@ def test_parent_of_a_sweep_that_fails_is_closed_too(smoke: Path, ledger: Any) ->
     composed = OmegaConf.create(
         {
             "tracking": OmegaConf.structured(TrackingConfig), "output_root": str(smoke.parents[1]),
-            "task": {"name": "cartpole_swingup"},
+            "task": {"name": "cartpole_swingup"}, "env_id": "",
             "hydra": {"sweep": {"dir": "a/sweep"}, "overrides": {"task": ["seed=0,1"]}},
         }
     )  # fmt: skip

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from envs.rendering import Footage, open_renderer
 from factory.video import caption, film, film_strip, write_mp4
 
 MODEL = """
@@ -130,24 +131,27 @@ def test_a_film_of_recorded_positions(tmp_path: Path) -> None:
     model = mujoco.MjModel.from_xml_string(MODEL)
     qpos = np.array([[0.1 * step, 0, 0.2, 1, 0, 0, 0] for step in range(10)])
     path = tmp_path / "videos" / "film.mp4"
-    info = film(model, qpos, path, fps=5, captions=["go"] * 10, width=96, height=64, backend="raycast")
+    draw = lambda: open_renderer(model, width=96, height=64, backend="raycast")  # noqa: E731
+    info = film(draw(), qpos, path, fps=5, captions=["go"] * 10)
     captioned = read(path)
     assert (info.num_frames, info.duration_s, info.backend) == (10, 2.0, "raycast")
     assert sorted(path.parent.iterdir()) == [info.path, info.strip]
     assert len(captioned) == 10
     assert captioned[0].shape == (64, 96, 3)
     assert Image.open(info.strip).size == (4 * 96 + 3 * 4, 2 * 64 + 4)
-    film(model, qpos, path, fps=5, width=96, height=64, backend="raycast")
+    film(draw(), qpos, path, fps=5)
     assert np.abs(read(path)[0].astype(int) - captioned[0])[40:, :40].max() > 40
 
 
 def test_captions_must_be_one_per_frame(tmp_path: Path) -> None:
     """Too few texts are refused before anything is drawn."""
     with pytest.raises(ValueError, match="captions has 1 texts for 2 frames"):
-        film(
-            mujoco.MjModel.from_xml_string(MODEL),
-            np.zeros((2, 7)),
-            tmp_path / "film.mp4",
-            fps=5,
-            captions=["go"],
-        )
+        film(Footage(), plain(2), tmp_path / "film.mp4", fps=5, captions=["go"])
+
+
+def test_a_film_of_pictures_the_environment_drew_itself(tmp_path: Path) -> None:
+    """Frames come in order and whole, but for the last row or column of an odd size."""
+    info = film(Footage(), plain(8, width=65, height=49), tmp_path / "film.mp4", fps=5)
+    frames = read(info.path)
+    assert (info.backend, len(frames), frames[0].shape) == ("rgb_array", 8, (48, 64, 3))
+    assert [int(frame[:20].mean()) for frame in frames] == pytest.approx([20 * index for index in range(8)], abs=6)

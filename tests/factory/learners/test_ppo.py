@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
+from gymnasium.spaces import Box
 
 from factory.learners.ppo import Ppo, PpoConfig
 from factory.policies.mlp import MlpPolicy, MlpPolicyConfig
-from factory.rollout import Rollout
+from factory.rollout import Rollout, advantages
 
 OBS, ACTIONS = 3, 2
 
@@ -17,7 +20,7 @@ def build(*, seed: int = 0, **values: object) -> Ppo:
     torch.manual_seed(seed)
     policy = MlpPolicy(
         MlpPolicyConfig(actor_hidden=[16], critic_hidden=[16]), obs_size=OBS, critic_obs_size=OBS,
-        action_size=ACTIONS, control_hz=50.0, generator=torch.Generator().manual_seed(seed),
+        action_space=Box(-1.0, 1.0, (ACTIONS,)), control_hz=50.0, generator=torch.Generator().manual_seed(seed),
     )  # fmt: skip
     cfg = PpoConfig(**{"num_epochs": 2, "num_minibatches": 2, "schedule": "fixed", **values})  # type: ignore[arg-type]
     return Ppo(cfg, policy, generator=torch.Generator().manual_seed(seed + 1))
@@ -171,17 +174,71 @@ def test_processed_samples_are_those_that_reached_a_gradient(num_minibatches: in
     assert learner.update(bandit(learner.policy, num_steps=4, num_envs=5)).processed == processed
 
 
-def test_worlds_that_were_reset_teach_nothing() -> None:
-    """Samples that are not live do not change the gradient: any log-probability may stand there."""
+@pytest.mark.parametrize("mostly", [False, True])
+def test_worlds_that_were_reset_teach_nothing(mostly: bool) -> None:
+    """What stands in samples that are not live changes nothing: no weight, no statistic, no figure."""
     results = []
-    for poison in (0.0, 50.0):
-        learner = build(num_epochs=1, num_minibatches=1)
+    for poison in (0.0, 30.0):
+        learner = build(num_epochs=2, num_minibatches=3, entropy_coef=0.01)
         rollout = bandit(learner.policy)
-        rollout.live[:, 0] = False
-        rollout.log_probs[:, 0] -= poison
-        learner.update(rollout)
-        results.append(parameters(learner))
+        rollout.live[:, : 30 if mostly else 2] = False
+        reset = ~rollout.live
+        for tensor in (rollout.log_probs, rollout.rewards, rollout.values, rollout.next_values):
+            tensor[reset] += poison
+        for tensor in (*rollout.obs.values(), rollout.actions):
+            tensor[reset] *= 1.0 + poison
+        stats = learner.update(rollout)
+        figures = [getattr(stats, field.name) for field in dataclasses.fields(stats) if field.name != "processed"]
+        results.append([*learner.policy.state_dict().values(), *figures])
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def test_advantage_of_a_live_step_ends_with_its_episode() -> None:
+    """In NEXT_STEP mode the row that resets follows an end, so that nothing of it flows into the row before."""
+    rewards, values, next_values = (torch.randn(6, 1, generator=torch.Generator().manual_seed(i)) for i in range(3))
+    ended = torch.tensor([False, True, False, False, True, False])[:, None]
+    never = torch.zeros_like(ended)
+    live = torch.tensor([True, True, False, True, True, False])[:, None]
+    found = []
+    for poison in (0.0, 100.0):
+        spoilt = [torch.where(live, tensor, poison) for tensor in (rewards, values, next_values)]
+        for terminated, truncated in ((ended, never), (never, ended)):
+            gae = advantages(*spoilt, terminated, truncated, gamma=0.9, gae_lambda=0.8)
+            found.append(gae[live])
+    assert torch.equal(found[0], found[2])
+    assert torch.equal(found[1], found[3])
+    assert not torch.equal(found[0], found[1])
+
+
+def test_statistics_are_those_of_live_steps() -> None:
+    """Observations, returns and advantages of worlds that were reset enter no mean and no deviation."""
+    learner = build(num_epochs=1, num_minibatches=1)
+    rollout = bandit(learner.policy)
+    rollout.live[:, 5:] = False
+    policy, live = learner.policy, rollout.live
+    batch = learner._flatten(rollout, rollout.rewards, rollout.rewards)
+    kept = batch["advantage"].view(live.shape)[live]
+    assert float(kept.mean()) == pytest.approx(0.0, abs=1e-6)
+    assert float(kept.std(correction=0)) == pytest.approx(1.0, abs=1e-5)
+    learner.update(rollout)
+    seen = rollout.obs["policy"][live].double()
+    torch.testing.assert_close(policy.obs_normalizer.mean, seen.mean(0), rtol=0, atol=1e-6)
+    torch.testing.assert_close(policy.obs_normalizer.var, seen.var(0, correction=0), rtol=1e-5, atol=1e-6)
+    assert float(policy.obs_normalizer.count) == int(live.sum())
+    paid = rollout.rewards[live].double()
+    assert float(policy.return_normalizer.mean) == pytest.approx(float(paid.mean()), abs=1e-6)
+    assert float(policy.return_normalizer.count) == int(live.sum())
+
+
+def test_rollout_without_a_live_step_changes_nothing_but_adams_clock() -> None:
+    """Where every world was being reset, there is nothing to learn, and nothing breaks."""
+    learner = build()
+    rollout = bandit(learner.policy)
+    rollout.live[:] = False
+    before = {name: value.clone() for name, value in learner.policy.state_dict().items()}
+    stats = learner.update(rollout)
+    assert float(stats.rolled_back) == 0
+    assert all(torch.equal(value, before[name]) for name, value in learner.policy.state_dict().items())
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from gymnasium.spaces import Box
 from torch.distributions import Independent, Normal
 
 from factory.energy.tokens import TokenSpec
@@ -15,7 +16,7 @@ def build(*, seed: int = 0, **values: object) -> MlpPolicy:
     torch.manual_seed(7)
     cfg = MlpPolicyConfig(**{"actor_hidden": [16], "critic_hidden": [16], **values})  # type: ignore[arg-type]
     policy = MlpPolicy(
-        cfg, obs_size=4, critic_obs_size=6, action_size=3, control_hz=50.0,
+        cfg, obs_size=4, critic_obs_size=6, action_space=Box(-1.0, 1.0, (3,)), control_hz=50.0,
         generator=torch.Generator().manual_seed(seed),
     )  # fmt: skip
     with torch.no_grad():
@@ -36,7 +37,7 @@ def test_sampled_log_prob_is_that_of_the_sampled_action() -> None:
     state = policy.initial_state(5)
     mean, _ = policy.act_deterministic(obs, state)
     action, log_prob, _ = policy.act(obs, state)
-    reference = Independent(Normal(mean, policy.log_std.exp()), 1)
+    reference = Independent(Normal(mean, policy.distribution.log_std.exp()), 1)
     torch.testing.assert_close(log_prob, reference.log_prob(action))
     assert action.shape == (5, 3)
     assert log_prob.shape == policy.value(obs).shape == (5,)
@@ -48,7 +49,8 @@ def test_learner_and_collector_agree() -> None:
     action, log_prob, _ = policy.act(obs, policy.initial_state(5))
     found = policy.evaluate(policy.normalize(obs), action)
     torch.testing.assert_close(found.log_prob, log_prob)
-    torch.testing.assert_close(found.entropy, Normal(torch.zeros(3), policy.log_std.exp()).entropy().sum())
+    normal = Normal(torch.zeros(3), policy.distribution.log_std.exp())
+    torch.testing.assert_close(found.entropy, normal.entropy().sum().expand(5))
     stats = policy.return_normalizer
     torch.testing.assert_close(found.value * stats.std.float() + stats.mean.float(), policy.value(obs))
 

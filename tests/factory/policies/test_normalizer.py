@@ -28,6 +28,20 @@ def test_statistics_of_batches_are_those_of_all_samples(sizes: list[int], offset
     assert float(normalizer.count) == sum(sizes)
 
 
+def test_rows_that_are_not_live_do_not_count() -> None:
+    """Mean, variance and count are those of the live rows; without one, nothing changes."""
+    torch.manual_seed(0)
+    data, live = torch.randn(4, 50, 3) + 2.0, torch.rand(4, 50) < 0.3
+    masked, plain = RunningNormalizer(3), RunningNormalizer(3)
+    masked.update(torch.where(live[..., None], data, 1e4), live)
+    plain.update(data[live])
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(masked.state_dict()[name], value, rtol=1e-5, atol=1e-6)
+    before = {name: value.clone() for name, value in masked.state_dict().items()}
+    masked.update(data, torch.zeros_like(live))
+    assert all(torch.equal(value, before[name]) for name, value in masked.state_dict().items())
+
+
 def test_output_is_standardised_and_clipped() -> None:
     """Seen data comes out with mean 0 and deviation 1; outliers stop at 10."""
     torch.manual_seed(0)

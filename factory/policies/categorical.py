@@ -1,0 +1,40 @@
+"""Categorical distribution over n choices. Features are logits."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from factory.policies.distribution import Distribution
+
+
+class Categorical(Distribution):
+    """One of `num_features` choices. An action is an index, kept by rollouts as a column of floats (A = 1)."""
+
+    kind = "categorical"
+
+    def __init__(self, num_choices: int) -> None:
+        super().__init__()
+        self.num_features = num_choices
+
+    def sample(self, features: Tensor, generator: torch.Generator) -> Tensor:
+        """Return indices. Shape: (..., n) -> (...,) int64.
+
+        The largest of logits with Gumbel noise is a draw from their softmax (Gumbel 1954; Maddison et al. 2014,
+        arXiv:1411.0030); -log of an exponential draw is such noise.
+        """
+        noise = torch.empty_like(features).exponential_(generator=generator)
+        return (features - noise.log()).argmax(-1)
+
+    def mode(self, features: Tensor) -> Tensor:
+        """Return the most probable indices. Shape: (..., n) -> (...,) int64."""
+        return features.argmax(-1)
+
+    def log_prob(self, features: Tensor, action: Tensor) -> Tensor:
+        """Return log-probabilities. Shapes: (..., n), (..., 1) -> (...,)."""
+        return features.log_softmax(-1).gather(-1, action.long()).squeeze(-1)
+
+    def entropy(self, features: Tensor) -> Tensor:
+        """Return the entropy [nat]. Shape: (..., n) -> (...,)."""
+        log_prob = features.log_softmax(-1)
+        return -(log_prob.exp() * log_prob).sum(-1)

@@ -1,0 +1,46 @@
+"""How actions are drawn from what an actor puts out; which way follows from the action space."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import torch
+from gymnasium.spaces import Discrete
+from torch import Tensor, nn
+
+
+class Distribution(nn.Module):
+    """A distribution over actions, given features (..., num_features) from the actor."""
+
+    kind: str
+    """Of the control tokens it makes, see `TokenSpec.kind`."""
+    num_features: int
+    """Features the actor has to put out."""
+
+    def sample(self, features: Tensor, generator: torch.Generator) -> Tensor:
+        """Return one action for every row of features, as the environment takes them."""
+        raise NotImplementedError
+
+    def mode(self, features: Tensor) -> Tensor:
+        """Return the likeliest action for every row of features."""
+        raise NotImplementedError
+
+    def log_prob(self, features: Tensor, action: Tensor) -> Tensor:
+        """Return the log-probability of actions. Shapes: (..., num_features), (..., A) -> (...,)."""
+        raise NotImplementedError
+
+    def entropy(self, features: Tensor) -> Tensor:
+        """Return the entropy [nat]. Shape: (..., num_features) -> (...,)."""
+        raise NotImplementedError
+
+
+def for_space(space: gymnasium.Space[Any], *, init_std: float) -> Distribution:
+    """Return the distribution for a policy's action space: a flat Box or a Discrete that starts at 0."""
+    from factory.policies.categorical import Categorical
+    from factory.policies.gaussian import Gaussian
+
+    if isinstance(space, Discrete):
+        return Categorical(int(space.n))
+    assert space.shape is not None and len(space.shape) == 1, f"{space} is no flat Box"
+    return Gaussian(space.shape[0], init_std=init_std)
