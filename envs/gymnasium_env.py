@@ -159,12 +159,15 @@ class GymnasiumEnv(TrainingEnv):
         return self._to_torch(flatten(self.inner, obs)).nan_to_num(0.0, 0.0, 0.0), {}
 
     def step(self, actions: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
-        """Advance every world by one control step. Shape of `actions`: that of `action_space`.
+        """Advance every world by one control step. Shape of `actions`: (num_envs, size) float or (num_envs,) int64.
+
+        Indices may also come as rollouts keep them, a column of floats (num_envs, 1).
 
         Raises:
             WorldError: a world failed.
         """
-        native = self.native_actions(torch.as_tensor(actions).cpu()).numpy()
+        given = torch.as_tensor(actions).cpu().reshape(self.action_space.shape)
+        native = self.native_actions(given).numpy()
         native = native.astype(self.inner.action_space.dtype, copy=False)
         started = time.perf_counter()
         raw_obs, *numbers, said = self._run(self.inner.step, native)
@@ -242,7 +245,8 @@ class GymnasiumEnv(TrainingEnv):
         """Let the next reset start episodes that the run has not played yet."""
         self._control_steps = state["control_steps"].clone()
         self._next_seed = int(np.random.SeedSequence([self._seed, int(self._control_steps)]).generate_state(1)[0])
-        self.notes += (f"the episodes of {self.env_id} cannot be saved: new ones start",)
+        note = f"the episodes of {self.env_id} cannot be saved: new ones start"
+        self.notes = tuple(dict.fromkeys((*self.notes, note)))
 
     # Inside.
 

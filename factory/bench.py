@@ -41,7 +41,7 @@ from rich.text import Text
 from envs.task import require
 from factory import cli, config, device, machine, provenance
 from factory.bench_table import print_rows
-from factory.config import TrainConfig, to_plain
+from factory.config import TrainConfig, label, to_plain
 from factory.throughput import Progress, Row, bench
 from factory.tracking import open_tracker
 
@@ -128,7 +128,7 @@ def write(content: dict[str, Any], path: Path) -> None:
 def track(content: dict[str, Any], rows: Sequence[Row], cfg: TrainConfig) -> Path:
     """Make a run in the ledger, with the number of worlds in the place of the step; return its folder."""
     name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{cfg.seed}"
-    run_dir = Path(cfg.output_root) / "bench" / cfg.task.name / name
+    run_dir = Path(cfg.output_root) / "bench" / label(cfg) / name
     write(content, run_dir / "bench.json")
     energy = rows[0].energy
     tracker = open_tracker(
@@ -136,10 +136,10 @@ def track(content: dict[str, Any], rows: Sequence[Row], cfg: TrainConfig) -> Pat
         run_dir=run_dir,
         output_root=Path(cfg.output_root).absolute(),
         experiment="bench",
-        run_name=f"{cfg.task.name}_{name}",
+        run_name=f"{label(cfg)}_{name}",
         params=content["config"],
         tags={
-            "task": cfg.task.name,
+            "task": label(cfg),
             "physics": cfg.physics.name,
             "device": device.describe(torch.device(cfg.device)),
             "token_spec.hash": energy.token_spec,
