@@ -166,7 +166,7 @@ class GymnasiumEnv(TrainingEnv):
         Raises:
             WorldError: a world failed.
         """
-        given = torch.as_tensor(actions).cpu().reshape(self.action_space.shape)
+        given = torch.as_tensor(actions).cpu().reshape(self.action_space.shape or (-1,))
         native = self.native_actions(given).numpy()
         native = native.astype(self.inner.action_space.dtype, copy=False)
         started = time.perf_counter()
