@@ -22,7 +22,7 @@ _SENSED = 30
 
 
 class QuadrupedVelocity(BatchEnv):
-    """Velocity tracking with a twelve-joint robot at 50 Hz.
+    """Velocity tracking with a twelve-joint robot, at 50 Hz unless the task says otherwise.
 
     Action (num_envs, 12): joint targets as offsets from the home pose, in units of the robot's action scale.
     In the second half of a stride, action and observations are those of the robot's mirror image.
@@ -53,11 +53,12 @@ class QuadrupedVelocity(BatchEnv):
     ) -> None:
         self.cfg = QuadrupedVelocityConfig(max_episode_steps=max_episode_steps, **_nested(task))
         self.robot = load_quadruped(self.cfg.robot)
+        self.robot.model.opt.timestep = self.cfg.timestep_s
         super().__init__(
             self.robot.model,
             num_envs=num_envs,
             action_size=12,
-            decimation=5,
+            decimation=self.cfg.decimation,
             max_episode_steps=max_episode_steps,
             device=device,
             physics=physics,

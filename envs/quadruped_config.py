@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from envs.task import TaskConfig, require
@@ -77,6 +78,10 @@ class QuadrupedVelocityConfig(TaskConfig):
     name: str = "quadruped_velocity"
     id: str = "factory/QuadrupedVelocity-v0"
     max_episode_steps: int = 1000
+    timestep_s: float = 0.004
+    """Length of a physics step [s]."""
+    decimation: int = 5
+    """Physics steps of a control step."""
     command_m_per_s: float = 1.0
     """Commanded forward and lateral velocities lie in [-this, this] [m/s]."""
     command_rad_per_s: float = 1.0
@@ -99,6 +104,8 @@ class QuadrupedVelocityConfig(TaskConfig):
     def __post_init__(self) -> None:
         """Raise ValueError when a value is out of its range."""
         super().__post_init__()
+        require(0 < self.timestep_s < math.inf, "task.timestep_s", self.timestep_s, "must be positive and finite")
+        require(self.decimation >= 1, "task.decimation", self.decimation, "must be at least 1")
         require(self.command_m_per_s > 0, "task.command_m_per_s", self.command_m_per_s, "must be positive")
         require(self.command_rad_per_s >= 0, "task.command_rad_per_s", self.command_rad_per_s, "must be >= 0")
         require(self.command_interval_s > 0, "task.command_interval_s", self.command_interval_s, "must be positive")

@@ -178,7 +178,6 @@ def _prepare(spec: mujoco.MjSpec, parameters: QuadrupedParameters, robot: str) -
             actuator.forcerange = actuator.ctrlrange
             actuator.forcelimited = mujoco.mjtLimited.mjLIMITED_TRUE
     option = spec.option
-    option.timestep = 0.004
     option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
     option.solver = mujoco.mjtSolver.mjSOL_NEWTON
     option.cone = mujoco.mjtCone.mjCONE_PYRAMIDAL

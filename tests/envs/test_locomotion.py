@@ -168,3 +168,21 @@ def test_embedded_robot_loads_from_a_file_too() -> None:
 
     with pytest.raises(ValueError, match="foot geoms named FL, FR, RL, RR"):
         load_quadruped(f"file:{kelpie.MJCF}")
+
+
+def test_time_step_and_decimation_are_the_tasks() -> None:
+    """Two physics steps of 10 ms make a control step of 20 ms, and the engine's clock agrees."""
+    env = QuadrupedVelocity(num_envs=1, seed=0, timestep_s=0.01, decimation=2)
+    env.reset(seed=0)
+    time_s = env.physics.field("time")
+    before_s = float(time_s)
+    env.step(torch.zeros(1, 12))
+    assert env.step_dt_s == pytest.approx(0.02)
+    assert float(time_s) - before_s == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize("wrong", [{"timestep_s": 0.0}, {"decimation": 0}])
+def test_time_steps_that_stand_still_are_refused(wrong: dict[str, float]) -> None:
+    """A time step of no length and a control step of no physics are refused by name."""
+    with pytest.raises(ValueError, match=f"task.{next(iter(wrong))}=0"):
+        QuadrupedVelocity(num_envs=1, **wrong)
