@@ -1,0 +1,34 @@
+"""Times `step` of numpy environments with random actions."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from peers.serving import Measure, steps_per_s
+
+SETTLE_STEPS = 50
+"""Control steps before the first measurement, so that not all worlds are at the start of an episode."""
+
+
+def random_actions(space: Any, num_envs: int) -> Iterator[np.ndarray]:
+    """Return an endless supply of uniform actions, drawn beforehand. Shape: (num_envs, action_size)."""
+    rng = np.random.default_rng(0)
+    drawn = rng.uniform(space.low, space.high, (SETTLE_STEPS, num_envs, *space.shape)).astype(space.dtype)
+    return itertools.cycle(drawn)
+
+
+def stepping(env: Any, space: Any, num_envs: int) -> Measure:
+    """Return how to time `env.step`; `space` is that of one world's action."""
+    actions = random_actions(space, num_envs)
+
+    def step() -> int:
+        env.step(next(actions))
+        return num_envs
+
+    env.reset()
+    for _ in range(SETTLE_STEPS):
+        step()
+    return lambda seconds: {"steps_per_s": steps_per_s(step, seconds)}

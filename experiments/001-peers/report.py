@@ -1,0 +1,91 @@
+"""The table of a README and the figure, from the rounds alone."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from comparisons import Comparison, Quantity, Ratio, Round
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
+COLORS = {
+    "ours": "#1f6feb", "envpool": "#b3470a", "gymnasium": "#8a6d00", "sb3": "#7a4fc4", "rsl_rl": "#12805c",
+    "unilab": "#b0357a",
+}  # fmt: skip
+ENGINE = "#b9c0c8"
+"""Colour of an engine by itself."""
+
+
+def table(comparisons: Sequence[Comparison], rounds: Sequence[Round]) -> str:
+    """Return two tables in Markdown: ratios with their goals, and speeds."""
+    lines = ["| | ratio | lowest to highest round | goal | |", "|---|---|---|---|---|"]
+    for comparison in comparisons:
+        lines.append(f"| **{comparison.title}** | | | | |")
+        lines += [_ratio_row(ratio, rounds) for ratio in comparison.ratios if ratio.samples(rounds)]
+    lines += ["", "| | control steps/s | lowest to highest round |", "|---|---|---|"]
+    for comparison in comparisons:
+        lines.append(f"| **{comparison.title}** | | |")
+        lines += [_speed_row(speed, rounds) for speed in comparison.speeds if speed.samples(rounds)]
+    return "\n".join(lines)
+
+
+def _ratio_row(ratio: Ratio, rounds: Sequence[Round]) -> str:
+    samples = ratio.samples(rounds)
+    median = statistics.median(samples)
+    goal = "" if ratio.goal is None else f"{ratio.goal:g}"
+    verdict = "" if ratio.goal is None else "met" if median >= ratio.goal else "missed"
+    return f"| {ratio.label} | {median:.2f} | {min(samples):.2f} to {max(samples):.2f} | {goal} | {verdict} |"
+
+
+def _speed_row(speed: Quantity, rounds: Sequence[Round]) -> str:
+    samples = speed.samples(rounds)
+    median, lowest, highest = (_short(find(samples)) for find in (statistics.median, min, max))
+    return f"| {speed.label} | {median} | {lowest} to {highest} |"
+
+
+def _short(steps_per_s: float) -> str:
+    return f"{steps_per_s / 1e3:.1f} k"
+
+
+def insert(text: str, readme: Path) -> None:
+    """Put `text` between the marks of `readme`."""
+    before, _, rest = readme.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    readme.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+
+
+def draw(comparisons: Sequence[Comparison], rounds: Sequence[Round], path: Path, *, note: str) -> None:
+    """Draw a panel of bars a comparison: medians, with the range of the rounds."""
+    columns = min(len(comparisons), 3)
+    rows = -(-len(comparisons) // columns)
+    figure = Figure(figsize=(4.6 * columns, 0.5 + 2.4 * rows), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    for index, comparison in enumerate(comparisons):
+        _panel(figure.add_subplot(rows, columns, index + 1), comparison, rounds)
+    figure.supxlabel(note, fontsize=8, color="#5f6770")
+    figure.savefig(path, dpi=150)
+
+
+def _panel(axes: Axes, comparison: Comparison, rounds: Sequence[Round]) -> None:
+    speeds = [speed for speed in comparison.speeds if speed.samples(rounds)]
+    longest = max(max(speed.samples(rounds)) for speed in speeds)
+    for place, speed in enumerate(speeds):
+        samples = speed.samples(rounds)
+        median = statistics.median(samples)
+        color = ENGINE if speed.metric.startswith("engine") else COLORS[speed.worker]
+        spread = [[median - min(samples)], [max(samples) - median]]
+        axes.barh(place, median, 0.72, color=color, xerr=spread, ecolor="#1c2024", error_kw={"linewidth": 0.8})
+        axes.text(max(samples) + 0.02 * longest, place, _short(median), va="center", fontsize=8.5, color="#1c2024")
+    axes.set_yticks(range(len(speeds)), [speed.label for speed in speeds], fontsize=8.5)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.2 * longest)
+    axes.set_xticks([])
+    axes.tick_params(left=False)
+    for side in ("top", "right", "bottom"):
+        axes.spines[side].set_visible(False)
+    axes.spines["left"].set_color("#b9c0c8")
+    axes.set_title(comparison.title, fontsize=10, loc="left", fontweight="bold", color="#1c2024")
