@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 Round = Mapping[str, Mapping[str, float]]
 """Figures of one round, by worker and case."""
@@ -65,7 +65,7 @@ def stepping(task: str, *, over_engine: float, over_envpool: float) -> Compariso
     asynchronous = Quantity(label="Gymnasium async, 16", worker="gymnasium", case=f"async {task}")
     return Comparison(
         name=f"env {task}",
-        title=f"{task}: env.step, random actions",
+        title=f"env.step, {task}",
         speeds=(engine, ours, envpool, sync, asynchronous),
         ratios=(
             Ratio(label="env.step over mjbatch alone", of=ours, over=engine, goal=over_engine),
@@ -76,65 +76,71 @@ def stepping(task: str, *, over_engine: float, over_envpool: float) -> Compariso
     )
 
 
-def ours_training(task: str, *, setting: str = "[64, 64]", metric: str = "steps_per_s") -> Quantity:
-    """Return this project's side of a training comparison."""
-    label = "this project" if setting.startswith("[") else "this project, SB3's setting"
-    return Quantity(label=label, worker="ours", case=f"train {task} {setting}", metric=metric)
+def training(label: str, worker: str, case: str, metric: str = "steps_per_s") -> Quantity:
+    """Return a figure of a training run."""
+    return Quantity(label=label, worker=worker, case=f"train {case}", metric=metric)
 
 
-def sb3(task: str, *, goal: float, physics_share: float, more: tuple[Quantity, ...] = ()) -> Comparison:
+def sb3() -> Comparison:
     """Compare training with stable-baselines3, and say how much of this project's time is physics."""
-    ours, peer = ours_training(task), Quantity(label="SB3 PPO", worker="sb3", case=f"train {task}")
-    share = ours_training(task, metric="engine_share")
+    cheetah, ant = "HalfCheetah-v5", "Ant-v5"
+    peer, peer_ant = training("SB3, HalfCheetah", "sb3", cheetah), training("SB3, Ant", "sb3", ant)
+    ours = training("this project, HalfCheetah", "ours", f"{cheetah} [64, 64]")
+    alike = training("the same in SB3's setting", "ours", f"{cheetah} as sb3")
+    ours_ant = training("this project, Ant", "ours", f"{ant} [64, 64]")
+    share, share_ant = (replace(quantity, metric="engine_share") for quantity in (ours, ours_ant))
     return Comparison(
-        name=f"sb3 {task}",
-        title=f"{task}: training, 64-64",
-        speeds=(peer, ours, *more),
+        name="sb3",
+        title="Training beside SB3",
+        speeds=(peer, ours, alike, peer_ant, ours_ant),
         ratios=(
-            Ratio(label="training over SB3 PPO", of=ours, over=peer, goal=goal),
-            *(Ratio(label="the same, both in SB3's setting", of=other, over=peer) for other in more),
-            Ratio(label="share of training time in the physics engine", of=share, goal=physics_share),
+            Ratio(label="HalfCheetah, training over SB3 PPO", of=ours, over=peer, goal=14.0),
+            Ratio(label="HalfCheetah, both in SB3's setting", of=alike, over=peer),
+            Ratio(label="HalfCheetah, share of training time in the engine", of=share, goal=0.70),
+            Ratio(label="Ant, training over SB3 PPO", of=ours_ant, over=peer_ant, goal=5.0),
+            Ratio(label="Ant, share of training time in the engine", of=share_ant, goal=0.90),
         ),
     )
 
 
-def rsl_rl(hidden: str, *, goal: float) -> Comparison:
+def rsl_rl() -> Comparison:
     """Compare training with rsl_rl's runner in the same environment."""
-    task, name = "HalfCheetah-v5", hidden.strip("[]").replace(", ", "-")
-    ours = ours_training(task, setting=hidden)
-    peer = Quantity(label="rsl_rl", worker="rsl_rl", case=f"train {task} {hidden}")
-    return Comparison(
-        name=f"rsl_rl {name}",
-        title=f"{task}: training, {name}",
-        speeds=(ours, peer),
-        ratios=(Ratio(label="training over rsl_rl in the same environment", of=ours, over=peer, goal=goal),),
-    )
-
-
-def unilab(*, goal: float) -> Comparison:
-    """Compare training of Go2 with UniLab's, in the same scene, and each with its engine alone."""
-    ours, own, peer = (
-        {
-            metric: Quantity(label=label + suffix, worker=worker, case=case, metric=metric)
-            for metric, suffix in (("steps_per_s", ""), ("engine_steps_per_s", ": engine"))
-        }
-        for label, worker, case in (
-            ("this project", "ours", "train Go2 in UniLab's scene"),
-            ("own scene", "ours", "train Go2 in own scene"),
-            ("UniLab", "unilab", "train Go2"),
+    sizes = {"64-64": ("[64, 64]", 1.3), "512-256-128": ("[512, 256, 128]", 1.5)}
+    speeds, ratios = [], []
+    for size, (hidden, goal) in sizes.items():
+        ours, peer = (
+            training(f"{label}, {size}", worker, f"HalfCheetah-v5 {hidden}")
+            for label, worker in (("this project", "ours"), ("rsl_rl", "rsl_rl"))
         )
-    )
-    trains, engine = "steps_per_s", "engine_steps_per_s"
+        speeds += [peer, ours]
+        ratios.append(Ratio(label=f"{size}, training over rsl_rl", of=ours, over=peer, goal=goal))
     return Comparison(
-        name="unilab Go2",
-        title="Go2, 2 x 10 ms: training, 64-64",
-        speeds=(ours[engine], ours[trains], peer[engine], peer[trains], own[engine], own[trains]),
+        name="rsl_rl",
+        title="Training beside rsl_rl",
+        speeds=tuple(speeds),
+        ratios=tuple(ratios),
+    )
+
+
+def unilab() -> Comparison:
+    """Compare training of Go2 with UniLab's, in the same scene, and each with its engine by itself."""
+    ours = training("this project", "ours", "Go2 in UniLab's scene")
+    own = training("this project, own scene", "ours", "Go2 in own scene")
+    peer = training("UniLab", "unilab", "Go2")
+    engine, own_engine, peer_engine = (
+        replace(quantity, label=f"{quantity.label}: engine", metric="engine_steps_per_s")
+        for quantity in (ours, own, peer)
+    )
+    return Comparison(
+        name="unilab",
+        title="Training Go2 beside UniLab",
+        speeds=(peer_engine, peer, engine, ours, own_engine, own),
         ratios=(
-            Ratio(label="training over UniLab in UniLab's scene", of=ours[trains], over=peer[trains], goal=goal),
-            Ratio(label="the engines by themselves", of=ours[engine], over=peer[engine]),
-            Ratio(label="this project's training over its engine", of=ours[trains], over=ours[engine]),
-            Ratio(label="UniLab's training over its engine", of=peer[trains], over=peer[engine]),
-            Ratio(label="training in this project's scene over UniLab in its own", of=own[trains], over=peer[trains]),
+            Ratio(label="training over UniLab, both in UniLab's scene", of=ours, over=peer, goal=1.4),
+            Ratio(label="engine over UniLab's engine in these runs", of=engine, over=peer_engine),
+            Ratio(label="training over its own engine, this project", of=ours, over=engine),
+            Ratio(label="training over its own engine, UniLab", of=peer, over=peer_engine),
+            Ratio(label="training in this project's scene over UniLab in its own", of=own, over=peer),
         ),
     )
 
@@ -143,11 +149,9 @@ COMPARISONS = (
     stepping("HalfCheetah-v5", over_engine=0.85, over_envpool=1.3),
     stepping("Ant-v5", over_engine=0.93, over_envpool=1.15),
     stepping("Humanoid-v5", over_engine=0.93, over_envpool=1.05),
-    sb3("HalfCheetah-v5", goal=14.0, physics_share=0.70, more=(ours_training("HalfCheetah-v5", setting="as sb3"),)),
-    rsl_rl("[64, 64]", goal=1.3),
-    rsl_rl("[512, 256, 128]", goal=1.5),
-    sb3("Ant-v5", goal=5.0, physics_share=0.90),
-    unilab(goal=1.4),
+    sb3(),
+    rsl_rl(),
+    unilab(),
 )
 
 

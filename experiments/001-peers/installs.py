@@ -58,7 +58,8 @@ def _pip(python: Path, name: str, packages: list[str]) -> None:
         [python, "-m", "pip", "install", "-q", *torch, *packages], capture_output=True, text=True, check=False
     )
     if done.returncode:
-        raise ValueError(f"{name}: pip could not install {packages[-1]}: {done.stderr.strip().splitlines()[-1]}")
+        reason = (done.stderr.strip() or "it does not say why").splitlines()[-1]
+        raise ValueError(f"{name}: pip could not install {packages[-1]}: {reason}")
 
 
 def _furnish_unilab(folder: Path) -> None:

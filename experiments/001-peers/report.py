@@ -16,8 +16,9 @@ COLORS = {
     "ours": "#1f6feb", "envpool": "#b3470a", "gymnasium": "#8a6d00", "sb3": "#7a4fc4", "rsl_rl": "#12805c",
     "unilab": "#b0357a",
 }  # fmt: skip
-ENGINE = "#b9c0c8"
-"""Colour of an engine by itself."""
+ENGINE, INK, MUTED = "#b9c0c8", "#1c2024", "#5f6770"
+MOST_BARS = 6
+"""Most speeds in a comparison."""
 
 
 def table(comparisons: Sequence[Comparison], rounds: Sequence[Round]) -> str:
@@ -48,7 +49,7 @@ def _speed_row(speed: Quantity, rounds: Sequence[Round]) -> str:
 
 
 def _short(steps_per_s: float) -> str:
-    return f"{steps_per_s / 1e3:.1f} k"
+    return f"{steps_per_s / 1e3:#.3g}".rstrip(".") + " k"
 
 
 def insert(text: str, readme: Path) -> None:
@@ -62,11 +63,13 @@ def draw(comparisons: Sequence[Comparison], rounds: Sequence[Round], path: Path,
     """Draw a panel of bars a comparison: medians, with the range of the rounds."""
     columns = min(len(comparisons), 3)
     rows = -(-len(comparisons) // columns)
-    figure = Figure(figsize=(4.6 * columns, 0.5 + 2.4 * rows), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(4.7 * columns, 0.8 + 2.5 * rows), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     for index, comparison in enumerate(comparisons):
         _panel(figure.add_subplot(rows, columns, index + 1), comparison, rounds)
-    figure.supxlabel(note, fontsize=8, color="#5f6770")
+    figure.suptitle("Control steps a second, all worlds together", fontsize=12, color=INK, x=0.01, ha="left")
+    figure.supxlabel(f"Grey: a physics engine by itself. {note}", fontsize=8, color=MUTED, x=0.01, ha="left")
+    figure.get_layout_engine().set(h_pad=0.1, hspace=0.06, w_pad=0.1)
     figure.savefig(path, dpi=150)
 
 
@@ -78,14 +81,14 @@ def _panel(axes: Axes, comparison: Comparison, rounds: Sequence[Round]) -> None:
         median = statistics.median(samples)
         color = ENGINE if speed.metric.startswith("engine") else COLORS[speed.worker]
         spread = [[median - min(samples)], [max(samples) - median]]
-        axes.barh(place, median, 0.72, color=color, xerr=spread, ecolor="#1c2024", error_kw={"linewidth": 0.8})
-        axes.text(max(samples) + 0.02 * longest, place, _short(median), va="center", fontsize=8.5, color="#1c2024")
+        axes.barh(place, median, 0.72, color=color, xerr=spread, ecolor=INK, error_kw={"linewidth": 0.8})
+        axes.text(max(samples) + 0.02 * longest, place, _short(median), va="center", fontsize=8.5, color=INK)
     axes.set_yticks(range(len(speeds)), [speed.label for speed in speeds], fontsize=8.5)
-    axes.invert_yaxis()
+    axes.set_ylim(MOST_BARS - 0.5, -0.5)  # equally thick everywhere
     axes.set_xlim(0, 1.2 * longest)
     axes.set_xticks([])
     axes.tick_params(left=False)
     for side in ("top", "right", "bottom"):
         axes.spines[side].set_visible(False)
-    axes.spines["left"].set_color("#b9c0c8")
-    axes.set_title(comparison.title, fontsize=10, loc="left", fontweight="bold", color="#1c2024")
+    axes.spines["left"].set(color=ENGINE, bounds=(-0.5, len(speeds) - 0.5))
+    axes.set_title(comparison.title, fontsize=10, loc="left", fontweight="bold", color=INK)

@@ -24,17 +24,19 @@ from factory import machine, provenance
 def main() -> None:
     """Install, warm up, measure round by round, and write results, table and figure."""
     args = arguments()
-    comparisons = args.only
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.threads])
     measured_on = machine.describe()
     environment = settings(args.threads)
-    workers, missing = start(comparisons, args.cache, environment)
+    workers, missing = start(args.only, args.cache, environment)
     try:
-        rounds = measure(comparisons, workers, missing, rounds=args.rounds, seconds=args.seconds)
+        rounds = measure(args.only, workers, missing, rounds=args.rounds, seconds=args.seconds)
         versions = {name: worker.versions() for name, worker in workers.items()}
     finally:
         for worker in workers.values():
             worker.close()
+    comparisons = [c for c in args.only if any(speed.samples(rounds) for speed in c.speeds)]
+    if not comparisons:
+        raise SystemExit("; ".join(missing.values()))
     content = {
         "command": command(args), "date": datetime.now(UTC).isoformat(timespec="seconds"),
         **provenance.git_tags(), "machine": measured_on, "environment": environment,
@@ -153,7 +155,7 @@ def write(content: dict[str, Any], comparisons: Sequence[Comparison], rounds: li
     )
     text = f"{note}\n\n{table(comparisons, rounds)}"
     if content["missing"]:
-        text += "\n\n" + "\n".join(f"Not run: {reason}" for reason in content["missing"].values())
+        text += "\n\nNot run: " + "; ".join(content["missing"].values())
     if (out / "README.md").is_file():
         insert(text, out / "README.md")
     draw(comparisons, rounds, out / "figure.png", note=note)

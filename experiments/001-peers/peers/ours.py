@@ -71,12 +71,13 @@ def seconds_of(work: Callable[[], Any]) -> float:
     return time.perf_counter() - begin_s
 
 
-def training(*overrides: str) -> Measure:
+def training(*overrides: str, threads: int = THREADS) -> Measure:
     """Collect and learn as `factory.train` does, without ledger and checkpoints, which the peers' runs lack, too."""
     rig = Rig.open(cli.single_job(overrides))
     rig.train(rig.stopwatch(), iterations=2)
 
     def measure(seconds: float) -> dict[str, float]:
+        torch.set_num_threads(threads)
         wall_s = physics_s = iterations = 0.0
         while wall_s < seconds or not iterations:
             stretch = rig.train(rig.stopwatch(), iterations=1)
@@ -93,10 +94,10 @@ def training(*overrides: str) -> Measure:
     return measure
 
 
-def gym_training(task: str, *overrides: str, hidden: str = "[64,64]") -> Measure:
+def gym_training(task: str, *overrides: str, hidden: str = "[64,64]", threads: int = THREADS) -> Measure:
     """Train a gymnasium task; tanh is what stable-baselines3 uses, and rsl_rl is told to."""
     networks = (f"policy.actor_hidden={hidden}", f"policy.critic_hidden={hidden}", "policy.activation=tanh")
-    return training(f"task={task}", f"physics.num_threads={THREADS}", *networks, *overrides)
+    return training(f"task={task}", f"physics.num_threads={THREADS}", *networks, *overrides, threads=threads)
 
 
 def go2_training(load: Callable[[str], quadruped.Quadruped]) -> Measure:
@@ -122,14 +123,13 @@ def go2_in_own_scene(robot: str) -> quadruped.Quadruped:
 
 if __name__ == "__main__":
     config.register()
-    device.set_up_threads(THREADS)
     cheetah, ant = partial(gym_training, "gym/half_cheetah"), partial(gym_training, "gym/ant")
     serve(
         {f"step {task}": partial(stepping, task) for task in ("HalfCheetah-v5", "Ant-v5", "Humanoid-v5")}
         | {
             "train HalfCheetah-v5 [64, 64]": partial(cheetah, *PPO),
             "train HalfCheetah-v5 [512, 256, 128]": partial(cheetah, *PPO, hidden="[512,256,128]"),
-            "train HalfCheetah-v5 as sb3": partial(cheetah, *AS_SB3),
+            "train HalfCheetah-v5 as sb3": partial(cheetah, *AS_SB3, threads=1),
             "train Ant-v5 [64, 64]": partial(ant, *PPO),
             "train Go2 in own scene": partial(go2_training, go2_in_own_scene),
             "train Go2 in UniLab's scene": partial(go2_training, go2_in_unilabs_scene),

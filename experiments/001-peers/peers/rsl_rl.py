@@ -7,7 +7,8 @@ from functools import partial
 from typing import Any
 
 import gymnasium
-from peers.serving import Measure, serve, steps_per_s
+from peers.serving import Measure, serve
+from peers.training import training
 from rsl_rl.runners import OnPolicyRunner
 
 from envs.adapters.rsl_rl import RslRlVecEnv
@@ -34,13 +35,13 @@ def build(task: str, hidden: list[int]) -> Measure:
     threads = int(os.environ["OMP_NUM_THREADS"])
     env = gymnasium.make_vec(f"envs:factory/{task}", num_envs=NUM_ENVS, num_threads=threads, seed=0)
     runner = OnPolicyRunner(RslRlVecEnv(env), settings(hidden))
-    runner.learn(2, init_at_random_ep_len=True)
+    runner.learn(1, init_at_random_ep_len=True)
 
     def iterate() -> int:
         runner.learn(1)
         return NUM_ENVS * NUM_STEPS
 
-    return lambda seconds: {"steps_per_s": steps_per_s(iterate, seconds)}
+    return training(iterate, trials=3)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from peers.serving import Measure, serve, steps_per_s
+from peers.serving import Measure, serve
+from peers.training import training
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 
@@ -20,7 +21,7 @@ def build(task: str) -> Measure:
         model.learn(steps, reset_num_timesteps=False)
         return steps
 
-    return lambda seconds: {"steps_per_s": steps_per_s(iterate, seconds)}
+    return training(iterate, trials=1)
 
 
 if __name__ == "__main__":

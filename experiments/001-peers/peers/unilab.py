@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import mjbatch
-from peers.serving import serve, steps_per_s
+from peers.serving import Measure, serve
+from peers.training import training
 from rsl_rl.runners import OnPolicyRunner
 from unilab.scripts import train_rsl_rl
 
@@ -52,22 +53,24 @@ class Runner(OnPolicyRunner):
 
     def learn(self, num_learning_iterations: int, init_at_random_ep_len: bool = False) -> None:
         """Answer requests in the place of the trainer's one call, then leave the trainer."""
-        super().learn(2, init_at_random_ep_len=init_at_random_ep_len)
-        serve({"train Go2": lambda: self._measure})
+        super().learn(1, init_at_random_ep_len=init_at_random_ep_len)
+        serve({"train Go2": self._training})
         raise SystemExit
 
-    def _measure(self, seconds: float) -> dict[str, float]:
-        begin_s, engine_before_s, steps = time.perf_counter(), Engine.elapsed_s, 0
+    def _training(self) -> Measure:
+        measure = training(self._iterate, trials=3)
 
-        def iterate() -> int:
-            nonlocal steps
-            super(Runner, self).learn(1)
-            steps += (done := self.env.num_envs * self.cfg["num_steps_per_env"])
-            return done
+        def measure_with_engine(seconds: float) -> dict[str, float]:
+            begin_s, Engine.elapsed_s = time.perf_counter(), 0.0
+            figures = measure(seconds)
+            share = Engine.elapsed_s / (time.perf_counter() - begin_s)
+            return figures | {"engine_share": share, "engine_steps_per_s": figures["steps_per_s"] / share}
 
-        speed = steps_per_s(iterate, seconds)
-        wall_s, engine_s = time.perf_counter() - begin_s, Engine.elapsed_s - engine_before_s
-        return {"steps_per_s": speed, "engine_steps_per_s": steps / engine_s, "engine_share": engine_s / wall_s}
+        return measure_with_engine
+
+    def _iterate(self) -> int:
+        super().learn(1)
+        return self.env.num_envs * self.cfg["num_steps_per_env"]
 
 
 if __name__ == "__main__":
