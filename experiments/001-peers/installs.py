@@ -59,7 +59,7 @@ def _pip(python: Path, name: str, packages: list[str]) -> None:
     )
     if done.returncode:
         reason = (done.stderr.strip() or "it does not say why").splitlines()[-1]
-        raise ValueError(f"{name}: pip could not install {packages[-1]}: {reason}")
+        raise ValueError(f"{name}: pip could not install it: {reason}")
 
 
 def _furnish_unilab(folder: Path) -> None:

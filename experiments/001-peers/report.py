@@ -10,8 +10,9 @@ from comparisons import Comparison, Quantity, Ratio, Round
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
+BEGIN, END = "<!-- results -->", "<!-- /results -->"
 COLORS = {
     "ours": "#1f6feb", "envpool": "#b3470a", "gymnasium": "#8a6d00", "sb3": "#7a4fc4", "rsl_rl": "#12805c",
     "unilab": "#b0357a",
@@ -63,13 +64,13 @@ def draw(comparisons: Sequence[Comparison], rounds: Sequence[Round], path: Path,
     """Draw a panel of bars a comparison: medians, with the range of the rounds."""
     columns = min(len(comparisons), 3)
     rows = -(-len(comparisons) // columns)
-    figure = Figure(figsize=(4.7 * columns, 0.8 + 2.5 * rows), layout="constrained", facecolor="white")
+    layout = ConstrainedLayoutEngine(h_pad=0.1, hspace=0.06, w_pad=0.1)
+    figure = Figure(figsize=(4.7 * columns, 0.8 + 2.5 * rows), layout=layout, facecolor="white")
     FigureCanvasAgg(figure)
     for index, comparison in enumerate(comparisons):
         _panel(figure.add_subplot(rows, columns, index + 1), comparison, rounds)
     figure.suptitle("Control steps a second, all worlds together", fontsize=12, color=INK, x=0.01, ha="left")
     figure.supxlabel(f"Grey: a physics engine by itself. {note}", fontsize=8, color=MUTED, x=0.01, ha="left")
-    figure.get_layout_engine().set(h_pad=0.1, hspace=0.06, w_pad=0.1)
     figure.savefig(path, dpi=150)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from comparisons import COMPARISONS, Comparison, choose
-from installs import HERE, Install, install
+from installs import CHECKOUT, HERE, Install, install
 from report import draw, insert, table
 from worker import Worker
 
@@ -25,7 +25,7 @@ def main() -> None:
     """Install, warm up, measure round by round, and write results, table and figure."""
     args = arguments()
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.threads])
-    measured_on = machine.describe()
+    machine_now = machine.describe()
     environment = settings(args.threads)
     workers, missing = start(args.only, args.cache, environment)
     try:
@@ -39,7 +39,7 @@ def main() -> None:
         raise SystemExit("; ".join(missing.values()))
     content = {
         "command": command(args), "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        **provenance.git_tags(), "machine": measured_on, "environment": environment,
+        **provenance.git_tags(), "machine": machine_now, "environment": environment,
         "settings": {"rounds": args.rounds, "seconds": args.seconds, "threads": args.threads},
         "missing": missing, "ratios": ratios(comparisons, rounds), "rounds": rounds, "versions": versions,
     }  # fmt: skip
@@ -49,12 +49,12 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     """Return the command line's choices."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cache", type=Path, default=HERE / ".peers", help="folder for the peers' environments")
+    parser.add_argument("--cache", type=Path, default=CHECKOUT / ".peers", help="folder for the peers' environments")
     parser.add_argument(
         "--only", nargs="*", default=[], metavar="NAME", help="comparisons: env, sb3, 'env Ant-v5', ..."
     )
-    parser.add_argument("--rounds", type=int, default=5, help="how often everything is measured")
-    parser.add_argument("--seconds", type=float, default=3.0, help="how long a measurement takes at least [s]")
+    parser.add_argument("--rounds", type=int, default=5, help="how often everything takes its turn")
+    parser.add_argument("--seconds", type=float, default=2.0, help="how long a measurement takes at least [s]")
     parser.add_argument("--threads", type=int, default=2, help="CPUs that every library may use")
     parser.add_argument("--out", type=Path, default=HERE, help="folder for results.json, figure.png and README.md")
     args = parser.parse_args()

@@ -39,7 +39,7 @@ class Worker:
         self._answers = os.fdopen(reading)
 
     def measure(self, case: str, seconds: float) -> dict[str, float]:
-        """Return what the worker measured, and `busy_elsewhere`: cores that were busy with anything else meanwhile.
+        """Return the figures of the worker, and `busy_elsewhere`: cores that were busy with anything else meanwhile.
 
         Raises:
             ValueError: the worker ended.

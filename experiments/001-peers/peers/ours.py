@@ -44,7 +44,8 @@ def stepping(task: str) -> Measure:
     threads = device.elementwise_threads(obs.numel())  # as in a rollout of training
 
     def measure(seconds: float) -> dict[str, float]:
-        env_s = raw_s = steps = 0
+        env_s = raw_s = 0.0
+        steps = 0
         with device.torch_threads(threads):
             while min(env_s, raw_s) < seconds or not steps:
                 taken = []
