@@ -125,7 +125,7 @@ def bench(
         ValueError: A size does not fit the configuration, or the energy source cannot be used.
     """
     jobs = [dataclasses.replace(cfg, num_envs=size) for size in sizes]
-    device.set_up_threads(cfg.runtime.torch_threads)
+    device.set_up(cfg.runtime.torch_threads)
     return [_measure(job, seconds=seconds, repeats=repeats, progress=partial(progress, job.num_envs)) for job in jobs]
 
 

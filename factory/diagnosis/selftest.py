@@ -64,7 +64,7 @@ def run(cfg: EnergyConfig, device: str, *, seconds: float) -> SelfTest:
     Raises:
         ValueError: If the configured energy source cannot be used here.
     """
-    devices.set_up_threads(0)
+    devices.set_up(0)
     meter = Meter.from_config(cfg, device)
     parts = {"idle": lambda: time.sleep(0.01), "sim": _physics(), "learn": _products(device)}
     parts["sim"](), parts["learn"]()  # the first call pays for threads and kernels
