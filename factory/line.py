@@ -56,6 +56,12 @@ def make_policy(cfg: TrainConfig, env: Any) -> MlpPolicy:
     return policy.to(env.device)
 
 
+def make_learner(cfg: TrainConfig, policy: MlpPolicy) -> Ppo:
+    """Build what improves `policy`."""
+    generator = seeding.make_generator(cfg.seed, stream=2, device=policy.generator.device)
+    return Ppo(cfg.learner, policy, generator=generator)
+
+
 @dataclass(kw_only=True)
 class Line:
     """Everything a training job holds. Use as a context manager: leaving it writes the run's last word."""
@@ -92,7 +98,6 @@ class Line:
         seeding.seed_everything(cfg.seed)
         env = make_env(cfg, num_envs=cfg.num_envs)
         policy = make_policy(cfg, env)
-        generator = seeding.make_generator(cfg.seed, stream=2, device=env.device)
         run_dir.mkdir(parents=True, exist_ok=True)
         (run_dir / "config.yaml").write_text(yaml.safe_dump(to_plain(cfg), sort_keys=False))
         tags = _tags(cfg, policy, env.unwrapped)
@@ -103,7 +108,7 @@ class Line:
             meter=meter,
             env=env,
             policy=policy,
-            learner=Ppo(cfg.learner, policy, generator=generator),
+            learner=make_learner(cfg, policy),
             collector=Collector(env=env, policy=policy, num_steps=cfg.learner.num_steps, phase=meter.phase),
             tokens=TokenCounter(),
             tracker=tracking.open_tracker(

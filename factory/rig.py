@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from factory import seeding
+from factory import device, seeding
 from factory.collector import Collector
 from factory.config import TrainConfig
 from factory.energy.meter import Meter
 from factory.energy.reading import MeterReading
 from factory.learners.ppo import Ppo
-from factory.line import make_env, make_policy
+from factory.line import make_env, make_learner, make_policy
 from factory.policies.mlp import MlpPolicy
 
 LEVELS = ("raw", "env", "policy", "learn")
@@ -76,13 +76,13 @@ class Rig:
     @classmethod
     def open(cls, cfg: TrainConfig) -> Rig:
         """Build the parts as a training job does."""
+        device.set_up(cfg.runtime.torch_threads)
         seeding.seed_everything(cfg.seed)
         env = make_env(cfg, num_envs=cfg.num_envs)
         policy = make_policy(cfg, env)
-        learner = Ppo(cfg.learner, policy, generator=seeding.make_generator(cfg.seed, stream=2, device=env.device))
         collector = Collector(env=env, policy=policy, num_steps=cfg.learner.num_steps, phase=_no_phase)
         env.unwrapped.stagger()
-        return cls(env=env, policy=policy, learner=learner, collector=collector)
+        return cls(env=env, policy=policy, learner=make_learner(cfg, policy), collector=collector)
 
     @property
     def steps(self) -> int:

@@ -18,7 +18,6 @@ from functools import partial
 import psutil
 import torch
 
-from factory import device
 from factory.config import TrainConfig
 from factory.energy import kpi
 from factory.energy.meter import Meter
@@ -125,7 +124,6 @@ def bench(
         ValueError: A size does not fit the configuration, or the energy source cannot be used.
     """
     jobs = [dataclasses.replace(cfg, num_envs=size) for size in sizes]
-    device.set_up(cfg.runtime.torch_threads)
     return [_measure(job, seconds=seconds, repeats=repeats, progress=partial(progress, job.num_envs)) for job in jobs]
 
 

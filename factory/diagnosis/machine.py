@@ -80,8 +80,7 @@ def examine(place: Place, *, cgroup: Cgroup | None = None) -> list[Finding]:
 def _processor(cgroup: Cgroup) -> Finding:
     present, affine, usable = os.cpu_count() or 1, device.available_cpus(), allocated_cores(cgroup)
     facts = {"hardware_threads": present, "available": affine, "allocated": usable}
-    name, _, _ = device.describe(torch.device("cpu")).rpartition(", ")
-    text = f"{name}: {usable:g} of {present} hardware threads may be used"
+    text = f"{device.cpu_name()}: {usable:g} of {present} hardware threads may be used"
     if usable >= affine:
         return Finding(section="machine", name="processor", status=Status.OK, text=text, facts=facts)
     threads = max(1, round(usable))

@@ -78,7 +78,7 @@ def training(*overrides: str, threads: int = THREADS) -> Measure:
     rig.train(rig.stopwatch(), iterations=2)
 
     def measure(seconds: float) -> dict[str, float]:
-        device.set_up(threads)  # as a training job does
+        torch.set_num_threads(threads)
         wall_s = physics_s = iterations = 0.0
         while wall_s < seconds or not iterations:
             stretch = rig.train(rig.stopwatch(), iterations=1)
