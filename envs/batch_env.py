@@ -77,6 +77,11 @@ class BatchEnv(TrainingEnv):
         self._renderer: Any = None
         self._set_spaces(action_size)
 
+    @classmethod
+    def single(cls, **kwargs: Any) -> SingleEnv:
+        """Build the single-world version of a task, for `gymnasium.make`."""
+        return SingleEnv(cls(num_envs=1, autoreset_mode=AutoresetMode.DISABLED, **kwargs))
+
     # What a task implements.
 
     persistent: tuple[str, ...] = ()

@@ -12,7 +12,7 @@ import torch
 from gymnasium.vector import AutoresetMode
 from torch import Tensor
 
-from envs.batch_env import BatchEnv, Observation, SingleEnv
+from envs.batch_env import BatchEnv, Observation
 from envs.task import TaskConfig, require
 
 
@@ -114,6 +114,4 @@ def reward_calm(velocity: Tensor) -> Tensor:
     return 1.0 / (1.0 + (velocity / 5.0).square())
 
 
-def make_cartpole_swingup(**kwargs: Any) -> SingleEnv:
-    """Build the single-world version for `gymnasium.make`."""
-    return SingleEnv(CartpoleSwingup(num_envs=1, autoreset_mode=AutoresetMode.DISABLED, **kwargs))
+make_cartpole_swingup = CartpoleSwingup.single

@@ -10,7 +10,7 @@ import torch
 from gymnasium.vector import AutoresetMode
 from torch import Tensor
 
-from envs.batch_env import BatchEnv, Observation, SingleEnv
+from envs.batch_env import BatchEnv, Observation
 from envs.quadruped_config import QuadrupedRandomization, QuadrupedRewards, QuadrupedVelocityConfig
 from envs.robots.quadruped import load_quadruped
 from envs.terms import rewards as term
@@ -325,6 +325,4 @@ def _nested(task: dict[str, Any]) -> dict[str, Any]:
     return {k: groups[k](**v) if k in groups and isinstance(v, dict) else v for k, v in task.items()}
 
 
-def make_quadruped_velocity(**kwargs: Any) -> SingleEnv:
-    """Build the single-world version for `gymnasium.make`."""
-    return SingleEnv(QuadrupedVelocity(num_envs=1, autoreset_mode=AutoresetMode.DISABLED, **kwargs))
+make_quadruped_velocity = QuadrupedVelocity.single

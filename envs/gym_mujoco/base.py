@@ -13,7 +13,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from envs.batch_env import BatchEnv, Observation, SingleEnv
+from envs.batch_env import BatchEnv, Observation
 from envs.gym_mujoco.config import GymConfig
 from envs.physics.contact_forces import add_contact_forces
 
@@ -67,11 +67,6 @@ class GymEnv(BatchEnv):
         )
         self._bind()
         self._set_observation_space()
-
-    @classmethod
-    def single(cls, **kwargs: Any) -> SingleEnv:
-        """Build the single-world version, for `gymnasium.make`."""
-        return SingleEnv(cls(num_envs=1, autoreset_mode=AutoresetMode.DISABLED, **kwargs))
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Reset worlds; `info` says where they are, as far as gymnasium's does."""

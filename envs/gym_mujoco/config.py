@@ -126,7 +126,21 @@ class AntConfig(WalkingConfig):
 
 
 @dataclass(kw_only=True)
-class HumanoidConfig(WalkingConfig):
+class HumanoidBodyConfig(GymConfig):
+    """What both humanoids may observe."""
+
+    include_cinert_in_observation: bool = True
+    """Observe the inertia of every body about the centre of mass."""
+    include_cvel_in_observation: bool = True
+    """Observe the velocity of every body about the centre of mass."""
+    include_qfrc_actuator_in_observation: bool = True
+    """Observe the actuators' torques on the joints."""
+    include_cfrc_ext_in_observation: bool = True
+    """Observe the contact forces and torques of every body."""
+
+
+@dataclass(kw_only=True)
+class HumanoidConfig(HumanoidBodyConfig, WalkingConfig):
     """Walk on two legs."""
 
     name: str = "gym/humanoid"
@@ -139,18 +153,10 @@ class HumanoidConfig(WalkingConfig):
     """Cost of the sum of the squared contact forces and torques [1/N^2, 1/(N m)^2]."""
     contact_cost_range: tuple[float, float] = (-math.inf, 10.0)
     """Range that the contact cost is clipped to [-]."""
-    include_cinert_in_observation: bool = True
-    """Observe the inertia of every body about the centre of mass."""
-    include_cvel_in_observation: bool = True
-    """Observe the velocity of every body about the centre of mass."""
-    include_qfrc_actuator_in_observation: bool = True
-    """Observe the actuators' torques on the joints."""
-    include_cfrc_ext_in_observation: bool = True
-    """Observe the contact forces and torques of every body."""
 
 
 @dataclass(kw_only=True)
-class HumanoidStandupConfig(GymConfig):
+class HumanoidStandupConfig(HumanoidBodyConfig):
     """Get up from lying on the back."""
 
     name: str = "gym/humanoid_standup"
@@ -167,14 +173,6 @@ class HumanoidStandupConfig(GymConfig):
     """Half-width of the initial positions and velocities [m, rad, m/s, rad/s]."""
     exclude_current_positions_from_observation: bool = True
     """Leave x and y of the torso out of the observation."""
-    include_cinert_in_observation: bool = True
-    """Observe the inertia of every body about the centre of mass."""
-    include_cvel_in_observation: bool = True
-    """Observe the velocity of every body about the centre of mass."""
-    include_qfrc_actuator_in_observation: bool = True
-    """Observe the actuators' torques on the joints."""
-    include_cfrc_ext_in_observation: bool = True
-    """Observe the contact forces and torques of every body."""
 
 
 @dataclass(kw_only=True)
