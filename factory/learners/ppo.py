@@ -104,8 +104,9 @@ class Ppo:
         self.policy = policy
         self.generator = generator
         self.parameters = [parameter for parameter in policy.parameters() if parameter.requires_grad]
-        self.learning_rate = torch.tensor(cfg.learning_rate, device=self.parameters[0].device)
-        self.optimizer = torch.optim.Adam(self.parameters, lr=self.learning_rate, eps=1e-5, fused=True)
+        self.flat = _flatten_parameters(self.parameters)
+        self.learning_rate = torch.tensor(cfg.learning_rate, device=self.flat.device)
+        self.optimizer = torch.optim.Adam([self.flat], lr=self.learning_rate, eps=1e-5, fused=True)
 
     def update(self, rollout: Rollout, *, progress: float = 0.0) -> UpdateStats:
         """Improve the policy on one rollout; then take its observations into the normaliser.
@@ -123,7 +124,7 @@ class Ppo:
         )  # fmt: skip
         returns = gae + rollout.values
         policy.update_returns(returns, rollout.live)
-        before = [parameter.detach().clone() for parameter in self.parameters]
+        before = self.flat.detach().clone()
         batch = self._flatten(rollout, gae, returns)
         # Side by side, so that one pass over memory draws a minibatch.
         rows, widths = torch.cat(list(batch.values()), -1), [value.shape[-1] for value in batch.values()]
@@ -146,22 +147,16 @@ class Ppo:
         )  # fmt: skip
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return optimizer moments, step counts, step size and generator, keyed by parameter name."""
-        names = [name for name, parameter in self.policy.named_parameters() if parameter.requires_grad]
+        """Return Adam's moments and step count, step size and generator."""
         state = {"learning_rate": self.learning_rate.clone(), "generator": self.generator.get_state()}
-        for name, parameter in zip(names, self.parameters, strict=True):
-            for key, value in self.optimizer.state.get(parameter, {}).items():
-                state[f"adam/{name}/{key}"] = value.clone()
-        return state
+        adam = self.optimizer.state.get(self.flat, {})
+        return state | {f"adam/{name}": value.clone() for name, value in adam.items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore `state_dict()`."""
-        names = [name for name, parameter in self.policy.named_parameters() if parameter.requires_grad]
-        for name, parameter in zip(names, self.parameters, strict=True):
-            prefix = f"adam/{name}/"
-            moments = {k.removeprefix(prefix): v.clone() for k, v in state.items() if k.startswith(prefix)}
-            if moments:
-                self.optimizer.state[parameter] = moments
+        adam = {name.removeprefix("adam/"): value.clone() for name, value in state.items() if name.startswith("adam/")}
+        if adam:
+            self.optimizer.state[self.flat] = adam
         self.learning_rate.copy_(state["learning_rate"])
         self.generator.set_state(state["generator"].cpu())
 
@@ -195,14 +190,12 @@ class Ppo:
         value_loss = ((out.value - returns).square() * live).sum()
         entropy = (out.entropy * live).sum()
         loss = policy_loss + 0.5 * cfg.value_coef * value_loss - cfg.entropy_coef * entropy
-        for parameter in self.parameters:
-            parameter.grad = None
-        loss.backward()
-        grad_norm = nn.utils.clip_grad_norm_(self.parameters, cfg.max_grad_norm)
+        grads = torch.autograd.grad(loss, self.parameters)
+        grad = torch.cat([grad.flatten() for grad in grads])
+        grad_norm = grad.norm()
         finite = grad_norm.isfinite()
-        for parameter in self.parameters:
-            if parameter.grad is not None:
-                parameter.grad.copy_(torch.where(finite, parameter.grad, 0.0))
+        scale = (cfg.max_grad_norm / (grad_norm + 1e-6)).clamp(max=1.0)
+        self.flat.grad = torch.where(finite, grad * scale, 0.0)
         with torch.no_grad():
             # Low-variance estimator k3 of KL(old || new), Schulman, http://joschu.net/blog/kl-approx.html
             approx_kl = ((ratio - 1.0 - log_ratio) * live).sum()
@@ -214,14 +207,13 @@ class Ppo:
         return torch.stack([number.detach() for number in numbers])
 
     @torch.no_grad()
-    def _roll_back(self, before: list[Tensor]) -> Tensor:
+    def _roll_back(self, before: Tensor) -> Tensor:
         """Undo the update if it left a parameter that is not finite, and halve the step size. Shape: ()."""
-        healthy = torch.stack([parameter.isfinite().all() for parameter in self.parameters]).all()
-        for parameter, old in zip(self.parameters, before, strict=True):
-            parameter.copy_(torch.where(healthy, parameter, old))
-            for name in ("exp_avg", "exp_avg_sq"):
-                moment = self.optimizer.state[parameter][name]
-                moment.copy_(torch.where(healthy, moment, 0.0))
+        healthy = self.flat.isfinite().all()
+        self.flat.copy_(torch.where(healthy, self.flat, before))
+        for name in ("exp_avg", "exp_avg_sq"):
+            moment = self.optimizer.state[self.flat][name]
+            moment.copy_(torch.where(healthy, moment, 0.0))
         self.learning_rate.mul_(torch.where(healthy, 1.0, 0.5))
         return (~healthy).float()
 
@@ -238,3 +230,12 @@ def _explained_variance(values: Tensor, returns: Tensor, live: Tensor) -> Tensor
     columns = torch.stack([returns.flatten(), (returns - values).flatten()], -1)
     _, (total, rest), _ = moments(columns, live.flatten())
     return 1.0 - rest / total.clamp(min=1e-8)
+
+
+def _flatten_parameters(parameters: list[nn.Parameter]) -> nn.Parameter:
+    """Move all parameters into one tensor, of which they become views. Shape: (sum of their sizes,)."""
+    flat = nn.Parameter(torch.cat([parameter.detach().flatten() for parameter in parameters]))
+    views = flat.detach().split([parameter.numel() for parameter in parameters])
+    for parameter, view in zip(parameters, views, strict=True):
+        parameter.data = view.view_as(parameter)
+    return flat

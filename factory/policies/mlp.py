@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -16,12 +13,7 @@ from envs.task import require
 from factory.energy.tokens import TokenSpec
 from factory.policies import distribution
 from factory.policies.normalizer import RunningNormalizer
-
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "elu": functools.partial(nn.ELU, inplace=True),
-    "tanh": nn.Tanh,
-    "relu": functools.partial(nn.ReLU, inplace=True),
-}
+from factory.policies.perceptron import ACTIVATIONS, Perceptron
 
 
 @dataclass(kw_only=True)
@@ -101,9 +93,8 @@ class MlpPolicy(nn.Module):
         self.token_spec = TokenSpec(
             kind=self.distribution.kind, control_hz=control_hz, obs_dim=obs_size, act_dim=outputs
         )
-        activation = ACTIVATIONS[cfg.activation]
-        self.actor = _perceptron(obs_size, cfg.actor_hidden, outputs, activation, gain=0.01)
-        self.critic = _perceptron(critic_obs_size, cfg.critic_hidden, 1, activation, gain=1.0)
+        self.actor = Perceptron(obs_size, cfg.actor_hidden, outputs, activation=cfg.activation, gain=0.01)
+        self.critic = Perceptron(critic_obs_size, cfg.critic_hidden, 1, activation=cfg.activation, gain=1.0)
         normalizer = RunningNormalizer if cfg.normalize_observations else Identity
         self.obs_normalizer = normalizer(obs_size)
         self.critic_normalizer = normalizer(critic_obs_size)
@@ -187,21 +178,3 @@ class Identity(nn.Module):
 
     def update(self, batch: Tensor, live: Tensor | None = None) -> None:
         """Learn nothing."""
-
-
-def _perceptron(
-    inputs: int, hidden: list[int], outputs: int, activation: Callable[[], nn.Module], *, gain: float
-) -> nn.Sequential:
-    """Build a perceptron with orthogonal weights; `gain` scales the last layer's."""
-    layers: list[nn.Module] = []
-    for size in hidden:
-        layers += [_linear(inputs, size, math.sqrt(2.0)), activation()]
-        inputs = size
-    return nn.Sequential(*layers, _linear(inputs, outputs, gain))
-
-
-def _linear(inputs: int, outputs: int, gain: float) -> nn.Linear:
-    layer = nn.Linear(inputs, outputs)
-    nn.init.orthogonal_(layer.weight, gain)
-    nn.init.zeros_(layer.bias)
-    return layer

@@ -1,0 +1,68 @@
+"""The perceptron's fused passes beside its layers one by one."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from factory.policies.perceptron import ACTIVATIONS, Perceptron
+
+
+def build(activation: str, hidden: list[int] | None = None) -> Perceptron:
+    torch.manual_seed(0)
+    return Perceptron(5, [16, 8] if hidden is None else hidden, 3, activation=activation, gain=1.0)
+
+
+def layers(net: Perceptron) -> nn.Sequential:
+    """Return a copy that torch runs layer by layer."""
+    return nn.Sequential(*copy.deepcopy(list(net)))
+
+
+def passes(net: nn.Module, features: Tensor, grad: Tensor) -> list[Tensor]:
+    """Return output and gradients of the input and of all parameters."""
+    features = features.clone().requires_grad_()
+    output = net(features)
+    output.backward(grad)
+    return [output.detach(), features.grad, *(p.grad for p in net.parameters())]  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("shape", [(7,), (4, 6)])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_passes_are_those_of_the_layers(activation: str, shape: tuple[int, ...]) -> None:
+    """Output and every gradient are what torch's own layers give, for rows and for rollouts of rows."""
+    net = build(activation)
+    features, grad = torch.randn(*shape, 5), torch.randn(*shape, 3)
+    torch.testing.assert_close(passes(net, features, grad), passes(layers(net), features, grad), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_output_without_gradients_is_the_same_bit_for_bit(activation: str) -> None:
+    """What the collector sees is what the learner sees."""
+    net, features = build(activation), torch.randn(9, 5)
+    with torch.no_grad():
+        collected = net(features)
+    assert torch.equal(collected, net(features))
+
+
+def test_input_and_upstream_gradient_are_left_alone() -> None:
+    """Passes in place touch only what they made themselves."""
+    net, features, grad = build("elu"), torch.randn(9, 5), torch.randn(9, 3)
+    before = features.clone(), grad.clone()
+    passes(net, features, grad)
+    assert torch.equal(features, before[0])
+    assert torch.equal(grad, before[1])
+
+
+def test_other_precision_runs_layer_by_layer() -> None:
+    """float64 works, exactly as the layers do."""
+    net, features = build("tanh").double(), torch.randn(9, 5, dtype=torch.float64)
+    assert torch.equal(net(features), layers(net)(features))
+
+
+def test_export_holds_no_fused_call() -> None:
+    """An exported perceptron needs no oneDNN, so it loads on any machine."""
+    program = torch.export.export(build("tanh"), (torch.randn(2, 5),))
+    assert "mkldnn" not in str(program.graph)
