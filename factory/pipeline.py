@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import csv
 import dataclasses
 import json
@@ -158,11 +159,13 @@ def _perform(env: Any, policy: MlpPolicy, *, duration_s: float, fps: int) -> tup
 
 
 class Deterministic(torch.nn.Module):
-    """From observations to the environment's own actions, for export."""
+    """From observations to the environment's own actions, for export; in float32, so that any machine runs it."""
 
     def __init__(self, policy: MlpPolicy, native_actions: torch.nn.Module) -> None:
         super().__init__()
-        self.obs_normalizer, self.actor, self.distribution = policy.obs_normalizer, policy.actor, policy.distribution
+        self.obs_normalizer, self.distribution = policy.obs_normalizer, policy.distribution
+        self.actor = copy.deepcopy(policy.actor)
+        self.actor.precision = torch.float32
         self.native_actions = native_actions
 
     def forward(self, obs: torch.Tensor) -> torch.Tensor:

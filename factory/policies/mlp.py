@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from envs.task import require
 from factory.energy.tokens import TokenSpec
 from factory.policies import distribution
 from factory.policies.normalizer import RunningNormalizer
-from factory.policies.perceptron import ACTIVATIONS, Perceptron
+from factory.policies.perceptron import ACTIVATIONS, PRECISIONS, Perceptron
 
 
 @dataclass(kw_only=True)
@@ -28,6 +29,8 @@ class MlpPolicyConfig:
     """Units of the critic's hidden layers."""
     activation: str = "elu"
     """elu, tanh or relu."""
+    precision: str = "float32"
+    """Of the networks' matrix products: float32, or bfloat16, which is faster where the hardware has it."""
     init_std: float = 0.5
     """Initial standard deviation of the noise on continuous actions [action units]."""
     normalize_observations: bool = True
@@ -35,12 +38,9 @@ class MlpPolicyConfig:
 
     def __post_init__(self) -> None:
         """Raise ValueError when a value is out of its range."""
-        require(
-            self.activation in ACTIVATIONS,
-            "policy.activation",
-            self.activation,
-            f"choose one of {', '.join(ACTIVATIONS)}",
-        )
+        for key, choices in (("activation", ACTIVATIONS), ("precision", PRECISIONS)):
+            value = getattr(self, key)
+            require(value in choices, f"policy.{key}", value, f"choose one of {', '.join(choices)}")
         require(self.init_std > 0, "policy.init_std", self.init_std, "must be positive")
         for key in ("actor_hidden", "critic_hidden"):
             sizes = getattr(self, key)
@@ -93,8 +93,9 @@ class MlpPolicy(nn.Module):
         self.token_spec = TokenSpec(
             kind=self.distribution.kind, control_hz=control_hz, obs_dim=obs_size, act_dim=outputs
         )
-        self.actor = Perceptron(obs_size, cfg.actor_hidden, outputs, activation=cfg.activation, gain=0.01)
-        self.critic = Perceptron(critic_obs_size, cfg.critic_hidden, 1, activation=cfg.activation, gain=1.0)
+        perceptron = functools.partial(Perceptron, activation=cfg.activation, precision=cfg.precision)
+        self.actor = perceptron(obs_size, cfg.actor_hidden, outputs, gain=0.01)
+        self.critic = perceptron(critic_obs_size, cfg.critic_hidden, 1, gain=1.0)
         normalizer = RunningNormalizer if cfg.normalize_observations else Identity
         self.obs_normalizer = normalizer(obs_size)
         self.critic_normalizer = normalizer(critic_obs_size)

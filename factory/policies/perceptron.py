@@ -22,6 +22,7 @@ _BACKWARD: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "relu": lambda grad, out: torch.ops.aten.threshold_backward.grad_input(grad, out, 0, grad_input=grad),
 }
 """Gradient before an activation from that after it, in place, and the activation's result."""
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class Perceptron(nn.Sequential):
@@ -29,10 +30,14 @@ class Perceptron(nn.Sequential):
 
     On a CPU, oneDNN does bias and activation within the matrix product, and is faster at the product than the BLAS
     that torch otherwise calls; elsewhere, and in an export, the layers run one by one. Both ways give the same
-    result but for rounding.
+    result but for rounding. `precision` is that of products and activations; weights and sums stay float32.
     """
 
-    def __init__(self, inputs: int, hidden: list[int], outputs: int, *, activation: str, gain: float) -> None:
+    precision: torch.dtype
+
+    def __init__(
+        self, inputs: int, hidden: list[int], outputs: int, *, activation: str, precision: str, gain: float
+    ) -> None:
         """Draw orthogonal weights.
 
         Args:
@@ -40,6 +45,7 @@ class Perceptron(nn.Sequential):
             hidden: units of the hidden layers.
             outputs: units of the last layer, which has no activation.
             activation: a key of `ACTIVATIONS`.
+            precision: a key of `PRECISIONS`.
             gain: scale of the last layer's weights.
         """
         layers: list[nn.Module] = []
@@ -47,27 +53,32 @@ class Perceptron(nn.Sequential):
             layers += [_linear(inputs, size, math.sqrt(2.0)), ACTIVATIONS[activation]()]
             inputs = size
         super().__init__(*layers, _linear(inputs, outputs, gain))
-        self.activation = activation
+        self.activation, self.precision = activation, PRECISIONS[precision]
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the last layer's output. Shape: (..., inputs) -> (..., outputs)."""
         if not _has_onednn(features):
-            return super().forward(features)
+            return self._one_by_one(features)
         parameters = [p for layer in self if isinstance(layer, nn.Linear) for p in (layer.weight, layer.bias)]
-        if torch.is_grad_enabled():
-            return _Fused.apply(features, self.activation, *parameters)
-        return _layer_outputs(features, self.activation, parameters)[-1]
+        return _Fused.apply(features, self.activation, self.precision, *parameters)
+
+    def _one_by_one(self, features: Tensor) -> Tensor:
+        if self.precision is torch.float32:
+            return super().forward(features)
+        with torch.autocast(features.device.type, self.precision):
+            return super().forward(features).float()
 
 
 class _Fused(torch.autograd.Function):
     """All layers as one node of the graph."""
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor, activation: str, *parameters: Tensor) -> Tensor:
-        *hidden, output = _layer_outputs(features, activation, parameters)
+    def forward(ctx: Any, features: Tensor, activation: str, precision: torch.dtype, *parameters: Tensor) -> Tensor:
+        features, *rounded = (tensor.to(precision) for tensor in (features, *parameters))
+        *hidden, output = _layer_outputs(features, activation, rounded)
         ctx.activation = activation
-        ctx.save_for_backward(features, *hidden, *parameters[::2])
-        return output
+        ctx.save_for_backward(features, *hidden, *rounded[::2])
+        return output.float()
 
     @staticmethod
     @once_differentiable
@@ -75,13 +86,14 @@ class _Fused(torch.autograd.Function):
         saved, depth = ctx.saved_tensors, len(ctx.saved_tensors) // 2
         inputs, weights = saved[:depth], saved[depth:]
         grads: list[Tensor] = []
+        grad = grad.to(weights[0].dtype)
         for k in reversed(range(depth)):
             rows = grad.flatten(0, -2)
-            grads += [rows.sum(0), rows.T @ inputs[k].flatten(0, -2)]
+            grads += [rows.sum(0, dtype=torch.float32), (rows.T @ inputs[k].flatten(0, -2)).float()]
             if k:
                 grad = _BACKWARD[ctx.activation](_affine(grad, weights[k].T, None), inputs[k])
-        first = _affine(grad, weights[0].T, None) if ctx.needs_input_grad[0] else None
-        return (first, None, *reversed(grads))
+        first = _affine(grad, weights[0].T, None).float() if ctx.needs_input_grad[0] else None
+        return (first, None, None, *reversed(grads))
 
 
 def _layer_outputs(features: Tensor, activation: str, parameters: Any) -> list[Tensor]:

@@ -53,6 +53,7 @@ UNKNOWN_CHOICES = [
     ("learner=3", "learner=3: choose one of ppo"),
     ("physics.name=bullet", "physics=bullet"),
     ("policy.activation=swish", "policy.activation=swish: choose one of"),
+    ("policy.precision=float16", "policy.precision=float16: choose one of float32, bfloat16"),
     ("learner.schedule=cosine", "learner.schedule=cosine: choose one of"),
     ("runtime.renderer=blender", "runtime.renderer=blender: choose one of"),
     ("energy.sync=always", "energy.sync=always: choose"),

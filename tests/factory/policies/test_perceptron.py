@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from factory.policies.perceptron import ACTIVATIONS, Perceptron
 
 
-def build(activation: str, hidden: list[int] | None = None) -> Perceptron:
+def build(activation: str, *, precision: str = "float32") -> Perceptron:
     torch.manual_seed(0)
-    return Perceptron(5, [16, 8] if hidden is None else hidden, 3, activation=activation, gain=1.0)
+    return Perceptron(5, [16, 8], 3, activation=activation, precision=precision, gain=1.0)
 
 
 def layers(net: Perceptron) -> nn.Sequential:
@@ -66,3 +66,23 @@ def test_export_holds_no_fused_call() -> None:
     """An exported perceptron needs no oneDNN, so it loads on any machine."""
     program = torch.export.export(build("tanh"), (torch.randn(2, 5),))
     assert "mkldnn" not in str(program.graph)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_bfloat16_is_near_float32(activation: str) -> None:
+    """Output and gradients differ by the rounding of eight bits, and are float32 themselves."""
+    features, grad = torch.randn(64, 5), torch.randn(64, 3)
+    exact = passes(build(activation), features, grad)
+    rounded = passes(build(activation, precision="bfloat16"), features, grad)
+    for one, other in zip(exact, rounded, strict=True):
+        assert other.dtype == torch.float32
+        assert 0 < float((one - other).norm() / one.norm()) < 0.1
+
+
+def test_bfloat16_one_by_one_is_near_the_fused_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no oneDNN, autocast rounds alike."""
+    net, features = build("tanh", precision="bfloat16"), torch.randn(64, 5)
+    fused = net(features)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert net(features).dtype == torch.float32
+    torch.testing.assert_close(net(features), fused, rtol=0.05, atol=0.05)
