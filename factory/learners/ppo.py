@@ -12,7 +12,7 @@ from factory.policies.mlp import MlpPolicy
 from factory.policies.normalizer import moments
 from factory.rollout import Rollout, advantages
 
-SCHEDULES = ("adaptive", "linear", "fixed")
+SCHEDULES = ("adaptive", "annealed", "linear", "fixed")
 
 
 @dataclass(kw_only=True)
@@ -42,9 +42,10 @@ class PpoConfig:
     learning_rate: float = 1e-3
     """Adam's step size; the first one when it is adaptive."""
     schedule: str = "adaptive"
-    """adaptive: steered by the KL divergence; linear: falls to zero over the run; fixed."""
+    """adaptive: steered by the KL divergence; annealed: so, too, and what it is steered to falls to zero over the run;
+    linear: the step size itself falls to zero; fixed."""
     desired_kl: float = 0.01
-    """KL divergence an update aims at when `schedule=adaptive` [nat]."""
+    """KL divergence a gradient step aims at when `schedule` is adaptive, at the start when it is annealed [nat]."""
     min_learning_rate: float = 1e-5
     """Lower end of the adaptive step size."""
     max_learning_rate: float = 1e-2
@@ -116,8 +117,10 @@ class Ppo:
             progress: share of the run that is done, for `schedule=linear`.
         """
         cfg, policy = self.cfg, self.policy
+        left = max(1.0 - progress, 0.0)
         if cfg.schedule == "linear":
-            self.learning_rate.fill_(cfg.learning_rate * max(1.0 - progress, 0.0))
+            self.learning_rate.fill_(cfg.learning_rate * left)
+        desired_kl = cfg.desired_kl * (left if cfg.schedule == "annealed" else 1.0)
         gae = advantages(
             rollout.rewards, rollout.values, rollout.next_values, rollout.terminated, rollout.truncated,
             gamma=cfg.gamma, gae_lambda=cfg.gae_lambda,
@@ -134,7 +137,7 @@ class Ppo:
             order = torch.randperm(rollout.num_samples, generator=self.generator, device=gae.device)
             for chosen in order[: size * cfg.num_minibatches].split(size):
                 columns = rows.index_select(0, chosen).split(widths, -1)
-                sums += self._gradient_step(dict(zip(batch, columns, strict=True)))
+                sums += self._gradient_step(dict(zip(batch, columns, strict=True)), desired_kl=desired_kl)
         rolled_back = self._roll_back(before)
         policy.update_observations(rollout.obs, rollout.live)
         steps = cfg.num_epochs * cfg.num_minibatches
@@ -174,7 +177,7 @@ class Ppo:
             "live": rollout.live.float().reshape(-1, 1),
         }
 
-    def _gradient_step(self, batch: dict[str, Tensor]) -> Tensor:
+    def _gradient_step(self, batch: dict[str, Tensor], *, desired_kl: float) -> Tensor:
         """Make one step; return policy, value, entropy, KL, clipped share, gradient norm, skipped. Shape: (7,)."""
         cfg = self.cfg
         out = self.policy.evaluate(batch, batch["action"])
@@ -200,8 +203,8 @@ class Ppo:
             # Low-variance estimator k3 of KL(old || new), Schulman, http://joschu.net/blog/kl-approx.html
             approx_kl = ((ratio - 1.0 - log_ratio) * live).sum()
             clip_fraction = (((ratio - 1.0).abs() > cfg.clip_coef) * live).sum()
-        if cfg.schedule == "adaptive":
-            self._adapt(approx_kl)
+        if cfg.schedule in ("adaptive", "annealed"):
+            self._adapt(approx_kl, desired_kl=desired_kl)
         self.optimizer.step()
         numbers = (policy_loss, value_loss, entropy, approx_kl, clip_fraction, grad_norm, (~finite).float())
         return torch.stack([number.detach() for number in numbers])
@@ -217,11 +220,11 @@ class Ppo:
         self.learning_rate.mul_(torch.where(healthy, 1.0, 0.5))
         return (~healthy).float()
 
-    def _adapt(self, approx_kl: Tensor) -> None:
+    def _adapt(self, approx_kl: Tensor, *, desired_kl: float) -> None:
         """Steer the step size so that an update moves the policy by about `desired_kl`, as rsl_rl does."""
         cfg, rate = self.cfg, self.learning_rate
-        factor = torch.where(approx_kl > 2.0 * cfg.desired_kl, 1 / 1.5, 1.0)
-        factor = torch.where((approx_kl < 0.5 * cfg.desired_kl) & (approx_kl >= 0.0), 1.5, factor)
+        factor = torch.where(approx_kl > 2.0 * desired_kl, 1 / 1.5, 1.0)
+        factor = torch.where((approx_kl < 0.5 * desired_kl) & (approx_kl >= 0.0), 1.5, factor)
         rate.copy_((rate * factor).clamp(cfg.min_learning_rate, cfg.max_learning_rate))
 
 
