@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from envs.task import require
+from factory import distributed
 from factory.policies.mlp import MlpPolicy
 from factory.policies.normalizer import moments
 from factory.rollout import Rollout, advantages
@@ -187,27 +188,29 @@ class Ppo:
         log_ratio = out.log_prob - old_log_prob
         ratio = log_ratio.exp()
         clipped = ratio.clamp(1.0 - cfg.clip_coef, 1.0 + cfg.clip_coef)
-        live = live / live.sum().clamp(min=1.0)
         surrogate = torch.minimum(ratio * advantage, clipped * advantage)
         policy_loss = -(surrogate * live).sum()
         value_loss = ((out.value - returns).square() * live).sum()
         entropy = (out.entropy * live).sum()
         loss = policy_loss + 0.5 * cfg.value_coef * value_loss - cfg.entropy_coef * entropy
         grads = torch.autograd.grad(loss, self.parameters)
-        grad = torch.cat([grad.flatten() for grad in grads])
-        grad_norm = grad.norm()
-        finite = grad_norm.isfinite()
-        scale = (cfg.max_grad_norm / (grad_norm + 1e-6)).clamp(max=1.0)
-        self.flat.grad = torch.where(finite, grad * scale, 0.0)
         with torch.no_grad():
             # Low-variance estimator k3 of KL(old || new), Schulman, http://joschu.net/blog/kl-approx.html
             approx_kl = ((ratio - 1.0 - log_ratio) * live).sum()
             clip_fraction = (((ratio - 1.0).abs() > cfg.clip_coef) * live).sum()
+            sums = torch.stack([policy_loss, value_loss, entropy, approx_kl, clip_fraction, live.sum()])
+        # Sums over samples until here; now over processes, in one message, and then means.
+        means = distributed.sum_(torch.cat([*(grad.flatten() for grad in grads), sums]))
+        means = means / means[-1].clamp(min=1.0)
+        grad, numbers = means[:-6], means[-6:-1]
+        grad_norm = grad.norm()
+        finite = grad_norm.isfinite()
+        scale = (cfg.max_grad_norm / (grad_norm + 1e-6)).clamp(max=1.0)
+        self.flat.grad = torch.where(finite, grad * scale, 0.0)
         if cfg.schedule in ("adaptive", "annealed"):
-            self._adapt(approx_kl, desired_kl=desired_kl)
+            self._adapt(numbers[3], desired_kl=desired_kl)
         self.optimizer.step()
-        numbers = (policy_loss, value_loss, entropy, approx_kl, clip_fraction, grad_norm, (~finite).float())
-        return torch.stack([number.detach() for number in numbers])
+        return torch.cat([numbers, grad_norm[None], ~finite[None]])
 
     @torch.no_grad()
     def _roll_back(self, before: Tensor) -> Tensor:

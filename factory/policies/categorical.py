@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from factory import distributed
 from factory.policies.distribution import Distribution
 
 
@@ -23,7 +24,7 @@ class Categorical(Distribution):
         The largest of logits with Gumbel noise is a draw from their softmax (Gumbel 1954; Maddison et al. 2014,
         arXiv:1411.0030); -log of an exponential draw is such noise.
         """
-        noise = torch.empty_like(features).exponential_(generator=generator)
+        noise = distributed.noise(features, lambda shape: features.new_empty(shape).exponential_(generator=generator))
         return (features - noise.log()).argmax(-1)
 
     def mode(self, features: Tensor) -> Tensor:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from factory import distributed
 from factory.policies.distribution import Distribution
 
 _HALF_LOG_TAU = 0.5 * math.log(math.tau)
@@ -24,7 +26,7 @@ class Gaussian(Distribution):
 
     def sample(self, features: Tensor, generator: torch.Generator) -> Tensor:
         """Return actions. Shape: (..., A) -> (..., A)."""
-        noise = torch.randn(features.shape, generator=generator, device=features.device)
+        noise = distributed.noise(features, partial(torch.randn, generator=generator, device=features.device))
         return torch.addcmul(features, noise, self.log_std.exp())
 
     def mode(self, features: Tensor) -> Tensor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from factory import distributed
+
 
 class RunningNormalizer(nn.Module):
     """Standardise by the mean and variance of what was seen so far (Chan et al. 1979, parallel update).
@@ -59,12 +61,13 @@ class RunningNormalizer(nn.Module):
 
 
 def moments(values: Tensor, live: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return mean and variance of the live rows, and their number; without one, 0, 0 and 0.
+    """Return mean and variance of the live rows of all processes, and their number; without one, 0, 0 and 0.
 
     Shapes: (B, size), (B,) -> (size,), (size,), ().
     """
     weight = live.to(values.dtype)
-    rows = weight.sum()
-    share = weight / rows.clamp(min=1.0)
-    mean = share @ values
-    return mean, share @ (values - mean).square(), rows
+    sums = distributed.sum_(torch.cat([weight @ values, weight.sum()[None]]))
+    rows = sums[-1]
+    mean = sums[:-1] / rows.clamp(min=1.0)
+    var = distributed.sum_(weight @ (values - mean).square()) / rows.clamp(min=1.0)
+    return mean, var, rows
