@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 import gymnasium
@@ -21,7 +22,7 @@ class WorldError(RuntimeError):
         self.trace = trace
 
 
-class TrainingEnv(gymnasium.vector.VectorEnv):
+class TrainingEnv(gymnasium.vector.VectorEnv, ABC):
     """A vector environment that speaks torch, with what training, filming and resuming need beside it.
 
     `step` returns observations `(num_envs, ...)` and rewards `(num_envs,)` as float32 and flags `(num_envs,)` as
@@ -47,9 +48,9 @@ class TrainingEnv(gymnasium.vector.VectorEnv):
     """Lines that whoever starts a training should read."""
 
     @property
+    @abstractmethod
     def physics_s(self) -> float:
         """Wall time spent in the engine since construction [s]."""
-        raise NotImplementedError
 
     @property
     def robot_name(self) -> str:
@@ -74,27 +75,27 @@ class TrainingEnv(gymnasium.vector.VectorEnv):
         """Return one line a world for the film."""
         return [""] * self.num_envs
 
+    @abstractmethod
     def snapshot(self) -> np.ndarray:
         """Return what the renderer needs to draw world 0 as it is now.
 
         Raises:
             NoPictureError: this environment cannot be drawn here.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def open_renderer(self, *, width: int, height: int, backend: str) -> Renderer:
         """Return a renderer of snapshots; environments with pictures of their own set the size themselves."""
-        raise NotImplementedError
 
     # Resuming.
 
     def stagger(self) -> None:
         """Let running episodes end at different times, where that can be arranged."""
 
+    @abstractmethod
     def state_dict(self) -> dict[str, Tensor]:
         """Return copies of what `load_state_dict` needs, keyed by name."""
-        raise NotImplementedError
 
+    @abstractmethod
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore `state_dict()`."""
-        raise NotImplementedError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import gymnasium
@@ -10,7 +11,7 @@ from gymnasium.spaces import Discrete
 from torch import Tensor, nn
 
 
-class Distribution(nn.Module):
+class Distribution(nn.Module, ABC):
     """A distribution over actions, given features (..., num_features) from the actor."""
 
     kind: str
@@ -18,21 +19,21 @@ class Distribution(nn.Module):
     num_features: int
     """Features the actor has to put out."""
 
+    @abstractmethod
     def sample(self, features: Tensor, generator: torch.Generator) -> Tensor:
         """Return one action for every row of features, as the environment takes them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def mode(self, features: Tensor) -> Tensor:
         """Return the likeliest action for every row of features."""
-        raise NotImplementedError
 
+    @abstractmethod
     def log_prob(self, features: Tensor, action: Tensor) -> Tensor:
         """Return the log-probability of actions. Shapes: (..., num_features), (..., A) -> (...,)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def entropy(self, features: Tensor) -> Tensor:
         """Return the entropy [nat]. Shape: (..., num_features) -> (...,)."""
-        raise NotImplementedError
 
 
 def for_space(space: gymnasium.Space[Any], *, init_std: float) -> Distribution:
