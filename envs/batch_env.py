@@ -1,23 +1,23 @@
-"""The batched environment every task derives from, and its single-world adapter."""
+"""The batched environment every task derives from."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
-import gymnasium
 import mujoco
 import numpy as np
 import torch
+from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
+from envs.boundary import Observation, checked_actions, visible, visible_space
 from envs.physics import open_physics
 from envs.rendering import Camera, Renderer, open_renderer
+from envs.single_env import SingleEnv
 from envs.training_env import TrainingEnv
-
-Observation = dict[str, Tensor]
-"""Observation groups: `policy`, and `critic` where the critic sees more. Each (num_envs, size) float32."""
 
 
 class BatchEnv(TrainingEnv):
@@ -26,7 +26,8 @@ class BatchEnv(TrainingEnv):
     Observations, rewards (float32) and flags (bool) live on `device`. Every step is graph-safe: static
     shapes, masked resets, randomness from the environment's own generator.
 
-    A subclass implements `_reset_worlds`, `_apply_action`, `_after_physics` and `_observe`.
+    A task names its `config` and implements `_load_model`, `_reset_worlds`, `_after_physics` and `_observe`;
+    `_apply_action` too, unless an action is what the actuators take.
 
     Order within `step`: action -> physics -> `_after_physics` (task clocks, reward, termination) ->
     final observation -> reset of the finished worlds -> observation. In SAME_STEP mode `obs` of a
@@ -34,48 +35,56 @@ class BatchEnv(TrainingEnv):
     `info["_final_obs"]`) the last of the old one.
     """
 
+    config: type[Any]
+    """Class of the task's settings; beside what all have it knows `decimation`, physics steps of a control step."""
+    persistent: tuple[str, ...] = ()
+    """Names of the task's own tensors that `state_dict` keeps beside physics and episode clocks."""
+    camera: Camera = Camera()
+    """How films and `render` look at the task."""
+
     def __init__(
         self,
-        model: mujoco.MjModel,
         *,
-        num_envs: int,
-        action_size: int,
-        decimation: int,
-        max_episode_steps: int,
+        num_envs: int = 1,
         device: str | torch.device = "cpu",
         physics: str = "mujoco",
         num_threads: int = 0,
         autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
         seed: int | None = None,
         render_mode: str | None = None,
+        **task: Any,
     ) -> None:
+        """Build the worlds; `task` are the values of `config` that differ from its defaults."""
         if num_envs < 1:
             raise ValueError(f"num_envs={num_envs}: must be at least 1")
-        if max_episode_steps < 1:
-            raise ValueError(f"max_episode_steps={max_episode_steps}: must be at least 1")
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode={render_mode}: choose None or rgb_array")
         self.num_envs = num_envs
         self.device = torch.device(device)
         self.autoreset_mode = AutoresetMode(autoreset_mode)
-        self.max_episode_steps = max_episode_steps
-        self.decimation = decimation
-        self.step_dt_s = float(model.opt.timestep) * decimation
         self.render_mode = render_mode
+        self.cfg: Any = self.config(**task)
+        self.max_episode_steps: int = self.cfg.max_episode_steps
+        self.decimation: int = self.cfg.decimation
+        self.physics_name = physics
+        model = self._load_model()
+        self.physics = open_physics(physics, model, num_envs=num_envs, device=self.device, num_threads=num_threads)
+        self.step_dt_s = float(model.opt.timestep) * self.decimation
         self.metadata = {
             "autoreset_mode": self.autoreset_mode,
             "render_modes": ["rgb_array"],
             "render_fps": round(1.0 / self.step_dt_s),
         }
-        self.physics_name = physics
-        self.physics = open_physics(physics, model, num_envs=num_envs, device=self.device, num_threads=num_threads)
         self.generator = torch.Generator(device=self.device)
         self._seed(seed)
         self.episode_steps = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
         self._pending_reset = torch.zeros(num_envs, dtype=torch.bool, device=self.device)
         self._all_worlds = torch.ones(num_envs, dtype=torch.bool, device=self.device)
+        self._never = ~self._all_worlds
+        self._qpos, self._qvel, self._ctrl = (self.physics.field(name) for name in ("qpos", "qvel", "ctrl"))
         self._renderer: Any = None
-        self._set_spaces(action_size)
+        self._bind()
+        self._set_spaces()
 
     @classmethod
     def single(cls, **kwargs: Any) -> SingleEnv:
@@ -84,26 +93,34 @@ class BatchEnv(TrainingEnv):
 
     # What a task implements.
 
-    persistent: tuple[str, ...] = ()
-    """Names of the task's own tensors that `state_dict` keeps beside physics and episode clocks."""
-    camera: Camera = Camera()
-    """How films and `render` look at the task."""
+    @abstractmethod
+    def _load_model(self) -> mujoco.MjModel:
+        """Return the model of one world."""
 
+    def _bind(self) -> None:
+        """Fetch fields once and place constants and the task's own tensors on the device."""
+
+    def _action_box(self) -> Box:
+        """Return the bounds of one world's action: the actuators' own ranges, unless a task scales them."""
+        model = self.physics.model
+        low, high = np.where(model.actuator_ctrllimited, model.actuator_ctrlrange.T, [[-np.inf], [np.inf]])
+        return Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
+
+    @abstractmethod
     def _reset_worlds(self, mask: Tensor) -> None:
         """Write a new initial state (qpos, qvel, task tensors) for the worlds in `mask`. Shape: (num_envs,)."""
-        raise NotImplementedError
 
     def _apply_action(self, action: Tensor) -> None:
-        """Write actuator controls for `action`. Shape: (num_envs, action_size)."""
-        raise NotImplementedError
+        """Write actuator controls for `action`, here itself within its bounds. Shape: (num_envs, action_size)."""
+        self._ctrl.copy_(action.clamp(*self._action_bounds))
 
+    @abstractmethod
     def _after_physics(self) -> tuple[Tensor, Tensor, dict[str, Any]]:
         """Return reward (num_envs,) float32, terminated (num_envs,) bool and info for the step just made."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _observe(self) -> Observation:
         """Return fresh observation tensors for the state now. Shapes: (num_envs, size) float32."""
-        raise NotImplementedError
 
     # Gymnasium's interface.
 
@@ -120,7 +137,7 @@ class BatchEnv(TrainingEnv):
         if options and options.get("reset_mask") is not None:
             mask = self._checked_mask(options["reset_mask"])
         self._reset(mask)
-        return self._visible(self._observe()), {}
+        return visible(self._observe()), {}
 
     def step(self, actions: Any) -> tuple[Any, Tensor, Tensor, Tensor, dict[str, Any]]:
         """Advance every world by one control step. Shape of `actions`: (num_envs, action_size) float.
@@ -129,9 +146,7 @@ class BatchEnv(TrainingEnv):
         this call). A world whose state is no longer finite is terminated and counted in
         `info["nonfinite"]`.
         """
-        action = torch.as_tensor(actions, dtype=torch.float32, device=self.device)
-        if action.shape != self.action_space.shape:
-            raise ValueError(f"actions have shape {tuple(action.shape)}; expected {self.action_space.shape}")
+        action = checked_actions(self, actions)
         reset_now = self._pending_reset.clone()
         self._apply_action(action)
         self.physics.step(self.decimation)
@@ -154,12 +169,12 @@ class BatchEnv(TrainingEnv):
             return None
         if self._renderer is None:
             self._renderer = self.open_renderer(width=640, height=480)
-        qpos = self.physics.field("qpos").cpu().numpy()
+        qpos = self._qpos.cpu().numpy()
         return tuple(self._renderer.render(row[None], camera=self.camera)[0] for row in qpos)
 
     def snapshot(self) -> np.ndarray:
         """Return the positions of world 0. Shape: (nq,)."""
-        return self.physics.field("qpos")[0].cpu().numpy().copy()
+        return self._qpos[0].cpu().numpy().copy()
 
     def open_renderer(self, *, width: int, height: int, backend: str = "auto") -> Renderer:
         """Return a renderer of positions."""
@@ -221,8 +236,7 @@ class BatchEnv(TrainingEnv):
         return torch.randn((self.num_envs, *size), generator=self.generator, device=self.device)
 
     def _write_state(self, qpos: Tensor, qvel: Tensor, mask: Tensor) -> None:
-        for name, value in (("qpos", qpos), ("qvel", qvel)):
-            field = self.physics.field(name)
+        for field, value in ((self._qpos, qpos), (self._qvel, qvel)):
             field.copy_(torch.where(mask[:, None], value.to(field.dtype), field))
 
     # Inside.
@@ -244,16 +258,16 @@ class BatchEnv(TrainingEnv):
             self._pending_reset.copy_(terminated | truncated)
         elif self.autoreset_mode is AutoresetMode.SAME_STEP:
             done = terminated | truncated
-            info |= {"final_obs": self._visible(obs), "_final_obs": done}
+            info |= {"final_obs": visible(obs), "_final_obs": done}
             obs = self._restarted(done, obs)
-        return self._visible(obs), reward, terminated, truncated, info
+        return visible(obs), reward, terminated, truncated, info
 
     def _restarted(self, mask: Tensor, obs: Observation) -> Observation:
         """Reset the worlds in `mask` and return `obs` with theirs new."""
         if not self._may_hold(mask):
             return obs
         self._reset(mask)
-        return self._merge(mask, self._observe(), obs)
+        return {name: torch.where(mask[:, None], new, obs[name]) for name, new in self._observe().items()}
 
     def _may_hold(self, mask: Tensor) -> bool:
         """Say whether any entry of `mask` may be True: a CPU is asked, a GPU is not, since that would stall it."""
@@ -264,13 +278,6 @@ class BatchEnv(TrainingEnv):
         self.physics.reset(mask)
         self.episode_steps.masked_fill_(mask, 0)
         self._pending_reset.masked_fill_(mask, False)
-
-    def _visible(self, obs: Observation) -> Any:
-        return obs if len(obs) > 1 else obs["policy"]
-
-    @staticmethod
-    def _merge(mask: Tensor, new: Observation, old: Observation) -> Observation:
-        return {name: torch.where(mask[:, None], new[name], old[name]) for name in old}
 
     def _checked_mask(self, mask: Any) -> Tensor:
         mask = torch.as_tensor(mask, device=self.device)
@@ -285,59 +292,13 @@ class BatchEnv(TrainingEnv):
             seed = int(np.random.SeedSequence().generate_state(1)[0])
         self.generator.manual_seed(seed)
 
-    def _set_spaces(self, action_size: int) -> None:
-        box = gymnasium.spaces.Box
-        self.single_action_space = box(-1.0, 1.0, (action_size,), np.float32)
-        self.action_space = batch_space(self.single_action_space, self.num_envs)
-
-    def _set_observation_space(self) -> None:
-        """Derive the observation spaces from one observation; a subclass calls it last in `__init__`."""
+    def _set_spaces(self) -> None:
+        """Set the spaces, that of observations from the first one."""
+        self.single_action_space = box = self._action_box()
+        self.action_space = batch_space(box, self.num_envs)
+        self._action_bounds = tuple(torch.as_tensor(end, device=self.device) for end in (box.low, box.high))
         self._reset(self._all_worlds)
-        box = gymnasium.spaces.Box
-        groups: dict[str, gymnasium.Space[Any]] = {
-            k: box(-np.inf, np.inf, tuple(v.shape[1:]), np.float32) for k, v in self._observe().items()
-        }
-        single = gymnasium.spaces.Dict(groups) if len(groups) > 1 else groups["policy"]
-        self.single_observation_space = single
-        self.observation_space = batch_space(single, self.num_envs)
-
-
-class SingleEnv(gymnasium.Env):
-    """One world of a batched task as an ordinary numpy `gymnasium.Env` (for `gymnasium.make` and SB3)."""
-
-    def __init__(self, batch_env: BatchEnv) -> None:
-        """Wrap `batch_env`, which must have one world and `AutoresetMode.DISABLED`."""
-        if batch_env.num_envs != 1 or batch_env.autoreset_mode is not AutoresetMode.DISABLED:
-            raise ValueError("SingleEnv needs num_envs=1 and autoreset_mode=DISABLED")
-        self.batch_env = batch_env
-        self.observation_space = batch_env.single_observation_space
-        self.action_space = batch_env.single_action_space
-        self.render_mode = batch_env.render_mode
-        self.metadata = {key: batch_env.metadata[key] for key in ("render_modes", "render_fps")}
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Start a new episode."""
-        super().reset(seed=seed)
-        obs, info = self.batch_env.reset(seed=seed, options=options)
-        return _first(obs), _first(info)
-
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Advance by one control step. Shape of `action`: (action_size,)."""
-        obs, reward, terminated, truncated, info = self.batch_env.step(torch.as_tensor(action)[None])
-        return _first(obs), float(reward[0]), bool(terminated[0]), bool(truncated[0]), _first(info)
-
-    def render(self) -> Any:
-        """Return an RGB frame (480, 640, 3) uint8."""
-        frames = self.batch_env.render()
-        return None if frames is None else frames[0]
-
-    def close(self) -> None:
-        """Close the wrapped environment."""
-        self.batch_env.close()
-
-
-def _first(value: Any) -> Any:
-    """Return world 0 of nested tensors as numpy."""
-    if isinstance(value, dict):
-        return {key: _first(item) for key, item in value.items()}
-    return value[0].numpy(force=True).copy()
+        self.single_observation_space = visible_space(
+            {k: Box(-np.inf, np.inf, tuple(v.shape[1:]), np.float32) for k, v in self._observe().items()}
+        )
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import mujoco
 import torch
-from gymnasium.vector import AutoresetMode
 from torch import Tensor
 
-from envs.batch_env import BatchEnv, Observation
+from envs.batch_env import BatchEnv
+from envs.boundary import Observation
 from envs.task import TaskConfig, require
 
 
@@ -24,6 +24,8 @@ class CartpoleSwingupConfig(TaskConfig):
     id: str = "factory/CartpoleSwingup-v0"
     max_episode_steps: int = 1000
     return_threshold: float | None = 900.0
+    decimation: ClassVar[int] = 2
+    """Physics steps of a control step."""
     reset_noise: float = 0.1
     """Standard deviation of the initial positions and velocities about hanging at rest [m, rad, m/s, rad/s]."""
 
@@ -43,59 +45,30 @@ class CartpoleSwingup(BatchEnv):
     an episode is at most `max_episode_steps`. There is no terminal state.
     """
 
+    config = CartpoleSwingupConfig
     reward_terms = ("upright", "centred", "calm")
 
-    def __init__(
-        self,
-        *,
-        num_envs: int = 1,
-        max_episode_steps: int = 1000,
-        device: str | torch.device = "cpu",
-        physics: str = "mujoco",
-        num_threads: int = 0,
-        autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
-        seed: int | None = None,
-        render_mode: str | None = None,
-        **task: Any,
-    ) -> None:
-        self.cfg = CartpoleSwingupConfig(max_episode_steps=max_episode_steps, **task)
-        super().__init__(
-            mujoco.MjModel.from_xml_path(str(Path(__file__).parent / "robots" / "cartpole.xml")),
-            num_envs=num_envs,
-            action_size=1,
-            decimation=2,
-            max_episode_steps=max_episode_steps,
-            device=device,
-            physics=physics,
-            num_threads=num_threads,
-            autoreset_mode=autoreset_mode,
-            seed=seed,
-            render_mode=render_mode,
-        )
-        self._set_observation_space()
+    def _load_model(self) -> mujoco.MjModel:
+        return mujoco.MjModel.from_xml_path(str(Path(__file__).parent / "robots" / "cartpole.xml"))
 
     def _reset_worlds(self, mask: Tensor) -> None:
         noise = self.normal(4) * self.cfg.reset_noise
         self._write_state(noise[:, :2], noise[:, 2:], mask)
 
-    def _apply_action(self, action: Tensor) -> None:
-        self.physics.field("ctrl").copy_(action.clamp(-1.0, 1.0))
-
     def _after_physics(self) -> tuple[Tensor, Tensor, dict[str, Any]]:
-        qpos, qvel = self.physics.field("qpos").float(), self.physics.field("qvel").float()
+        qpos, qvel = self._qpos.float(), self._qvel.float()
         terms = torch.stack([reward_upright(qpos[:, 1]), reward_centred(qpos[:, 0]), reward_calm(qvel[:, 1])], -1)
         reward = terms.prod(-1)
-        never = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
-        return reward, never, {"reward_terms": terms, "success": terms[:, 0] > 0.95}
+        return reward, self._never, {"reward_terms": terms, "success": terms[:, 0] > 0.95}
 
     def _observe(self) -> Observation:
-        qpos, qvel = self.physics.field("qpos").float(), self.physics.field("qvel").float()
+        qpos, qvel = self._qpos.float(), self._qvel.float()
         angle = qpos[:, 1:]
         return {"policy": torch.cat([qpos[:, :1], angle.cos(), angle.sin(), qvel], -1)}
 
     def captions(self) -> list[str]:
         """Return the pole's tilt from upright."""
-        angles = self.physics.field("qpos")[:, 1].tolist()
+        angles = self._qpos[:, 1].tolist()
         return [f"tilt {abs(math.degrees(math.remainder(a - math.pi, math.tau))):5.1f} deg" for a in angles]
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import mujoco
 import numpy as np
 import torch
-from gymnasium.vector import AutoresetMode
+from gymnasium.spaces import Box
 from torch import Tensor
 
-from envs.batch_env import BatchEnv, Observation
-from envs.quadruped_config import QuadrupedRandomization, QuadrupedRewards, QuadrupedVelocityConfig
+from envs.batch_env import BatchEnv
+from envs.boundary import Observation
+from envs.quadruped_config import QuadrupedVelocityConfig
 from envs.robots.quadruped import load_quadruped
 from envs.terms import rewards as term
 from envs.terms.rotation import projected_gravity, rotate_inverse
@@ -32,51 +34,28 @@ class QuadrupedVelocity(BatchEnv):
     An episode ends when the trunk tilts by more than 60 degrees or sinks below half its home height.
     """
 
+    config = QuadrupedVelocityConfig
     reward_terms = (
         "linear_velocity", "angular_velocity", "feet_phase", "vertical", "tilt", "height",
         "action_rate", "hips", "fall",
     )  # fmt: skip
     persistent = ("command", "target", "phase", "_action", "_payload_kg", "_tracking_error_sq")
 
-    def __init__(
-        self,
-        *,
-        num_envs: int = 1,
-        max_episode_steps: int = 1000,
-        device: str | torch.device = "cpu",
-        physics: str = "mujoco",
-        num_threads: int = 0,
-        autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
-        seed: int | None = None,
-        render_mode: str | None = None,
-        **task: Any,
-    ) -> None:
-        self.cfg = QuadrupedVelocityConfig(max_episode_steps=max_episode_steps, **_nested(task))
+    cfg: QuadrupedVelocityConfig
+
+    def _load_model(self) -> mujoco.MjModel:
         self.robot = load_quadruped(self.cfg.robot)
         self.robot.model.opt.timestep = self.cfg.timestep_s
-        super().__init__(
-            self.robot.model,
-            num_envs=num_envs,
-            action_size=12,
-            decimation=self.cfg.decimation,
-            max_episode_steps=max_episode_steps,
-            device=device,
-            physics=physics,
-            num_threads=num_threads,
-            autoreset_mode=autoreset_mode,
-            seed=seed,
-            render_mode=render_mode,
-        )
-        self._bind()
-        self._set_observation_space()
+        return self.robot.model
+
+    def _action_box(self) -> Box:
+        return Box(-1.0, 1.0, (12,), np.float32)
 
     def _bind(self) -> None:
-        """Fetch the fields once and place the robot's constants on the device."""
         robot, physics = self.robot, self.physics
         model = robot.model
         tensor = lambda array: torch.as_tensor(array, device=self.device)  # noqa: E731
-        self._qpos, self._qvel = physics.field("qpos"), physics.field("qvel")
-        self._ctrl, self._geom_xpos = physics.field("ctrl"), physics.field("geom_xpos")
+        self._geom_xpos = physics.field("geom_xpos")
         self._home_qpos = tensor(robot.home_qpos).repeat(self.num_envs, 1)
         self._home_joints = tensor(robot.home_ctrl).float()
         self._feet = tensor(robot.foot_geoms).long()
@@ -317,12 +296,6 @@ def _columns(addresses: np.ndarray) -> slice | Tensor:
     if np.array_equal(addresses, np.arange(first, first + len(addresses))):
         return slice(first, first + len(addresses))
     return torch.as_tensor(addresses).long()
-
-
-def _nested(task: dict[str, Any]) -> dict[str, Any]:
-    """Turn the nested groups of `task` given as plain mappings into their dataclasses."""
-    groups = {"rewards": QuadrupedRewards, "randomization": QuadrupedRandomization}
-    return {k: groups[k](**v) if k in groups and isinstance(v, dict) else v for k, v in task.items()}
 
 
 make_quadruped_velocity = QuadrupedVelocity.single

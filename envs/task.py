@@ -27,7 +27,11 @@ class TaskConfig:
     """Mean training return at which the task counts as learned, for energy and time to threshold."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError when a value is out of its range."""
+        """Take groups of settings as plain mappings, too; raise ValueError when a value is out of its range."""
+        for entry in dataclasses.fields(self):
+            value, group = getattr(self, entry.name), entry.default_factory
+            if isinstance(value, dict) and dataclasses.is_dataclass(group):
+                setattr(self, entry.name, group(**value))
         require(self.max_episode_steps >= 1, "task.max_episode_steps", self.max_episode_steps, "must be at least 1")
 
     def env_kwargs(self) -> dict[str, Any]:

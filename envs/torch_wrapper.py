@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from gymnasium.spaces import Box, Dict
+from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode, VectorWrapper
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from envs.batch_env import Observation
+from envs.boundary import groups_of, visible_space
 from envs.task import require
 
 Step = tuple[Any, Tensor, Tensor, Tensor, dict[str, Any]]
@@ -43,22 +44,15 @@ class TorchWrapper(VectorWrapper):
             tensor.copy_(state[name])
         self.env.load_state_dict({k.removeprefix("env/"): v for k, v in state.items() if k.startswith("env/")})
 
-    def _action(self, actions: Any) -> Tensor:
-        """Return `actions` as a float32 tensor on the device, where a wrong shape would otherwise be broadcast."""
-        action = torch.as_tensor(actions, dtype=torch.float32, device=self.device)
-        if action.shape != self.action_space.shape:
-            raise ValueError(f"actions have shape {tuple(action.shape)}; expected {self.action_space.shape}")
-        return action
-
     def _set_boxes(self, change: Callable[[Box], Box], groups: Sequence[str]) -> None:
         """Replace the spaces of the observation's `groups`."""
         spaces = groups_of(self.env.single_observation_space)
         spaces = {name: change(box) if name in groups else box for name, box in spaces.items()}
-        self.single_observation_space = Dict(spaces) if len(spaces) > 1 else spaces["policy"]
+        self.single_observation_space = visible_space(spaces)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
 
 
-class EpisodeWrapper(TorchWrapper):
+class EpisodeWrapper(TorchWrapper, ABC):
     """A wrapper whose state begins anew with every episode of a world."""
 
     def __init__(self, env: Any) -> None:
@@ -74,9 +68,9 @@ class EpisodeWrapper(TorchWrapper):
         self._over.masked_fill_(begun, False)
         return self._begin(begun, obs), info
 
+    @abstractmethod
     def _begin(self, begun: Tensor, obs: Any) -> Any:
         """Start the episodes of the worlds in `begun` (num_envs,), whose first observation is in `obs`; return it."""
-        raise NotImplementedError
 
     def _tensors(self) -> dict[str, Tensor]:
         return {"over": self._over}
@@ -98,18 +92,8 @@ class EpisodeWrapper(TorchWrapper):
         return active, begun
 
 
-def groups_of(value: Any) -> dict[str, Any]:
-    """Return the groups of an observation or of its space."""
-    return dict(value) if isinstance(value, (dict, Dict)) else {"policy": value}
-
-
 def require_same_step(env: Any, library: str) -> None:
     """Raise ValueError unless finished worlds are reset in the same step, as `library` expects."""
     mode = AutoresetMode(env.metadata["autoreset_mode"])
     remedy = f"{library} expects AutoresetMode.SAME_STEP; pass it to the environment"
     require(mode is AutoresetMode.SAME_STEP, "autoreset_mode", mode, remedy)
-
-
-def visible(groups: Observation) -> Any:
-    """Return an observation as environments show it: a lone group as a tensor."""
-    return groups if len(groups) > 1 else groups["policy"]

@@ -18,9 +18,9 @@ from gymnasium.vector.utils import batch_space
 from gymnasium.wrappers.utils import create_zero_array
 from torch import Tensor, nn
 
-from envs.batch_env import Observation
+from envs.boundary import Observation, checked_actions, groups_of, visible
 from envs.task import require
-from envs.torch_wrapper import EpisodeWrapper, Step, TorchWrapper, groups_of, visible
+from envs.torch_wrapper import EpisodeWrapper, Step, TorchWrapper
 
 
 class RecordEpisodeStatistics(EpisodeWrapper):
@@ -253,7 +253,7 @@ class ClipAction(TorchWrapper):
 
     def step(self, actions: Any) -> Step:
         """Step with the clipped actions."""
-        return self.env.step(self._action(actions).clamp(self._low, self._high))
+        return self.env.step(checked_actions(self, actions).clamp(self._low, self._high))
 
 
 class RescaleAction(TorchWrapper):
@@ -274,7 +274,7 @@ class RescaleAction(TorchWrapper):
 
     def step(self, actions: Any) -> Step:
         """Step with the rescaled actions."""
-        return self.env.step(torch.addcmul(self._offset, self._action(actions), self._scale))
+        return self.env.step(torch.addcmul(self._offset, checked_actions(self, actions), self._scale))
 
 
 class ActionDelay(EpisodeWrapper):
@@ -296,7 +296,7 @@ class ActionDelay(EpisodeWrapper):
 
     def step(self, actions: Any) -> Step:
         """Step with the actions given `delay` steps ago."""
-        self._queue.copy_(torch.cat([self._action(actions)[None], self._queue[:-1]]))
+        self._queue.copy_(torch.cat([checked_actions(self, actions)[None], self._queue[:-1]]))
         late = self._queue.gather(0, self.delay[None, :, None].expand_as(self._queue[:1]))[0]
         obs, reward, terminated, truncated, info = self.env.step(late)
         _, begun = self._episodes(terminated | truncated)

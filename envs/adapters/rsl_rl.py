@@ -9,7 +9,8 @@ from rsl_rl.env import VecEnv
 from tensordict import TensorDict
 from torch import Tensor
 
-from envs.torch_wrapper import groups_of, require_same_step
+from envs.boundary import groups_of
+from envs.torch_wrapper import require_same_step
 
 
 class RslRlVecEnv(VecEnv):

@@ -5,7 +5,8 @@ from typing import Any
 from gymnasium.wrappers.vector import DictInfoToList
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvObs, VecEnvStepReturn
 
-from envs.torch_wrapper import groups_of, require_same_step
+from envs.boundary import groups_of
+from envs.torch_wrapper import require_same_step
 from envs.wrappers import ToNumpy
 
 

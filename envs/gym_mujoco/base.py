@@ -7,13 +7,11 @@ from typing import Any
 
 import gymnasium
 import mujoco
-import numpy as np
 import torch
-from gymnasium.vector import AutoresetMode
-from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from envs.batch_env import BatchEnv, Observation
+from envs.batch_env import BatchEnv
+from envs.boundary import Observation
 from envs.gym_mujoco.config import GymConfig
 from envs.physics.contact_forces import add_contact_forces
 
@@ -38,36 +36,6 @@ class GymEnv(BatchEnv):
     normal_velocities = False
     """Draw initial velocities from a normal distribution; positions are always uniform."""
 
-    def __init__(
-        self,
-        *,
-        num_envs: int = 1,
-        device: str | torch.device = "cpu",
-        physics: str = "mujoco",
-        num_threads: int = 0,
-        autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
-        seed: int | None = None,
-        render_mode: str | None = None,
-        **task: Any,
-    ) -> None:
-        self.cfg: Any = self.config(**task)
-        model = self._load_model(self.cfg.robot)
-        super().__init__(
-            model,
-            num_envs=num_envs,
-            action_size=model.nu,
-            decimation=self.cfg.frame_skip,
-            max_episode_steps=self.cfg.max_episode_steps,
-            device=device,
-            physics=physics,
-            num_threads=num_threads,
-            autoreset_mode=autoreset_mode,
-            seed=seed,
-            render_mode=render_mode,
-        )
-        self._bind()
-        self._set_observation_space()
-
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Reset worlds; `info` says where they are, as far as gymnasium's does."""
         obs, info = super().reset(seed=seed, options=options)
@@ -78,7 +46,8 @@ class GymEnv(BatchEnv):
         """Name of the file the robot comes from, or `default`."""
         return "default" if self.cfg.robot == "default" else Path(self.cfg.robot).stem
 
-    def _load_model(self, robot: str) -> mujoco.MjModel:
+    def _load_model(self) -> mujoco.MjModel:
+        robot = self.cfg.robot
         path = ASSETS / self.model_file if robot == "default" else Path(robot.removeprefix("file:")).expanduser()
         if not path.is_file():
             raise ValueError(f"robot={robot}: no such file; give the path of an MJCF file built like {self.model_file}")
@@ -93,27 +62,14 @@ class GymEnv(BatchEnv):
         """Add what the task needs to the robot."""
 
     def _bind(self) -> None:
-        """Fetch the fields once and place constants on the device; a subclass adds its own."""
-        model = self.physics.model
-        self._qpos, self._qvel, self._ctrl = (self.physics.field(name) for name in ("qpos", "qvel", "ctrl"))
-        self._low, self._high = torch.as_tensor(model.actuator_ctrlrange.T, dtype=torch.float32, device=self.device)
-        self._start = torch.as_tensor(model.qpos0, device=self.device)
-        self._never = ~self._all_worlds
+        self._start = torch.as_tensor(self.physics.model.qpos0, device=self.device)
         self._hidden = len(self.axes) if getattr(self.cfg, "exclude_current_positions_from_observation", False) else 0
-
-    def _set_spaces(self, action_size: int) -> None:
-        low, high = self.physics.model.actuator_ctrlrange.T.astype(np.float32)
-        self.single_action_space = gymnasium.spaces.Box(low, high, dtype=np.float32)
-        self.action_space = batch_space(self.single_action_space, self.num_envs)
 
     def _reset_worlds(self, mask: Tensor) -> None:
         scale, nq, nv = self.cfg.reset_noise_scale, self._qpos.shape[1], self._qvel.shape[1]
         noise = scale * self.uniform(-1.0, 1.0, nq + nv)
         velocity = scale * self.normal(nv) if self.normal_velocities else noise[:, nq:]
         self._write_state(self._start + noise[:, :nq], velocity, mask)
-
-    def _apply_action(self, action: Tensor) -> None:
-        self._ctrl.copy_(action.clamp(self._low, self._high))
 
     def _effort(self) -> Tensor:
         """Return the sum of the squared actions. Shape: (num_envs,) float64."""

@@ -15,6 +15,11 @@ class GymConfig(TaskConfig):
     frame_skip: int = 5
     """Physics steps of a control step."""
 
+    @property
+    def decimation(self) -> int:
+        """The same under the name that all tasks have for it."""
+        return self.frame_skip
+
     def __post_init__(self) -> None:
         """Raise ValueError when a value is out of its range."""
         super().__post_init__()

@@ -6,6 +6,7 @@ import warnings
 from typing import Any
 
 import gymnasium
+import mujoco
 import numpy as np
 import pytest
 import torch
@@ -14,8 +15,18 @@ from gymnasium.vector import AutoresetMode
 
 import envs
 from envs.check import check_vector_env
+from envs.classic import CartpoleSwingup
 
 IDS = tuple(envs.TASKS)
+
+
+class FreePole(CartpoleSwingup):
+    """The cart-pole, with a force that its model does not limit."""
+
+    def _load_model(self) -> mujoco.MjModel:
+        model = super()._load_model()
+        model.actuator_ctrllimited[:] = False
+        return model
 
 
 def make(env_id: str, **kwargs: Any) -> Any:
@@ -128,3 +139,12 @@ def test_only_known_autoreset_modes() -> None:
     }
     with pytest.raises(ValueError):
         make("factory/CartpoleSwingup-v0", num_envs=2, autoreset_mode="sometimes")
+
+
+def test_actuators_without_a_range_take_any_action() -> None:
+    """The action space is the actuators' ranges, unbounded where a model gives none, and actions act within it."""
+    assert make("factory/HalfCheetah-v5", num_envs=1).single_action_space.is_bounded()
+    env = FreePole(num_envs=1, seed=0)
+    assert env.single_action_space.low == -np.inf and env.single_action_space.high == np.inf
+    env.step(torch.full((1, 1), 7.0))
+    assert env.physics.field("ctrl").item() == 7.0
