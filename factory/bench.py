@@ -24,7 +24,6 @@ import contextlib
 import dataclasses
 import json
 import math
-import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -44,6 +43,7 @@ from factory.bench_table import print_rows
 from factory.config import TrainConfig, label, to_plain
 from factory.throughput import Progress, Row, bench
 from factory.tracking import open_tracker
+from factory.whole_file import whole_file
 
 SCHEMA = "factory.bench/1"
 """Version of the JSON file's layout; it changes when a key changes its meaning or goes."""
@@ -119,10 +119,8 @@ def document(
 
 def write(content: dict[str, Any], path: Path) -> None:
     """Write the document, whole or not at all; its folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    beside.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    beside.replace(path)
+    with whole_file(path) as unfinished:
+        unfinished.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def track(content: dict[str, Any], rows: Sequence[Row], cfg: TrainConfig) -> Path:

@@ -14,14 +14,12 @@ examples: python -m factory.compare run=outputs/cartpole_swingup/sweep_2026-11-2
 from __future__ import annotations
 
 import json
-import math
 import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from envs.task import require
 from factory import cli
@@ -30,6 +28,7 @@ from factory.comparison.page import write_page
 from factory.comparison.result import Comparison, compare_runs
 from factory.comparison.runs import ComparedRun, query_runs, select_runs
 from factory.comparison.table import print_table
+from factory.strict_json import finite
 from factory.tracking import TrackingConfig
 from factory.tracking.store import resolve_uri
 
@@ -85,18 +84,9 @@ def select(cfg: CompareConfig) -> list[ComparedRun]:
 def write(comparison: Comparison, out: Path) -> None:
     """Write `compare.json`, `pareto.png` and `compare.html`."""
     out.mkdir(parents=True, exist_ok=True)
-    (out / "compare.json").write_text(json.dumps(_finite(comparison.as_plain()), indent=1, allow_nan=False))
+    (out / "compare.json").write_text(json.dumps(finite(comparison.as_plain()), indent=1, allow_nan=False))
     charts.write_png(comparison, out / "pareto.png")
     write_page(comparison, out / "compare.html", command=shlex.join(["python", "-m", "factory.compare", *sys.argv[1:]]))
-
-
-def _finite(value: Any) -> Any:
-    """Return plain containers with null for what is not finite: JSON has no NaN."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def main() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import signal
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +25,7 @@ from factory.energy.tokens import TokenCounter
 from factory.learners.ppo import Ppo
 from factory.policies.mlp import MlpPolicy
 from factory.tracking import Journal, Tracker
+from factory.whole_file import whole_file
 
 
 def make_env(cfg: TrainConfig, *, num_envs: int, seed: int | None = None, render_mode: str | None = None) -> Any:
@@ -225,10 +225,8 @@ def write_summary(line: Line, status: str) -> None:
         "versions": provenance.versions(),
         "device": device.describe(torch.device(line.cfg.device)),
     }
-    path = line.run_dir / "summary.json"
-    temporary = path.with_name(f".summary.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(content, indent=1))
-    temporary.replace(path)
+    with whole_file(line.run_dir / "summary.json") as unfinished:
+        unfinished.write_text(json.dumps(content, indent=1))
 
 
 def _tags(cfg: TrainConfig, policy: MlpPolicy, env: TrainingEnv) -> dict[str, str]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from factory.whole_file import whole_file
 
 if TYPE_CHECKING:
     from envs.rendering import Camera, Recording, Renderer
@@ -107,8 +108,8 @@ def write_mp4(path: str | Path, frames: Iterable[np.ndarray], *, fps: int) -> Pa
         raise ValueError(f"fps={fps}: must be at least 1")
     path, stream, shape = Path(path), None, (0, 0, 3)
     with (
-        _beside(path) as unfinished,
-        av.open(unfinished, "w", format="mp4", options={"movflags": "faststart"}) as video,
+        whole_file(path) as unfinished,
+        av.open(str(unfinished), "w", format="mp4", options={"movflags": "faststart"}) as video,
     ):
         for frame in frames:
             if stream is None:
@@ -151,7 +152,7 @@ def film_strip(frames: Sequence[np.ndarray], path: str | Path, *, count: int = 8
     for index, frame in enumerate(chosen):
         row, column = divmod(index, columns)
         sheet.paste(Image.fromarray(frame), (column * (width + _STRIP_GAP_PX), row * (height + _STRIP_GAP_PX)))
-    with _beside(Path(path)) as unfinished:
+    with whole_file(Path(path)) as unfinished:
         sheet.save(unfinished, format="png")
     return Path(path)
 
@@ -200,15 +201,3 @@ def _checked(shape: tuple[int, ...]) -> tuple[int, int, int]:
     if shape[0] % 2 or shape[1] % 2:
         raise ValueError(f"frame of {shape[1]}x{shape[0]} pixels: H.264 needs an even width and height")
     return shape[0], shape[1], shape[2]
-
-
-@contextmanager
-def _beside(path: Path) -> Iterator[str]:
-    """Give a name to write under that becomes `path` at the end, or is removed if the writing fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield str(unfinished)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)

@@ -19,6 +19,7 @@ from factory.energy.config import EnergyConfig
 from factory.energy.meter import Meter
 from factory.energy.reading import MeterReading
 from factory.energy.types import Tier
+from factory.strict_json import finite
 
 _SHARES = {"idle": 0.2, "sim": 0.4, "learn": 0.4}
 _NUM_WORLDS = 256
@@ -179,7 +180,7 @@ def _products(device: str) -> Callable[[], None]:
 
 def _row(part: str, *, seconds: float, joules: float, cpu_s: float) -> dict[str, Any]:
     figures = {"seconds": seconds, "joules": joules, "watts": joules / seconds if seconds else math.nan, "cpu_s": cpu_s}
-    return {"part": part} | {key: value if math.isfinite(value) else None for key, value in figures.items()}
+    return {"part": part} | finite(figures)
 
 
 def _finding(name: str, status: Status, text: str, remedy: str = "") -> Finding:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from factory.strict_json import finite
+from factory.whole_file import whole_file
 
 
 def trim_torn_line(path: Path) -> None:
@@ -41,18 +43,16 @@ class Journal:
             metrics: Figures by key, unit in the key.
             step: Environment steps taken so far.
         """
-        values = {key: float(value) for key, value in metrics.items()}
-        finite = {key: value if math.isfinite(value) else None for key, value in values.items()}
-        row = {"step": int(step), "time_unix_s": time.time(), "metrics": finite}
+        values = finite({key: float(value) for key, value in metrics.items()})
+        row = {"step": int(step), "time_unix_s": time.time(), "metrics": values}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row, allow_nan=False) + "\n")
 
     def truncate_after(self, step: int) -> None:
         """Drop every row beyond `step`: a resumed run will write them again."""
         kept = [row for row in self._raw_rows() if row["step"] <= step]
-        beside = self.path.with_suffix(".jsonl.tmp")
-        beside.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-        os.replace(beside, self.path)
+        with whole_file(self.path) as unfinished:
+            unfinished.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield the rows in the order they were written, `null` figures as NaN."""

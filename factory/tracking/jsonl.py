@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from factory.tracking.base import Tracker, flatten
+from factory.whole_file import whole_file
 
 
 class JsonlTracker(Tracker):
@@ -29,7 +29,6 @@ class JsonlTracker(Tracker):
     ) -> None:
         """Start the record, or go on with the one in `run_dir`, whose parameters are kept as they were."""
         self._path = run_dir / "run.json"
-        run_dir.mkdir(parents=True, exist_ok=True)
         fresh: dict[str, Any] = {"started_unix_s": time.time(), "params": {}, "tags": {}}
         self._record: dict[str, Any] = json.loads(self._path.read_text()) if self._path.exists() else fresh
         self._record.update(experiment=experiment, run_name=run_name, status="running")
@@ -50,6 +49,5 @@ class JsonlTracker(Tracker):
         self._write()
 
     def _write(self) -> None:
-        beside = self._path.with_suffix(".json.tmp")
-        beside.write_text(json.dumps(self._record, indent=2) + "\n", encoding="utf-8")
-        os.replace(beside, self._path)
+        with whole_file(self._path) as unfinished:
+            unfinished.write_text(json.dumps(self._record, indent=2) + "\n", encoding="utf-8")
