@@ -58,7 +58,7 @@ def one_line_faults(run_dir: Path) -> Iterator[None]:
         fail(RuntimeError(f"{error}; traceback in {path}"), status=1)
 
 
-def fail(error: BaseException, *, status: int = 2) -> None:
+def fail(error: BaseException, *, status: int = 2) -> NoReturn:
     """Print the error as one line on stderr and exit."""
     print(f"error: {_one_line(error)}", file=sys.stderr)
     raise SystemExit(status) from None

@@ -373,7 +373,7 @@ def print_summary(
         console.print(Text.assemble((f"{label:<18}", "dim"), (value, "bold")), soft_wrap=True)
 
 
-def print_evaluation(metrics: Mapping[str, float], run_dir: Path, *, file: TextIO | None = None) -> None:
+def print_evaluation(metrics: Mapping[str, float], run_dir: Path) -> None:
     """Print an evaluation's figures, the return with its 95 % interval, and where they were written."""
     interval = f"+- {format_number(metrics['eval/return_ci95'])} (95 % interval of the mean)"
     rows = [("Return", f"{format_number(metrics['eval/return_mean'])} {interval}")]
@@ -381,6 +381,6 @@ def print_evaluation(metrics: Mapping[str, float], run_dir: Path, *, file: TextI
         if key not in ("eval/return_mean", "eval/return_ci95"):
             rows.append((key.removeprefix("eval/"), format_number(value)))
     rows.append(("written to", str(run_dir / "evaluation.json")))
-    console = rich.console.Console(file=file, highlight=False)
+    console = rich.console.Console(highlight=False)
     for label, text in rows:
         console.print(Text.assemble((f"{label:<24}", "dim"), (text, "bold")), soft_wrap=True)

@@ -34,6 +34,7 @@ from factory.diagnosis.finding import Finding, Status, look
 from factory.diagnosis.selftest import SelfTest
 from factory.diagnosis.show import Page
 from factory.energy.config import EnergyConfig
+from factory.strict_json import finite
 from factory.tracking.config import TrackingConfig
 
 SCHEMA = "factory.doctor/1"
@@ -133,7 +134,7 @@ def _plain(test: SelfTest) -> dict[str, Any]:
     return {
         "tier": reading.tier,
         "boundary": reading.boundary,
-        "total_j_interval": [bound if bound == bound else None for bound in (reading.total_j_lo, reading.total_j_hi)],
+        "total_j_interval": finite([reading.total_j_lo, reading.total_j_hi]),
         "overhead_s": reading.overhead_s,
         "lost_s": reading.lost_s,
         "parts": test.rows(),

@@ -24,11 +24,12 @@ from factory.energy.meter import Meter
 from factory.energy.tokens import TokenCounter
 from factory.learners.ppo import Ppo
 from factory.policies.mlp import MlpPolicy
+from factory.strict_json import finite
 from factory.tracking import Journal, Tracker
 from factory.whole_file import whole_file
 
 
-def make_env(cfg: TrainConfig, *, num_envs: int, seed: int | None = None, render_mode: str | None = None) -> Any:
+def make_env(cfg: TrainConfig, *, num_envs: int, render_mode: str | None = None) -> Any:
     """Build the vector environment of `cfg` with `num_envs` worlds."""
     return gymnasium.make_vec(
         f"envs:{cfg.task.id}",
@@ -36,7 +37,7 @@ def make_env(cfg: TrainConfig, *, num_envs: int, seed: int | None = None, render
         device=cfg.device,
         physics=cfg.physics.name,
         num_threads=cfg.physics.num_threads,
-        seed=cfg.seed if seed is None else seed,
+        seed=cfg.seed,
         render_mode=render_mode,
         **cfg.task.env_kwargs(),
     )
@@ -116,7 +117,7 @@ class Line:
                 run_dir=run_dir,
                 output_root=output_root,
                 experiment=label(cfg),
-                run_name=f"{run_dir.name}",
+                run_name=run_dir.name,
                 params=to_plain(cfg),
                 tags=tags,
                 resume_run_id=resumed.state["mlflow_run_id"] if resumed else None,
@@ -226,7 +227,7 @@ def write_summary(line: Line, status: str) -> None:
         "device": device.describe(torch.device(line.cfg.device)),
     }
     with whole_file(line.run_dir / "summary.json") as unfinished:
-        unfinished.write_text(json.dumps(content, indent=1))
+        unfinished.write_text(json.dumps(finite(content), indent=1, allow_nan=False))
 
 
 def _tags(cfg: TrainConfig, policy: MlpPolicy, env: TrainingEnv) -> dict[str, str]:

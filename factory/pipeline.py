@@ -18,7 +18,7 @@ from envs.rendering import NoPictureError
 from envs.training_env import TrainingEnv
 from factory import checkpoint, metrics, provenance
 from factory.collector import groups
-from factory.config import label
+from factory.config import TrainConfig, label
 from factory.evaluation import evaluate as play
 from factory.export import export_policy
 from factory.line import Line, make_env, write_summary
@@ -124,7 +124,7 @@ def report(line: Line) -> Path:
     return path
 
 
-def record_film(cfg: Any, policy: MlpPolicy, path: Path) -> Any:
+def record_film(cfg: TrainConfig, policy: MlpPolicy, path: Path) -> None:
     """Play the task's script in one world and film it to `path`, with a film strip beside it.
 
     Raises:
@@ -135,7 +135,7 @@ def record_film(cfg: Any, policy: MlpPolicy, path: Path) -> Any:
         recording, captions = _perform(env, policy, duration_s=runtime.video_s, fps=runtime.video_fps)
         renderer = env.unwrapped.open_renderer(width=640, height=360, backend=runtime.renderer)
         camera = env.unwrapped.camera
-    return film(renderer, recording, path, fps=runtime.video_fps, captions=captions, camera=camera)
+    film(renderer, recording, path, fps=runtime.video_fps, captions=captions, camera=camera)
 
 
 @torch.no_grad()

@@ -20,16 +20,17 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from factory.energy.types import COMPONENTS, PHASES
 from factory.quantities import energy_text, format_duration, format_number, format_percent, format_si, headlines
 from factory.report_figures import MAX_POINTS, STYLE, Curve, panels, stacked_bar, time_axis
 
 MAX_EMBEDDED_VIDEO_BYTES = 8 * 1024**2
-PHASES = ("startup", "sim", "infer", "learn", "eval", "checkpoint", "io", "idle")
-COMPONENTS = ("cpu", "gpu", "dram")
 TIER_SENTENCES = {
     "measured": "Hardware energy counters were read at the start and the end of every phase.",
     "sampled": "The hardware's power was read repeatedly and integrated; peaks between readings are lost.",
     "apportioned": "The energy of shared hardware was divided by this run's share of its use.",
+    "shared": "Hardware energy counters were read, of devices that other work uses too: an upper bound for this run.",
+    "calibrated": "No hardware counter was readable; the figure comes from a power model fitted to an outside meter.",
     "estimated": "No hardware counter was readable; the figure comes from CPU time times a power model.",
     "replayed": "The power comes from a recording of another run, not from this machine.",
     "simulated": "The power comes from a simulated meter and says nothing about a real machine.",
@@ -227,11 +228,6 @@ def _series(records: Iterable[Record], key: str) -> tuple[list[Record], list[flo
     """Return the iterations that hold the metric as a finite number, and its values."""
     known = [record for record in records if math.isfinite(record.metrics.get(key, math.nan))]
     return known, [record.metrics[key] for record in known]
-
-
-def _wall_s(run: Run, records: Sequence[Record]) -> list[float]:
-    start_s = run.records[0].time_unix_s
-    return [record.metrics.get("time/wall_s", record.time_unix_s - start_s) for record in records]
 
 
 def _learning(run: Run) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from factory.whole_file import whole_file
 if TYPE_CHECKING:
     from envs.rendering import Camera, Recording, Renderer
 
-_STRIP_COLUMNS = 4
+_STRIP_FRAMES, _STRIP_COLUMNS = 8, 4
 _STRIP_GAP_PX = 4
 _BITS_709 = 1
 _LIMITED_RANGE = 1
@@ -38,8 +37,6 @@ class FilmInfo:
     """Playing time [s]."""
     backend: str
     """Renderer that drew it, `opengl:egl`, `raycast`, `rgb_array`, ..."""
-    render_s: float
-    """Time that drawing and writing took [s]."""
 
 
 def film(
@@ -66,12 +63,12 @@ def film(
     """
     from envs.rendering import Camera
 
-    path, started = Path(path), time.perf_counter()
+    path = Path(path)
     num_frames = len(recording)
     if captions is not None and len(captions) != num_frames:
         raise ValueError(f"captions has {len(captions)} texts for {num_frames} frames: give one per frame")
     stills: list[np.ndarray] = []
-    wanted = set(_evenly(num_frames, 8))
+    wanted = set(_evenly(num_frames, _STRIP_FRAMES))
 
     def finished_frames() -> Iterator[np.ndarray]:
         pictures = renderer.frames(recording, camera=camera or Camera())
@@ -91,7 +88,6 @@ def film(
         num_frames=num_frames,
         duration_s=num_frames / fps,
         backend=renderer.name,
-        render_s=time.perf_counter() - started,
     )
 
 
@@ -132,15 +128,15 @@ def write_mp4(path: str | Path, frames: Iterable[np.ndarray], *, fps: int) -> Pa
     return path
 
 
-def film_strip(frames: Sequence[np.ndarray], path: str | Path, *, count: int = 8) -> Path:
-    """Write one PNG of at most `count` evenly spaced frames, four in a row, read like text.
+def film_strip(frames: Sequence[np.ndarray], path: str | Path) -> Path:
+    """Write one PNG of at most eight evenly spaced frames, four in a row, read like text.
 
     Raises:
         ValueError: there is no frame.
     """
     if len(frames) == 0:
         raise ValueError("frames is empty: a film strip needs at least one frame")
-    chosen = [frames[index] for index in _evenly(len(frames), count)]
+    chosen = [frames[index] for index in _evenly(len(frames), _STRIP_FRAMES)]
     columns = min(_STRIP_COLUMNS, len(chosen))
     rows = -(-len(chosen) // columns)
     height, width, _ = chosen[0].shape

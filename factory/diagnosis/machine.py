@@ -70,9 +70,9 @@ def nvidia_gap(place: Place) -> tuple[str, str]:
     return "", ""
 
 
-def examine(place: Place, *, cgroup: Cgroup | None = None) -> list[Finding]:
+def examine(place: Place) -> list[Finding]:
     """Return what the machine is."""
-    cgroup = cgroup or Cgroup()
+    cgroup = Cgroup()
     where = Finding(section="machine", name="place", status=Status.OK, text=f"{platform.platform()}, in {place.words}")
     return [where, _processor(cgroup), _load(), _memory(cgroup), _gpu(place)]
 

@@ -7,9 +7,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-STATUSES = ("finished", "interrupted", "failed")
-"""How a run can end."""
-
 
 class Tracker(ABC):
     """The ledger of one run. Only `log` has to be written by a tracker; the rest does nothing by default.
