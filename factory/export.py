@@ -10,10 +10,27 @@ from typing import Any
 
 import torch
 
+from factory.policies.mlp import MlpPolicy
+
 PROGRAM = "policy.pt2"
 DESCRIPTION = "policy.json"
 PARITY_BATCHES = (1, 2, 7)
 PARITY_TOLERANCE = 1e-5
+
+
+class Deterministic(torch.nn.Module):
+    """From observations to the environment's own actions, for export; in float32, so that any machine runs it."""
+
+    def __init__(self, policy: MlpPolicy, native_actions: torch.nn.Module) -> None:
+        super().__init__()
+        self.obs_normalizer, self.distribution = policy.obs_normalizer, policy.distribution
+        self.actor = copy.deepcopy(policy.actor)
+        self.actor.precision = torch.float32
+        self.native_actions = native_actions
+
+    def forward(self, obs: torch.Tensor) -> torch.Tensor:
+        """Return the likeliest action. Shape: (B, obs_dim) -> (B, *shape of an action)."""
+        return self.native_actions(self.distribution.mode(self.actor(self.obs_normalizer(obs))))
 
 
 def export_policy(module: torch.nn.Module, example_obs: torch.Tensor, out_dir: Path, *, metadata: dict) -> Path:

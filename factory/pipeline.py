@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
-import csv
 import dataclasses
 import json
 from collections import deque
@@ -20,10 +18,11 @@ from factory import checkpoint, metrics, provenance
 from factory.collector import groups
 from factory.config import TrainConfig, label
 from factory.evaluation import evaluate as play
-from factory.export import export_policy
+from factory.export import Deterministic, export_policy
 from factory.line import Line, make_env, write_summary
 from factory.policies.mlp import MlpPolicy
 from factory.report import write_report
+from factory.reward_table import RewardTable
 from factory.video import film
 
 EVAL_SEED = 1_000_003
@@ -156,46 +155,6 @@ def _perform(env: Any, policy: MlpPolicy, *, duration_s: float, fps: int) -> tup
         action, state = policy.act_deterministic(obs, state)
         obs = groups(env.step(action)[0])
     return frames, captions
-
-
-class Deterministic(torch.nn.Module):
-    """From observations to the environment's own actions, for export; in float32, so that any machine runs it."""
-
-    def __init__(self, policy: MlpPolicy, native_actions: torch.nn.Module) -> None:
-        super().__init__()
-        self.obs_normalizer, self.distribution = policy.obs_normalizer, policy.distribution
-        self.actor = copy.deepcopy(policy.actor)
-        self.actor.precision = torch.float32
-        self.native_actions = native_actions
-
-    def forward(self, obs: torch.Tensor) -> torch.Tensor:
-        """Return the likeliest action. Shape: (B, obs_dim) -> (B, *shape of an action)."""
-        return self.native_actions(self.distribution.mode(self.actor(self.obs_normalizer(obs))))
-
-
-class RewardTable:
-    """`reward_terms.csv`: the mean of every reward term in a control step, one row an iteration."""
-
-    def __init__(self, path: Path, names: tuple[str, ...], resumed_at: int) -> None:
-        """Open the table; rows later than `resumed_at` are dropped."""
-        kept = []
-        if path.exists() and resumed_at:
-            kept = [row for row in csv.reader(path.open()) if row and row[0].isdigit() and int(row[0]) <= resumed_at]
-        self._file = path.open("w", newline="")
-        self._writer = csv.writer(self._file)
-        self._writer.writerow(["step", *names])
-        self._writer.writerows(kept)
-
-    def append(self, step: int, terms: list[float]) -> None:
-        """Add a row and hand it to the operating system."""
-        self._writer.writerow([step, *(f"{value:.6g}" for value in terms)])
-        self._file.flush()
-
-    def __enter__(self) -> RewardTable:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
 
 
 def _advance(line: Line, sums: dict[str, float], means: dict[str, float], processed: int) -> None:

@@ -7,22 +7,18 @@ interval and boundary; what the folder lacks is named at the top.
 from __future__ import annotations
 
 import base64
-import csv
-import json
 import math
-import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
 from factory.energy.types import COMPONENTS, PHASES
+from factory.html_page import folded, write_html
 from factory.quantities import energy_text, format_duration, format_number, format_percent, format_si, headlines
-from factory.report_figures import MAX_POINTS, STYLE, Curve, panels, stacked_bar, time_axis
+from factory.report_figures import MAX_POINTS, Curve, panels, stacked_bar, time_axis
+from factory.run_folder import Record, Run, read_run
 
 MAX_EMBEDDED_VIDEO_BYTES = 8 * 1024**2
 TIER_SENTENCES = {
@@ -54,109 +50,6 @@ SMALL_CURVES = {
 }
 
 
-# Reading ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(kw_only=True)
-class Record:
-    """One iteration of `metrics.jsonl`."""
-
-    step: int
-    time_unix_s: float
-    metrics: dict[str, float]
-
-
-def read_records(path: Path) -> list[Record]:
-    """Read the iterations, in order of env steps.
-
-    Lines cut off by a crash are skipped. After a resume the file goes back to the checkpoint's step:
-    iterations that were done twice count once, as done last.
-    """
-    records: list[Record] = []
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            row = json.loads(line)
-            metrics = {key: value for key, value in row["metrics"].items() if value is not None}
-            record = Record(step=row["step"], time_unix_s=row["time_unix_s"], metrics=metrics)
-        except (ValueError, TypeError, KeyError):
-            continue
-        while records and records[-1].step >= record.step:
-            records.pop()
-        records.append(record)
-    return records
-
-
-def read_reward_terms(path: Path) -> dict[str, list[float]]:
-    """Read the table of reward terms by column, `step` first; empty if there is none.
-
-    Cut-off rows and rows done again after a resume are dropped, as in `read_records`.
-    """
-    if not path.exists():
-        return {}
-    with path.open(newline="") as file:
-        header, *lines = list(csv.reader(file)) or [[]]
-    rows: list[list[float]] = []
-    for line in lines:
-        try:
-            row = [float(cell or "nan") for cell in line]
-        except ValueError:
-            continue
-        if len(row) == len(header):
-            while rows and rows[-1][0] >= row[0]:
-                rows.pop()
-            rows.append(row)
-    return dict(zip(header, map(list, zip(*rows, strict=True)), strict=True)) if rows else {}
-
-
-@dataclass(kw_only=True)
-class Run:
-    """What the run folder holds."""
-
-    folder: Path
-    status: str
-    device: str
-    metrics: dict[str, float]
-    tags: dict[str, str]
-    versions: dict[str, str]
-    mlflow_run_id: str | None
-    records: list[Record]
-    reward_terms: dict[str, list[float]]
-    config_text: str
-    overrides: list[str] | None
-    videos: list[Path]
-
-    @property
-    def tier(self) -> str:
-        """Energy tier of the run, empty if not recorded."""
-        return self.tags.get("energy.tier", "")
-
-
-def read_run(folder: Path) -> Run:
-    """Read whatever there is; without `summary.json` the last known value of every metric stands in."""
-    records = read_records(folder / "metrics.jsonl")
-    metrics: dict[str, float] = {}
-    for record in records:
-        metrics |= record.metrics
-    summary_path, config_path = folder / "summary.json", folder / "config.yaml"
-    overrides_path = folder / ".hydra" / "overrides.yaml"
-    summary = json.loads(summary_path.read_text()) if summary_path.exists() else {}
-    metrics |= {key: value for key, value in summary.get("metrics", {}).items() if value is not None}
-    return Run(
-        folder=folder,
-        status=summary.get("status", "unknown"),
-        device=summary.get("device", ""),
-        metrics=metrics,
-        tags={key: str(value) for key, value in summary.get("tags", {}).items()},
-        versions={key: str(value) for key, value in summary.get("versions", {}).items()},
-        mlflow_run_id=summary.get("mlflow_run_id"),
-        records=records,
-        reward_terms=read_reward_terms(folder / "reward_terms.csv"),
-        config_text=config_path.read_text() if config_path.exists() else "",
-        overrides=[str(item) for item in OmegaConf.load(overrides_path)] if overrides_path.exists() else None,
-        videos=sorted((folder / "videos").glob("*.mp4")),
-    )
-
-
 def missing_pieces(run: Run) -> list[str]:
     """Return one sentence for everything a whole run would have and this one has not."""
     has_energy = "energy/total_j" in run.metrics
@@ -175,9 +68,6 @@ def missing_pieces(run: Run) -> list[str]:
         (run.overrides is not None, "No .hydra/overrides.yaml: the command line is not known."),
     )
     return [sentence for present, sentence in checks if not present]
-
-
-# Sections ---------------------------------------------------------------------------------------------------
 
 
 def _header(run: Run) -> str:
@@ -345,13 +235,9 @@ def _repeat(run: Run) -> str:
     facts = {**run.tags, **{f"version of {name}": version for name, version in run.versions.items()}}
     facts |= {"mlflow_run_id": run.mlflow_run_id} if run.mlflow_run_id else {}
     exact = {key: f"{value:.6g}" for key, value in sorted(run.metrics.items())}
-    html += _details("Configuration", f"<pre>{escape(run.config_text)}</pre>") if run.config_text else ""
-    html += _details("Tags and versions", _table(facts)) if facts else ""
-    return html + (_details("Every figure, last value", _table(exact, number=True)) if exact else "")
-
-
-def _details(summary: str, body: str) -> str:
-    return f"<details><summary>{summary}</summary>{body}</details>"
+    html += folded("Configuration", f"<pre>{escape(run.config_text)}</pre>") if run.config_text else ""
+    html += folded("Tags and versions", _table(facts)) if facts else ""
+    return html + (folded("Every figure, last value", _table(exact, number=True)) if exact else "")
 
 
 def _table(pairs: Mapping[str, str], *, number: bool = False) -> str:
@@ -376,12 +262,6 @@ def write_report(run_dir: Path) -> Path:
         *(_reward_terms, _small_multiples, _repeat),
     )
     title = f"{run.tags.get('task', run.folder.parent.name)} {run.folder.name}"
-    html = (
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{STYLE}</style></head>"
-        f"<body>{''.join(section(run) for section in sections)}</body></html>\n"
-    )
     path = run_dir / "report.html"
-    path.write_text(re.sub(r"[ \t]+\n", "\n", html), encoding="utf-8")
+    write_html(path, title=title, body="".join(section(run) for section in sections))
     return path

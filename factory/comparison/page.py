@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -10,9 +9,9 @@ from pathlib import Path
 from factory.comparison import charts
 from factory.comparison.result import Comparison
 from factory.comparison.table import Cell, rows
+from factory.html_page import folded, write_html
 from factory.quantities import format_number
 from factory.report import TIER_SENTENCES
-from factory.report_figures import STYLE
 
 _STYLE = """
 .wide { overflow-x: auto; }
@@ -55,12 +54,7 @@ def write_page(comparison: Comparison, path: Path, *, command: str) -> None:
         f"{_notes(comparison.notes)}{_table(comparison)}{_charts(comparison)}{_differences(comparison)}"
         f'{_runs(comparison)}<h2>Repeat it</h2><pre class="command">{escape(command)}</pre>'
     )
-    html = (
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}{_STYLE}</style></head>'
-        f"<body>{body}</body></html>\n"
-    )
-    path.write_text(re.sub(r"[ \t]+\n", "\n", html), encoding="utf-8")
+    write_html(path, title=title, body=body, style=_STYLE)
 
 
 def _notes(notes: Sequence[str]) -> str:
@@ -92,7 +86,7 @@ def _differences(comparison: Comparison) -> str:
     if not keys:
         return ""
     body = [[key, *(escape(group.settings[key]) for group in comparison.groups)] for key in keys]
-    return _folded("In what the settings differ", _grid(["", *(group.name for group in comparison.groups)], body))
+    return folded("In what the settings differ", _grid(["", *(group.name for group in comparison.groups)], body))
 
 
 def _runs(comparison: Comparison) -> str:
@@ -108,17 +102,13 @@ def _runs(comparison: Comparison) -> str:
         for group in comparison.groups
         for run in group.runs
     ]
-    return _folded("Every run", f'<div class="many">{_grid(head, body)}</div>')
+    return folded("Every run", f'<div class="many">{_grid(head, body)}</div>')
 
 
 def _number(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:.4g}" if abs(value) < 0.1 else format_number(value)
-
-
-def _folded(summary: str, body: str) -> str:
-    return f"<details><summary>{summary}</summary>{body}</details>"
 
 
 def _grid(head: Iterable[str], body: Iterable[Sequence[str]]) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from factory import cli
-from factory.report import read_run
+from factory.run_folder import read_run
 from factory.tracking.base import flatten
 
 if TYPE_CHECKING:

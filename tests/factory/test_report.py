@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from factory import report
-from factory.report import read_records, read_reward_terms, write_report
+from factory.energy.types import Tier
+from factory.report import write_report
+from factory.run_folder import read_records, read_reward_terms
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 METRICS = {
@@ -131,6 +133,11 @@ def test_energy_stands_beside_tier_interval_and_boundary(page: Page) -> None:
     assert "Total 254 J (estimated, 127-762). Boundary: cpu+dram." in page.text
     assert "No hardware counter was readable" in page.text
     assert "The true value lies in [127 J, 762 J]." in page.text
+
+
+def test_every_tier_is_explained() -> None:
+    """There is a sentence for whatever tier a metered run can have."""
+    assert set(report.TIER_SENTENCES) == set(Tier) - {Tier.NONE}
 
 
 def test_measured_is_not_said_of_an_estimate(page: Page) -> None:
