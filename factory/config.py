@@ -16,6 +16,7 @@ from envs.classic import CartpoleSwingupConfig
 from envs.gym_mujoco.config import GYM_TASKS
 from envs.gymnasium_config import GymnasiumConfig
 from envs.quadruped_config import QuadrupedVelocityConfig
+from envs.rendering import BACKENDS
 from envs.task import TaskConfig, require
 from factory.energy.config import EnergyConfig
 from factory.learners.ppo import PpoConfig
@@ -68,8 +69,7 @@ class RuntimeConfig:
         require(self.video_s >= 0, "runtime.video_s", self.video_s, "must not be negative")
         require(1 <= self.video_fps <= 100, "runtime.video_fps", self.video_fps, "must be in [1, 100]")
         require(self.keep_checkpoints >= 1, "runtime.keep_checkpoints", self.keep_checkpoints, "must be at least 1")
-        renderers = ("auto", "opengl", "raycast")
-        require(self.renderer in renderers, "runtime.renderer", self.renderer, f"choose one of {', '.join(renderers)}")
+        require(self.renderer in BACKENDS, "runtime.renderer", self.renderer, f"choose one of {', '.join(BACKENDS)}")
 
 
 @dataclass(kw_only=True)

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 import mujoco
 import numpy as np
 
-from envs.rendering import Camera, Recording, Renderer, View
+from envs.rendering import Renderer
+from envs.rendering.camera import Camera, Recording, View
 
 _OFF = ("disable", "disabled", "off", "false", "0")
 _PLATFORMS = ("egl", "osmesa", "glfw", "cgl")

@@ -19,7 +19,8 @@ import mujoco
 import numpy as np
 from mjbatch import Batch
 
-from envs.rendering import Camera, Recording, Renderer, View
+from envs.rendering import Renderer
+from envs.rendering.camera import Camera, Recording, View
 from envs.rendering.surface import FLAT, GAMMA, Surfaces
 
 _VISIBLE = np.array([1, 1, 1, 0, 0, 0], dtype=np.uint8)
