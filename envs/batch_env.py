@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from functools import partial
 from typing import Any
 
 import mujoco
@@ -14,6 +15,7 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from envs.boundary import Observation, checked_actions, visible, visible_space
+from envs.part import Part
 from envs.physics import open_physics
 from envs.rendering import Camera, Renderer, open_renderer
 from envs.single_env import SingleEnv
@@ -52,14 +54,15 @@ class BatchEnv(TrainingEnv):
         autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
         seed: int | None = None,
         render_mode: str | None = None,
+        part: Part = Part(),  # noqa: B008  it is immutable
         **task: Any,
     ) -> None:
-        """Build the worlds; `task` are the values of `config` that differ from its defaults."""
+        """Build `part` of all worlds; `task` are the values of `config` that differ from its defaults."""
         if num_envs < 1:
             raise ValueError(f"num_envs={num_envs}: must be at least 1")
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode={render_mode}: choose None or rgb_array")
-        self.num_envs = num_envs
+        self.num_envs, self.part = num_envs, part
         self.device = torch.device(device)
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.render_mode = render_mode
@@ -228,12 +231,13 @@ class BatchEnv(TrainingEnv):
 
     def uniform(self, low: float, high: float, *size: int) -> Tensor:
         """Draw from U(low, high). Shape: (num_envs, *size) float32."""
-        shape = (self.num_envs, *size)
-        return torch.rand(shape, generator=self.generator, device=self.device) * (high - low) + low
+        sample = partial(torch.rand, generator=self.generator, device=self.device)
+        return self.part.draw(sample, self.num_envs, *size) * (high - low) + low
 
     def normal(self, *size: int) -> Tensor:
         """Draw from N(0, 1). Shape: (num_envs, *size) float32."""
-        return torch.randn((self.num_envs, *size), generator=self.generator, device=self.device)
+        sample = partial(torch.randn, generator=self.generator, device=self.device)
+        return self.part.draw(sample, self.num_envs, *size)
 
     def _write_state(self, qpos: Tensor, qvel: Tensor, mask: Tensor) -> None:
         for field, value in ((self._qpos, qpos), (self._qvel, qvel)):
@@ -271,7 +275,7 @@ class BatchEnv(TrainingEnv):
 
     def _may_hold(self, mask: Tensor) -> bool:
         """Say whether any entry of `mask` may be True: a CPU is asked, a GPU is not, since that would stall it."""
-        return self.device.type != "cpu" or bool(mask.any())
+        return self.device.type != "cpu" or self.part.any(mask)
 
     def _reset(self, mask: Tensor) -> None:
         self._reset_worlds(mask)

@@ -21,6 +21,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
+from envs.part import Part
 from envs.rendering import Footage, NoPictureError, Renderer
 from envs.spaces import flat_size, flatten, native_actions
 from envs.training_env import TrainingEnv, WorldError
@@ -59,6 +60,7 @@ class GymnasiumEnv(TrainingEnv):
         num_threads: int = 0,
         seed: int | None = None,
         render_mode: str | None = None,
+        part: Part = Part(),  # noqa: B008  it is immutable
     ) -> None:
         """Build the worlds.
 
@@ -73,6 +75,7 @@ class GymnasiumEnv(TrainingEnv):
             num_threads: see `physics`.
             seed: of the first reset.
             render_mode: None or rgb_array.
+            part: of a run's worlds; each world's seed is that of its place among all.
 
         Raises:
             ValueError: there is no such environment, it cannot be built, or no policy can learn from its spaces.
@@ -80,7 +83,7 @@ class GymnasiumEnv(TrainingEnv):
         """
         self.env_id, self.num_envs, self.device = env_id, num_envs, torch.device(device)
         self.render_mode = render_mode
-        self._next_seed, self._seed = seed, seed or 0
+        self._next_seed, self._seed, self._first_world = seed, seed or 0, part.rows(num_envs).start
         self._engine_s, self._failed = 0.0, False
         self.closed = True  # while there is nothing to close
         try:
@@ -152,7 +155,9 @@ class GymnasiumEnv(TrainingEnv):
         """
         seed, self._next_seed = self._next_seed if seed is None else seed, None
         # Worlds are seeded with consecutive numbers: spread them, so that the next seed's are other worlds.
-        spread = None if seed is None else int(np.random.SeedSequence(seed).generate_state(1)[0])
+        spread = None
+        if seed is not None:
+            spread = int(np.random.SeedSequence(seed).generate_state(1)[0]) + self._first_world
         obs, _ = self._run(self.inner.reset, seed=spread, options=options)
         self._pending_reset.zero_()
         self._returns.zero_()

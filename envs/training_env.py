@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from envs.rendering import Camera, Renderer
 
 
+COMMON_STATE = ("generator", "control_steps")
+"""Names in a `state_dict` of what all worlds share; every other tensor has a row for each world."""
+
+
 class WorldError(RuntimeError):
     """A world failed while it ran. The message is one line; `trace` is the traceback of where it failed."""
 

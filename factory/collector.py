@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from factory import device
+from factory import device, distributed
 from factory.policies.mlp import MlpPolicy
 from factory.rollout import Rollout
 
@@ -87,6 +87,7 @@ class Collector:
                 self.obs = groups(obs)
         with self.phase("infer"):
             self._value(rollout)
+        sums = distributed.sum_(sums)
         stats = EpisodeStats(
             episodes=sums[0], return_sum=sums[1], length_sum=sums[2], success_sum=sums[3], nonfinite=sums[4],
             live_steps=sums[5], reward_terms=sums[6:] / sums[5].clamp(min=1.0),

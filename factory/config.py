@@ -18,6 +18,7 @@ from envs.gymnasium_config import GymnasiumConfig
 from envs.quadruped_config import QuadrupedVelocityConfig
 from envs.rendering import BACKENDS
 from envs.task import TaskConfig, require
+from factory import distributed
 from factory.energy.config import EnergyConfig
 from factory.learners.ppo import PpoConfig
 from factory.policies.mlp import MlpPolicyConfig
@@ -123,7 +124,9 @@ class TrainConfig:
             self.device,
             "torch sees no CUDA device here; use device=cpu",
         )
-        samples = self.num_envs * self.learner.num_steps
+        processes = distributed.size()
+        require(self.num_envs % processes == 0, "num_envs", self.num_envs, f"must divide by {processes} processes")
+        samples = self.num_envs // processes * self.learner.num_steps
         require(
             self.learner.num_minibatches <= samples,
             "learner.num_minibatches",

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 
 import torch
 
+from factory import distributed
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Parameters of `mallopt`, from glibc's malloc.h."""
 
@@ -19,9 +21,14 @@ def available_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def own_cpus() -> int:
+    """Return how many CPUs there are for each of this run's processes on this host, at least 1."""
+    return max(1, available_cpus() // distributed.local_size())
+
+
 def set_up(torch_threads: int) -> None:
-    """Let torch use `torch_threads` threads, all available CPUs when 0, and keep the memory it frees."""
-    torch.set_num_threads(torch_threads or available_cpus())
+    """Let torch use `torch_threads` threads, this process's share of the CPUs when 0, and keep the memory it frees."""
+    torch.set_num_threads(torch_threads or own_cpus())
     _keep_freed_memory()
 
 

@@ -1,8 +1,4 @@
-"""The processes that train one policy together, as `torchrun` starts them; a single process is the identity.
-
-The worlds are split into equal parts. Every process draws the random numbers of all worlds and keeps those of its
-part, so a run is the same, but for rounding, however many processes share it.
-"""
+"""The processes that train one policy together, as `torchrun` starts them; a single process is the identity."""
 
 from __future__ import annotations
 
@@ -15,6 +11,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from envs.part import Part, reduce_
 
 
 def rank() -> int:
@@ -55,24 +53,22 @@ def together(device: str) -> Iterator[None]:
 
 def sum_(tensor: Tensor) -> Tensor:
     """Add up `tensor` over all processes, in place, and return it."""
-    if dist.is_initialized():
-        dist.all_reduce(tensor)
-    return tensor
+    return reduce_(tensor) if dist.is_initialized() else tensor
 
 
-def part(num_envs: int) -> slice:
-    """Return which of all `num_envs` worlds are this process's."""
-    count = num_envs // size()
-    return slice(rank() * count, (rank() + 1) * count)
+def part() -> Part:
+    """Return which of all worlds are this process's."""
+    return Part(index=rank(), count=size())
 
 
 def gather(tensor: Tensor) -> Tensor:
     """Return the rows of all processes, in the order of their worlds. Shape: (n, ...) -> (n * size, ...)."""
     if not dist.is_initialized():
         return tensor
-    rows = [torch.empty_like(tensor) for _ in range(size())]
-    dist.all_gather(rows, tensor.contiguous())
-    return torch.cat(rows)
+    own = tensor.contiguous().view(torch.uint8) if tensor.dtype == torch.bool else tensor.contiguous()
+    rows = [torch.empty_like(own) for _ in range(size())]
+    dist.all_gather(rows, own)
+    return torch.cat(rows).view(tensor.dtype)
 
 
 def broadcast(value: Any) -> Any:
@@ -84,7 +80,10 @@ def broadcast(value: Any) -> Any:
     return box[0]
 
 
-def noise(like: Tensor, draw: Any) -> Tensor:
-    """Return this process's rows of a draw for all. `draw` takes a shape. Shape: that of `like`, (rows, ...)."""
-    rows = len(like)
-    return draw((rows * size(), *like.shape[1:]))[rank() * rows : (rank() + 1) * rows]
+def any_(flag: bool) -> bool:
+    """Say whether `flag` is set in any process."""
+    return bool(sum_(torch.tensor(float(flag), device=_device())))
+
+
+def _device() -> str:
+    return "cuda" if dist.is_initialized() and dist.get_backend() == "nccl" else "cpu"

@@ -13,9 +13,11 @@ from typing import Any
 import gymnasium
 import torch
 import yaml
+from torch import Tensor
 
-from envs.training_env import TrainingEnv
-from factory import checkpoint, console, device, provenance, seeding, tracking
+from envs.part import Part
+from envs.training_env import COMMON_STATE, TrainingEnv
+from factory import checkpoint, console, device, distributed, provenance, seeding, tracking
 from factory.checkpoint import Checkpoint
 from factory.collector import Collector, groups
 from factory.config import TrainConfig, label, to_plain
@@ -29,16 +31,23 @@ from factory.tracking import Journal, Tracker
 from factory.whole_file import whole_file
 
 
-def make_env(cfg: TrainConfig, *, num_envs: int, render_mode: str | None = None) -> Any:
+def make_env(
+    cfg: TrainConfig,
+    *,
+    num_envs: int,
+    render_mode: str | None = None,
+    part: Part = Part(),  # noqa: B008  it is immutable
+) -> Any:
     """Build the vector environment of `cfg` with `num_envs` worlds."""
     return gymnasium.make_vec(
         f"envs:{cfg.task.id}",
         num_envs=num_envs,
         device=cfg.device,
         physics=cfg.physics.name,
-        num_threads=cfg.physics.num_threads,
+        num_threads=cfg.physics.num_threads or device.own_cpus(),
         seed=cfg.seed,
         render_mode=render_mode,
+        part=part,
         **cfg.task.env_kwargs(),
     )
 
@@ -94,10 +103,10 @@ class Line:
     @classmethod
     def open(cls, cfg: TrainConfig, run_dir: Path, *, meter: Meter, parent_run_id: str | None = None) -> Line:
         """Build every part; with `cfg.resume`, restore the newest checkpoint of `run_dir`."""
-        resumed = checkpoint.load(run_dir) if cfg.resume else None
+        resumed = checkpoint.load(Path(cfg.resume)) if cfg.resume else None
         device.set_up(cfg.runtime.torch_threads)
         seeding.seed_everything(cfg.seed)
-        env = make_env(cfg, num_envs=cfg.num_envs)
+        env = make_env(cfg, num_envs=cfg.num_envs // distributed.size(), part=distributed.part())
         policy = make_policy(cfg, env)
         run_dir.mkdir(parents=True, exist_ok=True)
         (run_dir / "config.yaml").write_text(yaml.safe_dump(to_plain(cfg), sort_keys=False))
@@ -138,7 +147,7 @@ class Line:
         return self.cfg.num_envs * self.cfg.learner.num_steps
 
     def save(self) -> Path:
-        """Write a checkpoint."""
+        """Write a checkpoint of all processes' worlds, which rank 0 does."""
         global_tensors, global_plain = seeding.global_state()
         state = {
             "env_steps": self.env_steps,
@@ -158,11 +167,13 @@ class Line:
         tensors = {
             "policy": self.policy.state_dict(),
             "learner": self.learner.state_dict(),
-            "env": self.env.unwrapped.state_dict(),
-            "collector": self.collector.state_dict(),
+            "env": _gathered(self.env.unwrapped.state_dict()),
+            "collector": _gathered(self.collector.state_dict()),
             "generators": global_tensors | {"policy": self.policy.generator.get_state()},
         }
         found = Checkpoint(env_steps=self.env_steps, tensors=tensors, state=state, config=to_plain(self.cfg))
+        if distributed.rank() > 0:
+            return self.run_dir
         return checkpoint.save(found, self.run_dir / "checkpoints", keep=self.cfg.runtime.keep_checkpoints)
 
     @property
@@ -180,11 +191,16 @@ class Line:
         self.meter.load_state_dict(state["meter"])
         self.policy.load_state_dict(tensors["policy"])
         self.learner.load_state_dict(tensors["learner"])
-        self.env.unwrapped.load_state_dict(tensors["env"])
-        self.collector.load_state_dict(tensors["collector"])
+        self.env.unwrapped.load_state_dict(self._own(tensors["env"]))
+        self.collector.load_state_dict(self._own(tensors["collector"]))
         self.policy.generator.set_state(tensors["generators"].pop("policy").cpu())
         seeding.set_global_state(tensors["generators"], state["generators"])
         self.journal.truncate_after(self.env_steps)
+
+    def _own(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the rows of this process's worlds, and what all worlds have in common."""
+        rows = distributed.part().rows(self.env.num_envs)
+        return {name: value if name in COMMON_STATE else value[rows] for name, value in state.items()}
 
     def __enter__(self) -> Line:
         """Let SIGINT and SIGTERM end training after the current iteration; a second SIGINT ends it at once."""
@@ -214,6 +230,11 @@ class Line:
             raise KeyboardInterrupt
         self.interrupted = True
         self.console.message("interrupted: finishing the iteration, then writing a checkpoint")
+
+
+def _gathered(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the rows of all processes' worlds, and what all worlds have in common."""
+    return {name: value if name in COMMON_STATE else distributed.gather(value) for name, value in state.items()}
 
 
 def write_summary(line: Line, status: str) -> None:

@@ -14,7 +14,7 @@ import torch
 
 from envs.rendering import NoPictureError
 from envs.training_env import TrainingEnv
-from factory import checkpoint, metrics, provenance
+from factory import checkpoint, distributed, metrics, provenance
 from factory.collector import groups
 from factory.config import TrainConfig, label
 from factory.evaluation import evaluate as play
@@ -46,7 +46,8 @@ def train(line: Line) -> None:
             with meter.phase("io"):
                 sums, means, terms = metrics.read_device(stats, update)
                 window.append(sums)
-                _advance(line, sums, means, update.processed)
+                _advance(line, sums, means, update.processed * distributed.size())
+                line.interrupted = distributed.any_(line.interrupted)
                 _log(line, window, means)
                 table.append(line.env_steps, terms)
             if line.iteration % cfg.checkpoint_every == 0:

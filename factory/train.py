@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
+from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from factory import cli, config, pipeline
+from factory import cli, config, distributed, pipeline
 from factory.config import TrainConfig
 from factory.console import print_summary
+from factory.energy.config import EnergyConfig
 from factory.energy.meter import Meter
 from factory.line import Line
 from factory.sweep import parent_run_id
+from factory.tracking import TrackingConfig
 from factory.tracking.store import resolve_uri
 
 config.register()
@@ -23,22 +29,34 @@ config.register()
 
 def train(cfg: TrainConfig, run_dir: Path) -> dict[str, float]:
     """Run one line from start to report and return its last metrics."""
-    meter = Meter.from_config(cfg.energy, cfg.device)
-    meter.start()
-    with meter.phase("startup"), cli.one_line_errors():
-        line = Line.open(cfg, run_dir, meter=meter, parent_run_id=parent_run_id())
-    with cli.one_line_faults(run_dir), line:
-        pipeline.train(line)
-        if not line.interrupted:
-            pipeline.evaluate(line)
-            pipeline.record(line)
-            pipeline.export(line)
-            pipeline.register(line)
-        pipeline.report(line)
+    with distributed.together(cfg.device):
+        meter = Meter.from_config(cfg.energy, cfg.device)
+        meter.start()
+        with meter.phase("startup"), cli.one_line_errors():
+            line = Line.open(cfg, run_dir, meter=meter, parent_run_id=parent_run_id())
+        with cli.one_line_faults(run_dir), line:
+            pipeline.train(line)
+            if not line.interrupted:
+                pipeline.evaluate(line)
+                pipeline.record(line)
+                pipeline.export(line)
+                pipeline.register(line)
+            pipeline.report(line)
     print_summary(line.metrics, line.tags, run_dir, tracking_uri=tracking_uri(cfg))
     if line.interrupted:
         raise SystemExit(130)
     return line.metrics
+
+
+def assist(cfg: TrainConfig) -> None:
+    """Train as one of the processes beside rank 0, which keeps ledger, meter and checkpoints for all."""
+    cfg = replace(cfg, tracking=TrackingConfig(kind="null"), energy=EnergyConfig(source="null"))
+    with distributed.together(cfg.device), TemporaryDirectory() as scratch, redirect_stdout(io.StringIO()):
+        meter = Meter.from_config(cfg.energy, cfg.device)
+        meter.start()
+        line = Line.open(cfg, Path(scratch), meter=meter)
+        with cli.one_line_faults(Path(scratch)), line:
+            pipeline.train(line)
 
 
 def tracking_uri(cfg: TrainConfig) -> str | None:
@@ -61,7 +79,10 @@ def main() -> None:
         logging.getLogger(name).handlers = [logging.lastResort or logging.StreamHandler()]
     with cli.one_line_errors():
         sys.argv[1:] = cli.checked(sys.argv[1:])
-    _job()
+    if distributed.rank() == 0:
+        _job()
+    else:
+        assist(cli.compose_config(sys.argv[1:])[0])
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ class Categorical(Distribution):
         The largest of logits with Gumbel noise is a draw from their softmax (Gumbel 1954; Maddison et al. 2014,
         arXiv:1411.0030); -log of an exponential draw is such noise.
         """
-        noise = distributed.noise(features, lambda shape: features.new_empty(shape).exponential_(generator=generator))
+        sample = lambda shape: features.new_empty(shape).exponential_(generator=generator)  # noqa: E731
+        noise = distributed.part().draw(sample, *features.shape)
         return (features - noise.log()).argmax(-1)
 
     def mode(self, features: Tensor) -> Tensor:

@@ -26,7 +26,8 @@ class Gaussian(Distribution):
 
     def sample(self, features: Tensor, generator: torch.Generator) -> Tensor:
         """Return actions. Shape: (..., A) -> (..., A)."""
-        noise = distributed.noise(features, partial(torch.randn, generator=generator, device=features.device))
+        sample = partial(torch.randn, generator=generator, device=features.device)
+        noise = distributed.part().draw(sample, *features.shape)
         return torch.addcmul(features, noise, self.log_std.exp())
 
     def mode(self, features: Tensor) -> Tensor:
