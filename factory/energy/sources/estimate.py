@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import sqrt
 
 from factory.energy.cgroup import Cgroup, allocated_cores
@@ -15,22 +15,33 @@ from factory.energy.uncertainty import COVERAGE_FACTOR
 
 @dataclass(kw_only=True)
 class Calibration:
-    """Coefficients fitted to an outside meter on the same kind of machine."""
+    """Coefficients fitted to an outside meter on the same kind of machine; false as long as nothing is given."""
 
-    idle_w_per_core: float
+    idle_w_per_core: float = 0.0
     """Power of an allocated hardware thread that does nothing [W]."""
-    max_w_per_core: float
+    max_w_per_core: float = 0.0
     """Power of a busy hardware thread [W]."""
-    relative_u: float
+    relative_u: float = 0.0
     """Relative standard uncertainty of the power, meter and fit together."""
-    origin: str
+    origin: str = ""
     """Which meter, which machine, when."""
 
     def __post_init__(self) -> None:
-        """Check the figures."""
-        _check_powers("energy.estimate.calibration", self.idle_w_per_core, self.max_w_per_core)
+        """Check the figures: all four are given, or none."""
+        if not self:
+            return
+        key = "energy.estimate.calibration"
+        _check_powers(key, self.idle_w_per_core, self.max_w_per_core)
+        if self.max_w_per_core == 0.0:
+            raise ValueError(f"{key}.max_w_per_core=0.0: must be given, and > 0")
         if not 0.0 < self.relative_u < 1.0:
-            raise ValueError(f"energy.estimate.calibration.relative_u={self.relative_u}: must lie in (0, 1)")
+            raise ValueError(f"{key}.relative_u={self.relative_u}: must be given, in (0, 1)")
+        if not self.origin:
+            raise ValueError(f"{key}.origin='': say which meter, which machine, when")
+
+    def __bool__(self) -> bool:
+        """Tell whether there is one. A null object: OmegaConf cannot merge into a value that is None."""
+        return any((self.idle_w_per_core, self.max_w_per_core, self.relative_u, self.origin))
 
 
 @dataclass(kw_only=True)
@@ -45,7 +56,7 @@ class EstimateConfig:
     """Upper bound for a hardware thread [W]: TDP / host threads if known. Origin: covers desktop parts."""
     ram_w_per_gb: float = 0.375
     """Power of memory [W/GB]. Origin: Green Algorithms (0.3725), Cloud Carbon Footprint (0.392)."""
-    calibration: Calibration | None = None
+    calibration: Calibration = field(default_factory=Calibration)
     """Fit to an outside meter (`fit_calibration`): takes the place of the coefficients, raises the tier."""
 
     def __post_init__(self) -> None:

@@ -157,6 +157,15 @@ def test_calibration_needs_three_loads() -> None:
             lambda: Calibration(idle_w_per_core=1.0, max_w_per_core=2.0, relative_u=0.0, origin="x"),
             "energy.estimate.calibration.relative_u=0.0",
         ),
+        (
+            lambda: Calibration(idle_w_per_core=1.0, max_w_per_core=2.0, relative_u=0.02),
+            "energy.estimate.calibration.origin=''",
+        ),
+        (lambda: Calibration(relative_u=0.02, origin="x"), "energy.estimate.calibration.max_w_per_core=0.0"),
+        (
+            lambda: Calibration(idle_w_per_core=3.0, max_w_per_core=2.0, relative_u=0.02, origin="x"),
+            "energy.estimate.calibration.idle_w_per_core=3.0",
+        ),
     ],
 )
 def test_bad_coefficients_name_their_key(make: object, key: str) -> None:
