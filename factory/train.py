@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from factory import cli, config, pipeline
 from factory.config import TrainConfig
 from factory.console import print_summary
+from factory.energy.idle import idle_power
 from factory.energy.meter import Meter
 from factory.line import Line
 from factory.sweep import parent_run_id
@@ -23,6 +24,7 @@ config.register()
 
 def train(cfg: TrainConfig, run_dir: Path) -> dict[str, float]:
     """Run one line from start to report and return its last metrics."""
+    idle = idle_power(cfg.energy, cfg.device)
     meter = Meter.from_config(cfg.energy, cfg.device)
     meter.start()
     with meter.phase("startup"), cli.one_line_errors():
@@ -34,7 +36,7 @@ def train(cfg: TrainConfig, run_dir: Path) -> dict[str, float]:
             pipeline.record(line)
             pipeline.export(line)
             pipeline.register(line)
-        pipeline.report(line)
+        pipeline.report(line, idle=idle)
     print_summary(line.metrics, line.tags, run_dir, tracking_uri=tracking_uri(cfg))
     if line.interrupted:
         raise SystemExit(130)
