@@ -97,9 +97,9 @@ def _model(cfg: EnergyConfig) -> str:
     """Say what stands in for a counter."""
     if cfg.estimate.calibration:
         return (
-            "instead, CPU time, which the kernel counts, is multiplied by powers per core that were fitted to an outside "
-            f"meter ({cfg.estimate.calibration.origin}); so every figure of energy carries the word calibrated and that "
-            "meter's interval [lo, hi]"
+            "instead, CPU time, which the kernel counts, is multiplied by powers per core fitted to an outside meter "
+            f"({cfg.estimate.calibration.origin}); so every figure of energy carries the word calibrated and the fit's "
+            "interval [lo, hi]"
         )
     return (
         "instead, CPU time, which the kernel counts, and the size of memory are multiplied by powers per core and "

@@ -51,8 +51,8 @@ KEYS = {f"{group}/{name}" for group, names in FIGURES.items() for name in names.
     f"energy/phase/{phase}_j" for phase in PHASES
 }
 TAGS = {
-    "energy.tier", "energy.boundary", "energy.phase_tier", "energy.components", "token_spec.hash", "task", "robot", "physics", "device", "git.commit",
-    "git.dirty",
+    "energy.tier", "energy.boundary", "energy.phase_tier", "energy.components", "token_spec.hash", "task", "robot",
+    "physics", "device", "git.commit", "git.dirty",
 }  # fmt: skip
 
 Summary = dict[str, Any]

@@ -10,7 +10,7 @@ from math import sqrt
 from factory.energy.cgroup import Cgroup, allocated_cores
 from factory.energy.sources.base import SourceError
 from factory.energy.types import Boundary, Capability, Reading, Tier
-from factory.energy.uncertainty import COVERAGE_FACTOR
+from factory.energy.uncertainty import COVERAGE_FACTOR, student_t
 
 
 @dataclass(kw_only=True)
@@ -183,7 +183,8 @@ def fit_calibration(
     """Fit idle and busy power to readings of an outside meter (wall plug, PDU, IPMI) by least squares.
 
     Args:
-        busy_cores: Mean number of busy hardware threads of each reading, at least three different ones.
+        busy_cores: Mean number of busy hardware threads of each reading, at least three different ones; from three
+            readings the interval is wide, five are good.
         power_w: Power the outside meter showed [W], less what does not belong to the allocation.
         num_cores: Allocated hardware threads.
         origin: Which meter, which machine, when.
@@ -199,12 +200,13 @@ def fit_calibration(
     slope_w = sum((x - mean_x) * (y - mean_y) for x, y in zip(busy_cores, power_w, strict=True)) / variance
     offset_w = mean_y - slope_w * mean_x
     residual = sum((y - offset_w - slope_w * x) ** 2 for x, y in zip(busy_cores, power_w, strict=True))
-    relative_u = sqrt(residual / (count - 2)) / mean_y
+    # From few readings the scatter itself is uncertain: Student's t over the coverage factor makes up for it.
+    relative_u = sqrt(residual / (count - 2)) / mean_y * student_t(count - 2) / COVERAGE_FACTOR
     idle_w = offset_w / num_cores
     # A fit is never better than the meter behind it: 1 % is a good wall plug.
     return Calibration(
         idle_w_per_core=idle_w,
         max_w_per_core=idle_w + slope_w,
-        relative_u=max(relative_u, 0.01),
+        relative_u=min(max(relative_u, 0.01), 0.99),
         origin=origin,
     )
