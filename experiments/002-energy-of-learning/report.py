@@ -122,7 +122,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
             right.plot(place, 1e-3 * sample["energy_j"], marker, color=COLORS[0], markerfacecolor=face)
     labels = [f"{samples[0]['task'].replace('_', ' ')}\n{samples[0]['worlds']} worlds" for samples in runs]
     right.set_xticks(range(len(runs)), labels, fontsize=8)
-    right.set_xlim(-0.5, len(runs) - 0.5)
+    right.set_xlim(-0.5, max(len(runs), 1) - 0.5)
     right.set_title(f"Energy to the return, {tier} (kJ); triangle: gave up", fontsize=10, loc="left")
     for axes in (left, middle, right):
         axes.set_ylim(bottom=0.0)
