@@ -24,6 +24,8 @@ config.register()
 
 def train(cfg: TrainConfig, run_dir: Path) -> dict[str, float]:
     """Run one line from start to report and return its last metrics."""
+    if cfg.energy.idle_s:
+        print(f"sitting still for {cfg.energy.idle_s:g} s, to know the power before the run", flush=True)
     idle = idle_power(cfg.energy, cfg.device)
     meter = Meter.from_config(cfg.energy, cfg.device)
     meter.start()

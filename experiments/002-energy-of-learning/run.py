@@ -33,7 +33,7 @@ TASKS = {
     "cartpole_swingup": ["task=cartpole_swingup", "task.return_threshold=900", "total_steps=2_600_000"],
     "half_cheetah": [
         *CHEETAH,
-        *["learner.num_steps=32", "learner.num_minibatches=8", "task.return_threshold=2000", "total_steps=1_500_000"],
+        *["learner.num_steps=32", "learner.num_minibatches=8", "task.return_threshold=2000", "total_steps=2_500_000"],
     ],
 }
 """Tasks with the return to be reached, and the steps after which a run gives up."""
