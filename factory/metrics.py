@@ -70,8 +70,9 @@ def gauge_tags(reading: MeterReading) -> dict[str, str]:
         "energy.boundary": reading.boundary,
         "energy.phase_tier": reading.phase_tier,
         "energy.components": ", ".join(f"{name} {tier}" for name, tier in sorted(reading.component_tier.items())),
+        "energy.lost_s": f"{reading.lost_s:.3g}" if reading.lost_s > 0.0 else "",
     }
-    return tags | {"energy.lost_s": f"{reading.lost_s:.3g}"} if reading.lost_s > 0.0 else tags
+    return {key: value for key, value in tags.items() if value}
 
 
 def site(joules_per_token: float, cfg: SiteConfig) -> dict[str, float]:

@@ -51,6 +51,8 @@ def main() -> None:
     config.register()
     cells = per_token(args) | to_threshold(args) | with_and_without_meter(args)
     cells = {name: cell for name, cell in cells.items() if name.startswith(tuple(args.only))}
+    if not cells:
+        raise SystemExit(f"error: --only {' '.join(args.only)}: no cell's name begins so")
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / "results.json"
     results = json.loads(path.read_text()) if path.exists() else {"cells": {}}
@@ -59,7 +61,7 @@ def main() -> None:
     command = shlex.join(["python", f"experiments/{HERE.name}/run.py", *sys.argv[1:]])
     results |= {"command": command, "date": now(), **provenance.git_tags(), "machine": machine.describe()}
     results |= {"versions": provenance.versions(), "device": args.device}
-    for index in range(max((repeats for repeats, _ in cells.values()), default=0)):
+    for index in range(max(repeats for repeats, _ in cells.values())):
         for name in reversed(cells) if index % 2 else cells:
             found = results["cells"].setdefault(name, [])
             if len(found) <= index < cells[name][0]:
