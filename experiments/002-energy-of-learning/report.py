@@ -115,7 +115,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
     tier, gauge = _gauge(grid[0], "joules_per_token").split(", ") if grid else ("", "")
     _lines(left, grid, "cpu_s_per_token", "CPU time per token, counted (\u00b5s)")
     _lines(middle, grid, "joules_per_token", f"Energy per token, {tier} (\u00b5J); gauge {gauge}")
-    left.legend(fontsize=8, frameon=False, loc="lower left")
+    left.legend(fontsize=8, frameon=False)
     for place, samples in enumerate(runs):
         for sample in samples:
             marker, face = ("o", COLORS[0]) if sample["reached"] else ("^", "none")

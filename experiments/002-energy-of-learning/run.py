@@ -211,7 +211,7 @@ def train(overrides: Sequence[str], *, stop_at_threshold: bool = False) -> tuple
 
 def with_and_without_meter(args: argparse.Namespace) -> Cells:
     """Return one training with its gauges and without, in turn."""
-    steps = 20_000 if args.quick else 250_000
+    steps = 20_000 if args.quick else 400_000
     job = ["task=cartpole_swingup", f"total_steps={steps}", *args.where]
     repeats = 2 if args.quick else 6
     return {f"meter energy={gauge}": (repeats, partial(sample_meter, job, gauge)) for gauge in ("null", "auto")}
