@@ -243,6 +243,7 @@ def write_summary(line: Line, status: str) -> None:
         "status": status,
         "mlflow_run_id": line.tracker.run_id,
         "metrics": line.metrics,
+        "tokens": line.tokens.state_dict(),
         "tags": line.tags,
         "versions": provenance.versions(),
         "device": device.describe(torch.device(line.cfg.device)),

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from itertools import pairwise
 
 import torch
 
 from factory.collector import EpisodeStats
 from factory.energy import kpi
+from factory.energy.config import SiteConfig
 from factory.energy.reading import MeterReading
+from factory.energy.types import Interval
 from factory.learners.ppo import UpdateStats
 
 _STATS = ("episodes", "return_sum", "length_sum", "success_sum", "nonfinite", "live_steps")
@@ -59,6 +63,73 @@ def energy(reading: MeterReading, tokens: int) -> dict[str, float]:
     return joules | {key: value for key, value in ratios.items() if math.isfinite(value)}
 
 
+def gauge_tags(reading: MeterReading) -> dict[str, str]:
+    """Return where the joules come from: of the total, of its split into phases, and of each component."""
+    tags = {
+        "energy.tier": reading.tier,
+        "energy.boundary": reading.boundary,
+        "energy.phase_tier": reading.phase_tier,
+        "energy.components": ", ".join(f"{name} {tier}" for name, tier in sorted(reading.component_tier.items())),
+        "energy.lost_s": f"{reading.lost_s:.3g}" if reading.lost_s > 0.0 else "",
+    }
+    return {key: value for key, value in tags.items() if value}
+
+
+def site(joules_per_token: float, cfg: SiteConfig) -> dict[str, float]:
+    """Return electricity and carbon per million tokens under the assumptions of `energy.site`; NaN gives none."""
+    figures = {
+        "factory/usd_per_mtoken": kpi.usd_electricity_per_mtoken(
+            joules_per_token, pue=cfg.pue, price_usd_per_kwh=cfg.price_usd_per_kwh
+        ),
+        "factory/gco2e_per_mtoken": kpi.gco2e_per_mtoken(
+            joules_per_token, pue=cfg.pue, carbon_g_per_kwh=cfg.carbon_g_per_kwh
+        ),
+    }
+    return {key: value for key, value in figures.items() if math.isfinite(value)}
+
+
+def steady(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return speed and energy per token of training without its warm-up; nothing if it never settled.
+
+    Args:
+        rows: The totals at the end of every iteration.
+    """
+    rates = [_increase(pair, "factory/tokens_total") / _increase(pair, "time/wall_s") for pair in pairwise(rows)]
+    start = kpi.steady_start(rates)
+    if start is None:
+        return {}
+    part = rows[start], rows[-1]
+    tokens = _increase(part, "factory/tokens_total")
+    figures = {"factory/steady_tokens_per_s": tokens / _increase(part, "time/wall_s")}
+    if "energy/total_j" in rows[start]:
+        joules = _increase(part, "energy/total_j")
+        figures["factory/steady_joules_per_token"] = kpi.joules_per_token(joules, tokens=round(tokens))
+    return figures
+
+
+def net(reading: MeterReading, tokens: int, idle: Interval | None) -> tuple[dict[str, float], dict[str, str]]:
+    """Return energy per token less the idle power, beside the gross figure: metric, and its interval as tags.
+
+    Args:
+        reading: Totals of the run.
+        tokens: Tokens of training.
+        idle: Power before the run [W]; None gives nothing.
+    """
+    if idle is None:
+        return {}, {}
+    joules = kpi.net_energy(reading.energy, idle_w=idle, wall_s=reading.wall_s)
+    figure = joules.map(lambda net_j: kpi.joules_per_token(net_j, tokens=tokens))
+    tags = {
+        "energy.idle_power": f"{idle.value:.4g} W [{idle.lo:.4g}, {idle.hi:.4g}]",
+        "energy.net_joules_per_token": f"{figure.value:.4g} J/token [{figure.lo:.4g}, {figure.hi:.4g}]",
+    }
+    return {"factory/net_joules_per_token": figure.value}, tags
+
+
+def _increase(rows: tuple[Mapping[str, float], Mapping[str, float]], key: str) -> float:
+    return rows[1][key] - rows[0][key]
+
+
 def times(reading: MeterReading, physics_s: float) -> dict[str, float]:
     """Return the `time/` figures of training; the time to start up is not in them."""
     return {
@@ -67,4 +138,5 @@ def times(reading: MeterReading, physics_s: float) -> dict[str, float]:
         "time/physics_s": physics_s,
         "time/infer_s": reading.phase_s["infer"],
         "time/learn_s": reading.phase_s["learn"],
+        "time/meter_s": reading.overhead_s,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,14 @@ from envs.training_env import TrainingEnv
 from factory import checkpoint, distributed, metrics, provenance
 from factory.collector import groups
 from factory.config import TrainConfig, label
+from factory.energy.types import Interval
 from factory.evaluation import evaluate as play
 from factory.export import Deterministic, export_policy
 from factory.line import Line, make_env, write_summary
 from factory.policies.mlp import MlpPolicy
 from factory.report import write_report
 from factory.reward_table import RewardTable
+from factory.run_folder import read_records
 from factory.video import film
 
 EVAL_SEED = 1_000_003
@@ -65,6 +68,9 @@ def evaluate(line: Line) -> None:
             result = play(env, line.policy, episodes=episodes, seed=EVAL_SEED)
     line.tokens.add_evaluation(result.tokens)
     line.metrics |= result.metrics()
+    if line.cfg.task.return_threshold is not None:
+        line.tokens.gate(result.return_mean - result.return_ci95, threshold=line.cfg.task.return_threshold)
+        line.metrics["factory/tokens_good"] = float(line.tokens.good)
 
 
 def record(line: Line) -> None:
@@ -105,13 +111,21 @@ def register(line: Line) -> None:
             tracker.log_policy(run_dir / "export", registered_name=label(line.cfg), metrics=quality)
 
 
-def report(line: Line) -> Path:
-    """Log the final figures and write `summary.json` and `report.html`."""
+def report(line: Line, *, idle: Interval | None = None) -> Path:
+    """Log the final figures and write `summary.json` and `report.html`.
+
+    Args:
+        line: The job.
+        idle: Power before the run [W], for net figures.
+    """
     with line.meter.phase("io"):
         reading = line.meter.read()
         final = metrics.energy(reading, line.tokens.total)
-        line.metrics |= final
-        line.tags |= {"energy.tier": reading.tier, "energy.boundary": reading.boundary}
+        final |= metrics.site(final.get("factory/joules_per_token", math.nan), line.cfg.energy.site)
+        final |= metrics.steady([record.metrics for record in read_records(line.run_dir / "metrics.jsonl")])
+        net_figure, net_tags = metrics.net(reading, line.tokens.total, idle)
+        line.metrics |= final | net_figure
+        line.tags |= metrics.gauge_tags(reading) | net_tags
         if line.cfg.task.return_threshold is not None:
             line.tags["threshold.reached"] = str(bool(line.threshold)).lower()
         line.journal.append(line.metrics, line.env_steps)
@@ -170,7 +184,7 @@ def _advance(line: Line, sums: dict[str, float], means: dict[str, float], proces
 def _log(line: Line, window: deque[dict[str, float]], means: dict[str, float]) -> None:
     """Assemble this iteration's figures and hand them to journal, tracker and console."""
     reading = line.meter.read()
-    line.tags |= {"energy.tier": reading.tier, "energy.boundary": reading.boundary}
+    line.tags |= metrics.gauge_tags(reading)
     totals = {key: sum(sums[key] for sums in window) for key in window[-1]}
     times = metrics.times(reading, line.physics_s)
     row = {

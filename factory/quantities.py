@@ -130,6 +130,21 @@ def _skill(metrics: Mapping[str, float]) -> list[Headline]:
     ]
 
 
+def _site(metrics: Mapping[str, float], *, tier: str) -> list[Headline]:
+    """Return cost and carbon, which are the joules times assumptions about the site, and as sure as they are."""
+    rows = []
+    for label, key, unit in (
+        ("Electricity", "factory/usd_per_mtoken", "USD"),
+        ("Carbon", "factory/gco2e_per_mtoken", "g CO2e"),
+    ):
+        if key in metrics:
+            scale = metrics[key] / metrics["energy/total_j"]
+            low, high = (f"{metrics[f'energy/total_j_{side}'] * scale:.2g}" for side in ("lo", "hi"))
+            note = f"per million tokens, {tier or 'tier unknown'}, {low} to {high}; assumptions: energy.site"
+            rows.append(Headline(label, f"{metrics[key]:.3g} {unit}", note))
+    return rows
+
+
 def headlines(metrics: Mapping[str, float], tags: Mapping[str, str]) -> list[Headline]:
     """Return the figures that sum up a run, the policy's skill first, absent ones left out."""
 
@@ -143,6 +158,7 @@ def headlines(metrics: Mapping[str, float], tags: Mapping[str, str]) -> list[Hea
     if "factory/joules_per_token" in metrics:
         joules, tier = metrics["factory/joules_per_token"], tags.get("energy.tier", "")
         rows.append(Headline("Energy per token", *energy_text(joules, metrics, tier=tier, unit="J/token")))
+        rows += _site(metrics, tier=tier)
     wall_s = metrics.get("time/wall_s", 0.0)
     if wall_s > 0.0:
         rows.append(Headline("Wall time", format_duration(wall_s), amount("factory/env_steps", "env steps")))

@@ -22,7 +22,7 @@ from factory.run_folder import Record, Run, read_run
 
 MAX_EMBEDDED_VIDEO_BYTES = 8 * 1024**2
 TIER_SENTENCES = {
-    "measured": "Hardware energy counters were read at the start and the end of every phase.",
+    "measured": "Hardware energy counters were read all along the run.",
     "sampled": "The hardware's power was read repeatedly and integrated; peaks between readings are lost.",
     "apportioned": "The energy of shared hardware was divided by this run's share of its use.",
     "shared": "Others used the same hardware: its counter is an upper bound for this run.",
@@ -216,10 +216,18 @@ def _energy_split(run: Run) -> str:
     caption = (
         f"Total {total} ({source}). Boundary: {run.tags.get('energy.boundary', 'not recorded')}. "
         f"{TIER_SENTENCES.get(run.tier, 'How the figure came about was not recorded.')} "
-        + (f"The true value lies in [{low}, {high}]." if bounded else "")
+        + (f"The true value lies in [{low}, {high}]. " if bounded else "")
+        + _split_note(run.tags)
     )
     heading = "<h2>Where the energy went</h2>"
     return f'{heading}<div class="curves">{bars}</div><p class="quiet">{escape(caption)}</p>'
+
+
+def _split_note(tags: Mapping[str, str]) -> str:
+    """Say how far the parts are to be trusted, where that is on record."""
+    components, phases = tags.get("energy.components"), tags.get("energy.phase_tier")
+    said = f"Components: {components}. " if components else ""
+    return said + (f"Split into phases: {phases}, by time within short windows." if phases else "")
 
 
 def _repeat(run: Run) -> str:

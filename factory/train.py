@@ -18,6 +18,7 @@ from factory import cli, config, distributed, pipeline
 from factory.config import TrainConfig
 from factory.console import print_summary
 from factory.energy.config import EnergyConfig
+from factory.energy.idle import idle_power
 from factory.energy.meter import Meter
 from factory.line import Line
 from factory.sweep import parent_run_id
@@ -29,6 +30,9 @@ config.register()
 
 def train(cfg: TrainConfig, run_dir: Path) -> dict[str, float]:
     """Run one line from start to report and return its last metrics."""
+    if cfg.energy.idle_s:
+        print(f"sitting still for {cfg.energy.idle_s:g} s, to know the power before the run", flush=True)
+    idle = idle_power(cfg.energy, cfg.device)
     with distributed.together(cfg.device):
         meter = Meter.from_config(cfg.energy, cfg.device)
         meter.start()
@@ -41,7 +45,7 @@ def train(cfg: TrainConfig, run_dir: Path) -> dict[str, float]:
                 pipeline.record(line)
                 pipeline.export(line)
                 pipeline.register(line)
-            pipeline.report(line)
+            pipeline.report(line, idle=idle)
     print_summary(line.metrics, line.tags, run_dir, tracking_uri=tracking_uri(cfg))
     if line.interrupted:
         raise SystemExit(130)

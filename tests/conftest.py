@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")  # test processes share the cores: spinning threads would starve them
@@ -17,14 +20,39 @@ ROOT = Path(__file__).parents[1]
 
 
 def run_training(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
-    """Run `python -m factory.train` in this process, in the folder it is in."""
+    """Run `python -m factory.train` in this process, in the folder it is in; the books of every run must balance."""
     from hydra.core.global_hydra import GlobalHydra
 
     from factory import train
 
     GlobalHydra.instance().clear()
     monkeypatch.setattr(sys, "argv", ["factory-train", *arguments])
+    begin_ns = time.time_ns()
     train.main()
+    for summary in Path.cwd().rglob("summary.json"):
+        if (summary.parent / "config.yaml").exists() and summary.stat().st_mtime_ns > begin_ns:
+            check_books(summary.parent)
+
+
+def check_books(run_dir: Path) -> None:
+    """Check what holds for every run, whatever it did: conservation, and the identities of the key figures."""
+    figures = json.loads((run_dir / "summary.json").read_text())["metrics"]
+    if "energy/total_j" not in figures:
+        return
+    exactly = lambda value: pytest.approx(value, rel=1e-9, abs=1e-12)  # noqa: E731
+    total_j, figure = figures["energy/total_j"], figures["factory/joules_per_token"]
+    phases_j = [value for key, value in figures.items() if key.startswith("energy/phase/")]
+    assert sum(phases_j) + figures["energy/unattributed_j"] == exactly(total_j)
+    assert sum(figures[f"energy/{name}_j"] for name in ("cpu", "gpu", "dram")) == exactly(total_j)
+    assert min(phases_j) >= 0.0
+    assert figures["energy/total_j_lo"] <= total_j <= figures["energy/total_j_hi"]
+    assert figure * figures["factory/tokens_total"] == exactly(total_j)
+    assert figure * figures["factory/tokens_per_joule"] == exactly(1.0)
+    site = yaml.safe_load((run_dir / "config.yaml").read_text())["energy"]["site"]
+    kwh_per_mtoken = figure / 3.6 * site["pue"]
+    assert figures["factory/usd_per_mtoken"] == exactly(kwh_per_mtoken * site["price_usd_per_kwh"])
+    assert figures["factory/gco2e_per_mtoken"] == exactly(kwh_per_mtoken * site["carbon_g_per_kwh"])
+    assert figures["time/meter_s"] < figures["time/wall_s"]
 
 
 @pytest.fixture

@@ -27,3 +27,11 @@ def test_the_page_on_wrappers_has_its_four_examples() -> None:
     found = "\n".join(param.values[0] for param in EXAMPLES if str(param.id).startswith("wrappers.md"))
     for name in ("NormalizeObservation", "ToNumpy", "Sb3VecEnv", "RslRlVecEnv"):
         assert name in found
+
+
+def test_tests_named_in_the_pages_exist() -> None:
+    """What a page says is tested is tested by a test of that name."""
+    named = {name for page in DOCS.glob("*.md") for name in re.findall(r"`(test_\w+)`", page.read_text())}
+    written = "".join(path.read_text() for path in Path(__file__).parent.rglob("test_*.py"))
+    assert len(named) > 30
+    assert not [name for name in sorted(named) if f"def {name}(" not in written]

@@ -13,21 +13,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from factory.energy.types import Interval
+from factory.energy.uncertainty import NORMAL_95, student_t
 
 RESAMPLES = 10_000
 LEVEL_PERCENT = (2.5, 97.5)
 _SEED = 20_150
 """Of the resampling: the same runs always give the same intervals."""
-_Z = 1.959964
-_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-"""97.5 % quantiles of Student's t with 1 to 9 degrees of freedom."""
-
-
-def student_t(degrees: int) -> float:
-    """Return the 97.5 % quantile of Student's t (Cornish-Fisher from ten degrees of freedom on)."""
-    if degrees <= len(_T):
-        return _T[degrees - 1]
-    return _Z + (_Z**3 + _Z) / (4 * degrees) + (5 * _Z**5 + 16 * _Z**3 + 3 * _Z) / (96 * degrees**2)
 
 
 def resampled_means(values: Sequence[float], *, stream: int = 0) -> np.ndarray:
@@ -45,7 +36,7 @@ def resampled_means(values: Sequence[float], *, stream: int = 0) -> np.ndarray:
         raise ValueError(f"values={list(values)}: an interval over seeds needs two seeds at least")
     picks = np.random.default_rng((_SEED, stream)).integers(count, size=(RESAMPLES, count))
     mean = sample.mean()
-    wider = np.sqrt(count / (count - 1)) * student_t(count - 1) / _Z
+    wider = np.sqrt(count / (count - 1)) * student_t(count - 1) / NORMAL_95
     return mean + wider * (sample[picks].mean(1) - mean)
 
 

@@ -32,8 +32,8 @@ class Figure:
 
     @property
     def is_energy(self) -> bool:
-        """Whether it comes from an energy gauge."""
-        return self.unit.startswith("J")
+        """Whether it comes from an energy gauge, as cost and carbon do."""
+        return self.unit.startswith("J") or self.key.endswith("_per_mtoken")
 
     def of(self, run: ComparedRun) -> float:
         """Return a run's value, NaN if it has none."""
@@ -52,6 +52,8 @@ FIGURES = (
     Figure(key="factory/env_steps_per_s", label="Env steps", unit="steps/s"),
     Figure(key="factory/joules_per_token", label="Energy per token", unit="J/token", is_cost=True),
     Figure(key="factory/cpu_s_per_token", label="CPU time per token", unit="s/token", is_cost=True),
+    Figure(key="factory/usd_per_mtoken", label="USD per M tokens", is_cost=True),
+    Figure(key="factory/gco2e_per_mtoken", label="g CO2e per M tokens", is_cost=True),
 )
 BY_KEY = {figure.key: figure for figure in FIGURES}
 

@@ -84,18 +84,28 @@ def _verdict(cfg: EnergyConfig, device: str, rapl: Finding) -> Finding:
     words = [f"{_SUBJECTS.get(name, 'joules')} are {tier} (source {name})" for name, tier in tiers.items()]
     if "estimate" in tiers:
         why = rapl.text if rapl.status is Status.MISSING else f"energy.source={cfg.source}"
-        words += [
-            f"no power counter of the CPU is read: {why}",
-            "instead, CPU time, which the kernel counts, and the size of memory are multiplied by powers per core and "
-            "per GB that are published means of servers, not of this machine; so every figure of energy carries the "
-            "word estimated and a wide interval [lo, hi]",
-        ]
+        words += [f"no power counter of the CPU is read: {why}", _model(cfg)]
     if device == "cuda" and "nvml" not in tiers:
         words.append("the energy of the GPU is in no figure")
     worst = Tier.worst(tiers.values())
     status = Status.OK if worst in _SURE else Status.LIMITED
     facts = {"tier": worst.value, "sources": list(tiers), "device": device}
     return Finding(section="measure", name="a run here", status=status, text="; ".join(words), facts=facts)
+
+
+def _model(cfg: EnergyConfig) -> str:
+    """Say what stands in for a counter."""
+    if cfg.estimate.calibration:
+        return (
+            "instead, CPU time, which the kernel counts, is multiplied by powers per core fitted to an outside meter "
+            f"({cfg.estimate.calibration.origin}); so every figure of energy carries the word calibrated and the fit's "
+            "interval [lo, hi]"
+        )
+    return (
+        "instead, CPU time, which the kernel counts, and the size of memory are multiplied by powers per core and "
+        "per GB that are published means of servers, not of this machine; so every figure of energy carries the "
+        "word estimated and a wide interval [lo, hi]"
+    )
 
 
 def _narrowed(estimate: Finding, cfg: EnergyConfig) -> Finding:

@@ -38,6 +38,8 @@ class EnergyConfig:
     """`auto` takes the best there is: RAPL, else the estimate; NVML for a CUDA device. `null` is nothing."""
     min_window_s: float = 0.1
     """Shortest time between two reads of the counters [s]; phases within it share its joules by time."""
+    idle_s: float = 0.0
+    """How long to sit still before the run for its idle power, subtracted in net figures [s]; 60 is good, 0 none."""
     sync: str = "sampled"
     """When the GPU is drained for phases to own their work: each `boundary`, in `sampled` windows, `none`."""
     rapl_root: str = "/sys/class/powercap"
@@ -57,5 +59,7 @@ class EnergyConfig:
             raise ValueError(f"energy.sync={self.sync}: choose from {', '.join(SYNC_POLICIES)}")
         if not self.min_window_s > 0.0:
             raise ValueError(f"energy.min_window_s={self.min_window_s}: must be > 0")
+        if not self.idle_s >= 0.0:
+            raise ValueError(f"energy.idle_s={self.idle_s}: must be >= 0")
         if self.source == "replay" and not self.replay_path:
             raise ValueError("energy.replay_path='': name the recording when energy.source=replay")

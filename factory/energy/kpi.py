@@ -7,7 +7,6 @@ nowhere else, once. A figure of a count of zero is NaN. Bounds propagate through
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import inf, isfinite, nan
 from statistics import fmean, pstdev
 
@@ -134,40 +133,6 @@ def capped_site_gain(speed: float, *, energy_ratio: float, overhead: float) -> f
 
 
 # ---- outcome ----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """A point of a run: what had been spent when a score was reached."""
-
-    energy_j: float
-    wall_s: float
-    tokens: int
-    score: float
-    """Return or success rate."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToThreshold:
-    """What it took to reach a threshold; if censored, what was spent without reaching it."""
-
-    energy_j: float
-    wall_s: float
-    tokens: int
-    is_reached: bool
-
-
-def to_threshold(series: Sequence[Progress], *, threshold: float) -> ToThreshold:
-    """Find the first point at or above the threshold, without interpolation; else keep the run as censored.
-
-    Raises:
-        ValueError: If the series is empty.
-    """
-    if not series:
-        raise ValueError("to_threshold: the series is empty; evaluate at least once")
-    first = next((point for point in series if point.score >= threshold), None)
-    point = first or series[-1]
-    return ToThreshold(energy_j=point.energy_j, wall_s=point.wall_s, tokens=point.tokens, is_reached=first is not None)
 
 
 def kaplan_meier_median(spent: Sequence[float], *, is_reached: Sequence[bool]) -> float:

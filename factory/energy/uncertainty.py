@@ -9,6 +9,10 @@ from __future__ import annotations
 from math import sqrt
 
 COVERAGE_FACTOR = 2.0
+NORMAL_95 = 1.959964
+"""97.5 % quantile of the normal distribution."""
+_T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+"""97.5 % quantiles of Student's t with 1 to 9 degrees of freedom."""
 
 
 def quantisation_u_j(power_w: float, *, period_s: float) -> float:
@@ -35,3 +39,11 @@ def coverage_u_j(mean_w: float, *, max_w: float, period_s: float, duration_s: fl
 def expanded_j(*standard_u_j: float) -> float:
     """Combine independent standard uncertainties and expand them to k = 2 [J]."""
     return COVERAGE_FACTOR * sqrt(sum(u_j * u_j for u_j in standard_u_j))
+
+
+def student_t(degrees: int) -> float:
+    """Return the 97.5 % quantile of Student's t (Cornish-Fisher from ten degrees of freedom on)."""
+    if degrees <= len(_T_95):
+        return _T_95[degrees - 1]
+    z = NORMAL_95
+    return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)

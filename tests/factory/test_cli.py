@@ -13,6 +13,7 @@ import yaml
 
 from factory import checkpoint, cli, config, evaluate
 from factory.checkpoint import Checkpoint
+from factory.energy.sources.estimate import EstimateSource
 
 ROOT = Path(__file__).parents[2]
 FOOTLESS = '<mujoco><worldbody><body name="trunk"><freejoint/><geom size="0.1"/></body></worldbody></mujoco>'
@@ -39,6 +40,8 @@ WRONG_TYPES = [
     ("policy.actor_hidden=12", "policy.actor_hidden=12"),
     ("policy.actor_hidden=[a]", "policy.actor_hidden=[a]"),
     ("learner.num_steps=null", "learner.num_steps=null"),
+    ("energy.estimate.calibration=3", "energy.estimate.calibration=3"),
+    ("energy.estimate.calibration={{watts:3}}", "energy.estimate.calibration={watts:3}: no such key"),
 ]
 UNKNOWN_CHOICES = [
     ("task=pendulum", "task=pendulum: choose one of cartpole_swingup"),
@@ -79,6 +82,8 @@ OUT_OF_RANGE = [
     ("learner.learning_rate=nan", "learner.learning_rate=nan"),
     ("energy.min_window_s=0", "energy.min_window_s=0.0"),
     ("energy.site.pue=0.5", "energy.site.pue=0.5"),
+    ("energy.estimate.calibration.relative_u=0.02", "energy.estimate.calibration.max_w_per_core=0.0"),
+    ("energy.estimate.calibration={{origin:plug}}", "energy.estimate.calibration.max_w_per_core=0.0"),
     ("runtime.eval_episodes=0", "runtime.eval_episodes=0"),
     ("runtime.video_s=-1", "runtime.video_s=-1.0"),
     ("runtime.keep_checkpoints=0", "runtime.keep_checkpoints=0"),
@@ -299,6 +304,31 @@ def test_null_is_an_option_like_others(command_line, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(train, "train", lambda cfg, _: seen.append(cfg) or {})
     command_line("task=cartpole_swingup", "tracking=null", "energy=null")
     assert (seen[0].tracking.kind, seen[0].energy.source) == ("null", "null")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["energy.estimate.calibration={idle_w_per_core:5.19,max_w_per_core:11.56,relative_u:0.018,origin:'a plug'}"],
+        [
+            f"energy.estimate.calibration.{setting}"
+            for setting in ("idle_w_per_core=5.19", "max_w_per_core=11.56", "relative_u=0.018", "origin='a plug'")
+        ],
+    ],
+    ids=["whole", "key by key"],
+)
+def test_calibration_may_be_given_on_the_command_line(
+    command_line, monkeypatch: pytest.MonkeyPatch, given: list[str]
+) -> None:
+    """A calibration is taken as a whole or key by key, without a file of one's own."""
+    from factory import train
+
+    seen = []
+    monkeypatch.setattr(train, "train", lambda cfg, _: seen.append(cfg) or {})
+    command_line("task=cartpole_swingup", "energy=estimate", *given)
+    calibration = seen[0].energy.estimate.calibration
+    assert (calibration.idle_w_per_core, calibration.origin) == (5.19, "a plug")
+    assert EstimateSource(seen[0].energy.estimate).open().tier == "calibrated"
 
 
 def test_flags_may_stand_anywhere(command_line, capfd: pytest.CaptureFixture[str]) -> None:

@@ -50,6 +50,7 @@ def make_run(folder: Path, *, seed: int = 0, value: float = 100.0, **changes: An
         "factory/tokens_per_s": 10.0 * value,
         "factory/env_steps_per_s": 10.0 * value,
         JOULES: 1e-5 * value,
+        "factory/usd_per_mtoken": 1e-6 * value,
         "energy/total_j": 200.0,
         "energy/total_j_lo": 100.0,
         "energy/total_j_hi": 600.0,
@@ -195,6 +196,16 @@ def test_the_gauge_errs_alike_in_every_seed(tmp_path: Path) -> None:
     assert (found.gauge.lo, found.gauge.hi) == pytest.approx((0.5e-3, 3e-3))
     assert found.both.lo == pytest.approx(0.5 * found.seeds.lo)
     assert found.both.hi == pytest.approx(3.0 * found.seeds.hi)
+
+
+def test_cost_is_as_sure_as_the_joules_behind_it(tmp_path: Path) -> None:
+    """The price of a million tokens has the gauge's bounds and the tier, like the joules it is made of."""
+    comparison = compare_folder(make_two_groups(tmp_path))
+    found = comparison.estimates[0]["factory/usd_per_mtoken"]
+    assert (found.gauge.lo, found.gauge.hi) == pytest.approx((0.5e-4, 3e-4))
+    row = next(row for row in rows(comparison) if row.label == "USD per M tokens")
+    assert row.cells[0].value == "0.0001"
+    assert "estimated, with the gauge's error" in row.cells[0].note
 
 
 def test_one_seed_has_no_interval(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ JOB = (
     "task=cartpole_swingup", "num_envs=16", "learner.num_steps=16", "learner.num_minibatches=1", "checkpoint_every=2",
     "policy.actor_hidden=[16]", "policy.critic_hidden=[16]", "runtime.video_s=0", "runtime.eval_episodes=2",
     "task.max_episode_steps=20", "tracking=null", "seed=5",
+    "learner.schedule=adaptive",  # a linear one depends on total_steps
 )  # fmt: skip
 ITERATION = 16 * 16
 

@@ -24,6 +24,7 @@ from factory.diagnosis.machine import Place
 from factory.diagnosis.show import Page
 from factory.doctor import DoctorConfig
 from factory.energy.config import EnergyConfig
+from factory.energy.sources.estimate import Calibration, EstimateConfig
 from factory.tracking.config import TrackingConfig
 
 ROOT = Path(__file__).parents[2]
@@ -265,6 +266,16 @@ def test_gpu_without_gauge_is_said_to_be_in_no_figure() -> None:
     found = named(measure.examine(EnergyConfig(source="estimate"), BARE, device="cuda"), "a run here")
     assert "the energy of the GPU is in no figure" in found.text
     assert found.status is Status.LIMITED
+
+
+def test_calibrated_run_is_not_said_to_use_published_means() -> None:
+    """With a calibration the doctor names the outside meter and promises the word calibrated."""
+    calibration = Calibration(idle_w_per_core=1.0, max_w_per_core=4.0, relative_u=0.02, origin="the plug in the hall")
+    cfg = EnergyConfig(rapl_root="/nonexistent", estimate=EstimateConfig(calibration=calibration))
+    found = named(measure.examine(cfg, VIRTUAL, device="cpu"), "a run here")
+    assert found.facts["tier"] == "calibrated"
+    assert "the plug in the hall" in found.text and "the word calibrated" in found.text
+    assert "published" not in found.text and "estimated" not in found.text
 
 
 def test_nvml_board_is_listed_with_its_counter() -> None:

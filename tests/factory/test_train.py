@@ -41,9 +41,9 @@ FIGURES = {
     "train": "return_mean episode_length_mean success_rate",
     "eval": "return_mean return_std success_rate",
     "factory": "env_steps iterations tokens_total tokens_per_s env_steps_per_s joules_per_token"
-    " rollout_joules_per_token tokens_per_joule cpu_s_per_token",
+    " rollout_joules_per_token tokens_per_joule cpu_s_per_token usd_per_mtoken gco2e_per_mtoken tokens_good",
     "energy": "total_j cpu_j gpu_j dram_j unattributed_j total_j_lo total_j_hi mean_power_w",
-    "time": "wall_s sim_s physics_s infer_s learn_s",
+    "time": "wall_s sim_s physics_s infer_s learn_s meter_s",
     "loss": "policy value entropy approx_kl clip_fraction explained_variance learning_rate grad_norm",
     "health": "nonfinite_count rollbacks",
 }
@@ -51,8 +51,8 @@ KEYS = {f"{group}/{name}" for group, names in FIGURES.items() for name in names.
     f"energy/phase/{phase}_j" for phase in PHASES
 }
 TAGS = {
-    "energy.tier", "energy.boundary", "token_spec.hash", "task", "robot", "physics", "device", "git.commit",
-    "git.dirty",
+    "energy.tier", "energy.boundary", "energy.phase_tier", "energy.components", "token_spec.hash", "task", "robot",
+    "physics", "device", "git.commit", "git.dirty",
 }  # fmt: skip
 
 Summary = dict[str, Any]
@@ -150,6 +150,11 @@ def test_tokens_are_the_steps_that_were_executed(smoke: Path) -> None:
     state = json.loads((smoke / "checkpoints" / "last" / "state.json").read_text())
     assert state["tokens"]["total"] == NUM_ENVS * NUM_STEPS * ITERATIONS
     assert state["tokens"]["evaluation"] == 0
+    counts = summary_of(smoke)["tokens"]
+    epochs = yaml.safe_load((smoke / "config.yaml").read_text())["learner"]["num_epochs"]
+    assert counts["processed"] == epochs * counts["total"]
+    assert counts["evaluation"] == 8 * 40
+    assert counts["good"] == 0
 
 
 def test_every_iteration_is_in_the_curves(smoke: Path) -> None:
@@ -412,3 +417,35 @@ def test_figures_without_a_meter_have_no_joules(command_line: Callable[..., None
     assert not [key for key in figures if key.startswith("energy/") or "joule" in key]
     assert figures["time/wall_s"] > 0
     assert figures["factory/tokens_total"] == ROLLOUT
+
+
+def test_run_that_reaches_the_threshold_says_when_and_passes_the_gate(
+    command_line: Callable[..., None], tmp_path: Path
+) -> None:
+    """Joules and seconds stay those of the first iteration that got there; the evaluation makes the tokens good."""
+    command_line(*CARTPOLE, FILES_ONLY, f"total_steps={4 * ROLLOUT}", "task.return_threshold=-1000")
+    run_dir = newest_run(tmp_path)
+    rows = [json.loads(line)["metrics"] for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    first = next(row for row in rows if "train/return_mean" in row)
+    figures, tags = rows[-1], summary_of(run_dir)["tags"]
+    assert figures["factory/joules_to_threshold"] == first["energy/total_j"] < figures["energy/total_j"]
+    assert figures["factory/seconds_to_threshold"] == first["time/wall_s"]
+    assert tags["threshold.reached"] == "true"
+    assert figures["factory/tokens_good"] == figures["factory/tokens_total"] == 4 * ROLLOUT
+
+
+def test_run_that_never_reaches_the_threshold_is_marked_as_such(smoke: Path) -> None:
+    """It has no joules to the threshold, so that nobody takes it for one that did, and no good tokens."""
+    summary = summary_of(smoke)
+    assert not [key for key in summary["metrics"] if key.endswith("to_threshold")]
+    assert summary["tags"]["threshold.reached"] == "false"
+    assert summary["metrics"]["factory/tokens_good"] == 0
+
+
+def test_idle_power_gives_a_net_figure_beside_the_gross_one(command_line: Callable[..., None], tmp_path: Path) -> None:
+    """With `energy.idle_s` the run has both figures, and the idle power it took off, with intervals."""
+    command_line(*CARTPOLE, FILES_ONLY, f"total_steps={ROLLOUT}", "energy.idle_s=0.1")
+    summary = summary_of(newest_run(tmp_path))
+    figures, tags = summary["metrics"], summary["tags"]
+    assert figures["factory/net_joules_per_token"] < figures["factory/joules_per_token"]
+    assert " W [" in tags["energy.idle_power"] and " J/token [" in tags["energy.net_joules_per_token"]

@@ -4,33 +4,44 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import sqrt
 
 from factory.energy.cgroup import Cgroup, allocated_cores
 from factory.energy.sources.base import SourceError
 from factory.energy.types import Boundary, Capability, Reading, Tier
-from factory.energy.uncertainty import COVERAGE_FACTOR
+from factory.energy.uncertainty import COVERAGE_FACTOR, student_t
 
 
 @dataclass(kw_only=True)
 class Calibration:
-    """Coefficients fitted to an outside meter on the same kind of machine."""
+    """Coefficients fitted to an outside meter on the same kind of machine; false as long as nothing is given."""
 
-    idle_w_per_core: float
+    idle_w_per_core: float = 0.0
     """Power of an allocated hardware thread that does nothing [W]."""
-    max_w_per_core: float
+    max_w_per_core: float = 0.0
     """Power of a busy hardware thread [W]."""
-    relative_u: float
+    relative_u: float = 0.0
     """Relative standard uncertainty of the power, meter and fit together."""
-    origin: str
+    origin: str = ""
     """Which meter, which machine, when."""
 
     def __post_init__(self) -> None:
-        """Check the figures."""
-        _check_powers("energy.estimate.calibration", self.idle_w_per_core, self.max_w_per_core)
+        """Check the figures: all four are given, or none."""
+        if not self:
+            return
+        key = "energy.estimate.calibration"
+        _check_powers(key, self.idle_w_per_core, self.max_w_per_core)
+        if self.max_w_per_core == 0.0:
+            raise ValueError(f"{key}.max_w_per_core=0.0: must be given, and > 0")
         if not 0.0 < self.relative_u < 1.0:
-            raise ValueError(f"energy.estimate.calibration.relative_u={self.relative_u}: must lie in (0, 1)")
+            raise ValueError(f"{key}.relative_u={self.relative_u}: must be given, in (0, 1)")
+        if not self.origin:
+            raise ValueError(f"{key}.origin='': say which meter, which machine, when")
+
+    def __bool__(self) -> bool:
+        """Tell whether there is one. A null object: OmegaConf cannot merge into a value that is None."""
+        return any((self.idle_w_per_core, self.max_w_per_core, self.relative_u, self.origin))
 
 
 @dataclass(kw_only=True)
@@ -45,7 +56,7 @@ class EstimateConfig:
     """Upper bound for a hardware thread [W]: TDP / host threads if known. Origin: covers desktop parts."""
     ram_w_per_gb: float = 0.375
     """Power of memory [W/GB]. Origin: Green Algorithms (0.3725), Cloud Carbon Footprint (0.392)."""
-    calibration: Calibration | None = None
+    calibration: Calibration = field(default_factory=Calibration)
     """Fit to an outside meter (`fit_calibration`): takes the place of the coefficients, raises the tier."""
 
     def __post_init__(self) -> None:
@@ -172,7 +183,8 @@ def fit_calibration(
     """Fit idle and busy power to readings of an outside meter (wall plug, PDU, IPMI) by least squares.
 
     Args:
-        busy_cores: Mean number of busy hardware threads of each reading, at least three different ones.
+        busy_cores: Mean number of busy hardware threads of each reading, at least three different ones; from three
+            readings the interval is wide, five are good.
         power_w: Power the outside meter showed [W], less what does not belong to the allocation.
         num_cores: Allocated hardware threads.
         origin: Which meter, which machine, when.
@@ -188,12 +200,13 @@ def fit_calibration(
     slope_w = sum((x - mean_x) * (y - mean_y) for x, y in zip(busy_cores, power_w, strict=True)) / variance
     offset_w = mean_y - slope_w * mean_x
     residual = sum((y - offset_w - slope_w * x) ** 2 for x, y in zip(busy_cores, power_w, strict=True))
-    relative_u = sqrt(residual / (count - 2)) / mean_y
+    # From few readings the scatter itself is uncertain: Student's t over the coverage factor makes up for it.
+    relative_u = sqrt(residual / (count - 2)) / mean_y * student_t(count - 2) / COVERAGE_FACTOR
     idle_w = offset_w / num_cores
     # A fit is never better than the meter behind it: 1 % is a good wall plug.
     return Calibration(
         idle_w_per_core=idle_w,
         max_w_per_core=idle_w + slope_w,
-        relative_u=max(relative_u, 0.01),
+        relative_u=min(max(relative_u, 0.01), 0.99),
         origin=origin,
     )

@@ -180,6 +180,7 @@ class FakeNvml:
         self.clock, self.gpus = clock, list(gpus)
         self.mig_slices: dict[str, FakeGpu] = {}
         self.missing: set[str] = set()
+        self.field_status = 0
         self.errors: dict[str, NVMLError] = {}
         self.num_inits = self.num_calls = 0
 
@@ -237,7 +238,7 @@ class FakeNvml:
 
     def nvmlDeviceGetFieldValues(self, handle: FakeGpu, requests: Sequence[Any]) -> list[Any]:
         power_mw = int(handle.trace.power_w(self.clock.now_s) * 1e3)
-        return [SimpleNamespace(nvmlReturn=0, value=SimpleNamespace(uiVal=power_mw)) for _ in requests]
+        return [SimpleNamespace(nvmlReturn=self.field_status, value=SimpleNamespace(uiVal=power_mw)) for _ in requests]
 
     def nvmlDeviceGetPowerUsage(self, handle: FakeGpu) -> int:
         """Return the mean of the last second [mW], as Ampere boards do."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 from energy_fakes import Clock
@@ -141,6 +143,27 @@ def test_calibration_residuals_widen_the_interval() -> None:
     assert fit.relative_u > 0.05
 
 
+@pytest.mark.parametrize("count", [3, 4, 5, 12])
+@pytest.mark.parametrize("noise", [0.005, 0.03])
+def test_calibrated_interval_holds_the_true_power(count: int, noise: float) -> None:
+    """However few and noisy the readings, the interval of the fit holds the true power in at least 95 % of trials."""
+    rng, hits = random.Random(7), []
+    for _ in range(400):
+        idle_w, busy_w = rng.uniform(0.5, 5.0), rng.uniform(6.0, 12.0)
+        loads = [8.0 * index / (count - 1) for index in range(count)]
+        truth_w = [8.0 * idle_w + (busy_w - idle_w) * load for load in loads]
+        shown_w = [power_w + rng.gauss(0.0, noise * fmean(truth_w)) for power_w in truth_w]
+        fit = fit_calibration(loads, power_w=shown_w, num_cores=8.0, origin="plug")
+        clock, group = Clock(), FakeCgroup()
+        source = EstimateSource(EstimateConfig(calibration=fit), clock, cgroup=group, num_cores=8.0)
+        source.open()
+        clock.advance(10.0)
+        load = rng.uniform(0.0, 8.0)
+        group.used_s += 10.0 * load
+        hits.append(10.0 * (8.0 * idle_w + (busy_w - idle_w) * load) in source.read().interval)
+    assert fmean(hits) >= 0.95
+
+
 def test_calibration_needs_three_loads() -> None:
     """Two loads define a line and no scatter."""
     with pytest.raises(ValueError, match="3 or more loads"):
@@ -156,6 +179,15 @@ def test_calibration_needs_three_loads() -> None:
         (
             lambda: Calibration(idle_w_per_core=1.0, max_w_per_core=2.0, relative_u=0.0, origin="x"),
             "energy.estimate.calibration.relative_u=0.0",
+        ),
+        (
+            lambda: Calibration(idle_w_per_core=1.0, max_w_per_core=2.0, relative_u=0.02),
+            "energy.estimate.calibration.origin=''",
+        ),
+        (lambda: Calibration(relative_u=0.02, origin="x"), "energy.estimate.calibration.max_w_per_core=0.0"),
+        (
+            lambda: Calibration(idle_w_per_core=3.0, max_w_per_core=2.0, relative_u=0.02, origin="x"),
+            "energy.estimate.calibration.idle_w_per_core=3.0",
         ),
     ],
 )

@@ -143,28 +143,6 @@ def test_uncertainties_combine_as_written() -> None:
 # ---- outcome ----------------------------------------------------------------------------------------------
 
 
-def progress(*scores: float) -> list[kpi.Progress]:
-    """Return a run that spends 100 J, 10 s and 1000 tokens between evaluations."""
-    return [
-        kpi.Progress(energy_j=100.0 * n, wall_s=10.0 * n, tokens=1000 * n, score=score)
-        for n, score in enumerate(scores, start=1)
-    ]
-
-
-def test_threshold_is_the_first_evaluation_that_reaches_it() -> None:
-    """No interpolation, and later falls do not undo it."""
-    found = kpi.to_threshold(progress(0.1, 0.5, 0.9, 0.2, 0.95), threshold=0.9)
-    assert found == kpi.ToThreshold(energy_j=300.0, wall_s=30.0, tokens=3000, is_reached=True)
-
-
-def test_run_that_never_reaches_it_is_censored_not_dropped() -> None:
-    """It is kept with all it spent, marked as not reached; NaN scores reach nothing."""
-    found = kpi.to_threshold(progress(0.1, math.nan, 0.3), threshold=0.9)
-    assert found == kpi.ToThreshold(energy_j=300.0, wall_s=30.0, tokens=3000, is_reached=False)
-    with pytest.raises(ValueError, match="empty"):
-        kpi.to_threshold([], threshold=0.9)
-
-
 @pytest.mark.parametrize(
     ("spent", "is_reached", "median"),
     [

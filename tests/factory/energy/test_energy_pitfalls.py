@@ -99,6 +99,30 @@ def test_sampled_power_is_polled_while_a_phase_lasts() -> None:
     assert meter.read().phase_j["learn"] > 0.0
 
 
+def test_z9_no_limit_and_no_mode_is_ever_set(tmp_path: Path) -> None:
+    """Metering asks NVML for nothing that sets, and leaves every file of the powercap tree as it was."""
+    asked: list[str] = []
+
+    class Overheard(FakeNvml):
+        def __getattribute__(self, name: str) -> object:
+            asked.append(name)
+            return super().__getattribute__(name)
+
+    tree = RaplTree(tmp_path, Clock())
+    tree.add("intel-rapl:0", "package-0", 50.0)
+    limit = tree.root / "intel-rapl:0" / "constraint_0_power_limit_uw"
+    limit.write_text("125000000\n")
+    before = {path: path.read_bytes() for path in tree.root.rglob("*") if path.is_file()}
+    lib = Overheard(tree.clock, [FakeGpu("GPU-a", 300.0)])
+    meter = Meter([RaplSource(tree.root, tree.clock), NvmlSource(lib, tree.clock, environ={})], clock_ns=tree.clock)
+    meter.start()
+    meter.read()
+    meter.close()
+    assert "nvmlDeviceGetTotalEnergyConsumption" in asked
+    assert not [name for name in asked if "Set" in name]
+    assert {path: path.read_bytes() for path in tree.root.rglob("*") if path.is_file()} == before
+
+
 def test_c7_pue_is_applied_once_and_to_cost_only() -> None:
     """Doubling PUE doubles the bill and moves no joule."""
     energy_j, tokens = 7.2e6, 1_000_000

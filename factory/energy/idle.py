@@ -1,0 +1,29 @@
+"""What the machine draws before a run: the power that net figures leave out."""
+
+from __future__ import annotations
+
+import time
+
+from factory.energy.config import EnergyConfig
+from factory.energy.meter import Meter
+from factory.energy.types import Interval, Tier
+
+
+def idle_power(cfg: EnergyConfig, device: str) -> Interval | None:
+    """Sit still for `cfg.idle_s` and return the mean power meanwhile [W].
+
+    Returns:
+        The power with the gauge's bounds; None if `cfg.idle_s` is 0 or nothing is metered here.
+
+    Raises:
+        ValueError: If `cfg.source` names a source that cannot be used here.
+    """
+    if cfg.idle_s == 0.0:
+        return None
+    meter = Meter.from_config(cfg, device)
+    meter.start()
+    with meter.phase("idle"):
+        time.sleep(cfg.idle_s)
+    meter.close()
+    reading = meter.read()
+    return reading.energy.map(lambda joules: joules / reading.wall_s) if reading.tier != Tier.NONE else None
