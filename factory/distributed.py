@@ -6,13 +6,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from envs.part import Part, reduce_
+
+T = TypeVar("T")
 
 
 def rank() -> int:
@@ -71,13 +73,13 @@ def gather(tensor: Tensor) -> Tensor:
     return torch.cat(rows).view(tensor.dtype)
 
 
-def broadcast(value: Any) -> Any:
-    """Return what rank 0 passed."""
+def others(value: T) -> list[T]:
+    """Return what all other processes passed, in the order of their numbers."""
     if not dist.is_initialized():
-        return value
-    box = [value]
-    dist.broadcast_object_list(box)
-    return box[0]
+        return []
+    values: list[Any] = [None] * size()
+    dist.all_gather_object(values, value)
+    return [*values[: rank()], *values[rank() + 1 :]]
 
 
 def any_(flag: bool) -> bool:

@@ -23,6 +23,7 @@ from factory.collector import Collector, groups
 from factory.config import TrainConfig, label, to_plain
 from factory.console import Console
 from factory.energy.meter import Meter
+from factory.energy.reading import MeterReading, together
 from factory.energy.tokens import TokenCounter
 from factory.learners.ppo import Ppo
 from factory.policies.mlp import MlpPolicy
@@ -98,6 +99,10 @@ class Line:
     rollbacks: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
     """Last value of every metric."""
+    others: list[MeterReading] = field(default_factory=list)
+    """What the meters of the other processes showed last."""
+    others_before: list[MeterReading] = field(default_factory=list)
+    """The same for the parts of the run before a resume, in one."""
     interrupted: bool = False
 
     @classmethod
@@ -146,9 +151,14 @@ class Line:
         """Environment steps of a rollout."""
         return self.cfg.num_envs * self.cfg.learner.num_steps
 
+    def read_meter(self) -> MeterReading:
+        """Return the run's totals, those of other processes as far as they are known."""
+        return together([self.meter.read(), *self.others_before, *self.others])
+
     def save(self) -> Path:
         """Write a checkpoint of all processes' worlds, which rank 0 does."""
         global_tensors, global_plain = seeding.global_state()
+        others = self.others_before + self.others
         state = {
             "env_steps": self.env_steps,
             "iteration": self.iteration,
@@ -159,6 +169,7 @@ class Line:
             "rollbacks": self.rollbacks,
             "tokens": self.tokens.state_dict(),
             "meter": self.meter.state_dict(),
+            "other_meters": [dataclasses.asdict(together(others))] if others else [],
             "generators": global_plain,
             "mlflow_run_id": self.tracker.run_id,
             "token_spec": dataclasses.asdict(self.policy.token_spec),
@@ -189,6 +200,7 @@ class Line:
         self.nonfinite, self.rollbacks = state["nonfinite"], state["rollbacks"]
         self.tokens.load_state_dict(state["tokens"])
         self.meter.load_state_dict(state["meter"])
+        self.others_before = [MeterReading(**known) for known in state["other_meters"]]
         self.policy.load_state_dict(tensors["policy"])
         self.learner.load_state_dict(tensors["learner"])
         self.env.unwrapped.load_state_dict(self._own(tensors["env"]))

@@ -17,7 +17,6 @@ from omegaconf import DictConfig
 from factory import cli, config, distributed, pipeline
 from factory.config import TrainConfig
 from factory.console import print_summary
-from factory.energy.config import EnergyConfig
 from factory.energy.idle import idle_power
 from factory.energy.meter import Meter
 from factory.line import Line
@@ -53,8 +52,8 @@ def train(cfg: TrainConfig, run_dir: Path) -> dict[str, float]:
 
 
 def assist(cfg: TrainConfig) -> None:
-    """Train as one of the processes beside rank 0, which keeps ledger, meter and checkpoints for all."""
-    cfg = replace(cfg, tracking=TrackingConfig(kind="null"), energy=EnergyConfig(source="null"))
+    """Train as one of the processes beside rank 0, which keeps ledger and checkpoints for all."""
+    cfg = replace(cfg, tracking=TrackingConfig(kind="null"))
     with distributed.together(cfg.device), TemporaryDirectory() as scratch, redirect_stdout(io.StringIO()):
         meter = Meter.from_config(cfg.energy, cfg.device)
         meter.start()

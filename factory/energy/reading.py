@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from factory.energy.types import Interval, Tier
 
@@ -74,3 +76,28 @@ class MeterReading:
         lost = f", {self.lost_s:.3g} s lost" if self.lost_s > 0.0 else ""
         bounds = f"[{self.total_j_lo:.4g}, {self.total_j_hi:.4g}]"
         return f"{self.total_j:.4g} J {bounds} {self.tier} ({self.boundary}{lost})"
+
+
+def together(readings: Sequence[MeterReading]) -> MeterReading:
+    """Return the totals of processes that ran side by side; one in each host metered it, all counted their CPU time.
+
+    Joules, their bounds and CPU times add up; seconds are the first one's.
+    """
+    metered = [reading for reading in readings if reading.tier != Tier.NONE]
+    if len(readings) == 1 or not metered:
+        return replace(readings[0], cpu_s=sum(reading.cpu_s for reading in readings))
+    components: dict[str, str] = {}
+    for name, tier in (pair for reading in metered for pair in reading.component_tier.items()):
+        components[name] = Tier.worst((Tier(tier), Tier(components.get(name, tier))))
+    keys = ("unattributed_j", "total_j", "total_j_lo", "total_j_hi", "cpu_j", "gpu_j", "dram_j", "mean_power_w")
+    sums: dict[str, Any] = {key: sum(getattr(reading, key) for reading in metered) for key in keys}
+    return replace(
+        readings[0],
+        **sums,
+        phase_j={phase: sum(reading.phase_j[phase] for reading in metered) for phase in metered[0].phase_j},
+        cpu_s=sum(reading.cpu_s for reading in readings),
+        tier=Tier.worst(Tier(reading.tier) for reading in metered),
+        phase_tier=Tier.worst(Tier(reading.phase_tier) for reading in metered),
+        component_tier=components,
+        lost_s=max(reading.lost_s for reading in metered),
+    )

@@ -64,6 +64,8 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
     rows = [json.loads((tmp_path / n / "metrics.jsonl").read_text().splitlines()[-1]) for n in ("1", "2")]
     first, second = ({k: v for k, v in row["metrics"].items() if k.startswith(("train/", "loss/"))} for row in rows)
     assert second == pytest.approx(first, rel=1e-2, abs=1e-4)
+    assert two.state["other_meters"][0]["cpu_s"] > 0
+    assert one.state["other_meters"] == []
 
 
 def test_resumed_pair_goes_on_exactly_and_a_single_process_takes_over(tmp_path: Path) -> None:
