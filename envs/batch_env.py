@@ -41,6 +41,7 @@ class BatchEnv(TrainingEnv):
     """Class of the task's settings; beside what all have it knows `decimation`, physics steps of a control step."""
     persistent: tuple[str, ...] = ()
     """Names of the task's own tensors that `state_dict` keeps beside physics and episode clocks."""
+    capturable = True
     camera: Camera = Camera()
     """How films and `render` look at the task."""
 

@@ -48,6 +48,8 @@ class TrainingEnv(gymnasium.vector.VectorEnv, ABC):
     """Turns the policy's actions into those a user of the exported policy sends to the environment."""
     resumes_exactly: bool = True
     """Whether `state_dict` holds everything that later steps depend on."""
+    capturable: bool = False
+    """Whether `step` on a GPU can be recorded as a CUDA graph: static shapes and places, no read from the device."""
     notes: tuple[str, ...] = ()
     """Lines that whoever starts a training should read."""
 

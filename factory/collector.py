@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from factory import device, distributed
+from factory.graphs import Record, eager
 from factory.policies.mlp import MlpPolicy
 from factory.rollout import Rollout
 
 Phase = Callable[[str], AbstractContextManager[Any]]
 """Enters a phase of the meter: `with phase("sim"):`."""
+
+
+_NO_PHASE = nullcontext()
+
+
+def no_phase(name: str) -> AbstractContextManager[None]:
+    """Meter nothing."""
+    return _NO_PHASE
 
 
 @dataclass(kw_only=True)
@@ -44,6 +54,7 @@ class Collector:
     policy: MlpPolicy
     num_steps: int
     phase: Phase
+    record: Record = eager
     obs: dict[str, Tensor] = field(init=False)
     state: Tensor = field(init=False)
     episode_return: Tensor = field(init=False)
@@ -65,34 +76,54 @@ class Collector:
         self._infer_threads = device.inference_threads(num_envs * self.policy.num_multiply_adds)
         self._sim_threads = device.elementwise_threads(self.obs["critic"].numel())
         self._final_critic_obs = torch.zeros_like(self._rollout.obs["critic"])
+        if self.record is eager:
+            self._launch = lambda: self._steps(self.phase)
+        else:
+            self._recorded = self.record(partial(self._steps, no_phase), [self.policy.generator, self.env.generator])
+            self._launch = self._launch_graph
 
     def collect(self) -> tuple[Rollout, EpisodeStats]:
         """Run `num_steps` control steps; the environment goes on where it was."""
+        sums = distributed.sum_(self._launch())
+        stats = EpisodeStats(
+            episodes=sums[0], return_sum=sums[1], length_sum=sums[2], success_sum=sums[3], nonfinite=sums[4],
+            live_steps=sums[5], reward_terms=sums[6:] / sums[5].clamp(min=1.0),
+        )  # fmt: skip
+        return self._rollout, stats
+
+    def _launch_graph(self) -> Tensor:
+        """Launch a rollout as one; what happens when within it is not seen from here."""
+        with self.phase("sim"):
+            return self._recorded()
+
+    def _steps(self, phase: Phase) -> Tensor:
+        """Fill the rollout; return the sums that `_count` gives, over all its steps. Shape: (6 + num_terms,)."""
         rollout = self._rollout
-        num_terms = len(self.env.unwrapped.reward_terms)
-        sums = torch.zeros(6 + num_terms, device=self.env.device)
+        sums = torch.zeros(6 + len(self.env.unwrapped.reward_terms), device=self.env.device)
         with device.torch_threads(self._sim_threads):
             for t in range(self.num_steps):
-                with self.phase("infer"), device.torch_threads(self._infer_threads):
-                    action, log_prob, self.state = self.policy.act(self.obs, self.state)
+                with phase("infer"), device.torch_threads(self._infer_threads):
+                    action, log_prob, state = self.policy.act(self.obs, self.state)
                 for name, group in self.obs.items():
                     rollout.obs[name][t] = group
-                with self.phase("sim"):
+                with phase("sim"):
                     obs, reward, terminated, truncated, info = self.env.step(action)
                 rollout.actions[t], rollout.log_probs[t] = action.view(len(action), -1), log_prob
                 rollout.rewards[t], rollout.terminated[t], rollout.truncated[t] = reward, terminated, truncated
                 rollout.live[t] = info["live"]
                 self._final_critic_obs[t] = groups(info.get("final_obs", obs))["critic"]
                 sums += self._count(reward, terminated | truncated, info)
-                self.obs = groups(obs)
-        with self.phase("infer"):
+                self._keep(groups(obs), state)
+        with phase("infer"):
             self._value(rollout)
-        sums = distributed.sum_(sums)
-        stats = EpisodeStats(
-            episodes=sums[0], return_sum=sums[1], length_sum=sums[2], success_sum=sums[3], nonfinite=sums[4],
-            live_steps=sums[5], reward_terms=sums[6:] / sums[5].clamp(min=1.0),
-        )  # fmt: skip
-        return rollout, stats
+        return sums
+
+    def _keep(self, obs: dict[str, Tensor], state: Tensor) -> None:
+        """Keep what the next step starts from, where it was kept before."""
+        self.obs["policy"].copy_(obs["policy"])
+        if self.obs["critic"] is not self.obs["policy"]:
+            self.obs["critic"].copy_(obs["critic"])
+        self.state.copy_(state)
 
     def _value(self, rollout: Rollout) -> None:
         """Fill in the values of every observation and of the state that every step really led to.
@@ -121,15 +152,16 @@ class Collector:
         if not self.env.unwrapped.resumes_exactly:
             self._start()
             return
-        self.state = state["state"]
+        self._keep({k.removeprefix("obs/"): v for k, v in state.items() if k.startswith("obs/")}, state["state"])
         self.episode_return.copy_(state["episode_return"])
         self.episode_length.copy_(state["episode_length"])
-        self.obs = {k.removeprefix("obs/"): v for k, v in state.items() if k.startswith("obs/")}
 
     def _start(self) -> None:
         """Start an episode in every world."""
         on, num_envs = self.env.device, self.env.num_envs
-        self.obs = groups(self.env.reset()[0])
+        obs = groups(self.env.reset()[0])
+        policy = obs["policy"].clone()
+        self.obs = {"policy": policy, "critic": policy if obs["critic"] is obs["policy"] else obs["critic"].clone()}
         self.state = self.policy.initial_state(num_envs)
         self.episode_return = torch.zeros(num_envs, device=on)
         self.episode_length = torch.zeros(num_envs, device=on)

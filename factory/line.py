@@ -17,9 +17,9 @@ from torch import Tensor
 
 from envs.part import Part
 from envs.training_env import COMMON_STATE, TrainingEnv
-from factory import checkpoint, console, device, distributed, provenance, seeding, tracking
+from factory import checkpoint, console, device, distributed, graphs, provenance, seeding, tracking
 from factory.checkpoint import Checkpoint
-from factory.collector import Collector, groups
+from factory.collector import Collector, Phase, groups
 from factory.config import TrainConfig, label, to_plain
 from factory.console import Console
 from factory.energy.meter import Meter
@@ -67,10 +67,13 @@ def make_policy(cfg: TrainConfig, env: Any) -> MlpPolicy:
     return policy.to(env.device)
 
 
-def make_learner(cfg: TrainConfig, policy: MlpPolicy) -> Ppo:
-    """Build what improves `policy`."""
+def make_loop(cfg: TrainConfig, env: Any, policy: MlpPolicy, *, phase: Phase) -> tuple[Collector, Ppo, str]:
+    """Build what collects and what improves `policy`, and say in a line why they run without CUDA graphs, if so."""
+    capturable = env.unwrapped.capturable
+    record, reason = graphs.recorder(env.device, capturable=capturable, wanted=cfg.runtime.cuda_graphs)
+    collector = Collector(env=env, policy=policy, num_steps=cfg.learner.num_steps, phase=phase, record=record)
     generator = seeding.make_generator(cfg.seed, stream=2, device=policy.generator.device)
-    return Ppo(cfg.learner, policy, generator=generator)
+    return collector, Ppo(cfg.learner, policy, generator=generator, record=record), reason
 
 
 @dataclass(kw_only=True)
@@ -89,6 +92,8 @@ class Line:
     journal: Journal
     console: Console
     tags: dict[str, str]
+    no_graphs: str
+    """Why rollouts and updates are not launched as CUDA graphs; empty if they are, or if there is no GPU."""
     env_steps: int = 0
     iteration: int = 0
     physics_before_s: float = 0.0
@@ -113,6 +118,7 @@ class Line:
         seeding.seed_everything(cfg.seed)
         env = make_env(cfg, num_envs=cfg.num_envs // distributed.size(), part=distributed.part())
         policy = make_policy(cfg, env)
+        collector, learner, no_graphs = make_loop(cfg, env, policy, phase=meter.phase)
         run_dir.mkdir(parents=True, exist_ok=True)
         (run_dir / "config.yaml").write_text(yaml.safe_dump(to_plain(cfg), sort_keys=False))
         tags = _tags(cfg, policy, env.unwrapped)
@@ -123,8 +129,9 @@ class Line:
             meter=meter,
             env=env,
             policy=policy,
-            learner=make_learner(cfg, policy),
-            collector=Collector(env=env, policy=policy, num_steps=cfg.learner.num_steps, phase=meter.phase),
+            learner=learner,
+            collector=collector,
+            no_graphs=no_graphs,
             tokens=TokenCounter(),
             tracker=tracking.open_tracker(
                 cfg.tracking,

@@ -38,8 +38,8 @@ def train(line: Line) -> None:
     """Collect and learn until `total_steps`, or until interrupted; end with a checkpoint."""
     cfg, meter = line.cfg, line.meter
     line.console.start(_header(line), total_steps=cfg.total_steps, start_steps=line.env_steps)
-    for explanation in (*meter.explanation, *line.env.unwrapped.notes):
-        line.console.message(explanation)
+    for note in filter(None, (*meter.explanation, *line.env.unwrapped.notes, line.no_graphs)):
+        line.console.message(note)
     window: deque[dict[str, float]] = deque(maxlen=_RETURN_WINDOW)
     with RewardTable(line.run_dir / "reward_terms.csv", line.env.unwrapped.reward_terms, line.env_steps) as table:
         while line.env_steps < cfg.total_steps and not line.interrupted:

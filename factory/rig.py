@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from factory import device, seeding
-from factory.collector import Collector
+from factory.collector import Collector, no_phase
 from factory.config import TrainConfig
 from factory.energy.meter import Meter
 from factory.energy.reading import MeterReading
 from factory.learners.ppo import Ppo
-from factory.line import make_env, make_learner, make_policy
+from factory.line import make_env, make_loop, make_policy
 from factory.policies.mlp import MlpPolicy
 
 LEVELS = ("raw", "env", "policy", "learn")
@@ -27,7 +27,6 @@ LEVELS = ("raw", "env", "policy", "learn")
 
 _REPLAYED_STEPS = 8
 """Most control steps of a rollout whose physics `raw` repeats: the states before them are held in memory."""
-_NO_PHASE = contextlib.nullcontext()
 
 State = dict[str, dict[str, Tensor]]
 EngineCall = tuple[dict[str, Tensor], int]
@@ -80,9 +79,9 @@ class Rig:
         seeding.seed_everything(cfg.seed)
         env = make_env(cfg, num_envs=cfg.num_envs)
         policy = make_policy(cfg, env)
-        collector = Collector(env=env, policy=policy, num_steps=cfg.learner.num_steps, phase=_no_phase)
+        collector, learner, _ = make_loop(cfg, env, policy, phase=no_phase)
         env.unwrapped.stagger()
-        return cls(env=env, policy=policy, learner=make_learner(cfg, policy), collector=collector)
+        return cls(env=env, policy=policy, learner=learner, collector=collector)
 
     @property
     def steps(self) -> int:
@@ -105,7 +104,7 @@ class Rig:
                 self.learner.update(rollout)
             tokens += int(stats.live_steps)
         meter.close()
-        self.collector.phase = _no_phase
+        self.collector.phase = no_phase
         return Stretch(
             iterations=iterations,
             reading=meter.read(),
@@ -219,7 +218,3 @@ class Rig:
     def _drain(self) -> None:
         if self.env.device.type == "cuda":
             torch.cuda.synchronize()
-
-
-def _no_phase(name: str) -> contextlib.nullcontext[None]:
-    return _NO_PHASE

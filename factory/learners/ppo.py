@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from envs.task import require
 from factory import distributed
+from factory.graphs import Record, eager
 from factory.policies.mlp import MlpPolicy
 from factory.policies.normalizer import moments
 from factory.rollout import Rollout, advantages
@@ -94,21 +97,30 @@ class UpdateStats:
 class Ppo:
     """Clipped-surrogate PPO with an adaptive step size, all of it on the device."""
 
-    def __init__(self, cfg: PpoConfig, policy: MlpPolicy, *, generator: torch.Generator) -> None:
+    def __init__(
+        self, cfg: PpoConfig, policy: MlpPolicy, *, generator: torch.Generator, record: Record = eager
+    ) -> None:
         """Prepare the optimizer.
 
         Args:
             cfg: hyperparameters.
             policy: the actor-critic to improve.
             generator: source of the minibatch permutations, on the policy's device.
+            record: how an update is launched; other than `eager`, every update must be given the same rollout.
         """
         self.cfg = cfg
         self.policy = policy
         self.generator = generator
         self.parameters = [parameter for parameter in policy.parameters() if parameter.requires_grad]
         self.flat = _flatten_parameters(self.parameters)
-        self.learning_rate = torch.tensor(cfg.learning_rate, device=self.flat.device)
-        self.optimizer = torch.optim.Adam([self.flat], lr=self.learning_rate, eps=1e-5, fused=True)
+        on = self.flat.device
+        self.learning_rate = torch.tensor(cfg.learning_rate, device=on)
+        self.optimizer = torch.optim.Adam(
+            [self.flat], lr=self.learning_rate, eps=1e-5, fused=True, capturable=on.type == "cuda"
+        )
+        self._left = torch.ones((), device=on)
+        self._record = record
+        self._launch: Callable[[], tuple[Tensor, Tensor, Tensor]] | None = None
 
     def update(self, rollout: Rollout, *, progress: float = 0.0) -> UpdateStats:
         """Improve the policy on one rollout; then take its observations into the normaliser.
@@ -117,11 +129,25 @@ class Ppo:
             rollout: T steps of N worlds, collected with the policy as it is now.
             progress: share of the run that is done, for `schedule=linear`.
         """
+        self._left.fill_(max(1.0 - progress, 0.0))
+        if self._launch is None or self._record is eager:
+            self._launch = self._record(partial(self._improve, rollout), [self.generator])
+        sums, rolled_back, explained_variance = self._launch()
+        steps = self.cfg.num_epochs * self.cfg.num_minibatches
+        mean = sums / steps
+        return UpdateStats(
+            policy=mean[0], value=mean[1], entropy=mean[2], approx_kl=mean[3], clip_fraction=mean[4],
+            grad_norm=mean[5], skipped=sums[6], rolled_back=rolled_back, learning_rate=self.learning_rate.clone(),
+            explained_variance=explained_variance,
+            processed=rollout.num_samples // self.cfg.num_minibatches * steps,
+        )  # fmt: skip
+
+    def _improve(self, rollout: Rollout) -> tuple[Tensor, Tensor, Tensor]:
+        """Make all gradient steps; return the sums of their figures (7,), rolled back (), explained variance ()."""
         cfg, policy = self.cfg, self.policy
-        left = max(1.0 - progress, 0.0)
         if cfg.schedule == "linear":
-            self.learning_rate.fill_(cfg.learning_rate * left)
-        desired_kl = cfg.desired_kl * (left if cfg.schedule == "annealed" else 1.0)
+            self.learning_rate.copy_(cfg.learning_rate * self._left)
+        desired_kl = cfg.desired_kl * (self._left if cfg.schedule == "annealed" else torch.ones_like(self._left))
         gae = advantages(
             rollout.rewards, rollout.values, rollout.next_values, rollout.terminated, rollout.truncated,
             gamma=cfg.gamma, gae_lambda=cfg.gae_lambda,
@@ -141,14 +167,7 @@ class Ppo:
                 sums += self._gradient_step(dict(zip(batch, columns, strict=True)), desired_kl=desired_kl)
         rolled_back = self._roll_back(before)
         policy.update_observations(rollout.obs, rollout.live)
-        steps = cfg.num_epochs * cfg.num_minibatches
-        mean = sums / steps
-        return UpdateStats(
-            policy=mean[0], value=mean[1], entropy=mean[2], approx_kl=mean[3], clip_fraction=mean[4],
-            grad_norm=mean[5], skipped=sums[6], rolled_back=rolled_back, learning_rate=self.learning_rate.clone(),
-            explained_variance=_explained_variance(rollout.values, returns, rollout.live),
-            processed=size * steps,
-        )  # fmt: skip
+        return sums, rolled_back, _explained_variance(rollout.values, returns, rollout.live)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return Adam's moments and step count, step size and generator."""
@@ -158,9 +177,10 @@ class Ppo:
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore `state_dict()`."""
-        adam = {name.removeprefix("adam/"): value.clone() for name, value in state.items() if name.startswith("adam/")}
-        if adam:
-            self.optimizer.state[self.flat] = adam
+        adam = {name.removeprefix("adam/"): value for name, value in state.items() if name.startswith("adam/")}
+        kept = self.optimizer.state[self.flat]
+        for name, value in adam.items():  # where they were kept, if there are some: a graph knows the place
+            kept[name] = kept[name].copy_(value) if name in kept else value.clone()
         self.learning_rate.copy_(state["learning_rate"])
         self.generator.set_state(state["generator"].cpu())
 
@@ -178,7 +198,7 @@ class Ppo:
             "live": rollout.live.float().reshape(-1, 1),
         }
 
-    def _gradient_step(self, batch: dict[str, Tensor], *, desired_kl: float) -> Tensor:
+    def _gradient_step(self, batch: dict[str, Tensor], *, desired_kl: Tensor) -> Tensor:
         """Make one step; return policy, value, entropy, KL, clipped share, gradient norm, skipped. Shape: (7,)."""
         cfg = self.cfg
         out = self.policy.evaluate(batch, batch["action"])
@@ -223,7 +243,7 @@ class Ppo:
         self.learning_rate.mul_(torch.where(healthy, 1.0, 0.5))
         return (~healthy).float()
 
-    def _adapt(self, approx_kl: Tensor, *, desired_kl: float) -> None:
+    def _adapt(self, approx_kl: Tensor, *, desired_kl: Tensor) -> None:
         """Steer the step size so that an update moves the policy by about `desired_kl`, as rsl_rl does."""
         cfg, rate = self.cfg, self.learning_rate
         factor = torch.where(approx_kl > 2.0 * desired_kl, 1 / 1.5, 1.0)

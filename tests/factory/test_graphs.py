@@ -1,0 +1,85 @@
+"""How a rollout and an update are launched: operation by operation, or recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+
+from factory import config, graphs
+from factory.cli import single_job
+from factory.rig import Rig
+
+config.register()
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+JOB = (
+    "task=cartpole_swingup", "num_envs=32", "learner.num_steps=8", "learner.num_epochs=2", "learner.num_minibatches=2",
+    "policy.actor_hidden=[16]", "policy.critic_hidden=[16]", "seed=4",
+)  # fmt: skip
+
+
+def test_cpu_and_worlds_outside_the_gpu_run_as_they_are() -> None:
+    """There is nothing to explain on a CPU; on a GPU a line says why there are no graphs."""
+    assert graphs.recorder(torch.device("cpu"), capturable=True, wanted=True) == (graphs.eager, "")
+    assert graphs.recorder(torch.device("cuda"), capturable=True, wanted=False) == (graphs.eager, "")
+    record, reason = graphs.recorder(torch.device("cuda"), capturable=False, wanted=True)
+    assert record is graphs.eager
+    assert "outside the GPU" in reason
+
+
+def iterations(rig: Rig, count: int) -> list[dict[str, torch.Tensor]]:
+    """Train; return the policy's parameters after every iteration."""
+    found = []
+    for _ in range(count):
+        rollout, _ = rig.collector.collect()
+        rig.learner.update(rollout)
+        found.append({name: value.clone() for name, value in rig.policy.state_dict().items()})
+    return found
+
+
+def places(rig: Rig) -> dict[str, int]:
+    """Return where everything lies that one iteration hands to the next."""
+    tensors = {**rig.policy.state_dict(), **{f"obs/{k}": v for k, v in rig.collector.obs.items()}}
+    tensors |= {"state": rig.collector.state, "flat": rig.learner.flat, "lr": rig.learner.learning_rate}
+    tensors |= {f"adam/{k}": v for k, v in rig.learner.optimizer.state[rig.learner.flat].items()}
+    tensors |= {name: getattr(rig.env.unwrapped, name) for name in rig.env.unwrapped.persistent}
+    return {name: tensor.data_ptr() for name, tensor in tensors.items()}
+
+
+def test_recorded_work_finds_everything_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With any recorder the numbers are those without; no iteration and no restored state moves a tensor."""
+    plain = iterations(Rig.open(single_job(JOB)), 4)
+    recorded: list[Sequence[torch.Generator]] = []
+
+    def record(work: Callable[[], Any], generators: Sequence[torch.Generator]) -> Callable[[], Any]:
+        recorded.append(generators)
+        return lambda: work()
+
+    monkeypatch.setattr(graphs, "recorder", lambda *_, **__: (record, ""))
+    rig = Rig.open(single_job(JOB))
+    found = iterations(rig, 2)
+    before, start = places(rig), rig._state()
+    found += iterations(rig, 2)
+    assert all(
+        torch.equal(value, theirs[k]) for ours, theirs in zip(found, plain, strict=True) for k, value in ours.items()
+    )
+    rig._restore(start)
+    assert places(rig) == before
+    assert len(recorded) == 2  # the rollout and the update, once each
+    assert sum(map(len, recorded)) == 3  # noise, worlds, permutations
+
+
+@needs_gpu
+def test_captured_equals_eager() -> None:
+    """On a GPU, recorded iterations give the numbers of those run operation by operation, and noise does not freeze."""
+    job = (*JOB, "device=cuda", "physics=warp")
+    eager = iterations(Rig.open(single_job([*job, "runtime.cuda_graphs=false"])), 8)
+    rig = Rig.open(single_job(job))
+    captured = iterations(rig, 8)
+    for ours, theirs in zip(captured, eager, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    assert rig.collector._recorded._graph is not None  # type: ignore[attr-defined]
+    actions = [rig.collector.collect()[0].actions.clone() for _ in range(2)]
+    assert not torch.equal(actions[0], actions[1])
