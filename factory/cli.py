@@ -289,6 +289,8 @@ def _one_line(error: BaseException) -> str:
         group, _, choice = error.missing_cfg_file.partition("/")
         known = config.options(group) if group in config.GROUPS else error.options  # Hydra leaves out subfolders
         return f"{group}={choice}: choose one of {', '.join(known)}"
+    if "hydra/launcher/submitit" in message:
+        return "hydra/launcher=slurm: hydra-submitit-launcher is not installed; pip install -e .[slurm]"
     if message.startswith("Could not override") and " use +" in message:
         return _unknown_key(message.rpartition(" use +")[2])
     if message.startswith("Error merging override "):
