@@ -75,10 +75,10 @@ def train(job: tuple[str, int], *, cpus: SimpleQueue[set[int]]) -> Run:
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "factory.train", f"experiment={name}", f"seed={seed}", *bare]
         with (Path(folder) / "console.txt").open("w") as console:
-            subprocess.run(
-                [*command, f"hydra.run.dir={folder}"], cwd=HERE.parents[1], check=True, stdout=console,
-                preexec_fn=partial(os.sched_setaffinity, 0, share),
-            )  # fmt: skip
+            process = subprocess.Popen([*command, f"hydra.run.dir={folder}"], cwd=HERE.parents[1], stdout=console)
+            os.sched_setaffinity(process.pid, share)
+            if process.wait() != 0:
+                raise SystemExit(f"error: {shlex.join(command)} ended with status {process.returncode}")
         summary = json.loads((Path(folder) / "summary.json").read_text())
     cpus.put(share)
     metrics = summary["metrics"]
@@ -88,11 +88,10 @@ def train(job: tuple[str, int], *, cpus: SimpleQueue[set[int]]) -> Run:
         "physics_share": metrics["time/physics_s"] / metrics["time/wall_s"],
         "cpu_s_per_token": metrics["factory/cpu_s_per_token"],
     }  # fmt: skip
-    print(
-        f"{name} seed {seed}: {figures['return_mean']:.1f} after {figures['wall_s']:.0f} s", file=sys.stderr, flush=True
-    )
+    line = f"{name} seed {seed}: {figures['return_mean']:.1f} after {figures['wall_s']:.0f} s"
+    print(line, file=sys.stderr, flush=True)
     return {
-        "preset": name, "seed": seed, "cpus": len(share), "others": cpus.qsize(), **figures,
+        "preset": name, "seed": seed, "cpus": len(share), **figures,
         "commit": provenance.git_tags()["git.commit"], "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }  # fmt: skip
 
@@ -100,7 +99,7 @@ def train(job: tuple[str, int], *, cpus: SimpleQueue[set[int]]) -> Run:
 def table(results: dict[str, Any]) -> str:
     """Return the results as Markdown."""
     lines = [
-        "| preset | steps | return of the mean action over 100 episodes, by seed | median | wanted | training, slowest seed | CPUs |",
+        "| preset | steps | return of the mean action, 100 episodes, by seed | median | wanted | slowest training | CPUs |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, (level, minutes) in LEVELS.items():
