@@ -60,7 +60,8 @@ class WarpPhysics:
         self._m, self._d = self._put(model)
         self._fields: dict[str, Tensor] = {}
         self._model_fields: dict[str, Tensor] = {}
-        self._state = {name: self._view(getattr(self._d, name)) for name in _STATE_FIELDS}
+        arrays = {name: getattr(self._d, name) for name in _STATE_FIELDS}
+        self._state = {name: self._view(array) for name, array in arrays.items() if array.size}
         self._defaults = {name: value.clone() for name, value in self._state.items()}
         with patience():
             self.step(1)
