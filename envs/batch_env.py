@@ -16,7 +16,7 @@ from torch import Tensor
 
 from envs.boundary import Observation, checked_actions, visible, visible_space
 from envs.part import Part
-from envs.physics import open_physics
+from envs.physics import PhysicsConfig, open_physics
 from envs.rendering import Camera, Renderer, open_renderer
 from envs.single_env import SingleEnv
 from envs.training_env import TrainingEnv
@@ -50,7 +50,7 @@ class BatchEnv(TrainingEnv):
         *,
         num_envs: int = 1,
         device: str | torch.device = "cpu",
-        physics: str = "mujoco",
+        physics: str | PhysicsConfig = "mujoco",
         num_threads: int = 0,
         autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
         seed: int | None = None,
@@ -70,9 +70,10 @@ class BatchEnv(TrainingEnv):
         self.cfg: Any = self.config(**task)
         self.max_episode_steps: int = self.cfg.max_episode_steps
         self.decimation: int = self.cfg.decimation
-        self.physics_name = physics
+        engine = PhysicsConfig.of(physics, num_threads=num_threads)
+        self.physics_name = engine.name
         model = self._load_model()
-        self.physics = open_physics(physics, model, num_envs=num_envs, device=self.device, num_threads=num_threads)
+        self.physics = open_physics(engine, model, num_envs=num_envs, device=self.device)
         self.step_dt_s = float(model.opt.timestep) * self.decimation
         self.metadata = {
             "autoreset_mode": self.autoreset_mode,
@@ -190,6 +191,10 @@ class BatchEnv(TrainingEnv):
             self._renderer.close()
             self._renderer = None
 
+    def warnings(self) -> tuple[str, ...]:
+        """Return what the physics engine has to say."""
+        return self.physics.warnings()
+
     # State.
 
     @property
@@ -200,7 +205,8 @@ class BatchEnv(TrainingEnv):
     def set_state(self, qpos: Any, qvel: Any, mask: Tensor | None = None) -> None:
         """Put the worlds in `mask` (default all) into a state. Shapes: (num_envs, nq), (num_envs, nv)."""
         mask = self._all_worlds if mask is None else self._checked_mask(mask)
-        self._write_state(torch.as_tensor(qpos), torch.as_tensor(qvel), mask)
+        qpos, qvel = (torch.as_tensor(value, device=self.device) for value in (qpos, qvel))
+        self._write_state(qpos, qvel, mask)
         self.physics.reset(mask)
 
     def stagger(self) -> None:

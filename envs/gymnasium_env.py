@@ -22,6 +22,7 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from envs.part import Part
+from envs.physics import PhysicsConfig
 from envs.rendering import Footage, NoPictureError, Renderer
 from envs.spaces import flat_size, flatten, native_actions
 from envs.training_env import TrainingEnv, WorldError
@@ -56,7 +57,7 @@ class GymnasiumEnv(TrainingEnv):
         vectorization: str = "auto",
         max_episode_steps: int = 0,
         device: str | torch.device = "cpu",
-        physics: str = "",
+        physics: str | PhysicsConfig = "",
         num_threads: int = 0,
         seed: int | None = None,
         render_mode: str | None = None,

@@ -110,7 +110,7 @@ class QuadrupedVelocity(BatchEnv):
         draws = self.uniform(0.0, 1.0, 3).double()
         friction = between(*ranges.friction, draws[:, :1])
         feet = self._friction[:, self._feet, 0]
-        self._friction[:, self._feet, 0] = torch.where(mask[:, None], friction, feet)
+        self._friction[:, self._feet, 0] = torch.where(mask[:, None], friction.to(feet.dtype), feet)
         payload_kg = between(*ranges.payload_kg, draws[:, 1]).float()
         self._payload_kg.copy_(torch.where(mask, payload_kg, self._payload_kg))
         self._mass[:, self.robot.base_body] = self._nominal_mass_kg + self._payload_kg

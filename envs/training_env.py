@@ -72,6 +72,10 @@ class TrainingEnv(gymnasium.vector.VectorEnv, ABC):
         """Turn mean `info["diagnostics"]` over an evaluation into metrics named without the `eval/` prefix."""
         return {}
 
+    def warnings(self) -> tuple[str, ...]:
+        """Return one line for each thing that went wrong since the last call; this may wait for the device."""
+        return ()
+
     # Film.
 
     def direct(self, time_s: float) -> None:

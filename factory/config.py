@@ -15,6 +15,7 @@ import conf
 from envs.classic import CartpoleSwingupConfig
 from envs.gym_mujoco.config import GYM_TASKS
 from envs.gymnasium_config import GymnasiumConfig
+from envs.physics import PhysicsConfig
 from envs.quadruped_config import QuadrupedVelocityConfig
 from envs.rendering import BACKENDS
 from envs.task import TaskConfig, require
@@ -28,20 +29,6 @@ from factory.tracking.config import TrackingConfig
 CONF_DIR = Path(conf.__file__).parent
 GROUPS = ("task", "physics", "policy", "learner", "energy", "tracking", "runtime", "experiment")
 """Config groups, in the order of `--help`."""
-
-
-@dataclass(kw_only=True)
-class PhysicsConfig:
-    """Which engine simulates, and on how many threads."""
-
-    name: str = "mujoco"
-    """Engine: mujoco (CPU)."""
-    num_threads: int = 0
-    """Physics threads; 0 takes every CPU this process may use."""
-
-    def __post_init__(self) -> None:
-        """Raise ValueError when a value is out of its range."""
-        require(self.num_threads >= 0, "physics.num_threads", self.num_threads, "must be 0 (automatic) or more")
 
 
 @dataclass(kw_only=True)

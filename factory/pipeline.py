@@ -53,6 +53,7 @@ def train(line: Line) -> None:
                 line.interrupted = distributed.any_(line.interrupted)
                 _log(line, window, means)
                 table.append(line.env_steps, terms)
+                _warn(line, line.env)
             if line.iteration % cfg.checkpoint_every == 0:
                 _checkpoint(line)
     if line.iteration % cfg.checkpoint_every != 0 or line.interrupted:
@@ -66,6 +67,7 @@ def evaluate(line: Line) -> None:
         env = make_env(line.cfg, num_envs=min(episodes, line.cfg.task.eval_worlds))
         with contextlib.closing(env):
             result = play(env, line.policy, episodes=episodes, seed=EVAL_SEED)
+            _warn(line, env)
     line.tokens.add_evaluation(result.tokens)
     line.metrics |= result.metrics()
     if line.cfg.task.return_threshold is not None:
@@ -213,6 +215,11 @@ def _log(line: Line, window: deque[dict[str, float]], means: dict[str, float]) -
     line.journal.append(row, line.env_steps)
     line.tracker.log(row, line.env_steps)
     line.console.update(row, reading.tier)
+
+
+def _warn(line: Line, env: Any) -> None:
+    for warning in env.unwrapped.warnings():
+        line.console.message(warning)
 
 
 def _checkpoint(line: Line) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import factory
 
-_LIBRARIES = ("torch", "numpy", "gymnasium", "mujoco", "mjbatch", "hydra-core", "mlflow")
+_LIBRARIES = ("torch", "numpy", "gymnasium", "mujoco", "mjbatch", "mujoco-warp", "warp-lang", "hydra-core", "mlflow")
 
 
 def versions() -> dict[str, str]:

@@ -59,7 +59,7 @@ class GymEnv(BatchEnv):
             raise ValueError(f"robot={robot}: MuJoCo cannot read {path}: {' '.join(str(error).split())}") from error
 
     def _prepare(self, spec: mujoco.MjSpec) -> None:
-        """Add what the task needs to the robot."""
+        """Add what the task needs to the robot, as far as the engine cannot give it."""
 
     def _bind(self) -> None:
         self._start = torch.as_tensor(self.physics.model.qpos0, device=self.device)
@@ -107,7 +107,8 @@ class ContactEnv(GymEnv):
     """A task that feels the contact forces on its bodies."""
 
     def _prepare(self, spec: mujoco.MjSpec) -> None:
-        add_contact_forces(spec)
+        if self.physics_name == "mujoco":
+            add_contact_forces(spec)
 
     def _bind(self) -> None:
         super()._bind()

@@ -1,4 +1,4 @@
-"""Physics engines behind one protocol: `mujoco` (CPU) now, `warp` (CUDA) beside it."""
+"""Physics engines behind one protocol: `mujoco` on the CPU, `warp` on a GPU."""
 
 from __future__ import annotations
 
@@ -6,21 +6,33 @@ import mujoco
 import torch
 
 from envs.physics.base import Physics
-
-ENGINES = ("mujoco",)
-"""Names accepted by `open_physics`."""
+from envs.physics.config import ENGINES as ENGINES
+from envs.physics.config import PhysicsConfig as PhysicsConfig
 
 
 def open_physics(
-    name: str, model: mujoco.MjModel, *, num_envs: int, device: torch.device, num_threads: int = 0
+    physics: str | PhysicsConfig, model: mujoco.MjModel, *, num_envs: int, device: torch.device, num_threads: int = 0
 ) -> Physics:
-    """Open the engine called `name` with `num_envs` copies of `model`.
+    """Open an engine with `num_envs` copies of `model`.
+
+    Args:
+        physics: the engine's name, or all of its settings.
+        model: the robot in its scene.
+        num_envs: worlds.
+        device: where tensors live.
+        num_threads: see `PhysicsConfig`; for an engine given by name, or by settings that leave it open.
 
     Raises:
-        ValueError: the engine is unknown or does not run on `device`.
+        ValueError: there is no such engine, it is not installed, or it does not run on `device` or with `model`.
     """
-    if name not in ENGINES:
-        raise ValueError(f"physics={name}: unknown engine; choose one of {', '.join(ENGINES)}")
-    from envs.physics.mujoco import MujocoPhysics
+    cfg = PhysicsConfig.of(physics, num_threads=num_threads)
+    if cfg.name == "mujoco":
+        from envs.physics.mujoco import MujocoPhysics
 
-    return MujocoPhysics(model, num_envs=num_envs, device=device, num_threads=num_threads)
+        return MujocoPhysics(model, num_envs=num_envs, device=device, num_threads=cfg.num_threads)
+    try:
+        from envs.physics.warp import WarpPhysics
+    except ModuleNotFoundError as error:
+        remedy = "pip install 'robot-factory[gpu]' (in a checkout: pip install -e '.[gpu]')"
+        raise ValueError(f"physics=warp: {error.name} is not installed; {remedy}") from error
+    return WarpPhysics(model, num_envs=num_envs, device=device, nconmax=cfg.nconmax, njmax=cfg.njmax)

@@ -20,14 +20,17 @@ class Physics(Protocol):
     model: mujoco.MjModel
     num_envs: int
     device: torch.device
-    elapsed_s: float
-    """Wall time spent inside the engine since construction [s]."""
+
+    @property
+    def elapsed_s(self) -> float:
+        """Wall time spent inside the engine since construction [s]; does not wait for the device."""
+        ...
 
     def field(self, name: str, *, precise: bool = False) -> Tensor:
         """Return the live view of an `MjData` field. Shape: (num_envs, ...).
 
         State fields keep the engine's precision; derived fields are float32, unless the first call for a field
-        asks for `precise`.
+        asks for `precise` and the engine can.
         """
         ...
 
@@ -60,5 +63,9 @@ class Physics(Protocol):
         ...
 
     def set_state(self, state: dict[str, Tensor]) -> None:
-        """Restore what `state` returned; the next steps repeat bit for bit on the same machine."""
+        """Restore what `state` returned; on a CPU the next steps repeat bit for bit on the same machine."""
+        ...
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return one line for each thing that went wrong since the last call; this may wait for the device."""
         ...

@@ -22,7 +22,7 @@ class MujocoPhysics:
 
     def __init__(self, model: mujoco.MjModel, *, num_envs: int, device: torch.device, num_threads: int = 0) -> None:
         if device.type != "cpu":
-            raise ValueError(f"device={device}: physics=mujoco runs on the CPU; use device=cpu")
+            raise ValueError(f"device={device}: physics=mujoco runs on the CPU; use physics=warp, or device=cpu")
         self.model = model
         self.num_envs = num_envs
         self.device = device
@@ -95,6 +95,10 @@ class MujocoPhysics:
         for field, value in zip(fields, derived.values(), strict=True):
             field.copy_(value)
         self._rows[:] = state["integration"].numpy()
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return nothing: MuJoCo's buffers grow as they need to."""
+        return ()
 
     def _timed(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         start = time.perf_counter()

@@ -9,7 +9,6 @@ from importlib.util import find_spec
 
 import torch
 
-from envs.physics import ENGINES
 from factory.diagnosis.finding import Finding, Status
 from factory.diagnosis.machine import Place, nvidia_gap
 
@@ -64,9 +63,6 @@ def _gpu_engine(place: Place) -> Finding:
     name = "physics=warp, GPU"
     versions = {package: _version(package) for package in _GPU_PACKAGES.values()}
     shown = ", ".join(f"{package} {version or 'not installed'}" for package, version in versions.items())
-    if "warp" not in ENGINES:
-        text = f"this version of the factory has no GPU engine; {shown}"
-        return _engine(name, Status.MISSING, text, "simulate with physics=mujoco", versions)
     absent = [package for module, package in _GPU_PACKAGES.items() if find_spec(module) is None]
     if absent:
         remedy = "pip install 'robot-factory[gpu]' (in a checkout: pip install -e '.[gpu]')"

@@ -45,7 +45,7 @@ WRONG_TYPES = [
 ]
 UNKNOWN_CHOICES = [
     ("task=pendulum", "task=pendulum: choose one of cartpole_swingup"),
-    ("physics=bullet", "physics=bullet: choose one of mujoco"),
+    ("physics=bullet", "physics=bullet: choose one of mujoco, warp"),
     ("policy=cnn", "policy=cnn: choose one of mlp"),
     ("learner=dqn", "learner=dqn: choose one of ppo"),
     ("tracking=wandb", "tracking=wandb: choose one of jsonl, mlflow, null"),
@@ -54,7 +54,7 @@ UNKNOWN_CHOICES = [
     ("experiment=nope", "experiment=nope: choose one of"),
     ("task=null", "task=null: choose one of"),
     ("learner=3", "learner=3: choose one of ppo"),
-    ("physics.name=bullet", "physics=bullet"),
+    ("physics.name=bullet", "physics=bullet: unknown engine; choose one of mujoco, warp"),
     ("policy.activation=swish", "policy.activation=swish: choose one of"),
     ("policy.precision=float16", "policy.precision=float16: choose one of float32, bfloat16"),
     ("learner.schedule=cosine", "learner.schedule=cosine: choose one of"),
@@ -76,6 +76,7 @@ OUT_OF_RANGE = [
     ("task=gym/ant task.healthy_z_range=[1,0.2]", "task.healthy_z_range=[1.0, 0.2]: give the lower bound"),
     ("task=gym/ant task.ctrl_cost_weight=nan", "task.ctrl_cost_weight=nan"),
     ("physics.num_threads=-1", "physics.num_threads=-1"),
+    ("physics=warp physics.njmax=-1", "physics.njmax=-1"),
     ("policy.init_std=0", "policy.init_std=0.0"),
     ("policy.critic_hidden=[]", "policy.critic_hidden=[]"),
     ("learner.gamma=1.5", "learner.gamma=1.5"),
@@ -91,6 +92,8 @@ OUT_OF_RANGE = [
 CONTRADICTIONS = [
     ("learner.num_minibatches=100000 num_envs=4", "learner.num_minibatches=100000"),
     ("learner.min_learning_rate=1 learner.max_learning_rate=0.1", "learner.max_learning_rate=0.1"),
+    ("physics.nconmax=8", "physics.nconmax=8: only physics=warp has it"),
+    ("physics=warp physics.num_threads=2", "physics.num_threads=2: only physics=mujoco has it"),
     ("energy.source=replay", "energy.replay_path=''"),
     ("task=cartpole_swingup robot=menagerie:unitree_go1", "robot=menagerie:unitree_go1"),
     ("env_id=CartPole-v1", "env_id=CartPole-v1: add task=gymnasium"),

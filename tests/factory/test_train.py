@@ -18,6 +18,7 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
+from envs.physics import ENGINES
 from factory.energy.types import PHASES
 
 ROOT = Path(__file__).parents[2]
@@ -361,9 +362,10 @@ def test_killed_and_resumed_equals_never_stopped(
     assert rows == [*(ROLLOUT * (i + 1) for i in range(40)), 40 * ROLLOUT]
 
 
-def test_robot_dog_resumes_exactly(command_line: Callable[..., None], tmp_path: Path) -> None:
-    """A task with commands, pushes and per-world physics parameters resumes bit for bit as well."""
-    options = ("task=quadruped_velocity", "task.max_episode_steps=30", *TINY[2:], FILES_ONLY)
+@pytest.mark.parametrize("physics", ENGINES)
+def test_robot_dog_resumes_exactly(command_line: Callable[..., None], tmp_path: Path, physics: str) -> None:
+    """A task with commands, pushes and per-world physics parameters resumes bit for bit as well, on both engines."""
+    options = ("task=quadruped_velocity", f"physics={physics}", "task.max_episode_steps=30", *TINY[2:], FILES_ONLY)
     common = (*options, "num_envs=8", "learner.num_steps=8", "checkpoint_every=100")
     command_line(*common, "total_steps=192", "output_root=parted")
     parted = newest_run_in(tmp_path / "parted")

@@ -1,0 +1,130 @@
+"""Work for Warp, recorded once and replayed in order with torch's."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+
+import torch
+import warp as wp
+
+_log = logging.getLogger(__name__)
+_PATIENCE_S = 2.0
+"""Whoever waits longer is told why [s]."""
+
+
+class Recorder:
+    """Runs functions that launch Warp kernels, each from a recording made when its name is first met.
+
+    Nothing is launched from Python kernel by kernel then, nothing is allocated, and the host never waits: launched
+    one by one, a loop on the device such as a solver's would ask after every iteration whether to go on.
+
+    Inside a capture by torch (`torch.cuda.graph`) the kernels become part of that capture. It holds addresses and
+    cannot load kernels, so whoever captures must have made every call once before.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        _start_warp()
+        self.place = wp.device_from_torch(torch.empty(0, device=device).device)  # a tensor's has its index
+        self.clock = Clock(device)
+        self._device = device
+        self._graphs: dict[str, wp.Graph] = {}
+
+    @property
+    def joins_capture(self) -> bool:
+        """Whether torch is capturing: work is launched into its capture, and none is replayed."""
+        return self._device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+
+    def run(self, name: str, work: Callable[[], None]) -> None:
+        """Do `work` on torch's current stream; only the first `work` of a name is ever called."""
+        if self.joins_capture:
+            with self.ordered() as stream, wp.ScopedCapture(stream=stream, external=True):
+                work()
+            return
+        if name not in self._graphs:
+            # On Warp's own stream: that which torch starts with cannot be recorded.
+            with wp.ScopedDevice(self.place), wp.ScopedCapture(self.place) as recording:
+                work()
+            self._graphs[name] = recording.graph
+        with self.ordered():
+            wp.capture_launch(self._graphs[name])
+
+    def forget(self) -> None:
+        """Drop all recordings, for arrays that they use are others now."""
+        self._graphs.clear()
+
+    @contextlib.contextmanager
+    def ordered(self) -> Iterator[wp.Stream | None]:
+        """Let what Warp launches in the block run in order with what torch launches before and after, and time it."""
+        if self._device.type == "cpu":
+            with wp.ScopedDevice(self.place), self.clock:
+                yield None
+            return
+        torch_stream = torch.cuda.current_stream(self._device)
+        # Events in a capture have no time. Nothing of Warp's own stream is waited for: a capture must not.
+        clock = contextlib.nullcontext() if self.joins_capture else self.clock
+        with wp.ScopedStream(wp.stream_from_torch(torch_stream), sync_enter=False) as stream, clock:
+            yield stream
+
+
+class Clock:
+    """Adds up the time of blocks: on a CPU the host's, on a GPU between two events, so that nobody waits."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device, self._sum_s, self._start_s = device, 0.0, 0.0
+        self._pending: deque[tuple[torch.cuda.Event, torch.cuda.Event]] = deque()
+
+    def __enter__(self) -> None:
+        if self._device.type == "cpu":
+            self._start_s = time.perf_counter()
+            return
+        self.read_s()
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record(torch.cuda.current_stream(self._device))
+        self._pending.append((start, end))
+
+    def __exit__(self, *_: object) -> None:
+        if self._device.type == "cpu":
+            self._sum_s += time.perf_counter() - self._start_s
+        else:
+            self._pending[-1][1].record(torch.cuda.current_stream(self._device))
+
+    def read_s(self) -> float:
+        """Return the sum of the blocks that are over [s]."""
+        while self._pending and self._pending[0][1].query():
+            start, end = self._pending.popleft()
+            self._sum_s += 1e-3 * start.elapsed_time(end)
+        return self._sum_s
+
+
+def _start_warp() -> None:
+    """Start Warp without its greeting, which its library prints past Python where there is no GPU driver."""
+    wp.config.log_level = wp.LOG_WARNING
+    if torch.cuda.is_available():
+        wp.init()
+        return
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        wp.init()
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+@contextlib.contextmanager
+def patience() -> Iterator[None]:
+    """Say what takes so long, once it does."""
+    text = "physics=warp: compiling kernels for this robot, up to a minute at the first time; then they are kept in %s"
+    timer = threading.Timer(_PATIENCE_S, _log.warning, (text, wp.config.kernel_cache_dir))
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
