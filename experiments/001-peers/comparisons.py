@@ -114,6 +114,9 @@ def rsl_rl() -> Comparison:
         )
         speeds += [peer, ours]
         ratios.append(Ratio(label=f"{size}, training over rsl_rl", of=ours, over=peer, goal=goal))
+    rounded = training("this project in bfloat16", "ours", "HalfCheetah-v5 [512, 256, 128] bfloat16")
+    ratios.append(Ratio(label="512-256-128 in bfloat16, over rsl_rl in float32", of=rounded, over=speeds[-2]))
+    speeds.append(rounded)
     return Comparison(
         name="rsl_rl",
         title="Training beside rsl_rl",

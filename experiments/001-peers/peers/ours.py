@@ -130,6 +130,9 @@ if __name__ == "__main__":
         | {
             "train HalfCheetah-v5 [64, 64]": partial(cheetah, *PPO),
             "train HalfCheetah-v5 [512, 256, 128]": partial(cheetah, *PPO, hidden="[512,256,128]"),
+            "train HalfCheetah-v5 [512, 256, 128] bfloat16": partial(
+                cheetah, *PPO, "policy.precision=bfloat16", hidden="[512,256,128]"
+            ),
             "train HalfCheetah-v5 as sb3": partial(cheetah, *AS_SB3, threads=1),
             "train Ant-v5 [64, 64]": partial(ant, *PPO),
             "train Go2 in own scene": partial(go2_training, go2_in_own_scene),
