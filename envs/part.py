@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -41,14 +42,21 @@ class Part:
         return bool(found)
 
 
-def reduce_(tensor: Tensor, how: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM) -> Tensor:
-    """Combine `tensor` with that of all other processes, in place, and return it.
+@contextmanager
+def waiting() -> Iterator[None]:
+    """Exchange something with the other processes inside the block.
 
     Raises:
         PartLostError: one of them is no more.
     """
     try:
-        dist.all_reduce(tensor, how)
+        yield
     except RuntimeError as error:  # what gloo raises; NCCL's errors derive from it
         raise PartLostError("another process of this run ended") from error
+
+
+def reduce_(tensor: Tensor, how: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM) -> Tensor:
+    """Combine `tensor` with that of all other processes, in place, and return it."""
+    with waiting():
+        dist.all_reduce(tensor, how)
     return tensor

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from envs.part import Part, reduce_
+from envs.part import Part, reduce_, waiting
 
 T = TypeVar("T")
 
@@ -69,7 +69,8 @@ def gather(tensor: Tensor) -> Tensor:
         return tensor
     own = tensor.contiguous().view(torch.uint8) if tensor.dtype == torch.bool else tensor.contiguous()
     rows = [torch.empty_like(own) for _ in range(size())]
-    dist.all_gather(rows, own)
+    with waiting():
+        dist.all_gather(rows, own)
     return torch.cat(rows).view(tensor.dtype)
 
 
@@ -78,7 +79,8 @@ def others(value: T) -> list[T]:
     if not dist.is_initialized():
         return []
     values: list[Any] = [None] * size()
-    dist.all_gather_object(values, value)
+    with waiting():
+        dist.all_gather_object(values, value)
     return [*values[: rank()], *values[rank() + 1 :]]
 
 

@@ -57,7 +57,8 @@ def assist(cfg: TrainConfig) -> None:
     with distributed.together(cfg.device), TemporaryDirectory() as scratch, redirect_stdout(io.StringIO()):
         meter = Meter.from_config(cfg.energy, cfg.device)
         meter.start()
-        line = Line.open(cfg, Path(scratch), meter=meter)
+        with meter.phase("startup"), cli.one_line_errors():
+            line = Line.open(cfg, Path(scratch), meter=meter)
         with cli.one_line_faults(Path(scratch)), line:
             pipeline.train(line)
 

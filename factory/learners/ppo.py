@@ -127,7 +127,7 @@ class Ppo:
 
         Args:
             rollout: T steps of N worlds, collected with the policy as it is now.
-            progress: share of the run that is done, for `schedule=linear`.
+            progress: share of the run that is done, for schedules that fall over it.
         """
         self._left.fill_(max(1.0 - progress, 0.0))
         if self._launch is None or self._record is eager:
