@@ -10,9 +10,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -42,7 +41,8 @@ def main() -> None:
     for share in shares(args.parallel):
         cpus.put(share)
     with ThreadPoolExecutor(args.parallel) as pool:
-        for run in pool.map(partial(train, cpus=cpus), jobs):
+        for future in as_completed([pool.submit(train, job, cpus=cpus) for job in jobs]):
+            run = future.result()
             same = (run["preset"], run["seed"])
             results["runs"] = [old for old in results["runs"] if (old["preset"], old["seed"]) != same] + [run]
             path.write_text(json.dumps(results, indent=1) + "\n")
