@@ -17,11 +17,12 @@ from torch import Tensor
 
 from envs.part import Part
 from envs.training_env import COMMON_STATE, TrainingEnv
-from factory import checkpoint, console, device, distributed, graphs, provenance, seeding, tracking
+from factory import checkpoint, console, device, distributed, graphs, metrics, provenance, seeding, tracking
 from factory.checkpoint import Checkpoint
 from factory.collector import Collector, Phase, groups
 from factory.config import TrainConfig, label, to_plain
 from factory.console import Console
+from factory.energy.ledger import Ledger
 from factory.energy.meter import Meter
 from factory.energy.reading import MeterReading, together
 from factory.energy.tokens import TokenCounter
@@ -30,6 +31,8 @@ from factory.policies.mlp import MlpPolicy
 from factory.strict_json import finite
 from factory.tracking import Journal, Tracker
 from factory.whole_file import whole_file
+
+_ENERGY_FILE = "energy.json"
 
 
 def make_env(
@@ -98,6 +101,8 @@ class Line:
     iteration: int = 0
     physics_before_s: float = 0.0
     """Physics time of the parts of the run before a resume [s]."""
+    aside_s: dict[str, float] = field(default_factory=dict)
+    """By `time/` key, what earlier parts of the run spent after the checkpoint they were resumed from [s]."""
     threshold: dict[str, float] = field(default_factory=dict)
     """Joules and seconds at which the task's return threshold was first reached."""
     nonfinite: int = 0
@@ -165,8 +170,9 @@ class Line:
     def save(self) -> Path:
         """Write a checkpoint of all processes' worlds, which rank 0 does."""
         global_tensors, global_plain = seeding.global_state()
-        others = self.others_before + self.others
         state = {
+            **self._spent(),
+            "aside_s": self.aside_s,
             "env_steps": self.env_steps,
             "iteration": self.iteration,
             "physics_s": self.physics_s,
@@ -175,8 +181,6 @@ class Line:
             "nonfinite": self.nonfinite,
             "rollbacks": self.rollbacks,
             "tokens": self.tokens.state_dict(),
-            "meter": self.meter.state_dict(),
-            "other_meters": [dataclasses.asdict(together(others))] if others else [],
             "generators": global_plain,
             "mlflow_run_id": self.tracker.run_id,
             "token_spec": dataclasses.asdict(self.policy.token_spec),
@@ -194,10 +198,30 @@ class Line:
             return self.run_dir
         return checkpoint.save(found, self.run_dir / "checkpoints", keep=self.cfg.runtime.keep_checkpoints)
 
+    def note_energy(self) -> None:
+        """Keep what was spent so far: a resume has to know also what was spent after the last checkpoint."""
+        with whole_file(self.run_dir / _ENERGY_FILE) as unfinished:
+            unfinished.write_text(json.dumps(self._spent()))
+
+    def _spent(self) -> dict[str, Any]:
+        others = self.others_before + self.others
+        return {
+            "meter": self.meter.state_dict(),
+            "other_meters": [dataclasses.asdict(together(others))] if others else [],
+        }
+
     @property
     def physics_s(self) -> float:
         """Time spent in the training environment's physics engine, resumed parts included [s]."""
         return self.physics_before_s + self.env.unwrapped.physics_s
+
+    def times(self, reading: MeterReading) -> dict[str, float]:
+        """Return the `time/` figures of the training that led to the present weights.
+
+        Joules count whatever was spent; seconds leave out evaluation, export and iterations lost before a resume.
+        """
+        times = {key: value - self.aside_s.get(key, 0.0) for key, value in metrics.times(reading).items()}
+        return times | {"time/physics_s": self.physics_s}
 
     def _restore(self, found: Checkpoint) -> None:
         state, tensors = found.state, found.tensors
@@ -206,8 +230,15 @@ class Line:
         self.metrics = state["metrics"]
         self.nonfinite, self.rollbacks = state["nonfinite"], state["rollbacks"]
         self.tokens.load_state_dict(state["tokens"])
-        self.meter.load_state_dict(state["meter"])
-        self.others_before = [MeterReading(**known) for known in state["other_meters"]]
+        then = Ledger.from_dict(state["meter"]).reading()
+        spent = self._noted_energy() or state
+        last = Ledger.from_dict(spent["meter"]).reading()
+        if last.wall_s < then.wall_s:  # killed between a checkpoint and the next note
+            spent, last = state, then
+        lost = {key: value - metrics.times(then)[key] for key, value in metrics.times(last).items()}
+        self.aside_s = {key: value + state["aside_s"].get(key, 0.0) for key, value in lost.items()}
+        self.meter.load_state_dict(spent["meter"])
+        self.others_before = [MeterReading(**known) for known in spent["other_meters"]]
         self.policy.load_state_dict(tensors["policy"])
         self.learner.load_state_dict(tensors["learner"])
         self.env.unwrapped.load_state_dict(self._own(tensors["env"]))
@@ -215,6 +246,11 @@ class Line:
         self.policy.generator.set_state(tensors["generators"].pop("policy").cpu())
         seeding.set_global_state(tensors["generators"], state["generators"])
         self.journal.truncate_after(self.env_steps)
+
+    def _noted_energy(self) -> dict[str, Any]:
+        """Return what `note_energy` kept last; nothing if the checkpoints came here without it."""
+        path = self.run_dir / _ENERGY_FILE
+        return json.loads(path.read_text()) if path.exists() else {}
 
     def _own(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the rows of this process's worlds, and what all worlds have in common."""
@@ -240,6 +276,7 @@ class Line:
         self.tracker.close(status)  # the run id may be known only now, when a server came back
         try:
             write_summary(self, status)
+            self.note_energy()
         finally:
             self.env.close()
             self.meter.close()

@@ -130,12 +130,11 @@ def _increase(rows: tuple[Mapping[str, float], Mapping[str, float]], key: str) -
     return rows[1][key] - rows[0][key]
 
 
-def times(reading: MeterReading, physics_s: float) -> dict[str, float]:
+def times(reading: MeterReading) -> dict[str, float]:
     """Return the `time/` figures of training; the time to start up is not in them."""
     return {
         "time/wall_s": reading.wall_s - reading.phase_s["startup"],
         "time/sim_s": reading.phase_s["sim"],
-        "time/physics_s": physics_s,
         "time/infer_s": reading.phase_s["infer"],
         "time/learn_s": reading.phase_s["learn"],
         "time/meter_s": reading.overhead_s,

@@ -189,7 +189,7 @@ def _log(line: Line, window: deque[dict[str, float]], means: dict[str, float]) -
     reading = line.read_meter()
     line.tags |= metrics.gauge_tags(reading)
     totals = {key: sum(sums[key] for sums in window) for key in window[-1]}
-    times = metrics.times(reading, line.physics_s)
+    times = line.times(reading)
     row = {
         **metrics.episodes(totals),
         **metrics.losses(means),
@@ -214,6 +214,7 @@ def _log(line: Line, window: deque[dict[str, float]], means: dict[str, float]) -
     line.metrics |= row
     line.journal.append(row, line.env_steps)
     line.tracker.log(row, line.env_steps)
+    line.note_energy()
     line.console.update(row, reading.tier)
 
 

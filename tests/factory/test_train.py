@@ -19,6 +19,7 @@ import yaml
 from safetensors.torch import load_file
 
 from envs.physics import ENGINES
+from factory.energy.ledger import Ledger
 from factory.energy.types import PHASES
 
 ROOT = Path(__file__).parents[2]
@@ -246,6 +247,12 @@ def test_resuming_goes_on_with_the_same_ledger_run(
     assert figures["factory/tokens_total"] == 4 * ROLLOUT
     for key in ("energy/total_j", "time/wall_s", "time/physics_s", "energy/phase/sim_j"):
         assert figures[key] > before["metrics"][key], key
+    assert figures["energy/phase/eval_j"] > before["metrics"]["energy/phase/eval_j"] > 0.0, "what a resume finds counts"
+    training_s = sum(figures[f"time/{phase}_s"] for phase in ("sim", "infer", "learn"))
+    history_s = [point.value for point in ledger.get_metric_history(run.info.run_id, "time/wall_s")]
+    assert training_s < figures["time/wall_s"] == max(history_s)
+    state = json.loads((run_dir / "checkpoints" / "last" / "state.json").read_text())
+    assert state["aside_s"]["time/wall_s"] > 0.0 == state["aside_s"]["time/sim_s"], "evaluation is not training time"
     assert yaml.safe_load((run_dir / "config.yaml").read_text())["seed"] == 7
     steps = [int(row[0]) for row in list(csv.reader((run_dir / "reward_terms.csv").open()))[1:]]
     assert steps == [ROLLOUT * (i + 1) for i in range(4)]
@@ -350,7 +357,9 @@ def test_killed_and_resumed_equals_never_stopped(
     run_dir = newest_run(tmp_path)
     assert (run_dir / "checkpoints" / "last").resolve().name == str(20 * ROLLOUT)
     assert not (run_dir / "summary.json").exists()
+    spent = Ledger.from_dict(json.loads((run_dir / "energy.json").read_text())["meter"]).reading()
     command_line(f"resume={run_dir}", f"total_steps={40 * ROLLOUT}")
+    assert summary_of(run_dir)["metrics"]["energy/total_j"] > spent.total_j, "the iterations a kill undid were paid for"
     command_line(*common, f"total_steps={40 * ROLLOUT}", "output_root=outputs/straight")
     straight = newest_run(tmp_path)
     assert straight != run_dir
