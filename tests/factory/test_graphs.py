@@ -67,8 +67,8 @@ def test_recorded_work_finds_everything_where_it_was(monkeypatch: pytest.MonkeyP
     )
     rig._restore(start)
     assert places(rig) == before
-    assert len(recorded) == 2  # the rollout and the update, once each
-    assert sum(map(len, recorded)) == 3  # noise, worlds, permutations
+    assert len(recorded) == 3  # the rollout, its control steps alone, and the update, once each
+    assert sum(map(len, recorded)) == 4  # noise and worlds, worlds, permutations
 
 
 @needs_gpu
@@ -80,6 +80,6 @@ def test_captured_equals_eager() -> None:
     captured = iterations(rig, 8)
     for ours, theirs in zip(captured, eager, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
-    assert rig.collector._recorded._graph is not None  # type: ignore[attr-defined]
+    assert rig.collector._recorded.is_recorded  # type: ignore[attr-defined]
     actions = [rig.collector.collect()[0].actions.clone() for _ in range(2)]
     assert not torch.equal(actions[0], actions[1])
