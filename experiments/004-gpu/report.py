@@ -57,8 +57,7 @@ def _bench(found: dict[str, Any]) -> Iterator[str]:
 
 def _graphs(found: dict[str, Any]) -> Iterator[str]:
     yield from _pair(found, "captured", "eager")
-    if not found["is_recorded"]:
-        yield "nothing was recorded"
+    yield f"recorded: {' and '.join(found['recorded']) or 'nothing'}"
 
 
 def _peer(found: dict[str, Any]) -> Iterator[str]:

@@ -37,7 +37,8 @@ def main() -> None:
     args = arguments()
     scale = Scale(quick=args.quick, device=args.device, physics=args.physics)
     if args.job:
-        return work(JOBS[args.job], scale, args.cells)
+        work(JOBS[args.job], scale, args.cells)
+        return
     end_s = time.monotonic() + args.budget_s - _END_S
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / "results.json"
@@ -55,20 +56,25 @@ def main() -> None:
     if not args.quick and (args.out / "README.md").is_file():
         insert(text, args.out / "README.md")
     print(text)
-    return None
 
 
 def arguments() -> argparse.Namespace:
     """Return the command line's choices."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", nargs="+", default=[""], metavar="NAME", help=f"jobs that begin so: {', '.join(PARTS)}")
-    parser.add_argument("--budget-s", type=float, default=570.0, help="time for all; what no longer fits is left out [s]")
+    parser.add_argument(
+        "--only", nargs="+", default=[""], metavar="NAME", help=f"jobs that begin so: {', '.join(PARTS)}"
+    )
+    parser.add_argument(
+        "--budget-s", type=float, default=570.0, help="time for all; what no longer fits is left out [s]"
+    )
     parser.add_argument("--again", action="store_true", help="throw the results of these jobs away first")
     parser.add_argument("--quick", action="store_true", help="a trial of everything, whose figures say nothing")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda")
     parser.add_argument("--physics", choices=("mujoco", "warp"), default="warp")
     parser.add_argument("--commit", help="of a checkout that is here without its history")
-    parser.add_argument("--mjlab-site", type=Path, help="folder where mjlab 1.6 and what it needs are installed")
+    parser.add_argument(
+        "--mjlab-site", help="folders, as in PYTHONPATH, where mjlab 1.6 and what it needs are installed"
+    )
     parser.add_argument("--out", type=Path, help="folder for results.json; a README.md there gets the table")
     parser.add_argument("--job", choices=JOBS, help=argparse.SUPPRESS)
     parser.add_argument("--cells", nargs="*", help=argparse.SUPPRESS)
@@ -98,6 +104,7 @@ def surroundings(args: argparse.Namespace) -> dict[str, Any]:
 
 def work(job: Job, scale: Scale, cells: list[str]) -> None:
     """Take the cells of a job, in this process."""
+    assert job.take is not None
     for cell, found in job.take(scale, cells):
         print(_MARK + json.dumps({"cell": cell, "found": found}), flush=True)
 
@@ -117,12 +124,14 @@ def supervise(
     choices = ["--device", args.device, "--physics", args.physics, *["--quick"] * args.quick]
     command = [sys.executable, str(HERE / "run.py"), "--job", job.name, *choices, "--cells", *missing]
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-    if job.name == "mjlab":
+    if job.take is None:
         if args.mjlab_site is None:
-            yield from ((cell, {"left_out": "left out: no --mjlab-site, and mjlab needs other versions"}) for cell in missing)
+            yield from (
+                (cell, {"left_out": "left out: no --mjlab-site, and mjlab needs other versions"}) for cell in missing
+            )
             return
         command = [sys.executable, str(HERE / "mjlab_go1.py"), *choices, "--cells", *missing]
-        environment["PYTHONPATH"] = str(args.mjlab_site)
+        environment["PYTHONPATH"] = args.mjlab_site
     log = args.out / f"{job.name}.log"
     with log.open("w") as errors:
         process = subprocess.Popen(

@@ -42,7 +42,9 @@ class Shapes:
     def _get(self, where: str, name: str) -> torch.Tensor:
         if name not in self._tensors:
             source = self._of[where] if hasattr(self._of[where], name) else self.model.opt
-            self._tensors[name] = torch.zeros(self._num_envs, *torch.as_tensor(getattr(source, name)).shape, device=META)
+            self._tensors[name] = torch.zeros(
+                self._num_envs, *torch.as_tensor(getattr(source, name)).shape, device=META
+            )
         return self._tensors[name]
 
     def step(self, num_substeps: int) -> None:
@@ -63,7 +65,7 @@ class HostGenerator(torch.Generator):
 
 
 class Adam(torch.optim.Adam):
-    """Adam without its fused kernel, which exists for real devices only, and whose place in a graph is torch's concern."""
+    """Adam without its fused kernel, which exists for real devices only."""
 
     def __init__(self, parameters: Any, *, lr: torch.Tensor, eps: float, fused: bool, capturable: bool) -> None:
         super().__init__(parameters, eps=eps)
