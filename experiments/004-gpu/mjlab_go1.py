@@ -1,4 +1,4 @@
-"""Training speed of mjlab on its Go1 flat task, with mjlab's own versions of everything: shares nothing with `run.py`."""
+"""Training speed of mjlab on its Go1 flat task, with mjlab's own versions: shares nothing with `run.py`."""
 
 from __future__ import annotations
 
