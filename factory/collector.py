@@ -59,6 +59,8 @@ class Collector:
     state: Tensor = field(init=False)
     episode_return: Tensor = field(init=False)
     episode_length: Tensor = field(init=False)
+    rollout: Rollout = field(init=False)
+    """The last one."""
 
     def __post_init__(self) -> None:
         """Start the first episodes and allocate the rollout."""
@@ -67,7 +69,7 @@ class Collector:
         shape = (self.num_steps, num_envs)
         zeros = lambda *size: torch.zeros(*shape, *size, device=on)  # noqa: E731
         flags = lambda: torch.zeros(shape, dtype=torch.bool, device=on)  # noqa: E731
-        self._rollout = Rollout(
+        self.rollout = Rollout(
             obs={name: zeros(value.shape[-1]) for name, value in self.obs.items()},
             actions=zeros(math.prod(self.env.single_action_space.shape)),
             log_probs=zeros(), values=zeros(), next_values=zeros(), rewards=zeros(),
@@ -75,11 +77,11 @@ class Collector:
         )  # fmt: skip
         self._infer_threads = device.inference_threads(num_envs * self.policy.num_multiply_adds)
         self._sim_threads = device.elementwise_threads(self.obs["critic"].numel())
-        self._final_critic_obs = torch.zeros_like(self._rollout.obs["critic"])
+        self._final_critic_obs = torch.zeros_like(self.rollout.obs["critic"])
         if self.record is eager:
-            self._launch = lambda: self._steps(self.phase)
+            self._launch = lambda: self.steps(self.phase)
         else:
-            self._recorded = self.record(partial(self._steps, no_phase), [self.policy.generator, self.env.generator])
+            self._recorded = self.record(partial(self.steps, no_phase), [self.policy.generator, self.env.generator])
             self._launch = self._launch_graph
 
     def collect(self) -> tuple[Rollout, EpisodeStats]:
@@ -89,16 +91,16 @@ class Collector:
             episodes=sums[0], return_sum=sums[1], length_sum=sums[2], success_sum=sums[3], nonfinite=sums[4],
             live_steps=sums[5], reward_terms=sums[6:] / sums[5].clamp(min=1.0),
         )  # fmt: skip
-        return self._rollout, stats
+        return self.rollout, stats
 
     def _launch_graph(self) -> Tensor:
         """Launch a rollout as one; what happens when within it is not seen from here."""
         with self.phase("sim"):
             return self._recorded()
 
-    def _steps(self, phase: Phase) -> Tensor:
-        """Fill the rollout; return the sums that `_count` gives, over all its steps. Shape: (6 + num_terms,)."""
-        rollout = self._rollout
+    def steps(self, phase: Phase) -> Tensor:
+        """Fill the rollout operation by operation; return the sums of what `_count` gives. Shape: (6 + num_terms,)."""
+        rollout = self.rollout
         sums = torch.zeros(6 + len(self.env.unwrapped.reward_terms), device=self.env.device)
         with device.torch_threads(self._sim_threads):
             for t in range(self.num_steps):

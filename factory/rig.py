@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from factory import device, seeding
+from factory import device, graphs, seeding
 from factory.collector import Collector, no_phase
 from factory.config import TrainConfig
 from factory.energy.meter import Meter
@@ -72,6 +72,12 @@ class Rig:
     learner: Ppo
     collector: Collector
 
+    def __post_init__(self) -> None:
+        """Let a rollout's control steps be launched as rollouts and updates are."""
+        record, env = self.collector.record, self.env
+        self._actions = torch.zeros_like(self.collector.rollout.actions)
+        self._launch_env = record(self._step_env, [env.generator] if env.unwrapped.capturable else [])
+
     @classmethod
     def open(cls, cfg: TrainConfig) -> Rig:
         """Build the parts as a training job does."""
@@ -112,6 +118,18 @@ class Rig:
             physics_s=self.engine.elapsed_s - engine_before_s if self.engine else None,
         )
 
+    def warm_up(self, steps: int) -> None:
+        """Let everything be recorded that will be, and make at least `steps` control steps."""
+        recording = 0 if self.collector.record is graphs.eager else graphs.EAGER_CALLS
+        for _ in range(recording + 1):
+            self.learner.update(self.collector.collect()[0])
+        start = self._state()  # the collector does not see the steps that follow
+        for _ in range(recording + 1):
+            self._launch_env()
+        self._restore(start)
+        for _ in range(math.ceil(steps / self.collector.num_steps)):
+            self.collector.collect()
+
     def round(self, seconds: float) -> dict[str, float]:
         """Take one rollout and repeat it at every level until each has run for `seconds`; return steps/s by level.
 
@@ -141,7 +159,8 @@ class Rig:
         return total_s
 
     def _env_s(self, take: Take) -> float:
-        return self._seconds(lambda: [self.env.step(action) for action in take.actions])
+        self._actions.copy_(take.actions)
+        return self._seconds(self._launch_env)
 
     def _policy_s(self, take: Take) -> float:
         return self._seconds(self.collector.collect)
@@ -149,17 +168,21 @@ class Rig:
     def _learn_s(self, take: Take) -> float:
         return self._seconds(lambda: self.learner.update(self.collector.collect()[0]))
 
+    def _step_env(self) -> None:
+        for action in self._actions:
+            self.env.step(action)
+
     # State.
 
     def _record(self) -> Take:
-        """Collect a rollout and keep what it takes to repeat it."""
+        """Fill a rollout operation by operation, so that every call is heard, and keep what it takes to repeat it."""
         start, calls = self._state(), list[EngineCall | None]()
         with self._overheard(calls):
-            rollout, _ = self.collector.collect()
+            self.collector.steps(no_phase)
         kept = [call for call in calls if call is not None]
         return Take(
             start=start,
-            actions=rollout.actions.clone(),
+            actions=self.collector.rollout.actions.clone(),
             engine_calls=kept,
             engine_share=len(kept) / max(len(calls), 1),
         )

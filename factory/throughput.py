@@ -135,9 +135,7 @@ def _measure(cfg: TrainConfig, *, seconds: float, repeats: int, progress: Callab
     build_s = time.perf_counter() - begin_s
     cold = rig.train(rig.stopwatch(), iterations=1)
     progress("warm-up")
-    for _ in range(math.ceil(_SETTLE_STEPS / cfg.learner.num_steps)):
-        rig.collector.collect()
-    rig.train(rig.stopwatch(), iterations=1)
+    rig.warm_up(_SETTLE_STEPS)
     rounds = []
     for index in range(repeats):
         progress(f"round {index + 1} of {repeats}")

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 import torch
 import warp as wp
 
+from envs import capture
+
 _log = logging.getLogger(__name__)
 _PATIENCE_S = 2.0
 """Whoever waits longer is told why [s]."""
@@ -24,8 +26,9 @@ class Recorder:
     Nothing is launched from Python kernel by kernel then, nothing is allocated, and the host never waits: launched
     one by one, a loop on the device such as a solver's would ask after every iteration whether to go on.
 
-    Inside a capture by torch (`torch.cuda.graph`) the kernels become part of that capture. It holds addresses and
-    cannot load kernels, so whoever captures must have made every call once before.
+    Inside a capture by torch the recording stays a launch of its own, between two graphs, where whoever captures can
+    be cut (`envs.capture`). Elsewhere (`torch.cuda.graph`) the kernels become part of that capture. It holds addresses
+    and cannot load kernels, so whoever captures must have made every call once before.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -37,7 +40,11 @@ class Recorder:
 
     @property
     def joins_capture(self) -> bool:
-        """Whether torch is capturing: work is launched into its capture, and none is replayed."""
+        """Whether work is launched into a capture by torch, and none is replayed."""
+        return self._is_captured and not capture.can_be_cut()
+
+    @property
+    def _is_captured(self) -> bool:
         return self._device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
     def run(self, name: str, work: Callable[[], None]) -> None:
@@ -45,14 +52,25 @@ class Recorder:
         if self.joins_capture:
             with self.ordered() as stream, wp.ScopedCapture(stream=stream, external=True):
                 work()
-            return
+        elif self._is_captured:
+            capture.apart(lambda: self._launch_of(name, work))
+        else:
+            self._launch_of(name, work)()
+
+    def _launch_of(self, name: str, work: Callable[[], None]) -> Callable[[], None]:
+        """Return what replays the recording of `name`, which is made unless it is there."""
         if name not in self._graphs:
             # On Warp's own stream: that which torch starts with cannot be recorded.
             with wp.ScopedDevice(self.place), wp.ScopedCapture(self.place) as recording:
                 work()
             self._graphs[name] = recording.graph
-        with self.ordered():
-            wp.capture_launch(self._graphs[name])
+        graph = self._graphs[name]
+
+        def launch() -> None:
+            with self.ordered():
+                wp.capture_launch(graph)
+
+        return launch
 
     def forget(self) -> None:
         """Drop all recordings, for arrays that they use are others now."""
@@ -67,7 +85,7 @@ class Recorder:
             return
         torch_stream = torch.cuda.current_stream(self._device)
         # Events in a capture have no time. Nothing of Warp's own stream is waited for: a capture must not.
-        clock = contextlib.nullcontext() if self.joins_capture else self.clock
+        clock = contextlib.nullcontext() if self._is_captured else self.clock
         with wp.ScopedStream(wp.stream_from_torch(torch_stream), sync_enter=False) as stream, clock:
             yield stream
 

@@ -199,7 +199,7 @@ class WarpPhysics:
 
     def _run(self, name: str, work: Callable[[], None]) -> None:
         # Warp's graph nodes that repeat the solver until it converges pause a capture, which torch's allocator would
-        # not recognise afterwards. There the solver runs all `opt.iterations`: as few as a robot should have.
+        # not recognise afterwards. In one that cannot be cut the solver runs all `opt.iterations`.
         self._m.opt.graph_conditional = not self._recorder.joins_capture
         self._recorder.run(name, work)
 

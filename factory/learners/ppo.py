@@ -180,7 +180,7 @@ class Ppo:
         adam = {name.removeprefix("adam/"): value for name, value in state.items() if name.startswith("adam/")}
         kept = self.optimizer.state[self.flat]
         for name, value in adam.items():  # where they were kept, if there are some: a graph knows the place
-            kept[name] = kept[name].copy_(value) if name in kept else value.clone()
+            kept[name] = kept[name].copy_(value) if name in kept else value.to(self.flat.device, copy=True)
         self.learning_rate.copy_(state["learning_rate"])
         self.generator.set_state(state["generator"].cpu())
 

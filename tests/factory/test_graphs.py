@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from envs import capture
 from factory import config, graphs
 from factory.cli import single_job
 from factory.rig import Rig
@@ -67,8 +68,39 @@ def test_recorded_work_finds_everything_where_it_was(monkeypatch: pytest.MonkeyP
     )
     rig._restore(start)
     assert places(rig) == before
-    assert len(recorded) == 2  # the rollout and the update, once each
-    assert sum(map(len, recorded)) == 3  # noise, worlds, permutations
+    assert len(recorded) == 3  # the rollout, its control steps alone, and the update, once each
+    assert sum(map(len, recorded)) == 4  # noise and worlds, worlds, permutations
+
+
+class Graph:
+    """Stands in for a CUDA graph: writes down what is done with it."""
+
+    def __init__(self) -> None:
+        log.append("new")
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        """Return a method that notes its name."""
+        return lambda *_, **__: log.append(name)
+
+
+log: list[str] = []
+
+
+def test_work_that_is_in_no_graph_keeps_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recording is a chain of graphs with launches between them, and every graph knows the generators."""
+    log.clear()
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
+    recording = graphs._Recording([torch.Generator(), torch.Generator()])
+    with capture.cut_by(recording.cut):
+        recording.begin()
+        capture.apart(lambda: lambda: log.append("apart"))
+        recording.end()
+    assert log == ["new", *["register_generator_state"] * 2, "capture_begin", "capture_end"] * 2
+    log.clear()
+    for launch in recording.launches:
+        launch()
+    assert log == ["replay", "apart", "replay"]
 
 
 @needs_gpu
@@ -80,6 +112,6 @@ def test_captured_equals_eager() -> None:
     captured = iterations(rig, 8)
     for ours, theirs in zip(captured, eager, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
-    assert rig.collector._recorded._graph is not None  # type: ignore[attr-defined]
+    assert rig.collector._recorded.is_recorded  # type: ignore[attr-defined]
     actions = [rig.collector.collect()[0].actions.clone() for _ in range(2)]
     assert not torch.equal(actions[0], actions[1])

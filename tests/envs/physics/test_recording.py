@@ -10,6 +10,7 @@ import pytest
 import torch
 import warp as wp
 
+from envs import capture
 from envs.physics import recording
 from envs.physics.recording import Recorder
 
@@ -33,6 +34,25 @@ def test_work_is_called_once_and_repeated_from_its_recording() -> None:
     recorder.forget()
     recorder.run("copy", work)
     assert calls == 2
+
+
+def test_a_capture_that_can_be_cut_gets_launches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is done while torch captures; the launch handed over does it, each time it is called."""
+    monkeypatch.setattr(Recorder, "_is_captured", True)
+    recorder, values = Recorder(torch.device("cpu")), torch.zeros(3)
+    array, ones = wp.from_torch(values), wp.from_torch(torch.ones(3))
+    launches: list[capture.Launch] = []
+    assert recorder.joins_capture
+    with capture.cut_by(lambda prepare: launches.append(prepare())):
+        assert not recorder.joins_capture
+        recorder.run("copy", lambda: wp.copy(array, ones))
+        values.fill_(-1.0)
+    assert not capture.can_be_cut()
+    for launch in launches * 2:
+        values.fill_(-1.0)
+        launch()
+        assert values.tolist() == [1.0] * 3
+    assert len(launches) == 1
 
 
 @pytest.mark.parametrize(("patience_s", "said"), [(0.01, True), (60.0, False)])
