@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import gymnasium
 import mujoco
 import numpy as np
 import pytest
@@ -46,6 +49,35 @@ def test_steps_as_mujoco_does(model: mujoco.MjModel) -> None:
         data.qvel[:3] = velocity[world]
         mujoco.mj_step(model, data, 50)
         np.testing.assert_array_equal(physics.field("qpos")[world], data.qpos)
+
+
+@pytest.mark.parametrize("file", ["ant.xml", "half_cheetah.xml", "humanoid.xml", "hopper.xml", "pusher_v5.xml"])
+def test_shortcuts_change_no_bit(file: str) -> None:
+    """What the engine leaves out, islands of a single tree and timers, is not in the result: contacts and all."""
+    model = mujoco.MjModel.from_xml_path(str(Path(gymnasium.__file__).parent / "envs/mujoco/assets" / file))
+    physics = open_physics("mujoco", model, num_envs=2, device=torch.device("cpu"))
+    data, draw = mujoco.MjData(model), np.random.default_rng(0)
+    for _ in range(100):
+        data.ctrl[:] = draw.uniform(-1.0, 1.0, model.nu)
+        physics.field("ctrl")[:] = torch.from_numpy(data.ctrl)
+        physics.step(5)
+        mujoco.mj_step(model, data, 5)
+    np.testing.assert_array_equal(physics.field("qpos")[1], data.qpos)
+    np.testing.assert_array_equal(physics.field("qvel")[1], data.qvel)
+
+
+def test_engine_reads_no_clock(model: mujoco.MjModel) -> None:
+    """While worlds step MuJoCo asks for no time; afterwards whoever set a clock has it back."""
+    physics = open_physics("mujoco", model, num_envs=2, device=torch.device("cpu"))
+    readings: list[float] = []
+    mujoco.set_mjcb_time(lambda: float(len(readings)) if readings.append(0.0) is None else 0.0)
+    try:
+        physics.step(1)
+        assert not readings
+        mujoco.mj_step(model, mujoco.MjData(model))
+        assert readings
+    finally:
+        mujoco.set_mjcb_time(None)
 
 
 def test_reset_keeps_written_values_that_equal_the_old_ones(engine: str, model: mujoco.MjModel) -> None:
