@@ -199,7 +199,7 @@ def main() -> None:
     config.register()
     with cli.one_line_errors():
         settings, cfg = parse(sys.argv[1:])
-    device.set_up(cfg.runtime.torch_threads)
+    device.set_up(cfg.runtime.torch_threads, precision=cfg.policy.precision)
     measured_on = machine.describe()  # before, so that the load is that of others
     sizes, seconds, repeats = settings.num_envs, settings.seconds, settings.repeats
     try:

@@ -113,6 +113,12 @@ class TrainConfig:
             self.device,
             "torch sees no CUDA device here; use device=cpu",
         )
+        require(
+            self.policy.precision != "tf32" or self.device == "cuda",
+            "policy.precision",
+            self.policy.precision,
+            "a GPU has it; use device=cuda, or float32 or bfloat16",
+        )
         processes = distributed.size()
         require(self.num_envs % processes == 0, "num_envs", self.num_envs, f"must divide by {processes} processes")
         samples = self.num_envs // processes * self.learner.num_steps

@@ -26,9 +26,15 @@ def own_cpus() -> int:
     return max(1, available_cpus() // distributed.local_size())
 
 
-def set_up(torch_threads: int) -> None:
-    """Let torch use `torch_threads` threads, this process's share of the CPUs when 0, and keep the memory it frees."""
+def set_up(torch_threads: int, *, precision: str = "float32") -> None:
+    """Set what is the process's, not a tensor's: threads, precision of products, memory that is kept.
+
+    Args:
+        torch_threads: that torch may use; this process's share of the CPUs when 0.
+        precision: `policy.precision`; with `tf32` a GPU rounds the factors of float32 products to 10 bits.
+    """
     torch.set_num_threads(torch_threads or own_cpus())
+    torch.backends.cuda.matmul.fp32_precision = "tf32" if precision == "tf32" else "ieee"
     _keep_freed_memory()
 
 

@@ -53,7 +53,7 @@ def run_evaluation(cfg: EvaluateConfig) -> tuple[EvaluationResult, Path]:
     run_dir = cli.find_run(cfg.run, key="run", output_root=Path(cfg.output_root))
     found = checkpoint.load(run_dir)
     train_cfg = config.from_plain(found.config)
-    device.set_up(train_cfg.runtime.torch_threads)
+    device.set_up(train_cfg.runtime.torch_threads, precision=train_cfg.policy.precision)
     env = make_env(train_cfg, num_envs=min(cfg.episodes, train_cfg.task.eval_worlds))
     policy = make_policy(train_cfg, env)
     policy.load_state_dict(found.tensors["policy"])

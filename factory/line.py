@@ -119,7 +119,7 @@ class Line:
     def open(cls, cfg: TrainConfig, run_dir: Path, *, meter: Meter, parent_run_id: str | None = None) -> Line:
         """Build every part; with `cfg.resume`, restore the newest checkpoint of `run_dir`."""
         resumed = checkpoint.load(Path(cfg.resume)) if cfg.resume else None
-        device.set_up(cfg.runtime.torch_threads)
+        device.set_up(cfg.runtime.torch_threads, precision=cfg.policy.precision)
         seeding.seed_everything(cfg.seed)
         env = make_env(cfg, num_envs=cfg.num_envs // distributed.size(), part=distributed.part())
         policy = make_policy(cfg, env)

@@ -81,7 +81,7 @@ class Rig:
     @classmethod
     def open(cls, cfg: TrainConfig) -> Rig:
         """Build the parts as a training job does."""
-        device.set_up(cfg.runtime.torch_threads)
+        device.set_up(cfg.runtime.torch_threads, precision=cfg.policy.precision)
         seeding.seed_everything(cfg.seed)
         env = make_env(cfg, num_envs=cfg.num_envs)
         policy = make_policy(cfg, env)

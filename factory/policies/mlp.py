@@ -30,7 +30,7 @@ class MlpPolicyConfig:
     activation: str = "elu"
     """elu, tanh or relu."""
     precision: str = "float32"
-    """Of the networks' matrix products: float32, or bfloat16, which is faster where the hardware has it."""
+    """Of matrix products: float32; tf32 (a GPU's); or bfloat16, which is faster where the hardware has it."""
     init_std: float = 0.5
     """Initial standard deviation of the noise on continuous actions [action units]."""
     normalize_observations: bool = True

@@ -53,3 +53,15 @@ def test_small_work_wakes_no_second_thread() -> None:
         assert device.inference_threads(10**12) == 3
         assert device.elementwise_threads(1024 * 60) == 1
         assert device.elementwise_threads(10**9) == 3
+
+
+@pytest.mark.parametrize(("precision", "products"), [("float32", "ieee"), ("tf32", "tf32"), ("bfloat16", "ieee")])
+def test_precision_of_float32_products_on_a_gpu(precision: str, products: str) -> None:
+    """Only tf32 lets a GPU round the factors of float32 products, and a later job takes it back."""
+    before = torch.get_num_threads()
+    try:
+        device.set_up(before, precision=precision)
+        assert torch.backends.cuda.matmul.fp32_precision == products
+    finally:
+        device.set_up(before)
+    assert torch.backends.cuda.matmul.fp32_precision == "ieee"
