@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -275,14 +277,31 @@ class BatchEnv(TrainingEnv):
 
     def _restarted(self, mask: Tensor, obs: Observation) -> Observation:
         """Reset the worlds in `mask` and return `obs` with theirs new."""
-        if not self._may_hold(mask):
-            return obs
-        self._reset(mask)
+        with self._apart_draws():
+            if not self._may_hold(mask):
+                return obs
+            self._reset(mask)
         return {name: torch.where(mask[:, None], new, obs[name]) for name, new in self._observe().items()}
 
     def _may_hold(self, mask: Tensor) -> bool:
         """Say whether any entry of `mask` may be True: a CPU is asked, a GPU is not, since that would stall it."""
-        return self.device.type != "cpu" or self.part.any(mask)
+        return self.device.type != "cpu" or bool(mask.any())
+
+    @contextmanager
+    def _apart_draws(self) -> Iterator[None]:
+        """Leave the generator where it would be had nothing been drawn in the block, or everything.
+
+        A CPU draws only if a world ended; other parts of the run need not know of it. A GPU always draws.
+        """
+        if self.device.type != "cpu":
+            yield
+            return
+        seed = torch.randint(2**63 - 1, (), generator=self.generator)
+        kept, self.generator = self.generator, torch.Generator().manual_seed(int(seed))
+        try:
+            yield
+        finally:
+            self.generator = kept
 
     def _reset(self, mask: Tensor) -> None:
         self._reset_worlds(mask)

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
-import torch.distributed as dist
 from torch import Tensor
-
-
-class PartLostError(RuntimeError):
-    """Another process of the run ended while this one waited for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,30 +26,3 @@ class Part:
     def rows(self, rows: int) -> slice:
         """Return where this part's `rows` are among those of all parts."""
         return slice(self.index * rows, (self.index + 1) * rows)
-
-    def any(self, mask: Tensor) -> bool:
-        """Say whether any entry is True in any part: all of them draw, or none. Shape: (num_envs,) bool."""
-        found = mask.any()
-        if self.count > 1:
-            found = reduce_(found.to(torch.uint8), dist.ReduceOp.MAX)
-        return bool(found)
-
-
-@contextmanager
-def waiting() -> Iterator[None]:
-    """Exchange something with the other processes inside the block.
-
-    Raises:
-        PartLostError: one of them is no more.
-    """
-    try:
-        yield
-    except RuntimeError as error:  # what gloo raises; NCCL's errors derive from it
-        raise PartLostError("another process of this run ended") from error
-
-
-def reduce_(tensor: Tensor, how: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM) -> Tensor:
-    """Combine `tensor` with that of all other processes, in place, and return it."""
-    with waiting():
-        dist.all_reduce(tensor, how)
-    return tensor

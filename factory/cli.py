@@ -23,7 +23,6 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from envs.part import PartLostError
 from envs.training_env import WorldError
 from factory import checkpoint, config, distributed
 from factory.config import TrainConfig
@@ -53,8 +52,8 @@ def one_line_faults(run_dir: Path) -> Iterator[None]:
         yield
     except OSError as error:
         fail(RuntimeError(f"{_one_line(error)}; remedy it, then go on with resume={run_dir}"), status=1)
-    except PartLostError as error:
-        fail(PartLostError(f"{error}; remedy what it says, then go on with resume={run_dir}"), status=1)
+    except distributed.PartLostError as error:
+        fail(distributed.PartLostError(f"{error}; remedy what it says, then go on with resume={run_dir}"), status=1)
     except WorldError as error:
         path = run_dir / "traceback.txt"
         path.write_text(error.trace)
@@ -63,7 +62,7 @@ def one_line_faults(run_dir: Path) -> Iterator[None]:
 
 def fail(error: BaseException, *, status: int = 2) -> NoReturn:
     """Print the error as one line on stderr and exit; what all processes of a run would say, rank 0 says."""
-    if distributed.rank() == 0 or not (status == 2 or isinstance(error, PartLostError)):
+    if distributed.rank() == 0 or not (status == 2 or isinstance(error, distributed.PartLostError)):
         print(f"error: {_one_line(error)}", file=sys.stderr)
     raise SystemExit(status) from None
 

@@ -12,9 +12,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from envs.part import Part, reduce_, waiting
+from envs.part import Part
 
 T = TypeVar("T")
+
+
+class PartLostError(RuntimeError):
+    """Another process of the run ended while this one waited for it."""
 
 
 def rank() -> int:
@@ -55,7 +59,10 @@ def together(device: str) -> Iterator[None]:
 
 def sum_(tensor: Tensor) -> Tensor:
     """Add up `tensor` over all processes, in place, and return it."""
-    return reduce_(tensor) if dist.is_initialized() else tensor
+    if dist.is_initialized():
+        with _waiting():
+            dist.all_reduce(tensor)
+    return tensor
 
 
 def part() -> Part:
@@ -69,7 +76,7 @@ def gather(tensor: Tensor) -> Tensor:
         return tensor
     own = tensor.contiguous().view(torch.uint8) if tensor.dtype == torch.bool else tensor.contiguous()
     rows = [torch.empty_like(own) for _ in range(size())]
-    with waiting():
+    with _waiting():
         dist.all_gather(rows, own)
     return torch.cat(rows).view(tensor.dtype)
 
@@ -79,7 +86,7 @@ def others(value: T) -> list[T]:
     if not dist.is_initialized():
         return []
     values: list[Any] = [None] * size()
-    with waiting():
+    with _waiting():
         dist.all_gather_object(values, value)
     return [*values[: rank()], *values[rank() + 1 :]]
 
@@ -87,6 +94,19 @@ def others(value: T) -> list[T]:
 def any_(flag: bool) -> bool:
     """Say whether `flag` is set in any process."""
     return bool(sum_(torch.tensor(float(flag), device=_device())))
+
+
+@contextmanager
+def _waiting() -> Iterator[None]:
+    """Exchange something with the other processes inside the block.
+
+    Raises:
+        PartLostError: one of them is no more.
+    """
+    try:
+        yield
+    except RuntimeError as error:  # what gloo raises; NCCL's errors derive from it
+        raise PartLostError("another process of this run ended") from error
 
 
 def _device() -> str:

@@ -9,6 +9,7 @@ import os
 import statistics
 import time
 
+import gymnasium
 import torch
 
 import factory  # noqa: F401  sets the wait policy before torch is loaded
@@ -36,7 +37,8 @@ def main() -> None:
     generator = torch.Generator().manual_seed(0)
     policy = MlpPolicy(
         MlpPolicyConfig(actor_hidden=[64, 64], critic_hidden=[64, 64]),
-        obs_size=OBS, critic_obs_size=CRITIC_OBS, action_size=ACTIONS, control_hz=50.0, generator=generator,
+        obs_size=OBS, critic_obs_size=CRITIC_OBS, action_space=gymnasium.spaces.Box(-1.0, 1.0, (ACTIONS,)),
+        control_hz=50.0, generator=generator,
     )  # fmt: skip
     learner = Ppo(PpoConfig(num_epochs=3, num_minibatches=4), policy, generator=torch.Generator().manual_seed(1))
     rollout = synthetic_rollout()

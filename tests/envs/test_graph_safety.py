@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -48,6 +49,7 @@ def test_control_step_is_graph_safe(env_id: str, monkeypatch: pytest.MonkeyPatch
     action = torch.from_numpy(env.action_space.sample())
     env.step(action)  # as before a capture: fields are fetched at the first step
     monkeypatch.setattr(env, "_may_hold", lambda mask: True)
+    monkeypatch.setattr(env, "_apart_draws", contextlib.nullcontext)
     for name in ("step", "reset", "forward"):
         monkeypatch.setattr(env.physics, name, _without_guard(getattr(env.physics, name)))
     with graph_safe():

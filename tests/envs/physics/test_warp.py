@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import sys
 from typing import Any
@@ -99,6 +100,7 @@ def test_control_step_is_graph_safe(env_id: str, monkeypatch: pytest.MonkeyPatch
     action = torch.from_numpy(env.action_space.sample())
     env.step(action)
     monkeypatch.setattr(env, "_may_hold", lambda mask: True)
+    monkeypatch.setattr(env, "_apart_draws", contextlib.nullcontext)
     with graph_safe():
         for _ in range(3):
             env.step(action)
