@@ -69,8 +69,10 @@ class Collector:
         shape = (self.num_steps, num_envs)
         zeros = lambda *size: torch.zeros(*shape, *size, device=on)  # noqa: E731
         flags = lambda: torch.zeros(shape, dtype=torch.bool, device=on)  # noqa: E731
+        seen = zeros(self.obs["policy"].shape[-1])
+        is_shared = self.obs["critic"] is self.obs["policy"]
         self.rollout = Rollout(
-            obs={name: zeros(value.shape[-1]) for name, value in self.obs.items()},
+            obs={"policy": seen, "critic": seen if is_shared else zeros(self.obs["critic"].shape[-1])},
             actions=zeros(math.prod(self.env.single_action_space.shape)),
             log_probs=zeros(), values=zeros(), next_values=zeros(), rewards=zeros(),
             terminated=flags(), truncated=flags(), live=flags(),
@@ -106,8 +108,9 @@ class Collector:
             for t in range(self.num_steps):
                 with phase("infer"), device.torch_threads(self._infer_threads):
                     action, log_prob, state = self.policy.act(self.obs, self.state)
-                for name, group in self.obs.items():
-                    rollout.obs[name][t] = group
+                rollout.obs["policy"][t] = self.obs["policy"]
+                if self.obs["critic"] is not self.obs["policy"]:
+                    rollout.obs["critic"][t] = self.obs["critic"]
                 with phase("sim"):
                     obs, reward, terminated, truncated, info = self.env.step(action)
                 rollout.actions[t], rollout.log_probs[t] = action.view(len(action), -1), log_prob

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from envs.task import require
 from factory import distributed
 from factory.graphs import Record, eager
+from factory.learners.adam import Adam
 from factory.policies.mlp import MlpPolicy
 from factory.policies.normalizer import moments
 from factory.rollout import Rollout, advantages
@@ -115,9 +116,7 @@ class Ppo:
         self.flat = _flatten_parameters(self.parameters)
         on = self.flat.device
         self.learning_rate = torch.tensor(cfg.learning_rate, device=on)
-        self.optimizer = torch.optim.Adam(
-            [self.flat], lr=self.learning_rate, eps=1e-5, fused=True, capturable=on.type == "cuda"
-        )
+        self.adam = Adam(self.flat)
         self._left = torch.ones((), device=on)
         self._record = record
         self._launch: Callable[[], tuple[Tensor, Tensor, Tensor]] | None = None
@@ -154,17 +153,16 @@ class Ppo:
         )  # fmt: skip
         returns = gae + rollout.values
         policy.update_returns(returns, rollout.live)
-        before = self.flat.detach().clone()
-        batch = self._flatten(rollout, gae, returns)
-        # Side by side, so that one pass over memory draws a minibatch.
-        rows, widths = torch.cat(list(batch.values()), -1), [value.shape[-1] for value in batch.values()]
+        before = self.flat.clone()
+        rows, columns = self._samples(rollout, gae, returns)
         sums = torch.zeros(7, device=gae.device)
         size = rollout.num_samples // cfg.num_minibatches
         for _ in range(cfg.num_epochs):
             order = torch.randperm(rollout.num_samples, generator=self.generator, device=gae.device)
-            for chosen in order[: size * cfg.num_minibatches].split(size):
-                columns = rows.index_select(0, chosen).split(widths, -1)
-                sums += self._gradient_step(dict(zip(batch, columns, strict=True)), desired_kl=desired_kl)
+            order = order[: size * cfg.num_minibatches]
+            shuffled = [value.index_select(0, order).split(size) for value in rows.values()]
+            for *batch, numbers in zip(*shuffled, columns.index_select(1, order).split(size, 1), strict=True):
+                sums += self._gradient_step(dict(zip(rows, batch, strict=True)), numbers, desired_kl=desired_kl)
         rolled_back = self._roll_back(before)
         policy.update_observations(rollout.obs, rollout.live)
         return sums, rolled_back, _explained_variance(rollout.values, returns, rollout.live)
@@ -172,73 +170,73 @@ class Ppo:
     def state_dict(self) -> dict[str, Tensor]:
         """Return Adam's moments and step count, step size and generator."""
         state = {"learning_rate": self.learning_rate.clone(), "generator": self.generator.get_state()}
-        adam = self.optimizer.state.get(self.flat, {})
-        return state | {f"adam/{name}": value.clone() for name, value in adam.items()}
+        return state | {f"adam/{name}": value.clone() for name, value in self.adam.state().items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore `state_dict()`."""
-        adam = {name.removeprefix("adam/"): value for name, value in state.items() if name.startswith("adam/")}
-        kept = self.optimizer.state[self.flat]
-        for name, value in adam.items():  # where they were kept, if there are some: a graph knows the place
-            kept[name] = kept[name].copy_(value) if name in kept else value.to(self.flat.device, copy=True)
+        for name, value in self.adam.state().items():
+            value.copy_(state[f"adam/{name}"])
         self.learning_rate.copy_(state["learning_rate"])
         self.generator.set_state(state["generator"].cpu())
 
-    def _flatten(self, rollout: Rollout, gae: Tensor, returns: Tensor) -> dict[str, Tensor]:
-        """Return what a gradient step needs, one row a sample, observations and returns normalised."""
-        stats = self.policy.return_normalizer
-        obs = self.policy.normalize({name: value.flatten(0, 1) for name, value in rollout.obs.items()})
-        advantage = gae.reshape(-1, 1)
-        mean, var, _ = moments(advantage, rollout.live.flatten())
-        return obs | {
-            "action": rollout.actions.flatten(0, 1),
-            "log_prob": rollout.log_probs.reshape(-1, 1),
-            "advantage": (advantage - mean) / (var.sqrt() + 1e-8),
-            "return": ((returns - stats.mean) / stats.std).float().reshape(-1, 1),
-            "live": rollout.live.float().reshape(-1, 1),
-        }
+    def _samples(self, rollout: Rollout, gae: Tensor, returns: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Return what gradient steps need of M samples: observations and actions in rows, numbers in columns.
 
-    def _gradient_step(self, batch: dict[str, Tensor], *, desired_kl: Tensor) -> Tensor:
+        Shapes: observation group name, or "action" -> (M, size); old log-probability, advantage, the most that the
+        surrogate may be, return and live: (5, M). Observations, advantages and returns are normalised.
+        """
+        stats = self.policy.return_normalizer
+        obs = {name: group.flatten(0, 1) for name, group in rollout.obs.items()}
+        if rollout.obs["critic"] is rollout.obs["policy"]:
+            del obs["critic"]
+        mean, var, _ = moments(gae.view(-1, 1), rollout.live.flatten())
+        advantage = (gae.flatten() - mean) / (var.sqrt() + 1e-8)
+        # min(r A, clip(r, 1 - c, 1 + c) A) = min(r A, A + c |A|) for every ratio r >= 0
+        bound = advantage + self.cfg.clip_coef * advantage.abs()
+        value = ((returns - stats.mean) / stats.std).float().flatten()
+        columns = torch.stack([rollout.log_probs.flatten(), advantage, bound, value, rollout.live.float().flatten()])
+        return self.policy.normalize(obs) | {"action": rollout.actions.flatten(0, 1)}, columns
+
+    def _gradient_step(self, batch: dict[str, Tensor], columns: Tensor, *, desired_kl: Tensor) -> Tensor:
         """Make one step; return policy, value, entropy, KL, clipped share, gradient norm, skipped. Shape: (7,)."""
         cfg = self.cfg
         out = self.policy.evaluate(batch, batch["action"])
-        old_log_prob, advantage, returns, live = (
-            batch[name].squeeze(-1) for name in ("log_prob", "advantage", "return", "live")
-        )
-        log_ratio = out.log_prob - old_log_prob
-        ratio = log_ratio.exp()
-        clipped = ratio.clamp(1.0 - cfg.clip_coef, 1.0 + cfg.clip_coef)
-        surrogate = torch.minimum(ratio * advantage, clipped * advantage)
-        policy_loss = -(surrogate * live).sum()
-        value_loss = ((out.value - returns).square() * live).sum()
-        entropy = (out.entropy * live).sum()
-        loss = policy_loss + 0.5 * cfg.value_coef * value_loss - cfg.entropy_coef * entropy
-        grads = torch.autograd.grad(loss, self.parameters)
+        old_log_prob, advantage, bound, returns, live = columns
         with torch.no_grad():
+            log_ratio = out.log_prob - old_log_prob
+            ratio = log_ratio.exp()
+            surrogate, error, excess = ratio * advantage, out.value - returns, ratio - 1.0
             # Low-variance estimator k3 of KL(old || new), Schulman, http://joschu.net/blog/kl-approx.html
-            approx_kl = ((ratio - 1.0 - log_ratio) * live).sum()
-            clip_fraction = (((ratio - 1.0).abs() > cfg.clip_coef) * live).sum()
-            sums = torch.stack([policy_loss, value_loss, entropy, approx_kl, clip_fraction, live.sum()])
-        # Sums over samples until here; now over processes, in one message, and then means.
-        means = distributed.sum_(torch.cat([*(grad.flatten() for grad in grads), sums]))
-        means = means / means[-1].clamp(min=1.0)
-        grad, numbers = means[:-6], means[-6:-1]
-        grad_norm = grad.norm()
-        finite = grad_norm.isfinite()
-        scale = (cfg.max_grad_norm / (grad_norm + 1e-6)).clamp(max=1.0)
-        self.flat.grad = torch.where(finite, grad * scale, 0.0)
-        if cfg.schedule in ("adaptive", "annealed"):
-            self._adapt(numbers[3], desired_kl=desired_kl)
-        self.optimizer.step()
-        return torch.cat([numbers, grad_norm[None], ~finite[None]])
+            kl = excess - log_ratio
+            terms = [-surrogate.minimum(bound), error.square(), out.entropy, kl, excess.abs() > cfg.clip_coef]
+            sums = torch.stack([*terms, torch.ones_like(live)]) @ live
+            # The loss is sums[0] + value_coef / 2 sums[1] - entropy_coef sums[2]; its derivatives by what the
+            # policy put out are short, and sparing autograd this part is a tenth of a small network's update.
+            by_output = {
+                out.log_prob: -surrogate * (surrogate <= bound) * live,
+                out.value: cfg.value_coef * error * live,
+                out.entropy: -cfg.entropy_coef * live,
+            }
+        grads = torch.autograd.grad(list(by_output), self.parameters, list(by_output.values()))
+        with torch.no_grad():
+            # Sums over samples until here; now over processes, in one message, and then means.
+            means = distributed.sum_(torch.cat([*(grad.flatten() for grad in grads), sums]))
+            means /= means[-1].clamp(min=1.0)
+            grad, figures = means[:-6], means[-6:-1]
+            norm = grad.norm()
+            finite = norm.isfinite()
+            scale = (cfg.max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
+            if cfg.schedule in ("adaptive", "annealed"):
+                self._adapt(figures[3], desired_kl=desired_kl)
+            self.adam.step(torch.where(finite, grad * scale, 0.0), learning_rate=self.learning_rate)
+            return torch.cat([figures, norm[None], ~finite[None]])
 
     @torch.no_grad()
     def _roll_back(self, before: Tensor) -> Tensor:
         """Undo the update if it left a parameter that is not finite, and halve the step size. Shape: ()."""
         healthy = self.flat.isfinite().all()
         self.flat.copy_(torch.where(healthy, self.flat, before))
-        for name in ("exp_avg", "exp_avg_sq"):
-            moment = self.optimizer.state[self.flat][name]
+        for moment in (self.adam.mean, self.adam.square):
             moment.copy_(torch.where(healthy, moment, 0.0))
         self.learning_rate.mul_(torch.where(healthy, 1.0, 0.5))
         return (~healthy).float()
@@ -246,8 +244,7 @@ class Ppo:
     def _adapt(self, approx_kl: Tensor, *, desired_kl: Tensor) -> None:
         """Steer the step size so that an update moves the policy by about `desired_kl`, as rsl_rl does."""
         cfg, rate = self.cfg, self.learning_rate
-        factor = torch.where(approx_kl > 2.0 * desired_kl, 1 / 1.5, 1.0)
-        factor = torch.where((approx_kl < 0.5 * desired_kl) & (approx_kl >= 0.0), 1.5, factor)
+        factor = torch.where(approx_kl < 0.5 * desired_kl, 1.5, torch.where(approx_kl > 2.0 * desired_kl, 1 / 1.5, 1.0))
         rate.copy_((rate * factor).clamp(cfg.min_learning_rate, cfg.max_learning_rate))
 
 
@@ -258,10 +255,10 @@ def _explained_variance(values: Tensor, returns: Tensor, live: Tensor) -> Tensor
     return 1.0 - rest / total.clamp(min=1e-8)
 
 
-def _flatten_parameters(parameters: list[nn.Parameter]) -> nn.Parameter:
+def _flatten_parameters(parameters: list[nn.Parameter]) -> Tensor:
     """Move all parameters into one tensor, of which they become views. Shape: (sum of their sizes,)."""
-    flat = nn.Parameter(torch.cat([parameter.detach().flatten() for parameter in parameters]))
-    views = flat.detach().split([parameter.numel() for parameter in parameters])
+    flat = torch.cat([parameter.detach().flatten() for parameter in parameters])
+    views = flat.split([parameter.numel() for parameter in parameters])
     for parameter, view in zip(parameters, views, strict=True):
         parameter.data = view.view_as(parameter)
     return flat

@@ -45,8 +45,8 @@ class Gaussian(Distribution):
 
 def log_prob(action: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
     """Return the log-density summed over action dimensions. Shapes: (..., A), (..., A), (A,) -> (...,)."""
-    z = (action - mean) * (-log_std).exp()
-    return -0.5 * z.square().sum(-1) - log_std.sum() - action.shape[-1] * _HALF_LOG_TAU
+    half_precision = 0.5 * (-2.0 * log_std).exp()
+    return -((action - mean).square() @ half_precision) - (log_std.sum() + action.shape[-1] * _HALF_LOG_TAU)
 
 
 def entropy(log_std: Tensor) -> Tensor:

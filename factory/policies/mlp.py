@@ -135,18 +135,17 @@ class MlpPolicy(nn.Module):
 
     def normalize(self, obs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return observations as `evaluate` expects them."""
-        return {
-            "policy": self.obs_normalizer(obs["policy"]),
-            "critic": self.critic_normalizer(obs["critic"]),
-        }
+        normalizers = {"policy": self.obs_normalizer, "critic": self.critic_normalizer}
+        return {name: normalizers[name](group) for name, group in obs.items()}
 
     def evaluate(self, obs: dict[str, Tensor], action: Tensor) -> Evaluation:
         """Return log-probability, entropy and normalised value of a minibatch of normalised observations.
 
-        Shape of `action`: (B, A), with A = 1 for the index of a discrete one.
+        Without a group `critic` the critic sees the policy's. Shape of `action`: (B, A), with A = 1 for the index of
+        a discrete one.
         """
         features = self.actor(obs["policy"])
-        value = self.critic(obs["critic"]).squeeze(-1)
+        value = self.critic(obs.get("critic", obs["policy"])).squeeze(-1)
         return Evaluation(self.distribution.log_prob(features, action), self.distribution.entropy(features), value)
 
     @torch.no_grad()

@@ -89,7 +89,7 @@ class _Fused(torch.autograd.Function):
         grad = grad.to(weights[0].dtype)
         for k in reversed(range(depth)):
             rows = grad.flatten(0, -2)
-            grads += [rows.sum(0, dtype=torch.float32), (rows.T @ inputs[k].flatten(0, -2)).float()]
+            grads += [rows.sum(0, dtype=torch.float32), _of_weight(rows, inputs[k].flatten(0, -2)).float()]
             if k:
                 grad = _BACKWARD[ctx.activation](_affine(grad, weights[k].T, None), inputs[k])
         first = _affine(grad, weights[0].T, None).float() if ctx.needs_input_grad[0] else None
@@ -112,6 +112,11 @@ def _layer_outputs(features: Tensor, activation: str, parameters: Any) -> list[T
 def _affine(features: Tensor, weight: Tensor, bias: Tensor | None, activation: str = "none") -> Tensor:
     """Return `activation(features @ weight.T + bias)`. Shapes: (..., I), (O, I), (O,) -> (..., O)."""
     return torch.ops.mkldnn._linear_pointwise(features, weight, bias, activation, [], "")
+
+
+def _of_weight(rows: Tensor, inputs: Tensor) -> Tensor:
+    """Return a weight's gradient, the longer side of it first: so the product is faster. (B, O), (B, I) -> (O, I)."""
+    return (inputs.T @ rows).T if inputs.shape[1] < rows.shape[1] else rows.T @ inputs
 
 
 def _has_onednn(features: Tensor) -> bool:

@@ -44,7 +44,7 @@ def places(rig: Rig) -> dict[str, int]:
     """Return where everything lies that one iteration hands to the next."""
     tensors = {**rig.policy.state_dict(), **{f"obs/{k}": v for k, v in rig.collector.obs.items()}}
     tensors |= {"state": rig.collector.state, "flat": rig.learner.flat, "lr": rig.learner.learning_rate}
-    tensors |= {f"adam/{k}": v for k, v in rig.learner.optimizer.state[rig.learner.flat].items()}
+    tensors |= {f"adam/{k}": v for k, v in rig.learner.adam.state().items()}
     tensors |= {name: getattr(rig.env.unwrapped, name) for name in rig.env.unwrapped.persistent}
     return {name: tensor.data_ptr() for name, tensor in tensors.items()}
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Discrete, Space
 
 from factory.learners.ppo import Ppo, PpoConfig
 from factory.policies.mlp import MlpPolicy, MlpPolicyConfig
@@ -15,12 +16,12 @@ from factory.rollout import Rollout, advantages
 OBS, ACTIONS = 3, 2
 
 
-def build(*, seed: int = 0, **values: object) -> Ppo:
+def build(*, seed: int = 0, space: Space[Any] = Box(-1.0, 1.0, (ACTIONS,)), **values: object) -> Ppo:  # noqa: B008
     """Return a learner with a small policy."""
     torch.manual_seed(seed)
     policy = MlpPolicy(
         MlpPolicyConfig(actor_hidden=[16], critic_hidden=[16]), obs_size=OBS, critic_obs_size=OBS,
-        action_space=Box(-1.0, 1.0, (ACTIONS,)), control_hz=50.0, generator=torch.Generator().manual_seed(seed),
+        action_space=space, control_hz=50.0, generator=torch.Generator().manual_seed(seed),
     )  # fmt: skip
     cfg = PpoConfig(**{"num_epochs": 2, "num_minibatches": 2, "schedule": "fixed", **values})  # type: ignore[arg-type]
     return Ppo(cfg, policy, generator=torch.Generator().manual_seed(seed + 1))
@@ -126,7 +127,7 @@ def test_update_that_breaks_a_parameter_is_undone() -> None:
     for name, value in learner.policy.named_parameters():
         if name not in last:  # which moves with the return statistics
             assert torch.equal(value, before[name]), name
-    moments = [value for state in learner.optimizer.state.values() for k, value in state.items() if k != "step"]
+    moments = [learner.adam.mean, learner.adam.square]
     assert all(bool((moment == 0).all()) for moment in moments)
 
 
@@ -156,6 +157,35 @@ def test_state_is_a_copy() -> None:
     learner.update(bandit(learner.policy, seed=1))
     assert all(torch.equal(value, kept[name]) for name, value in state.items())
     assert not all(torch.equal(value, learner.state_dict()[name]) for name, value in state.items())
+
+
+@pytest.mark.parametrize("space", [Box(-1.0, 1.0, (ACTIONS,)), Discrete(3)], ids=["gaussian", "categorical"])
+@pytest.mark.parametrize("entropy_coef", [0.0, 0.1])
+def test_gradient_is_that_of_the_clipped_loss(
+    space: Space[Any], entropy_coef: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a step hands to Adam is what autograd finds for the loss as Schulman et al. write it, clipped and not."""
+    learner = build(entropy_coef=entropy_coef, value_coef=0.7, max_grad_norm=1e9, space=space)
+    policy, size = learner.policy, 64
+    obs = {"policy": torch.randn(size, OBS), "critic": torch.randn(size, OBS)}
+    action = policy.act(obs, torch.zeros(size, 0))[0].view(size, -1).float()
+    old, advantage, returns = torch.randn(3, size) * 0.3 + torch.tensor([[-1.5], [0.0], [0.0]])
+    live = (torch.rand(size) > 0.2).float()
+    out = policy.evaluate(obs, action)
+    ratio = (out.log_prob - old).exp()
+    assert 0.1 < float(((ratio - 1).abs() > learner.cfg.clip_coef).float().mean()) < 0.95
+    surrogate = torch.min(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage)
+    each = -surrogate + 0.5 * 0.7 * (out.value - returns).square() - entropy_coef * out.entropy
+    grads = torch.autograd.grad((each * live).sum() / live.sum(), learner.parameters)
+    handed: list[torch.Tensor] = []
+    monkeypatch.setattr(learner.adam, "step", lambda grad, learning_rate: handed.append(grad))
+    bound = advantage + learner.cfg.clip_coef * advantage.abs()
+    columns = torch.stack([old, advantage, bound, returns, live])
+    figures = learner._gradient_step(obs | {"action": action}, columns, desired_kl=torch.tensor(0.01))
+    torch.testing.assert_close(handed[0], torch.cat([grad.flatten() for grad in grads]), rtol=1e-4, atol=1e-6)
+    mean = lambda value: float((value.detach() * live).sum() / live.sum())  # noqa: E731
+    expected = [-surrogate, (out.value - returns).square(), out.entropy, ratio - 1 - ratio.log()]
+    assert figures[:4].tolist() == pytest.approx([mean(value) for value in expected], rel=1e-4, abs=1e-6)
 
 
 def test_first_step_starts_at_ratio_one() -> None:
@@ -216,8 +246,8 @@ def test_statistics_are_those_of_live_steps() -> None:
     rollout = bandit(learner.policy)
     rollout.live[:, 5:] = False
     policy, live = learner.policy, rollout.live
-    batch = learner._flatten(rollout, rollout.rewards, rollout.rewards)
-    kept = batch["advantage"].view(live.shape)[live]
+    _, (_, advantage, *_) = learner._samples(rollout, rollout.rewards, rollout.rewards)
+    kept = advantage.view(live.shape)[live]
     assert float(kept.mean()) == pytest.approx(0.0, abs=1e-6)
     assert float(kept.std(correction=0)) == pytest.approx(1.0, abs=1e-5)
     learner.update(rollout)
