@@ -163,9 +163,9 @@ class Line:
         """Environment steps of a rollout."""
         return self.cfg.num_envs * self.cfg.learner.num_steps
 
-    def read_meter(self) -> MeterReading:
-        """Return the run's totals, those of other processes as far as they are known."""
-        return together([self.meter.read(), *self.others_before, *self.others])
+    def total(self, own: MeterReading) -> MeterReading:
+        """Return the run's totals from those of this process, those of others as far as they are known."""
+        return together([own, *self.others_before, *self.others])
 
     def save(self) -> Path:
         """Write a checkpoint of all processes' worlds, which rank 0 does."""

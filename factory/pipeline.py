@@ -121,7 +121,7 @@ def report(line: Line, *, idle: Interval | None = None) -> Path:
         idle: Power before the run [W], for net figures.
     """
     with line.meter.phase("io"):
-        reading = line.read_meter()
+        reading = line.total(line.meter.read())
         final = metrics.energy(reading, line.tokens.total)
         final |= metrics.site(final.get("factory/joules_per_token", math.nan), line.cfg.energy.site)
         final |= metrics.steady([record.metrics for record in read_records(line.run_dir / "metrics.jsonl")])
@@ -185,8 +185,9 @@ def _advance(line: Line, sums: dict[str, float], means: dict[str, float], proces
 
 def _log(line: Line, window: deque[dict[str, float]], means: dict[str, float]) -> None:
     """Assemble this iteration's figures and hand them to journal, tracker and console."""
-    line.others = distributed.others(line.meter.read())
-    reading = line.read_meter()
+    own = line.meter.read()
+    line.others = distributed.others(own)
+    reading = line.total(own)
     line.tags |= metrics.gauge_tags(reading)
     totals = {key: sum(sums[key] for sums in window) for key in window[-1]}
     times = line.times(reading)

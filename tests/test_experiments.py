@@ -55,20 +55,22 @@ def test_runs_that_gave_up_stay_in_the_table(report: ModuleType) -> None:
 
 
 def test_figure_and_tables_are_made_of_samples_alone(report: ModuleType, tmp_path: Path) -> None:
-    """Pairs with the gauges and without become ratios, and a figure is drawn."""
+    """Pairs of iterations become a ratio with an interval, equal runs are compared, and a figure is drawn."""
     tokens = {"worlds": 4, "threads": 1, "network": "8,8", "tokens_per_s": 5.0, "cpu_s_per_token": 1e-6}
-    pair = {"wall_s": 10.0, "cpu_s_per_token": 2.0, "return": 1.0, "meter_s": 0.02}
+    run = {"wall_s": 10.0, "cpu_s_per_token": 2.0, "return": 1.0, "meter_s": 0.02}
+    pairs = [(1.01, 1.0), (1.004, 1.0), (1.0, 1.0), (1.005, 1.0), (1.006, 1.0)]
     found = results(
         {
             "per_token worlds=4 threads=1 network=8,8": [tokens | {"joules_per_token": 100.0}],
-            "meter energy=null": [pair],
-            "meter energy=auto": [pair | {"wall_s": 10.05, "energy_j": 100.0}],
+            "meter overhead": [{"pairs_s": pairs, "meter_s": 0.01}],
+            "meter equal runs": [run | {"energy_j": 100.0}, run | {"energy_j": 400.0}],
         }
     )
     text = report.table(found)
     assert "| 8-8 | 4 | 1 |" in text
-    assert "| wall time | 1.0050 |" in text
+    assert "took +0.50 %\nlonger" in text
+    assert "95 % interval +0.00 to\n+1.00 %" in text
     assert "0.20 % of the wall time" in text
-    assert "in 1 of 1 combinations" in text
+    assert "interval in\n2 of 4 combinations" in text
     report.draw(found, tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 10_000

@@ -8,6 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -66,22 +67,27 @@ def _to_threshold(results: dict[str, Any]) -> Iterator[str]:
 
 
 def _meter(results: dict[str, Any]) -> Iterator[str]:
-    bare, metered = (results["cells"].get(f"meter energy={gauge}", []) for gauge in ("null", "auto"))
-    if not (pairs := list(zip(bare, metered, strict=False))):
-        return
-    yield f"\n**The meter itself**: {len(pairs)} pairs of one training, with its gauges and without. The range of six"
-    yield "pairs holds the true median with a probability of 97 %.\n"
-    yield "| training, with over without | median | lowest to highest |\n|---|---|---|"
-    for label, key in (("wall time", "wall_s"), ("CPU time", "cpu_s_per_token")):
-        ratios = [second[key] / first[key] for first, second in pairs]
-        yield f"| {label} | {statistics.median(ratios):.4f} | {min(ratios):.4f} to {max(ratios):.4f} |"
-    share = statistics.median(sample["meter_s"] / sample["wall_s"] for sample in metered)
-    agree = sum(one["lo"] <= other["energy_j"] <= one["hi"] for one in metered for other in metered)
-    returns = {sample["return"] for sample in bare + metered}
-    yield f"\nThe meter's own count of its time: {100.0 * share:.2f} % of the wall time."
-    yield f"The equal runs used {_range(metered, 'energy_j', 'J')}, gauge {_gauge(metered, 'energy_j')}."
-    yield f"One's energy lies in the other's interval in {agree} of {len(metered) ** 2} combinations."
-    yield f"Different returns among all {len(bare + metered)} runs: {len(returns)}."
+    if found := results["cells"].get("meter overhead"):
+        pairs = np.array([pair for sample in found for pair in sample["pairs_s"]])
+        low, middle, high = _median_with_interval(pairs[:, 0] / pairs[:, 1] - 1.0)
+        own = sum(sample["meter_s"] for sample in found) / pairs[:, 0].sum()
+        yield f"\n**The meter itself**: {len(pairs)} iterations with phases and gauges took {100 * middle:+.2f} %"
+        yield f"longer than their neighbours without (median of pairs, 95 % interval {100 * low:+.2f} to"
+        yield f"{100 * high:+.2f} %); the meter's own count of its time is {100 * own:.2f} % of them."
+    if runs := results["cells"].get("meter equal runs"):
+        agree = sum(one["lo"] <= other["energy_j"] <= one["hi"] for one in runs for other in runs)
+        share = statistics.median(sample["meter_s"] / sample["wall_s"] for sample in runs)
+        yield f"\n**Equal runs**: {len(runs)} runs of one training used {_range(runs, 'energy_j', 'J')},"
+        yield f"gauge {_gauge(runs, 'energy_j')}. One's energy lies in the other's interval in"
+        yield f"{agree} of {len(runs) ** 2} combinations. The meter's own count of its time: {100.0 * share:.2f} % of the wall time."
+        yield f"Different returns among them: {len({sample['return'] for sample in runs})}."
+
+
+def _median_with_interval(values: np.ndarray) -> tuple[float, float, float]:
+    """Return the median within its 95 % bootstrap interval."""
+    drawn = np.random.default_rng(0).choice(values, (2000, len(values)))
+    low, high = np.quantile(np.median(drawn, axis=1), (0.025, 0.975))
+    return float(low), float(np.median(values)), float(high)
 
 
 def _cells(results: dict[str, Any], kind: str) -> list[Samples]:

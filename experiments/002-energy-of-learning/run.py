@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import math
 import shlex
@@ -21,6 +22,7 @@ import psutil
 from report import draw, insert, table
 
 from factory import cli, config, device, machine, provenance
+from factory.collector import no_phase
 from factory.energy import kpi
 from factory.energy.meter import Meter
 from factory.rig import Rig
@@ -49,7 +51,7 @@ def main() -> None:
     """Take the samples that are missing, in turn, then write results, table and figure."""
     args = arguments()
     config.register()
-    cells = per_token(args) | to_threshold(args) | with_and_without_meter(args)
+    cells = per_token(args) | to_threshold(args) | equal_runs(args) | overhead(args)
     cells = {name: cell for name, cell in cells.items() if name.startswith(tuple(args.only))}
     if not cells:
         raise SystemExit(f"error: --only {' '.join(args.only)}: no cell's name begins so")
@@ -209,17 +211,51 @@ def train(overrides: Sequence[str], *, stop_at_threshold: bool = False) -> tuple
 # ---- the meter itself -----------------------------------------------------------------------------------
 
 
-def with_and_without_meter(args: argparse.Namespace) -> Cells:
-    """Return one training with its gauges and without, in turn."""
-    steps = 20_000 if args.quick else 400_000
-    job = ["task=cartpole_swingup", f"total_steps={steps}", *args.where]
-    repeats = 2 if args.quick else 6
-    return {f"meter energy={gauge}": (repeats, partial(sample_meter, job, gauge)) for gauge in ("null", "auto")}
+def overhead(args: argparse.Namespace) -> Cells:
+    """Return iterations with phases and gauges and iterations without, in turn within one process."""
+    pairs = 10 if args.quick else 300
+    return {"meter overhead": (1 if args.quick else 3, partial(sample_overhead, args, pairs))}
 
 
-def sample_meter(job: Sequence[str], gauge: str, _: int) -> Sample:
+def sample_overhead(args: argparse.Namespace, pairs: int, _: int) -> Sample:
+    """Return how long iterations took, in pairs whose order alternates: `[metered, bare]` [s]."""
+    job = cli.single_job([*CHEETAH, *args.where, "num_envs=256"])
+    rig = Rig.open(job)
+    rig.train(rig.stopwatch(), iterations=2)
+    meter = Meter.from_config(job.energy, job.device)
+    meter.start()
+    times: list[tuple[float, float]] = []
+    for index in range(pairs):
+        order = (True, False) if index % 2 else (False, True)
+        took = {is_metered: iteration_s(rig, meter if is_metered else None) for is_metered in order}
+        times.append((took[True], took[False]))
+    own_s = meter.read().overhead_s
+    meter.close()
+    rig.env.close()
+    return {"pairs_s": times, "meter_s": own_s, "gauges": meter.read().tier}
+
+
+def iteration_s(rig: Rig, meter: Meter | None) -> float:
+    """Collect and learn once; with a meter, as training does it: in phases, read twice at the end [s]."""
+    rig.collector.phase = phase = meter.phase if meter else no_phase
+    begin_s = time.perf_counter()
+    rollout, _ = rig.collector.collect()
+    with phase("learn"):
+        rig.learner.update(rollout)
+    if meter:
+        json.dumps([dataclasses.asdict(meter.read()), meter.state_dict()])
+    return time.perf_counter() - begin_s
+
+
+def equal_runs(args: argparse.Namespace) -> Cells:
+    """Return one training, several times."""
+    job = ["task=cartpole_swingup", f"total_steps={20_000 if args.quick else 400_000}", *args.where]
+    return {"meter equal runs": (2 if args.quick else 6, partial(sample_equal_run, job))}
+
+
+def sample_equal_run(job: Sequence[str], _: int) -> Sample:
     """Train with one and the same seed."""
-    rows, tags = train([*job, f"energy={gauge}"])
+    rows, tags = train(job)
     keys = {
         "wall_s": "time/wall_s", "meter_s": "time/meter_s", "cpu_s_per_token": "factory/cpu_s_per_token",
         "energy_j": "energy/total_j", "lo": "energy/total_j_lo", "hi": "energy/total_j_hi",
