@@ -79,7 +79,8 @@ def _meter(results: dict[str, Any]) -> Iterator[str]:
         share = statistics.median(sample["meter_s"] / sample["wall_s"] for sample in runs)
         yield f"\n**Equal runs**: {len(runs)} runs of one training used {_range(runs, 'energy_j', 'J')},"
         yield f"gauge {_gauge(runs, 'energy_j')}. One's energy lies in the other's interval in"
-        yield f"{agree} of {len(runs) ** 2} combinations. The meter's own count of its time: {100.0 * share:.2f} % of the wall time."
+        yield f"{agree} of {len(runs) ** 2} combinations."
+        yield f"The meter's own count of its time: {100.0 * share:.2f} % of the wall time."
         yield f"Different returns among them: {len({sample['return'] for sample in runs})}."
 
 
