@@ -23,7 +23,7 @@ LEVELS = {
     "inverted_pendulum": (1000.0, 1), "reacher": (-4.0, 6), "hopper": (3100.0, 12), "half_cheetah": (5500.0, 20),
     "walker2d": (4500.0, 22), "ant": (4400.0, 45), "half_cheetah policy.precision=bfloat16": (5500.0, 20),
 }  # fmt: skip
-"""By preset, and what is set besides: the return wanted, and the minutes of training on two cores within which it is wanted."""
+"""By preset and what is set besides: the return wanted, and within how many minutes of training on two cores."""
 BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 Run = dict[str, Any]
 
