@@ -281,7 +281,7 @@ class BatchEnv(TrainingEnv):
             if not self._may_hold(mask):
                 return obs
             self._reset(mask)
-        return {name: torch.where(mask[:, None], new, obs[name]) for name, new in self._observe().items()}
+            return {name: torch.where(mask[:, None], new, obs[name]) for name, new in self._observe().items()}
 
     def _may_hold(self, mask: Tensor) -> bool:
         """Say whether any entry of `mask` may be True: a CPU is asked, a GPU is not, since that would stall it."""

@@ -13,6 +13,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+FORMAT = 3
+"""Of what checkpoints hold; raised whenever an older one would not load."""
+
 
 @dataclass(kw_only=True)
 class Checkpoint:
@@ -69,6 +72,9 @@ def load(run_dir: Path) -> Checkpoint:
         state, config = (json.loads((folder / f"{name}.json").read_text()) for name in ("state", "config"))
     except Exception as error:
         raise ValueError(f"resume={run_dir}: {folder} cannot be read ({' '.join(str(error).split())})") from error
+    if (written := state.pop("format", "unknown")) != FORMAT:
+        remedy = "train anew, or go on with the version that wrote it"
+        raise ValueError(f"resume={run_dir}: {folder} is of format {written}, this version reads {FORMAT}; {remedy}")
     env_steps = int(folder.name.strip(".").partition(".")[0])
     return Checkpoint(env_steps=env_steps, tensors=tensors, state=state, config=config)
 
@@ -90,7 +96,7 @@ def _write(checkpoint: Checkpoint, folder: Path) -> None:
     folder.mkdir()
     for name, tensors in checkpoint.tensors.items():
         save_file({key: value.contiguous() for key, value in tensors.items()}, folder / f"{name}.safetensors")
-    for name, content in (("state", checkpoint.state), ("config", checkpoint.config)):
+    for name, content in (("state", checkpoint.state | {"format": FORMAT}), ("config", checkpoint.config)):
         (folder / f"{name}.json").write_text(json.dumps(content, indent=1))
     for path in (*folder.iterdir(), folder):
         _sync(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import platform
 from collections.abc import Iterator
@@ -16,14 +17,31 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Parameters of `mallopt`, from glibc's malloc.h."""
 
 
+@functools.cache
+def _available() -> tuple[int, ...]:
+    """Return the CPUs that this process was given, before it kept to some of them."""
+    return tuple(sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
+
+
 def available_cpus() -> int:
-    """Return how many CPUs this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return how many CPUs this process may use, together with the run's others on this host."""
+    return len(_available())
 
 
-def own_cpus() -> int:
-    """Return how many CPUs there are for each of this run's processes on this host, at least 1."""
-    return max(1, available_cpus() // distributed.local_size())
+def own_cpus() -> tuple[int, ...]:
+    """Return this process's share of the CPUs, at least one, equal for all of the run's processes on this host."""
+    count = max(1, available_cpus() // distributed.local_size())
+    first = distributed.local_rank() * count % available_cpus()
+    return _available()[first : first + count]
+
+
+def keep_to_own_cpus() -> None:
+    """Keep off the CPUs of the run's other processes: whoever wakes there waits for what runs, some milliseconds.
+
+    What counts CPUs for itself, such as an energy gauge, must have done so before.
+    """
+    if distributed.local_size() > 1 and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, own_cpus())
 
 
 def set_up(torch_threads: int, *, precision: str = "float32") -> None:
@@ -33,8 +51,8 @@ def set_up(torch_threads: int, *, precision: str = "float32") -> None:
         torch_threads: that torch may use; this process's share of the CPUs when 0.
         precision: `policy.precision`; with `tf32` a GPU rounds the factors of float32 products to 10 bits.
     """
-    torch.set_num_threads(torch_threads or own_cpus())
-    torch.backends.cuda.matmul.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+    torch.set_num_threads(torch_threads or len(own_cpus()))
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     _keep_freed_memory()
 
 

@@ -48,7 +48,7 @@ def make_env(
         num_envs=num_envs,
         device=cfg.device,
         physics=cfg.physics,
-        num_threads=device.own_cpus(),
+        num_threads=len(device.own_cpus()),
         seed=cfg.seed,
         render_mode=render_mode,
         part=part,
@@ -99,6 +99,8 @@ class Line:
     """Why rollouts and updates are not launched as CUDA graphs; empty if they are, or if there is no GPU."""
     env_steps: int = 0
     iteration: int = 0
+    resumed_at: int = 0
+    """Environment steps of the parts of the run before a resume."""
     physics_before_s: float = 0.0
     """Physics time of the parts of the run before a resume [s]."""
     aside_s: dict[str, float] = field(default_factory=dict)
@@ -120,6 +122,8 @@ class Line:
         """Build every part; with `cfg.resume`, restore the newest checkpoint of `run_dir`."""
         resumed = checkpoint.load(Path(cfg.resume)) if cfg.resume else None
         device.set_up(cfg.runtime.torch_threads, precision=cfg.policy.precision)
+        if cfg.device == "cpu":
+            device.keep_to_own_cpus()
         seeding.seed_everything(cfg.seed)
         env = make_env(cfg, num_envs=cfg.num_envs // distributed.size(), part=distributed.part())
         policy = make_policy(cfg, env)
@@ -169,6 +173,7 @@ class Line:
 
     def save(self) -> Path:
         """Write a checkpoint of all processes' worlds, which rank 0 does."""
+        self.meter.read()
         global_tensors, global_plain = seeding.global_state()
         state = {
             **self._spent(),
@@ -199,14 +204,15 @@ class Line:
         return checkpoint.save(found, self.run_dir / "checkpoints", keep=self.cfg.runtime.keep_checkpoints)
 
     def note_energy(self) -> None:
-        """Keep what was spent so far: a resume has to know also what was spent after the last checkpoint."""
+        """Keep what was spent up to the last read: a resume has to know also what came after the last checkpoint."""
         with whole_file(self.run_dir / _ENERGY_FILE) as unfinished:
             unfinished.write_text(json.dumps(self._spent()))
 
     def _spent(self) -> dict[str, Any]:
         others = self.others_before + self.others
         return {
-            "meter": self.meter.state_dict(),
+            "meter": self.meter.totals(),
+            "evaluation_tokens": self.tokens.evaluation,
             "other_meters": [dataclasses.asdict(together(others))] if others else [],
         }
 
@@ -226,19 +232,13 @@ class Line:
     def _restore(self, found: Checkpoint) -> None:
         state, tensors = found.state, found.tensors
         self.env_steps, self.iteration = state["env_steps"], state["iteration"]
+        self.resumed_at = self.env_steps
         self.physics_before_s, self.threshold = state["physics_s"], state["threshold"]
         self.metrics = state["metrics"]
         self.nonfinite, self.rollbacks = state["nonfinite"], state["rollbacks"]
         self.tokens.load_state_dict(state["tokens"])
-        then = Ledger.from_dict(state["meter"]).reading()
-        spent = self._noted_energy() or state
-        last = Ledger.from_dict(spent["meter"]).reading()
-        if last.wall_s < then.wall_s:  # killed between a checkpoint and the next note
-            spent, last = state, then
-        lost = {key: value - metrics.times(then)[key] for key, value in metrics.times(last).items()}
-        self.aside_s = {key: value + state["aside_s"].get(key, 0.0) for key, value in lost.items()}
-        self.meter.load_state_dict(spent["meter"])
-        self.others_before = [MeterReading(**known) for known in spent["other_meters"]]
+        if distributed.rank() == 0:  # whose totals are those of all
+            self._restore_spent(state)
         self.policy.load_state_dict(tensors["policy"])
         self.learner.load_state_dict(tensors["learner"])
         self.env.unwrapped.load_state_dict(self._own(tensors["env"]))
@@ -247,10 +247,20 @@ class Line:
         seeding.set_global_state(tensors["generators"], state["generators"])
         self.journal.truncate_after(self.env_steps)
 
-    def _noted_energy(self) -> dict[str, Any]:
-        """Return what `note_energy` kept last; nothing if the checkpoints came here without it."""
-        path = self.run_dir / _ENERGY_FILE
-        return json.loads(path.read_text()) if path.exists() else {}
+    def _restore_spent(self, state: dict[str, Any]) -> None:
+        """Go on from what was spent when the run stopped, which is more than what the checkpoint knows of."""
+        try:
+            spent = json.loads((self.run_dir / _ENERGY_FILE).read_text())
+        except (OSError, ValueError):  # checkpoints that came here alone, or a machine that went down
+            spent = state
+        then, last = (Ledger.from_dict(known["meter"]).reading() for known in (state, spent))
+        if last.wall_s < then.wall_s:  # killed between a checkpoint and the next note
+            spent, last = state, then
+        lost = {key: value - metrics.times(then)[key] for key, value in metrics.times(last).items()}
+        self.aside_s = {key: value + state["aside_s"].get(key, 0.0) for key, value in lost.items()}
+        self.meter.load_state_dict(spent["meter"])
+        self.tokens.evaluation = spent["evaluation_tokens"]
+        self.others_before = [MeterReading(**known) for known in spent["other_meters"]]
 
     def _own(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the rows of this process's worlds, and what all worlds have in common."""
@@ -276,6 +286,7 @@ class Line:
         self.tracker.close(status)  # the run id may be known only now, when a server came back
         try:
             write_summary(self, status)
+            self.meter.read()
             self.note_energy()
         finally:
             self.env.close()

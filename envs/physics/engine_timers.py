@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,17 +19,31 @@ def _clock() -> ctypes.c_void_p:
     return ctypes.c_void_p()
 
 
-_CLOCK = _clock()
+class _Timers:
+    """The clock's pointer, `mjcb_time`, which is one for the whole process."""
+
+    def __init__(self) -> None:
+        self._clock = _clock()
+        self._kept = self._clock.value
+        self._lock, self._users = threading.Lock(), 0
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Let nothing be timed: the package gives the engine a clock, and reading it takes up to a sixth of a step.
+
+        The clock is back after the block, or after the last one where several threads are in theirs.
+        """
+        with self._lock:
+            self._users += 1
+            if self._users == 1:
+                self._kept, self._clock.value = self._clock.value, None
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if self._users == 0:
+                    self._clock.value = self._kept
 
 
-@contextlib.contextmanager
-def stopped() -> Iterator[None]:
-    """Let nothing be timed: the Python package gives the engine a clock, and reading it takes up to a sixth of a step.
-
-    The pointer is the process's (`mjcb_time`), so the clock is back after the block.
-    """
-    clock, _CLOCK.value = _CLOCK.value, None
-    try:
-        yield
-    finally:
-        _CLOCK.value = clock
+stopped = _Timers().stopped

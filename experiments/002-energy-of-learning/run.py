@@ -236,14 +236,14 @@ def sample_overhead(args: argparse.Namespace, pairs: int, _: int) -> Sample:
 
 
 def iteration_s(rig: Rig, meter: Meter | None) -> float:
-    """Collect and learn once; with a meter, as training does it: in phases, read twice at the end [s]."""
+    """Collect and learn once; with a meter, as training does it: in phases, read at the end [s]."""
     rig.collector.phase = phase = meter.phase if meter else no_phase
     begin_s = time.perf_counter()
     rollout, _ = rig.collector.collect()
     with phase("learn"):
         rig.learner.update(rollout)
     if meter:
-        json.dumps([dataclasses.asdict(meter.read()), meter.state_dict()])
+        json.dumps([dataclasses.asdict(meter.read()), meter.totals()])
     return time.perf_counter() - begin_s
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -161,6 +162,14 @@ def test_unreadable_checkpoint_is_one_line(run_dir: Path, file: str) -> None:
         checkpoint.load(run_dir)
     assert str(run_dir) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_other_format_is_one_line(run_dir: Path) -> None:
+    """What another version wrote, which might not load, is refused with a remedy."""
+    path = run_dir / "checkpoints" / "100" / "state.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 2}))
+    with pytest.raises(ValueError, match=f"is of format 2, this version reads {checkpoint.FORMAT}; train anew"):
+        checkpoint.load(run_dir)
 
 
 def test_run_without_checkpoint_is_one_line(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -46,6 +47,32 @@ def test_threads_are_taken_for_a_block_only() -> None:
     assert torch.get_num_threads() == before
 
 
+PARTS = """
+import os, sys
+from factory import device
+os.environ |= {"LOCAL_WORLD_SIZE": sys.argv[1], "LOCAL_RANK": sys.argv[2]}
+given = sorted(os.sched_getaffinity(0))
+device.keep_to_own_cpus()
+print(given == list(device._available()), *(given.index(cpu) for cpu in sorted(os.sched_getaffinity(0))))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system cannot tell CPUs apart")
+def test_processes_keep_to_cpus_of_their_own() -> None:
+    """Processes of one host share its CPUs out equally and still know of all; a single one keeps them all."""
+
+    def kept(processes: int, rank: int) -> list[int]:
+        command = [sys.executable, "-c", PARTS, str(processes), str(rank)]
+        knows_all, *cpus = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+        assert knows_all == "True"
+        return [int(cpu) for cpu in cpus]
+
+    count = device.available_cpus()
+    assert kept(1, 0) == list(range(count))
+    assert sorted(kept(count, 0) + kept(count, count - 1)) == [0, count - 1]
+    assert len(kept(count + 1, count)) == 1, "more processes than CPUs have to share"
+
+
 def test_small_work_wakes_no_second_thread() -> None:
     """Whatever is allowed, a small policy takes one thread, and large work no more than are allowed."""
     with device.torch_threads(3):
@@ -55,13 +82,13 @@ def test_small_work_wakes_no_second_thread() -> None:
         assert device.elementwise_threads(10**9) == 3
 
 
-@pytest.mark.parametrize(("precision", "products"), [("float32", "ieee"), ("tf32", "tf32"), ("bfloat16", "ieee")])
+@pytest.mark.parametrize(("precision", "products"), [("float32", "highest"), ("tf32", "high"), ("bfloat16", "highest")])
 def test_precision_of_float32_products_on_a_gpu(precision: str, products: str) -> None:
     """Only tf32 lets a GPU round the factors of float32 products, and a later job takes it back."""
     before = torch.get_num_threads()
     try:
         device.set_up(before, precision=precision)
-        assert torch.backends.cuda.matmul.fp32_precision == products
+        assert torch.get_float32_matmul_precision() == products
     finally:
         device.set_up(before)
-    assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+    assert torch.get_float32_matmul_precision() == "highest"

@@ -23,6 +23,8 @@ JOB = (
     "learner.schedule=adaptive",  # a linear one depends on total_steps
 )  # fmt: skip
 ITERATION = 16 * 16
+DOG = ("task=quadruped_velocity", "task.max_episode_steps=7")
+"""Its observations are drawn, also those after a reset."""
 
 
 def start(*overrides: str, processes: int) -> list[subprocess.Popen[str]]:
@@ -53,10 +55,11 @@ def learned(found: checkpoint.Checkpoint) -> dict[str, torch.Tensor]:
     return {name: value for name, value in found.tensors["policy"].items() if value.is_floating_point()}
 
 
-def test_two_processes_are_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("task", [(), DOG], ids=["cartpole", "dog"])
+def test_two_processes_are_one(tmp_path: Path, task: tuple[str, ...]) -> None:
     """Policy, worlds, token and episode counts after three iterations are those of one process, but for rounding."""
     total = f"total_steps={3 * ITERATION}"
-    one, two = (train(tmp_path / str(n), total, processes=n) for n in (1, 2))
+    one, two = (train(tmp_path / str(n), *task, total, processes=n) for n in (1, 2))
     torch.testing.assert_close(learned(two), learned(one), rtol=1e-3, atol=1e-5)
     for name, value in one.tensors["env"].items():
         assert two.tensors["env"][name].shape == value.shape, name
@@ -74,7 +77,10 @@ def test_resumed_pair_goes_on_exactly_and_a_single_process_takes_over(tmp_path: 
     train(tmp_path / "halves", f"total_steps={2 * ITERATION}", processes=2)
     (tmp_path / "single").mkdir()
     subprocess.run(["cp", "-r", f"{tmp_path}/halves/.", tmp_path / "single"], check=True)
+    spent = json.loads((tmp_path / "halves" / "energy.json").read_text())
     halves = train(tmp_path / "halves", f"total_steps={4 * ITERATION}", f"resume={tmp_path / 'halves'}", processes=2)
+    (before_s, after_s) = (state["other_meters"][0]["cpu_s"] for state in (spent, halves.state))
+    assert before_s < after_s < before_s + halves.state["meter"]["cpu_s"] - 0.5 * spent["meter"]["cpu_s"]
     assert all(torch.equal(value, learned(halves)[name]) for name, value in learned(whole).items())
     single = train(tmp_path / "single", f"total_steps={4 * ITERATION}", f"resume={tmp_path / 'single'}", processes=1)
     torch.testing.assert_close(learned(single), learned(whole), rtol=1e-3, atol=1e-5)

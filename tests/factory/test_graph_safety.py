@@ -102,7 +102,7 @@ def test_guard_refuses_the_host(unsafe: Callable[[torch.Tensor], Any]) -> None:
 @pytest.mark.parametrize("env_id", envs.TASKS)
 @pytest.mark.parametrize("schedule", ["annealed", "linear"])
 def test_rollout_and_update_stay_on_the_device(env_id: str, schedule: str) -> None:
-    """Neither asks for a value nor touches the host, and every tensor that is kept stays where it was."""
+    """Neither asks for a value nor touches the host, and tensors that a part keeps by name stay in place."""
     env: Any = gymnasium.make_vec(f"envs:{env_id}", num_envs=4, device=META, seed=0)
     sizes = {name: group.shape[-1] for name, group in groups(env.reset()[0]).items()}
     policy = MlpPolicy(

@@ -247,6 +247,7 @@ def test_resuming_goes_on_with_the_same_ledger_run(
     assert figures["factory/tokens_total"] == 4 * ROLLOUT
     for key in ("energy/total_j", "time/wall_s", "time/physics_s", "energy/phase/sim_j"):
         assert figures[key] > before["metrics"][key], key
+    assert after["tokens"]["evaluation"] > before["tokens"]["evaluation"] > 0
     assert figures["energy/phase/eval_j"] > before["metrics"]["energy/phase/eval_j"] > 0.0, "what a resume finds counts"
     training_s = sum(figures[f"time/{phase}_s"] for phase in ("sim", "infer", "learn"))
     history_s = [point.value for point in ledger.get_metric_history(run.info.run_id, "time/wall_s")]

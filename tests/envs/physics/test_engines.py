@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from envs.physics import ENGINES, open_physics
+from envs.physics import ENGINES, engine_timers, open_physics
 from envs.physics.base import Physics
 from envs.physics.contact_forces import add_contact_forces
 
@@ -76,6 +76,22 @@ def test_engine_reads_no_clock(model: mujoco.MjModel) -> None:
         assert not readings
         mujoco.mj_step(model, mujoco.MjData(model))
         assert readings
+    finally:
+        mujoco.set_mjcb_time(None)
+
+
+def test_clock_is_back_when_the_last_thread_is_done() -> None:
+    """Threads that step batches side by side leave the clock as the first of them found it."""
+    mujoco.set_mjcb_time(lambda: 1.0)
+    try:
+        first, second = engine_timers.stopped(), engine_timers.stopped()
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        second.__exit__(None, None, None)
+        data = mujoco.MjData(model := mujoco.MjModel.from_xml_string(XML))
+        mujoco.mj_step(model, data)
+        assert data.timer[mujoco.mjtTimer.mjTIMER_STEP].number == 1
     finally:
         mujoco.set_mjcb_time(None)
 
