@@ -244,7 +244,9 @@ class Ppo:
     def _adapt(self, approx_kl: Tensor, *, desired_kl: Tensor) -> None:
         """Steer the step size so that an update moves the policy by about `desired_kl`, as rsl_rl does."""
         cfg, rate = self.cfg, self.learning_rate
-        factor = torch.where(approx_kl < 0.5 * desired_kl, 1.5, torch.where(approx_kl > 2.0 * desired_kl, 1 / 1.5, 1.0))
+        factor = torch.where(approx_kl > 2.0 * desired_kl, 1 / 1.5, 1.0)
+        # Below 0 there is rounding only, as in the first step of every update: no reason to go faster.
+        factor = torch.where((approx_kl < 0.5 * desired_kl) & (approx_kl >= 0.0), 1.5, factor)
         rate.copy_((rate * factor).clamp(cfg.min_learning_rate, cfg.max_learning_rate))
 
 
