@@ -12,7 +12,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-BEGIN, END = "<!-- results -->", "<!-- /results -->"
 COLORS = {
     "ours": "#1f6feb", "envpool": "#b3470a", "gymnasium": "#8a6d00", "sb3": "#7a4fc4", "rsl_rl": "#12805c",
     "unilab": "#b0357a",
@@ -51,13 +50,6 @@ def _speed_row(speed: Quantity, rounds: Sequence[Round]) -> str:
 
 def _short(steps_per_s: float) -> str:
     return f"{steps_per_s / 1e3:#.3g}".rstrip(".") + " k"
-
-
-def insert(text: str, readme: Path) -> None:
-    """Put `text` between the marks of `readme`."""
-    before, _, rest = readme.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    readme.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
 
 
 def draw(comparisons: Sequence[Comparison], rounds: Sequence[Round], path: Path, *, note: str) -> None:

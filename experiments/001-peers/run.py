@@ -15,10 +15,11 @@ from typing import Any
 
 from comparisons import COMPARISONS, Comparison, choose
 from installs import CHECKOUT, HERE, Install, install
-from report import draw, insert, table
+from report import draw, table
 from worker import Worker
 
 from factory import machine, provenance
+from factory.results_page import insert_results
 
 
 def main() -> None:
@@ -157,7 +158,7 @@ def write(content: dict[str, Any], comparisons: Sequence[Comparison], rounds: li
     if content["missing"]:
         text += "\n\nNot run: " + "; ".join(content["missing"].values())
     if (out / "README.md").is_file():
-        insert(text, out / "README.md")
+        insert_results(text, out / "README.md")
     draw(comparisons, rounds, out / "figure.png", note=note)
     print(text)
 

@@ -16,7 +16,6 @@ from matplotlib.figure import Figure
 from factory.energy.kpi import kaplan_meier_median
 from factory.quantities import format_si
 
-BEGIN, END = "<!-- results -->", "<!-- /results -->"
 COLORS, MARKERS, STYLES = ("#1f6feb", "#b3470a", "#12805c"), "osD", ("-", "--", ":")
 
 Samples = list[dict[str, Any]]
@@ -30,13 +29,6 @@ def table(results: dict[str, Any]) -> str:
         f"{results['git.commit'][:7]}; {elsewhere:.2f} cores were busy with anything else."
     )
     return "\n".join([note, *_per_token(results), *_to_threshold(results), *_meter(results)])
-
-
-def insert(text: str, readme: Path) -> None:
-    """Put `text` between the marks of `readme`."""
-    before, _, rest = readme.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    readme.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
 
 
 def _per_token(results: dict[str, Any]) -> Iterator[str]:

@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from report import draw, insert, table
+from report import draw, table
 
 from factory import cli, config, device, machine, provenance
 from factory.collector import no_phase
 from factory.energy import kpi
 from factory.energy.meter import Meter
+from factory.results_page import insert_results
 from factory.rig import Rig
 
 HERE = Path(__file__).parent
@@ -71,7 +72,7 @@ def main() -> None:
                 print(f"round {index + 1}  {name:<52} {found[-1]['took_s']:.1f} s", file=sys.stderr, flush=True)
                 path.write_text(json.dumps(results, indent=1) + "\n")
     if (args.out / "README.md").is_file():
-        insert(table(results), args.out / "README.md")
+        insert_results(table(results), args.out / "README.md")
     draw(results, args.out / "figure.png")
     print(table(results))
 

@@ -17,6 +17,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from factory import machine, provenance
+from factory.results_page import insert_results
 
 HERE = Path(__file__).parent
 LEVELS = {
@@ -24,7 +25,6 @@ LEVELS = {
     "walker2d": (4500.0, 22), "ant": (4400.0, 45), "half_cheetah policy.precision=bfloat16": (5500.0, 20),
 }  # fmt: skip
 """By preset and what is set besides: the return wanted, and within how many minutes of training on two cores."""
-BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 Run = dict[str, Any]
 
 
@@ -46,7 +46,7 @@ def main() -> None:
             same = (run["preset"], run["seed"])
             results["runs"] = [old for old in results["runs"] if (old["preset"], old["seed"]) != same] + [run]
             path.write_text(json.dumps(results, indent=1) + "\n")
-    insert(table(results), HERE / "README.md")
+    insert_results(table(results), HERE / "README.md")
     print(table(results))
 
 
@@ -116,12 +116,6 @@ def table(results: dict[str, Any]) -> str:
     commits = ", ".join(sorted({f"`{run['commit'][:7]}`" for run in results["runs"]}))
     lines += ["", f"`{results['command']}`, {results['machine']['cpu']}, commits {commits}."]
     return "\n".join(lines)
-
-
-def insert(text: str, page: Path) -> None:
-    """Put `text` between the markers of a page."""
-    before, _, rest = page.read_text().partition(BEGIN)
-    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}")
 
 
 if __name__ == "__main__":

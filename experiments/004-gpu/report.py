@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
-
-BEGIN, END = "<!-- results -->", "<!-- /results -->"
 
 
 def table(results: dict[str, Any]) -> str:
@@ -103,9 +100,3 @@ def _si(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value / 1e6:.3g} M" if value >= 1e6 else f"{value / 1e3:.3g} k" if value >= 1e3 else f"{value:.3g}"
-
-
-def insert(text: str, page: Path) -> None:
-    """Put the table between the page's markers."""
-    before, _, rest = page.read_text().partition(BEGIN)
-    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}")

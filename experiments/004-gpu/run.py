@@ -21,9 +21,10 @@ CHECKOUT = HERE.parents[1]
 sys.path.insert(0, str(CHECKOUT))
 
 from parts import JOBS, PARTS, Job, Scale, jobs  # noqa: E402
-from report import insert, table  # noqa: E402
+from report import table  # noqa: E402
 
 from factory import machine, provenance  # noqa: E402
+from factory.results_page import insert_results  # noqa: E402
 from factory.whole_file import whole_file  # noqa: E402
 
 _MARK = "CELL "
@@ -54,7 +55,7 @@ def main() -> None:
             print(f"{cell:<48} {found.get('error') or found.get('left_out') or 'done'}", file=sys.stderr, flush=True)
     text = table(results)
     if not args.quick and (args.out / "README.md").is_file():
-        insert(text, args.out / "README.md")
+        insert_results(text, args.out / "README.md")
     print(text)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from factory import machine, provenance
+from factory.results_page import insert_results
 from factory.run_folder import read_records
 
 HERE = Path(__file__).parent
@@ -29,7 +30,6 @@ WAYS = {"one process": (1, "3000"), "one process, spinning": (1, "100000"), "two
 """Processes, and GOMP_SPINCOUNT."""
 WARM_UP = 3
 """Iterations at the start that are not counted."""
-BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 
 
 def main() -> None:
@@ -52,8 +52,7 @@ def main() -> None:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }  # fmt: skip
     (HERE / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    before, _, rest = (HERE / "README.md").read_text().partition(BEGIN)
-    (HERE / "README.md").write_text(f"{before}{BEGIN}\n{table(results)}\n{END}{rest.partition(END)[2]}")
+    insert_results(table(results), HERE / "README.md")
     print(table(results))
 
 
