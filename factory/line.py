@@ -211,7 +211,7 @@ class Line:
     def _spent(self) -> dict[str, Any]:
         others = self.others_before + self.others
         return {
-            "meter": self.meter.totals(),
+            "meter": self.meter.state_dict(),
             "evaluation_tokens": self.tokens.evaluation,
             "other_meters": [dataclasses.asdict(together(others))] if others else [],
         }

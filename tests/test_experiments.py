@@ -62,14 +62,15 @@ def test_figure_and_tables_are_made_of_samples_alone(report: ModuleType, tmp_pat
     found = results(
         {
             "per_token worlds=4 threads=1 network=8,8": [tokens | {"joules_per_token": 100.0}],
-            "meter overhead": [{"pairs_s": pairs, "meter_s": 0.01}],
+            "meter overhead worlds=4": [{"worlds": 4, "pairs_s": pairs, "meter_s": 0.01}],
             "meter equal runs": [run | {"energy_j": 100.0}, run | {"energy_j": 400.0}],
         }
     )
     text = report.table(found)
     assert "| 8-8 | 4 | 1 |" in text
-    assert "took +0.50 %\nlonger" in text
-    assert "95 % interval +0.00 to\n+1.00 %" in text
+    assert "4 worlds: 5 iterations of\n1.00 s" in text
+    assert "took +0.50 % longer" in text
+    assert "95 % interval +0.00 to +1.00 %" in text
     assert "0.20 % of the wall time" in text
     assert "interval in\n2 of 4 combinations" in text
     report.draw(found, tmp_path / "figure.png")

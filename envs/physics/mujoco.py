@@ -115,9 +115,10 @@ def _without_islands(model: mujoco.MjModel) -> mujoco.MjModel:
 
     It computes the same, bit for bit, in 3 to 8 % less time.
     """
+    if model.ntree != 1:
+        return model
     model = copy.copy(model)
-    if model.ntree == 1:
-        model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_ISLAND
+    model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_ISLAND
     return model
 
 

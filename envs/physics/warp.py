@@ -182,11 +182,12 @@ class WarpPhysics:
             model = copy.copy(model)
             model.opt.solver = mujoco.mjtSolver.mjSOL_NEWTON
             self._warnings.append("physics=warp has no PGS solver, which the robot asks for; Newton solves instead")
-        try:
-            with wp.ScopedDevice(self._recorder.place), warnings.catch_warnings(record=True, action="always") as said:
-                m, d = mjw.put_model(model), mjw.make_data(model, nworld=self.num_envs, **self._room)
-        except (NotImplementedError, ValueError) as error:
-            raise ValueError(f"physics=warp: it cannot simulate this robot ({error}); use physics=mujoco") from error
+        with wp.ScopedDevice(self._recorder.place), warnings.catch_warnings(record=True, action="always") as said:
+            try:
+                m = mjw.put_model(model)
+            except (NotImplementedError, ValueError) as error:
+                raise ValueError(f"physics=warp: cannot simulate this robot ({error}); use physics=mujoco") from error
+            d = mjw.make_data(model, nworld=self.num_envs, **self._room)
         wp.synchronize_device(self._recorder.place)  # Warp's own stream filled them, torch's will use them
         self._warnings += [f"physics=warp: {warning.message}" for warning in said]
         m.opt.warn_overflow = 0  # kernels would print; `warnings` says it once

@@ -59,13 +59,14 @@ def _to_threshold(results: dict[str, Any]) -> Iterator[str]:
 
 
 def _meter(results: dict[str, Any]) -> Iterator[str]:
-    if found := results["cells"].get("meter overhead"):
+    for found in _cells(results, "meter overhead"):
         pairs = np.array([pair for sample in found for pair in sample["pairs_s"]])
         low, middle, high = _median_with_interval(pairs[:, 0] / pairs[:, 1] - 1.0)
         own = sum(sample["meter_s"] for sample in found) / pairs[:, 0].sum()
-        yield f"\n**The meter itself**: {len(pairs)} iterations with phases and gauges took {100 * middle:+.2f} %"
-        yield f"longer than their neighbours without (median of pairs, 95 % interval {100 * low:+.2f} to"
-        yield f"{100 * high:+.2f} %); the meter's own count of its time is {100 * own:.2f} % of them."
+        yield f"\n**The meter itself**, {found[0]['worlds']} worlds: {len(pairs)} iterations of"
+        yield f"{format_si(float(np.median(pairs)), 's')} with phases and gauges took {100 * middle:+.2f} % longer than"
+        yield f"their neighbours without (median of pairs, 95 % interval {100 * low:+.2f} to {100 * high:+.2f} %);"
+        yield f"the meter's own count of its time is {100 * own:.2f} % of them."
     if runs := results["cells"].get("meter equal runs"):
         agree = sum(one["lo"] <= other["energy_j"] <= one["hi"] for one in runs for other in runs)
         share = statistics.median(sample["meter_s"] / sample["wall_s"] for sample in runs)

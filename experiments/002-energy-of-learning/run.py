@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import math
 import shlex
@@ -214,13 +213,16 @@ def train(overrides: Sequence[str], *, stop_at_threshold: bool = False) -> tuple
 
 def overhead(args: argparse.Namespace) -> Cells:
     """Return iterations with phases and gauges and iterations without, in turn within one process."""
-    pairs = 10 if args.quick else 300
-    return {"meter overhead": (1 if args.quick else 3, partial(sample_overhead, args, pairs))}
+    pairs = {256: 10} if args.quick else {256: 300, 1024: 100}
+    return {
+        f"meter overhead worlds={size}": (1 if args.quick else 3, partial(sample_overhead, args, size, number))
+        for size, number in pairs.items()
+    }
 
 
-def sample_overhead(args: argparse.Namespace, pairs: int, _: int) -> Sample:
+def sample_overhead(args: argparse.Namespace, num_envs: int, pairs: int, _: int) -> Sample:
     """Return how long iterations took, in pairs whose order alternates: `[metered, bare]` [s]."""
-    job = cli.single_job([*CHEETAH, *args.where, "num_envs=256"])
+    job = cli.single_job([*CHEETAH, *args.where, f"num_envs={num_envs}"])
     rig = Rig.open(job)
     rig.train(rig.stopwatch(), iterations=2)
     meter = Meter.from_config(job.energy, job.device)
@@ -233,18 +235,18 @@ def sample_overhead(args: argparse.Namespace, pairs: int, _: int) -> Sample:
     own_s = meter.read().overhead_s
     meter.close()
     rig.env.close()
-    return {"pairs_s": times, "meter_s": own_s, "gauges": meter.read().tier}
+    return {"worlds": num_envs, "pairs_s": times, "meter_s": own_s, "gauges": meter.read().tier}
 
 
 def iteration_s(rig: Rig, meter: Meter | None) -> float:
-    """Collect and learn once; with a meter, as training does it: in phases, read at the end [s]."""
+    """Collect and learn once; with a meter, as training does it: in phases, read and put on record at the end [s]."""
     rig.collector.phase = phase = meter.phase if meter else no_phase
     begin_s = time.perf_counter()
     rollout, _ = rig.collector.collect()
     with phase("learn"):
         rig.learner.update(rollout)
     if meter:
-        json.dumps([dataclasses.asdict(meter.read()), meter.totals()])
+        json.dumps([meter.read().metrics(), meter.state_dict()])
     return time.perf_counter() - begin_s
 
 

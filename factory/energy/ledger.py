@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from copy import copy
+from dataclasses import dataclass, field, fields
 from math import fsum, nan, sqrt
 from typing import Any
 
@@ -121,7 +122,7 @@ class Ledger:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        return asdict(self)
+        return {name: copy(value) for name, value in vars(self).items()}
 
     @classmethod
     def from_dict(cls, state: dict[str, Any]) -> Ledger:

@@ -145,15 +145,9 @@ class Meter:
         self._ledger.cpu_s = process_cpu_s() - self._cpu_base_s
         return (self._carried + self._ledger).reading()
 
-    def totals(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """Return the totals of the last read, ready for JSON."""
         return (self._carried + self._ledger).to_dict()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the totals so far, ready for JSON; reads the counters while running."""
-        if self._is_running:
-            self.read()
-        return self.totals()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Carry on the totals of an earlier part of the run, before or after `start`.

@@ -309,8 +309,8 @@ def test_resumed_run_carries_its_totals_on() -> None:
     first = started(clock, PowerSource(clock, 10.0))
     with first.phase("sim"):
         clock.advance(4.0)
-    state = json.loads(json.dumps(first.state_dict()))
     first.close()
+    state = json.loads(json.dumps(first.state_dict()))
     clock.advance(1000.0)
     second = started(clock, PowerSource(clock, 20.0, tier=Tier.ESTIMATED))
     second.load_state_dict(state)
@@ -336,8 +336,8 @@ def test_state_of_a_resumed_run_holds_both_parts() -> None:
         if state is not None:
             meter.load_state_dict(state)
         clock.advance(2.0)
-        state = meter.state_dict()
         meter.close()
+        state = meter.state_dict()
     assert meter.read().total_j == pytest.approx(60.0)
 
 
@@ -346,6 +346,7 @@ def test_change_of_boundary_at_a_resumption_is_told() -> None:
     clock = Clock()
     first = started(clock, PowerSource(clock, 10.0))
     clock.advance(1.0)
+    first.read()
     second = started(clock, PowerSource(clock, 10.0, boundary=Boundary.ALLOCATION))
     second.load_state_dict(first.state_dict())
     clock.advance(1.0)
