@@ -13,8 +13,12 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
+
+from factory.energy.kernel_file import KernelFile
 
 _V1_UNLIMITED_BYTES = 2**60
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,7 @@ class Cgroup:
         Args:
             proc_self: The folder with `cgroup`, `mountinfo` and `statm`.
         """
-        self._proc_self = proc_self
+        self._read_resident_bytes = _choose_resident(proc_self)
         mounts = _find_mounts(proc_self)
         self._cpu = mounts.get("cpu", mounts.get(""))
         self._memory = mounts.get("memory", mounts.get(""))
@@ -71,24 +75,18 @@ class Cgroup:
 
     def resident_bytes(self) -> int:
         """Return the memory this process holds now [byte]."""
-        try:
-            return int((self._proc_self / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-        except (OSError, ValueError, IndexError):
-            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return self._read_resident_bytes()
 
     @staticmethod
     def _choose_usage(mounts: dict[str, Mount]) -> tuple[Callable[[], float], str]:
-        candidates: list[tuple[Callable[[], float], str]] = []
+        candidates: list[tuple[Path, Callable[[str], float], str]] = []
         if (v1 := mounts.get("cpuacct")) is not None:
-            usage = v1.folder / "cpuacct.usage"
-            candidates.append((lambda: int(usage.read_text()) * 1e-9, f"cgroup v1 {usage}"))
+            candidates.append((v1.folder / "cpuacct.usage", lambda text: int(text) * 1e-9, "cgroup v1"))
         if (v2 := mounts.get("")) is not None:
-            stat = v2.folder / "cpu.stat"
-            candidates.append((lambda: _usage_usec(stat) * 1e-6, f"cgroup v2 {stat}"))
-        for read_usage_s, origin in candidates:
+            candidates.append((v2.folder / "cpu.stat", lambda text: _usage_usec(text) * 1e-6, "cgroup v2"))
+        for path, usage_s, origin in candidates:
             with suppress(OSError, ValueError):
-                read_usage_s()
-                return read_usage_s, origin
+                return _reader(path, usage_s), f"{origin} {path}"
         return process_cpu_s, "CPU time of this process and its children (no cgroup found)"
 
 
@@ -144,12 +142,26 @@ def _mount(point: str, root: str, place: str) -> Mount:
     return Mount(folder if ".." not in place and folder.is_dir() else top, top)
 
 
-def _usage_usec(stat: Path) -> int:
-    for line in stat.read_text().splitlines():
+def _choose_resident(proc_self: Path) -> Callable[[], int]:
+    page_bytes = os.sysconf("SC_PAGE_SIZE")
+    with suppress(OSError, ValueError, IndexError):
+        return _reader(proc_self / "statm", lambda text: int(text.split()[1]) * page_bytes)
+    return lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _reader(path: Path, parse: Callable[[str], _T]) -> Callable[[], _T]:
+    """Return what reads a file and parses it; it has done so once."""
+    file = KernelFile(path)
+    parse(file.read())
+    return lambda: parse(file.read())
+
+
+def _usage_usec(stat: str) -> int:
+    for line in stat.splitlines():
         key, _, value = line.partition(" ")
         if key == "usage_usec":
             return int(value)
-    raise ValueError(f"{stat} has no usage_usec")
+    raise ValueError("cpu.stat has no usage_usec")
 
 
 def _quota_cores(folder: Path) -> float | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 from pathlib import Path
 from statistics import fmean
@@ -290,12 +292,16 @@ def test_quota_and_affinity_limit_the_allocation(tmp_path: Path) -> None:
     assert 1.0 <= allocated_cores(fake_v2(tmp_path)) == int(allocated_cores(fake_v2(tmp_path)))
 
 
-def test_vanished_group_is_a_source_error(tmp_path: Path) -> None:
+def test_vanished_group_is_a_source_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A control group that goes away raises SourceError, which the meter understands."""
+
+    def gone(*place: int) -> bytes:
+        raise OSError(errno.ENODEV, "No such device")  # what Linux says
+
     write(tmp_path / "fs/job/task/cpu.stat", "usage_usec 1\n")
     source = EstimateSource(None, Clock(), cgroup=fake_v2(tmp_path), num_cores=1.0)
     source.open()
-    (tmp_path / "fs/job/task/cpu.stat").unlink()
+    monkeypatch.setattr(os, "pread", gone)
     with pytest.raises(SourceError):
         source.read()
 
