@@ -23,10 +23,12 @@ Samples = list[dict[str, Any]]
 
 def table(results: dict[str, Any]) -> str:
     """Return what was found as Markdown: a table for each kind of cell."""
-    elsewhere = statistics.median(sample["busy_elsewhere"] for cell in results["cells"].values() for sample in cell)
+    samples = [sample for cell in results["cells"].values() for sample in cell]
+    commits = ", ".join(sorted({f"`{sample['git.commit'][:7]}`" for sample in samples}))
     note = (
-        f"{results['machine']['cpu']}, {results['machine']['cpus_available']} CPUs, {results['date'][:10]}, commit "
-        f"{results['git.commit'][:7]}; {elsewhere:.2f} cores were busy with anything else."
+        f"{results['machine']['cpu']}, {results['machine']['cpus_available']} CPUs, {results['date'][:10]}, commits "
+        f"{commits}; {statistics.median(sample['busy_elsewhere'] for sample in samples):.2f} cores were busy with "
+        "anything else."
     )
     return "\n".join([note, *_per_token(results), *_to_threshold(results), *_meter(results)])
 
