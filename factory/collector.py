@@ -61,6 +61,8 @@ class Collector:
     episode_length: Tensor = field(init=False)
     rollout: Rollout = field(init=False)
     """The last one."""
+    sim_threads: int = field(init=False)
+    """Torch threads that the environment's arithmetic is worth."""
 
     def __post_init__(self) -> None:
         """Start the first episodes and allocate the rollout."""
@@ -78,7 +80,7 @@ class Collector:
             terminated=flags(), truncated=flags(), live=flags(),
         )  # fmt: skip
         self._infer_threads = device.inference_threads(num_envs * self.policy.num_multiply_adds)
-        self._sim_threads = device.elementwise_threads(self.obs["critic"].numel())
+        self.sim_threads = device.elementwise_threads(self.obs["critic"].numel())
         self._final_critic_obs = torch.zeros_like(self.rollout.obs["critic"])
         if self.record is eager:
             self._launch = lambda: self.steps(self.phase)
@@ -104,7 +106,7 @@ class Collector:
         """Fill the rollout operation by operation; return the sums of what `_count` gives. Shape: (6 + num_terms,)."""
         rollout = self.rollout
         sums = torch.zeros(6 + len(self.env.unwrapped.reward_terms), device=self.env.device)
-        with device.torch_threads(self._sim_threads):
+        with device.torch_threads(self.sim_threads):
             for t in range(self.num_steps):
                 with phase("infer"), device.torch_threads(self._infer_threads):
                     action, log_prob, state = self.policy.act(self.obs, self.state)

@@ -12,27 +12,32 @@ from contextlib import contextmanager
 import torch
 
 from factory import distributed
+from factory.energy.cgroup import Cgroup, allocated_cores
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Parameters of `mallopt`, from glibc's malloc.h."""
 
 
 @functools.cache
-def _available() -> tuple[int, ...]:
+def _visible() -> tuple[int, ...]:
     """Return the CPUs that this process was given, before it kept to some of them."""
     return tuple(sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
 
 
+@functools.cache
 def available_cpus() -> int:
-    """Return how many CPUs this process may use, together with the run's others on this host."""
-    return len(_available())
+    """Return how many CPUs this process may keep busy, together with the run's others on this host.
+
+    That is what its affinity and the quota of its control group allow (`docker --cpus`), at least one.
+    """
+    return min(len(_visible()), max(1, int(allocated_cores(Cgroup()))))
 
 
 def own_cpus() -> tuple[int, ...]:
     """Return this process's share of the CPUs, at least one, equal for all of the run's processes on this host."""
     count = max(1, available_cpus() // distributed.local_size())
-    first = distributed.local_rank() * count % available_cpus()
-    return _available()[first : first + count]
+    first = distributed.local_rank() * count % len(_visible())
+    return _visible()[first : first + count]
 
 
 def keep_to_own_cpus() -> None:

@@ -169,8 +169,9 @@ class Rig:
         return self._seconds(lambda: self.learner.update(self.collector.collect()[0]))
 
     def _step_env(self) -> None:
-        for action in self._actions:
-            self.env.step(action)
+        with device.torch_threads(self.collector.sim_threads):
+            for action in self._actions:
+                self.env.step(action)
 
     # State.
 

@@ -78,20 +78,12 @@ def examine(place: Place) -> list[Finding]:
 
 
 def _processor(cgroup: Cgroup) -> Finding:
-    present, affine, usable = os.cpu_count() or 1, device.available_cpus(), allocated_cores(cgroup)
-    facts = {"hardware_threads": present, "available": affine, "allocated": usable}
+    present, threads, usable = os.cpu_count() or 1, device.available_cpus(), allocated_cores(cgroup)
     text = f"{device.cpu_name()}: {usable:g} of {present} hardware threads may be used"
-    if usable >= affine:
-        return Finding(section="machine", name="processor", status=Status.OK, text=text, facts=facts)
-    threads = max(1, round(usable))
-    return Finding(
-        section="machine",
-        name="processor",
-        status=Status.LIMITED,
-        text=f"{text}: a quota of the control group, while {affine} are visible and get a thread each",
-        remedy=f"train with physics.num_threads={threads} runtime.torch_threads={threads}, or raise docker's --cpus",
-        facts=facts,
-    )
+    if cgroup.quota_cores() == usable:
+        text += f" (a quota of the control group, as docker's --cpus sets it); training takes {threads}"
+    facts = {"hardware_threads": present, "available": threads, "allocated": usable}
+    return Finding(section="machine", name="processor", status=Status.OK, text=text, facts=facts)
 
 
 def _load() -> Finding:

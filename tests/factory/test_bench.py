@@ -178,6 +178,24 @@ def test_every_level_makes_the_same_physics_steps() -> None:
     assert not torch.equal(alone[0], alone[1])
 
 
+def test_environment_is_stepped_on_as_many_threads_as_in_a_rollout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the level beneath it would be another environment."""
+    rig = Rig.open(tiny("num_envs=4", "runtime.torch_threads=2"))
+    take, threads = rig._record(), list[int]()
+    step = rig.env.step
+
+    def overheard_step(action: torch.Tensor) -> Any:
+        threads.append(torch.get_num_threads())
+        return step(action)
+
+    monkeypatch.setattr(rig.env, "step", overheard_step)
+    for run in (rig._env_s, rig._policy_s):
+        run(take)
+    assert threads == [1] * 2 * NUM_STEPS
+    assert torch.get_num_threads() == 2
+    rig.env.close()
+
+
 def states_after_steps(rig: Rig, run: Callable[[], float]) -> torch.Tensor:
     """Return positions and velocities after each call of the engine's `step`. Shape: (calls, N, nq + nv)."""
     engine, step, seen = rig.engine, rig.engine.step, []

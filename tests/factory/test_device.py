@@ -53,7 +53,7 @@ from factory import device
 os.environ |= {"LOCAL_WORLD_SIZE": sys.argv[1], "LOCAL_RANK": sys.argv[2]}
 given = sorted(os.sched_getaffinity(0))
 device.keep_to_own_cpus()
-print(given == list(device._available()), *(given.index(cpu) for cpu in sorted(os.sched_getaffinity(0))))
+print(given == list(device._visible()), *(given.index(cpu) for cpu in sorted(os.sched_getaffinity(0))))
 """
 
 
@@ -71,6 +71,20 @@ def test_processes_keep_to_cpus_of_their_own() -> None:
     assert kept(1, 0) == list(range(count))
     assert sorted(kept(count, 0) + kept(count, count - 1)) == [0, count - 1]
     assert len(kept(count + 1, count)) == 1, "more processes than CPUs have to share"
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(0.5, 1), (1.9, 1), (1e9, None)])
+def test_quota_of_the_control_group_limits_the_threads(
+    monkeypatch: pytest.MonkeyPatch, cores: float, threads: int | None
+) -> None:
+    """A container given two of 64 visible CPUs does not start 64 threads."""
+    visible = device.available_cpus()
+    monkeypatch.setattr(device, "allocated_cores", lambda cgroup: cores)
+    device.available_cpus.cache_clear()
+    try:
+        assert device.available_cpus() == len(device.own_cpus()) == (threads or visible)
+    finally:
+        device.available_cpus.cache_clear()
 
 
 def test_small_work_wakes_no_second_thread() -> None:
