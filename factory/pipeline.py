@@ -221,7 +221,7 @@ def _log(line: Line, window: deque[dict[str, float]], means: dict[str, float]) -
 
 
 def _warn(line: Line, env: Any) -> None:
-    for warning in env.unwrapped.warnings():
+    for warning in (*env.unwrapped.warnings(), *line.meter.warnings()):
         line.console.message(warning)
 
 

@@ -66,6 +66,7 @@ class Meter:
         self._last_reading: MeterReading | None = None
         self._mark_ns = 0
         self._is_running = False
+        self._told: set[str] = set()
 
     @classmethod
     def from_config(cls, cfg: EnergyConfig, device: str, *, synchronize: Callable[[], None] | None = None) -> Meter:
@@ -144,6 +145,13 @@ class Meter:
         self._visits[self._slot] = 1
         self._ledger.cpu_s = process_cpu_s() - self._cpu_base_s
         return (self._carried + self._ledger).reading()
+
+    def warnings(self) -> tuple[str, ...]:
+        """Say once why a gauge that was there cannot be read any more."""
+        failures = {channel.failure for channel in self._channels if channel.failure}
+        new = sorted(failures - self._told)
+        self._told |= failures
+        return tuple(f"{failure}; its joules count as lost until it can be read again" for failure in new)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the totals of the last read, ready for JSON."""

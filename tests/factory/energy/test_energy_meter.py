@@ -217,6 +217,8 @@ def test_source_that_fails_in_mid_run_is_lost_time_not_a_dead_run() -> None:
         gpu.error = SourceError("GPU is lost")
         clock.advance(3.0)
         failing = meter.read()
+        assert [text.split(";")[0] for text in meter.warnings()] == ["fake-gpu: GPU is lost"]
+        assert meter.warnings() == ()
         gpu.error = None
         clock.advance(7.0)
         meter.read()
