@@ -57,7 +57,7 @@ class RunningNormalizer(nn.Module):
         delta = mean.double() - self.mean
         self.var.copy_((1 - weight) * self.var + weight * var.double() + weight * (1 - weight) * delta.square())
         self.mean.add_(delta * weight)
-        self.count.copy_(total)
+        self.count.copy_(torch.where(healthy, total, self.count))
 
 
 def moments(values: Tensor, live: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -42,6 +42,19 @@ def test_rows_that_are_not_live_do_not_count() -> None:
     assert all(torch.equal(value, before[name]) for name, value in masked.state_dict().items())
 
 
+def test_batch_that_is_not_finite_changes_nothing() -> None:
+    """A batch that is passed over leaves mean, variance and count as they were, so the next one weighs in full."""
+    torch.manual_seed(0)
+    normalizer = RunningNormalizer(2)
+    normalizer.update(torch.randn(30, 2))
+    before = {name: value.clone() for name, value in normalizer.state_dict().items()}
+    for poison in (torch.nan, torch.inf):
+        batch = torch.randn(50, 2)
+        batch[7, 1] = poison
+        normalizer.update(batch)
+        assert all(torch.equal(value, before[name]) for name, value in normalizer.state_dict().items())
+
+
 def test_output_is_standardised_and_clipped() -> None:
     """Seen data comes out with mean 0 and deviation 1; outliers stop at 10."""
     torch.manual_seed(0)
