@@ -5,19 +5,22 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+from factory.whole_file import whole_file
+
 
 class RewardTable:
     """`reward_terms.csv`: the mean of every reward term in a control step, one row an iteration."""
 
     def __init__(self, path: Path, names: tuple[str, ...], resumed_at: int) -> None:
-        """Open the table; rows later than `resumed_at` are dropped."""
+        """Open the table; rows later than `resumed_at` are dropped, and a kill meanwhile loses none of the others."""
         kept = []
         if path.exists() and resumed_at:
-            kept = [row for row in csv.reader(path.open()) if row and row[0].isdigit() and int(row[0]) <= resumed_at]
-        self._file = path.open("w", newline="")
+            with path.open(newline="") as file:
+                kept = [row for row in csv.reader(file) if row and row[0].isdigit() and int(row[0]) <= resumed_at]
+        with whole_file(path) as unfinished, unfinished.open("w", newline="") as file:
+            csv.writer(file).writerows([["step", *names], *kept])
+        self._file = path.open("a", newline="")
         self._writer = csv.writer(self._file)
-        self._writer.writerow(["step", *names])
-        self._writer.writerows(kept)
 
     def append(self, step: int, terms: list[float]) -> None:
         """Add a row and hand it to the operating system."""
