@@ -213,10 +213,11 @@ def _energy_split(run: Run) -> str:
     total, source = energy_text(total_j, metrics, tier=run.tier)
     low, high = (_joules(metrics.get(f"energy/total_j_{side}", math.nan)) for side in ("lo", "hi"))
     bounded = "-" not in (low, high) and run.tier not in ("replayed", "simulated")
+    confidence = ", if the model suits this machine" if run.tier == "estimated" else " with about 95 % confidence"
     caption = (
         f"Total {total} ({source}). Boundary: {run.tags.get('energy.boundary', 'not recorded')}. "
         f"{TIER_SENTENCES.get(run.tier, 'How the figure came about was not recorded.')} "
-        + (f"The true value lies in [{low}, {high}]. " if bounded else "")
+        + (f"The true value lies in [{low}, {high}]{confidence}. " if bounded else "")
         + _split_note(run.tags)
     )
     heading = "<h2>Where the energy went</h2>"

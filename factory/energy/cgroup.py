@@ -106,6 +106,11 @@ def allocated_cores(cgroup: Cgroup) -> float:
     return float(affinity) if quota is None else min(float(affinity), quota)
 
 
+def share_of_host(cgroup: Cgroup) -> float:
+    """Return the part of the machine's hardware threads that this process may keep busy, 1 if all of them."""
+    return allocated_cores(cgroup) / (os.cpu_count() or 1)
+
+
 def _find_mounts(proc_self: Path) -> dict[str, Mount]:
     """Map each v1 controller, and `""` for v2, to this process's folder."""
     try:

@@ -250,8 +250,11 @@ def test_unreadable_counter_names_the_permission(rapl: RaplTree, monkeypatch: py
     assert found.remedy.startswith("on the host, run 'sudo chmod a+r")
 
 
-def test_counters_that_read_are_measured_with_boundary_and_period(rapl: RaplTree) -> None:
+def test_counters_that_read_are_measured_with_boundary_and_period(
+    rapl: RaplTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A readable tree gives tier, boundary and update period, and a run here would use it."""
+    monkeypatch.setattr("factory.energy.sources.rapl.share_of_host", lambda _: 1.0)
     findings = measure.examine(EnergyConfig(rapl_root=str(rapl.root)), BARE, device="cpu")
     found = named(findings, "RAPL")
     assert found.status is Status.OK
@@ -259,6 +262,17 @@ def test_counters_that_read_are_measured_with_boundary_and_period(rapl: RaplTree
     assert found.facts["boundary"] == "package+dram"
     assert found.facts["period_s"] == 0.001
     assert named(findings, "a run here").facts == {"tier": "measured", "sources": ["rapl"], "device": "cpu"}
+
+
+def test_counters_of_a_machine_shared_with_others_are_limited(rapl: RaplTree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a part of the machine's threads nothing is called measured, and the reason is said."""
+    monkeypatch.setattr("factory.energy.sources.rapl.share_of_host", lambda _: 0.25)
+    findings = measure.examine(EnergyConfig(rapl_root=str(rapl.root)), BARE, device="cpu")
+    found = named(findings, "RAPL")
+    assert (found.status, found.facts["tier"]) == (Status.LIMITED, "shared")
+    assert "25 % of the machine's hardware threads are this run's" in found.text
+    assert named(findings, "a run here").facts["tier"] == "shared"
+    assert "measured" not in found.text + named(findings, "a run here").text
 
 
 def test_gpu_without_gauge_is_said_to_be_in_no_figure() -> None:

@@ -131,7 +131,7 @@ def test_energy_stands_beside_tier_interval_and_boundary(page: Page) -> None:
     assert "estimated, 1.55-9.30" in page.text
     assert "Total 254 J (estimated, 127-762). Boundary: cpu+dram." in page.text
     assert "No hardware counter was readable" in page.text
-    assert "The true value lies in [127 J, 762 J]." in page.text
+    assert "The true value lies in [127 J, 762 J], if the model suits this machine." in page.text
 
 
 def test_every_tier_is_explained() -> None:
@@ -148,6 +148,7 @@ def test_measured_is_said_of_counters(tmp_path: Path) -> None:
     """A run with hardware counters says so."""
     text = Page(write_report(make_run(tmp_path / "run", tags=TAGS | {"energy.tier": "measured"}))).text
     assert "measured, 1.55-9.30" in text
+    assert "The true value lies in [127 J, 762 J] with about 95 % confidence." in text
     assert "No hardware counter" not in text
 
 

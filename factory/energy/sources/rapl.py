@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from factory.energy.cgroup import Cgroup, share_of_host
 from factory.energy.sources.base import SourceError, SourceUnavailable
 from factory.energy.types import Boundary, Capability, Interval, Reading, Tier
 from factory.energy.uncertainty import expanded_j, quantisation_u_j
@@ -72,6 +73,7 @@ class RaplSource:
         clock_ns: Callable[[], int] = time.perf_counter_ns,
         *,
         max_power_w: float = 1000.0,
+        run_share: float | None = None,
     ) -> None:
         """Remember where to look.
 
@@ -79,10 +81,13 @@ class RaplSource:
             root: The powercap tree; another mount point inside a container.
             clock_ns: Monotonic clock [ns].
             max_power_w: More than any one zone can draw [W]; tells a wrap from a reset and from two wraps.
+            run_share: Part of the machine's hardware threads that is this run's; asked of the system if None.
         """
         self._root = Path(root)
         self._clock_ns = clock_ns
         self._max_power_w = max_power_w
+        self._run_share = run_share
+        self._tier = Tier.MEASURED
         self._zones: list[_Zone] = []
         self._lost_s = 0.0
 
@@ -96,9 +101,16 @@ class RaplSource:
         has_dram = len(packages) < len(self._zones)
         if not has_dram:
             details.append("this CPU has no readable memory counter: dram is not in the total")
+        share = share_of_host(Cgroup()) if self._run_share is None else self._run_share
+        self._tier = Tier.SHARED if share < 1.0 else Tier.MEASURED
+        if self._tier is Tier.SHARED:
+            details.append(
+                f"{100.0 * share:.3g} % of the machine's hardware threads are this run's, and a package counts what "
+                "others use, too: an upper bound"
+            )
         return Capability(
             source=self.name,
-            tier=Tier.MEASURED,
+            tier=self._tier,
             boundary=Boundary.PACKAGE_DRAM if has_dram else Boundary.PACKAGE,
             components=("cpu", "dram") if has_dram else ("cpu",),
             period_s=_PERIOD_S,
@@ -124,7 +136,8 @@ class RaplSource:
         total_j = sum(components_j.values())
         edge_u_j = len(self._zones) * quantisation_u_j(self._max_power_w, period_s=_PERIOD_S)
         bounds = Interval.around(total_j, half_width=expanded_j(_GAIN_U * total_j, edge_u_j))
-        return Reading(t_ns, self.name, Tier.MEASURED, components_j, bounds.lo, bounds.hi, self._lost_s)
+        lo_j = 0.0 if self._tier is Tier.SHARED else bounds.lo  # all of it may be the others'
+        return Reading(t_ns, self.name, self._tier, components_j, lo_j, bounds.hi, self._lost_s)
 
     def close(self) -> None:
         """Forget the zones; no file is kept open."""

@@ -40,7 +40,7 @@ def test_z4_metering_spawns_no_process(tmp_path: Path) -> None:
     tree = RaplTree(tmp_path, Clock())
     tree.add("intel-rapl:0", "package-0", 50.0)
     threads = threading.active_count()
-    meter = Meter([RaplSource(tree.root, tree.clock)], clock_ns=tree.clock)
+    meter = Meter([RaplSource(tree.root, tree.clock, run_share=1.0)], clock_ns=tree.clock)
     meter.start()
     assert threading.active_count() == threads + 1
     assert multiprocessing.active_children() == []
@@ -64,7 +64,7 @@ def test_z7_sources_ask_for_no_busy_polling(tmp_path: Path) -> None:
     tree.add("intel-rapl:0", "package-0", 50.0)
     lib = FakeNvml(tree.clock, [FakeGpu("GPU-a", 300.0)])
     lib.missing.add("nvmlDeviceGetTotalEnergyConsumption")
-    for source in (RaplSource(tree.root, tree.clock), NvmlSource(lib, tree.clock, environ={})):
+    for source in (RaplSource(tree.root, tree.clock, run_share=1.0), NvmlSource(lib, tree.clock, environ={})):
         assert (source.open().poll_s or 1.0) >= 0.1
 
 
@@ -114,7 +114,9 @@ def test_z9_no_limit_and_no_mode_is_ever_set(tmp_path: Path) -> None:
     limit.write_text("125000000\n")
     before = {path: path.read_bytes() for path in tree.root.rglob("*") if path.is_file()}
     lib = Overheard(tree.clock, [FakeGpu("GPU-a", 300.0)])
-    meter = Meter([RaplSource(tree.root, tree.clock), NvmlSource(lib, tree.clock, environ={})], clock_ns=tree.clock)
+    meter = Meter(
+        [RaplSource(tree.root, tree.clock, run_share=1.0), NvmlSource(lib, tree.clock, environ={})], clock_ns=tree.clock
+    )
     meter.start()
     meter.read()
     meter.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 from statistics import fmean
@@ -12,6 +13,7 @@ from energy_fakes import Clock, PowerTrace, RaplTree
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from factory.energy import cgroup
 from factory.energy.sources.base import SourceError, SourceUnavailable
 from factory.energy.sources.rapl import RaplSource
 from factory.energy.types import Boundary, Tier
@@ -29,7 +31,7 @@ def tree(tmp_path: Path) -> RaplTree:
 
 def opened(tree: RaplTree) -> RaplSource:
     """Open a source on the tree."""
-    source = RaplSource(tree.root, tree.clock)
+    source = RaplSource(tree.root, tree.clock, run_share=1.0)
     source.open()
     return source
 
@@ -63,7 +65,7 @@ def test_wrap_around_is_exact(tmp_path: Path) -> None:
     """A counter that passes its maximum once between two reads loses nothing."""
     tree = RaplTree(tmp_path, Clock())
     tree.add("intel-rapl:0", "package-0", 300.0, start_uj=999_999_999, range_uj=10**9)
-    source = RaplSource(tree.root, tree.clock, max_power_w=400.0)
+    source = RaplSource(tree.root, tree.clock, max_power_w=400.0, run_share=1.0)
     source.open()
     tree.advance(2.0)
     assert source.read().cumulative_j == pytest.approx(600.0, rel=1e-9)
@@ -73,7 +75,7 @@ def test_double_wrap_is_lost_not_guessed(tmp_path: Path) -> None:
     """A gap that may hide two wraps adds to the lost time, no joules, and counting goes on."""
     tree = RaplTree(tmp_path, Clock())
     tree.add("intel-rapl:0", "package-0", 300.0, range_uj=10**9)
-    source = RaplSource(tree.root, tree.clock, max_power_w=400.0)
+    source = RaplSource(tree.root, tree.clock, max_power_w=400.0, run_share=1.0)
     source.open()
     tree.advance(8.0)
     lost = source.read()
@@ -88,7 +90,7 @@ def test_c4_long_interval_of_a_32_bit_counter_is_polled_in_time(tmp_path: Path) 
     """The source asks to be read before a 32-bit counter can wrap, here after 234 s at 280 W."""
     tree = RaplTree(tmp_path, Clock())
     tree.add("intel-rapl:0", "package-0", 280.0, range_uj=AMD_RANGE_UJ)
-    source = RaplSource(tree.root, tree.clock)
+    source = RaplSource(tree.root, tree.clock, run_share=1.0)
     poll_s = source.open().poll_s
     assert poll_s is not None
     for _ in range(30):
@@ -146,7 +148,7 @@ def test_zones_seen_flat_and_nested_count_once(tree: RaplTree) -> None:
 def test_mirrored_counters_of_a_multi_die_package_count_once(tree: RaplTree) -> None:
     """Two packages that show one register are one."""
     tree.add("intel-rapl:1", "package-1", 50.0)
-    source = RaplSource(tree.root, tree.clock)
+    source = RaplSource(tree.root, tree.clock, run_share=1.0)
     details = source.open().details
     tree.advance(10.0)
     assert source.read().cumulative_j == pytest.approx(500.0, rel=1e-9)
@@ -165,7 +167,7 @@ def test_two_sockets_are_no_mirrors(tree: RaplTree) -> None:
 def test_c3_z11_dram_nested_or_top_level_is_in_the_total(tree: RaplTree, zone: str) -> None:
     """Memory counts wherever its zone stands."""
     tree.add(zone, "dram", 8.0)
-    source = RaplSource(tree.root, tree.clock)
+    source = RaplSource(tree.root, tree.clock, run_share=1.0)
     capability = source.open()
     tree.advance(10.0)
     reading = source.read()
@@ -185,7 +187,7 @@ def test_dram_nested_and_top_level_counts_once(tree: RaplTree) -> None:
 
 def test_absent_dram_is_said(tree: RaplTree) -> None:
     """Where no memory counter exists the boundary and the details say so."""
-    capability = RaplSource(tree.root, tree.clock).open()
+    capability = RaplSource(tree.root, tree.clock, run_share=1.0).open()
     assert capability.boundary is Boundary.PACKAGE
     assert any("dram is not in the total" in detail for detail in capability.details)
 
@@ -248,7 +250,7 @@ def test_unreadable_dram_leaves_the_packages(tree: RaplTree) -> None:
     """Memory that cannot be read narrows the boundary instead of ending the metering."""
     zone = tree.add("intel-rapl:0/intel-rapl:0:0", "dram", 8.0)
     (zone.folder / "energy_uj").unlink()
-    capability = RaplSource(tree.root, tree.clock).open()
+    capability = RaplSource(tree.root, tree.clock, run_share=1.0).open()
     assert capability.boundary is Boundary.PACKAGE
     assert any("dram" in detail for detail in capability.details)
 
@@ -258,7 +260,7 @@ def test_no_counters_is_explained(tmp_path: Path, present: bool) -> None:
     """A machine without a tree, or with an empty one, gets a reason and a remedy."""
     root = tmp_path if present else tmp_path / "absent"
     with pytest.raises(SourceUnavailable) as caught:
-        RaplSource(root, Clock()).open()
+        RaplSource(root, Clock(), run_share=1.0).open()
     assert caught.value.reason
     assert caught.value.remedy
 
@@ -302,4 +304,27 @@ def test_interval_holds_the_true_energy_of_an_inexact_counter(tmp_path: Path) ->
 
 def test_tier_is_measured(tree: RaplTree) -> None:
     """Package counters are hardware counters."""
-    assert RaplSource(tree.root, tree.clock).open().tier is Tier.MEASURED
+    assert RaplSource(tree.root, tree.clock, run_share=1.0).open().tier is Tier.MEASURED
+
+
+def test_packages_of_which_the_run_has_a_part_are_an_upper_bound(tree: RaplTree) -> None:
+    """With some of the machine's threads the joules are everybody's: shared, from 0 to the counter's upper bound."""
+    whole = opened(tree)
+    source = RaplSource(tree.root, tree.clock, run_share=2 / 64)
+    capability = source.open()
+    tree.advance(10.0)
+    reading = source.read()
+    assert (capability.tier, reading.tier) == (Tier.SHARED, Tier.SHARED)
+    assert any("3.12 % of the machine's hardware threads are this run's" in detail for detail in capability.details)
+    assert reading.cumulative_j == pytest.approx(500.0, rel=1e-9)
+    assert (reading.lo_j, reading.hi_j) == (0.0, whole.read().hi_j)
+
+
+@pytest.mark.parametrize(("threads", "tier"), [(2, Tier.MEASURED), (64, Tier.SHARED)])
+def test_part_of_the_machine_is_asked_of_the_system(
+    tree: RaplTree, monkeypatch: pytest.MonkeyPatch, threads: int, tier: Tier
+) -> None:
+    """Threads this process may keep busy are held against the machine's, not against those of its container."""
+    monkeypatch.setattr(cgroup, "allocated_cores", lambda _: 2.0)
+    monkeypatch.setattr(os, "cpu_count", lambda: threads)
+    assert RaplSource(tree.root, tree.clock).open().tier is tier
