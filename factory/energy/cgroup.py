@@ -6,6 +6,7 @@ cgroup-v1 (`cpuacct.usage`, `cpu.cfs_quota_us`, `memory.limit_in_bytes`).
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import resource
 import time
@@ -91,9 +92,25 @@ class Cgroup:
 
 
 def process_cpu_s() -> float:
-    """Return the CPU time of this process, all its threads, and its finished children [s]."""
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.process_time() + children.ru_utime + children.ru_stime
+    """Return the CPU time of this process, all its threads, and its children: finished ones and workers [s].
+
+    Workers are what `multiprocessing` started and still runs, such as environments in processes of their own.
+    """
+    workers = multiprocessing.active_children()  # reaps those that ended, whom the kernel's sum then holds
+    finished = resource.getrusage(resource.RUSAGE_CHILDREN)
+    working_s = sum(_worker_cpu_s(worker.pid) for worker in workers if worker.pid)
+    return time.process_time() + finished.ru_utime + finished.ru_stime + working_s
+
+
+def _worker_cpu_s(pid: int) -> float:
+    """Return the CPU time of a process and of its finished children [s]; 0 for one that is gone."""
+    import psutil
+
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return float(times.user + times.system + times.children_user + times.children_system)
 
 
 def allocated_cores(cgroup: Cgroup) -> float:

@@ -31,7 +31,7 @@ class MeterReading:
     gpu_j: float
     dram_j: float
     cpu_s: float
-    """CPU time of this process, all its threads and its finished children [s]; counted, not modelled."""
+    """CPU time of this process, all its threads and its children [s]; counted, not modelled."""
     mean_power_w: float
     tier: str
     """Worst tier of any component of the total."""
