@@ -13,7 +13,7 @@ from factory.collector import EpisodeStats
 from factory.energy import kpi
 from factory.energy.config import SiteConfig
 from factory.energy.reading import MeterReading
-from factory.energy.types import Interval
+from factory.energy.types import Interval, Tier
 from factory.learners.ppo import UpdateStats
 
 _STATS = ("episodes", "return_sum", "length_sum", "success_sum", "nonfinite", "live_steps")
@@ -107,15 +107,18 @@ def steady(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return figures
 
 
-def net(reading: MeterReading, tokens: int, idle: Interval | None) -> tuple[dict[str, float], dict[str, str]]:
+def net(
+    reading: MeterReading, tokens: int, idle: Interval | None, others: Sequence[MeterReading] = ()
+) -> tuple[dict[str, float], dict[str, str]]:
     """Return energy per token less the idle power, beside the gross figure: metric, and its interval as tags.
 
     Args:
         reading: Totals of the run.
         tokens: Tokens of training.
-        idle: Power before the run [W]; None gives nothing.
+        idle: Power of this host before the run [W]; None gives nothing.
+        others: What other processes metered of it: with another host's joules, whose idle power is not known, nothing.
     """
-    if idle is None:
+    if idle is None or any(other.tier != Tier.NONE for other in others):
         return {}, {}
     joules = kpi.net_energy(reading.energy, idle_w=idle, wall_s=reading.wall_s)
     figure = joules.map(lambda net_j: kpi.joules_per_token(net_j, tokens=tokens))

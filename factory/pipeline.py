@@ -126,7 +126,7 @@ def report(line: Line, *, idle: Interval | None = None) -> Path:
         final |= metrics.site(final.get("factory/joules_per_token", math.nan), line.cfg.energy.site)
         records = read_records(line.run_dir / "metrics.jsonl")
         final |= metrics.steady([record.metrics for record in records if record.step > line.resumed_at])
-        net_figure, net_tags = metrics.net(reading, line.tokens.total, idle)
+        net_figure, net_tags = metrics.net(reading, line.tokens.total, idle, line.others_before + line.others)
         line.metrics |= final | net_figure
         line.tags |= metrics.gauge_tags(reading) | net_tags
         if line.cfg.task.return_threshold is not None:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import nan
 from typing import Any
 
 from factory.energy.types import Interval, Tier
+
+_AND = " and "
+"""Between the boundaries of hosts that meter different things."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +85,7 @@ class MeterReading:
 def together(readings: Sequence[MeterReading]) -> MeterReading:
     """Return the totals of processes that ran side by side; one in each host metered it, all counted their CPU time.
 
-    Joules, their bounds and CPU times add up; seconds are the first one's.
+    Joules, their bounds and CPU times add up; seconds are the first one's, and power is the joules over them.
     """
     metered = [reading for reading in readings if reading.tier != Tier.NONE]
     if len(readings) == 1 or not metered:
@@ -89,11 +93,15 @@ def together(readings: Sequence[MeterReading]) -> MeterReading:
     components: dict[str, str] = {}
     for name, tier in (pair for reading in metered for pair in reading.component_tier.items()):
         components[name] = Tier.worst((Tier(tier), Tier(components.get(name, tier))))
-    keys = ("unattributed_j", "total_j", "total_j_lo", "total_j_hi", "cpu_j", "gpu_j", "dram_j", "mean_power_w")
+    keys = ("unattributed_j", "total_j", "total_j_lo", "total_j_hi", "cpu_j", "gpu_j", "dram_j")
     sums: dict[str, Any] = {key: sum(getattr(reading, key) for reading in metered) for key in keys}
+    wall_s = readings[0].wall_s
+    boundaries = (boundary for reading in metered for boundary in reading.boundary.split(_AND))
     return replace(
         readings[0],
         **sums,
+        mean_power_w=sums["total_j"] / wall_s if wall_s > 0.0 else nan,
+        boundary=_AND.join(dict.fromkeys(boundaries)),
         phase_j={phase: sum(reading.phase_j[phase] for reading in metered) for phase in metered[0].phase_j},
         cpu_s=sum(reading.cpu_s for reading in readings),
         tier=Tier.worst(Tier(reading.tier) for reading in metered),

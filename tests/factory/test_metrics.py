@@ -12,7 +12,7 @@ from factory.energy.config import EnergyConfig, SiteConfig
 from factory.energy.idle import idle_power
 from factory.energy.ledger import Ledger
 from factory.energy.reading import MeterReading
-from factory.energy.types import Interval
+from factory.energy.types import Interval, Tier
 
 NOWHERE = EnergyConfig(rapl_root="/nonexistent")
 
@@ -58,6 +58,13 @@ def test_net_figure_stands_beside_the_gross_one_with_its_interval(reading: Meter
     assert figures == {"factory/net_joules_per_token": pytest.approx(6.0)}
     assert tags["energy.net_joules_per_token"] == "6 J/token [-3, 18]"
     assert metrics.net(reading, 10, None) == ({}, {})
+
+
+def test_net_figure_is_left_out_where_other_hosts_were_metered(reading: MeterReading) -> None:
+    """One host's idle power is not taken off the joules of several; a process beside the meter changes nothing."""
+    idle, beside = Interval(4.0, 2.0, 8.0), replace(reading, tier=Tier.NONE)
+    assert metrics.net(reading, 10, idle, [beside]) == metrics.net(reading, 10, idle)
+    assert metrics.net(reading, 10, idle, [beside, reading]) == ({}, {})
 
 
 def test_idle_power_is_taken_only_where_asked_for_and_metered() -> None:

@@ -41,4 +41,20 @@ def test_joules_of_hosts_add_up() -> None:
     assert sum(both.phase_j.values()) + both.unattributed_j == pytest.approx(both.total_j, rel=1e-9)
     assert both.cpu_j + both.gpu_j + both.dram_j == pytest.approx(both.total_j, rel=1e-9)
     assert (both.tier, both.component_tier["cpu"], both.lost_s) == (Tier.ESTIMATED, Tier.ESTIMATED, 2.0)
-    assert (both.wall_s, both.cpu_s, both.mean_power_w) == (10.0, 35.0, 20.0)
+    assert (both.wall_s, both.cpu_s, both.mean_power_w) == (10.0, 35.0, 15.0)
+
+
+def test_power_of_a_resumed_run_is_joules_over_its_seconds() -> None:
+    """The other host drew 5 W before and after each resume: parts follow one another, their powers do not add up."""
+    part = dataclasses.replace(OTHER_HOST, mean_power_w=5.0)
+    resumed = dataclasses.replace(HOST, wall_s=20.0, total_j=200.0)
+    whole = together([resumed, together([part]), part])
+    assert (whole.total_j, whole.mean_power_w) == (300.0, 15.0)
+
+
+def test_hosts_that_meter_different_things_say_so() -> None:
+    """Every boundary is named once, also after a resume."""
+    small, large = (dataclasses.replace(OTHER_HOST, boundary=name) for name in ("allocation", "device+package"))
+    others = together([small, large, small])
+    assert others.boundary == "allocation and device+package"
+    assert together([HOST, others, small, UNMETERED]).boundary == "host and allocation and device+package"
