@@ -150,7 +150,9 @@ def print_summary(
 
 def print_evaluation(metrics: Mapping[str, float], run_dir: Path) -> None:
     """Print an evaluation's figures, the return with its 95 % interval, and where they were written."""
-    interval = f"+- {format_number(metrics['eval/return_ci95'])} (95 % interval of the mean)"
+    interval = "(a single episode: no interval)"
+    if "eval/return_ci95" in metrics:
+        interval = f"+- {format_number(metrics['eval/return_ci95'])} (95 % interval of the mean)"
     rows = [("Return", f"{format_number(metrics['eval/return_mean'])} {interval}")]
     for key, value in metrics.items():
         if key not in ("eval/return_mean", "eval/return_ci95"):

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from factory.collector import groups
+from factory.energy.uncertainty import student_t
 from factory.policies.mlp import MlpPolicy
 
 
@@ -19,8 +20,9 @@ class EvaluationResult:
     episodes: int
     return_mean: float
     return_std: float
+    """Standard deviation of the episodes; NaN of a single one."""
     return_ci95: float
-    """Half-width of the 95 % interval of the mean (normal approximation)."""
+    """Half-width of the 95 % interval of the mean (Student's t); NaN of a single episode."""
     length_mean: float
     success_rate: float
     fall_rate: float
@@ -31,12 +33,12 @@ class EvaluationResult:
     """Control tokens executed; counted apart from training."""
 
     def metrics(self) -> dict[str, float]:
-        """Return the figures under their `eval/` keys."""
+        """Return the figures under their `eval/` keys; those of the spread are left out where it is not known."""
+        spread = {"eval/return_std": self.return_std, "eval/return_ci95": self.return_ci95}
         own = {f"eval/{name}": value for name, value in self.task.items()}
         return own | {
             "eval/return_mean": self.return_mean,
-            "eval/return_std": self.return_std,
-            "eval/return_ci95": self.return_ci95,
+            **{key: value for key, value in spread.items() if math.isfinite(value)},
             "eval/episode_length_mean": self.length_mean,
             "eval/success_rate": self.success_rate,
             "eval/fall_rate": self.fall_rate,
@@ -62,17 +64,27 @@ def evaluate(env: Any, policy: MlpPolicy, *, episodes: int, seed: int) -> Evalua
             sums[name] = sums.get(name, 0.0) + value
     returns, lengths, success, fallen = per_episode
     steps = float(lengths.sum())
+    std, half_width = _spread(returns)
     return EvaluationResult(
         episodes=returns.numel(),
         return_mean=float(returns.mean()),
-        return_std=float(returns.std(correction=0)),
-        return_ci95=1.96 * float(returns.std(correction=0)) / math.sqrt(returns.numel()),
+        return_std=std,
+        return_ci95=half_width,
         length_mean=float(lengths.mean()),
         success_rate=float(success.mean()),
         fall_rate=float(fallen.mean()),
         task=env.unwrapped.summarise({name: value / steps for name, value in sums.items()}),
         tokens=int(steps),
     )
+
+
+def _spread(returns: torch.Tensor) -> tuple[float, float]:
+    """Return the standard deviation and the half-width of the mean's 95 % interval; NaN of a single return."""
+    count = returns.numel()
+    if count < 2:
+        return math.nan, math.nan
+    std = float(returns.std(correction=1))
+    return std, student_t(count - 1) * std / math.sqrt(count)
 
 
 @torch.no_grad()

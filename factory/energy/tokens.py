@@ -114,7 +114,8 @@ class TokenCounter:
         """Judge the tokens since the last gate by an evaluation.
 
         Args:
-            lower_bound: Lower confidence bound of the return or success rate of this checkpoint.
+            lower_bound: Lower confidence bound of the return or success rate of this checkpoint; NaN, which is not
+                known, reaches nothing.
             threshold: What it has to reach.
 
         Returns:

@@ -446,6 +446,28 @@ def test_run_that_reaches_the_threshold_says_when_and_passes_the_gate(
     assert figures["factory/tokens_good"] == figures["factory/tokens_total"] == 4 * ROLLOUT
 
 
+def test_single_episode_passes_no_gate(
+    command_line: Callable[..., None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Without an interval there is no lower bound to hold against the threshold, and nothing is made up for it."""
+    from factory import evaluate
+
+    command_line(
+        *CARTPOLE, FILES_ONLY, f"total_steps={ROLLOUT}", "task.return_threshold=-1000", "runtime.eval_episodes=1"
+    )
+    run_dir = newest_run(tmp_path)
+    figures = summary_of(run_dir)["metrics"]
+    assert figures["eval/return_mean"] > -1000 and figures["factory/tokens_good"] == 0
+    monkeypatch.setattr(sys, "argv", ["factory-evaluate", f"run={run_dir}", "episodes=1"])
+    evaluate.main()
+    assert "(a single episode: no interval)" in capsys.readouterr().out
+    found = json.loads((run_dir / "evaluation.json").read_text())["metrics"]
+    assert not {"eval/return_std", "eval/return_ci95"} & (found.keys() | figures.keys())
+
+
 def test_run_that_never_reaches_the_threshold_is_marked_as_such(smoke: Path) -> None:
     """It has no joules to the threshold, so that nobody takes it for one that did, and no good tokens."""
     summary = summary_of(smoke)
