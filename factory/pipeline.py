@@ -35,14 +35,15 @@ _RETURN_WINDOW = 20
 
 
 def train(line: Line) -> None:
-    """Collect and learn until `total_steps`, or until interrupted; end with a checkpoint."""
+    """Collect and learn until `total_steps`, or until a process is asked to stop; end with a checkpoint."""
     cfg, meter = line.cfg, line.meter
     line.console.start(_header(line), total_steps=cfg.total_steps, start_steps=line.env_steps)
     for note in filter(None, (*meter.explanation, *line.env.unwrapped.notes, line.no_graphs)):
         line.console.message(note)
     window: deque[dict[str, float]] = deque(maxlen=_RETURN_WINDOW)
     with RewardTable(line.run_dir / "reward_terms.csv", line.env.unwrapped.reward_terms, line.env_steps) as table:
-        while line.env_steps < cfg.total_steps and not line.interrupted:
+        stop = False  # as agreed: a signal may come at any time, and processes must leave the loop together
+        while line.env_steps < cfg.total_steps and not stop:
             rollout, stats = line.collector.collect()
             with meter.phase("learn"):
                 update = line.learner.update(rollout, progress=line.env_steps / cfg.total_steps)
@@ -50,14 +51,16 @@ def train(line: Line) -> None:
                 sums, means, terms = metrics.read_device(stats, update)
                 window.append(sums)
                 _advance(line, sums, means, update.processed * distributed.size())
-                line.interrupted = distributed.any_(line.interrupted)
+                stop = distributed.any_(line.interrupted)
                 _log(line, window, means)
                 table.append(line.env_steps, terms)
                 _warn(line, line.env)
             if line.iteration % cfg.checkpoint_every == 0:
                 _checkpoint(line)
-    if line.iteration % cfg.checkpoint_every != 0 or line.interrupted:
+    if line.iteration % cfg.checkpoint_every != 0:
         _checkpoint(line)
+    if stop:  # perhaps another process was asked
+        line.interrupted = True
 
 
 def evaluate(line: Line) -> None:

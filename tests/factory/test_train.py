@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import yaml
 from safetensors.torch import load_file
 
 from envs.physics import ENGINES
+from factory import distributed, metrics
 from factory.energy.ledger import Ledger
 from factory.energy.types import PHASES
 
@@ -403,6 +405,30 @@ def test_interrupt_ends_with_a_checkpoint(start: Callable[..., Started], tmp_pat
     assert (run_dir / "checkpoints" / "last").resolve().name == str(int(reached))
     assert json.loads((run_dir / "run.json").read_text())["status"] == "interrupted"
     assert (run_dir / "report.html").exists()
+
+
+def interrupt_after(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, *, calls: int) -> None:
+    """Send this process SIGINT at the end of so many calls of a function."""
+    function, ended = getattr(module, name), count(1)
+
+    def interrupting(*args: Any, **kwargs: Any) -> Any:
+        result = function(*args, **kwargs)
+        if next(ended) == calls:
+            signal.raise_signal(signal.SIGINT)
+        return result
+
+    monkeypatch.setattr(module, name, interrupting)
+
+
+@pytest.mark.parametrize(("module", "name"), [(distributed, "any_"), (metrics, "episodes")])
+def test_interrupt_counts_only_once_all_processes_know(
+    command_line: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, module: Any, name: str
+) -> None:
+    """One that comes during or after the second iteration's agreement ends the third, as in every other process."""
+    interrupt_after(monkeypatch, module, name, calls=2)
+    with pytest.raises(SystemExit, match="130"):
+        command_line(*CARTPOLE, FILES_ONLY, f"total_steps={5 * ROLLOUT}")
+    assert (newest_run(tmp_path) / "checkpoints" / "last").resolve().name == str(3 * ROLLOUT)
 
 
 def test_disk_that_takes_no_more_ends_in_one_line_and_keeps_what_is_whole(tmp_path: Path) -> None:
