@@ -115,7 +115,10 @@ class Line:
     """What the meters of the other processes showed last."""
     others_before: list[MeterReading] = field(default_factory=list)
     """The same for the parts of the run before a resume, in one."""
+    stop_asked: bool = False
+    """Whether a signal asks for an early end."""
     interrupted: bool = False
+    """Whether something was left out for it."""
 
     @classmethod
     def open(cls, cfg: TrainConfig, run_dir: Path, *, meter: Meter, parent_run_id: str | None = None) -> Line:
@@ -268,7 +271,7 @@ class Line:
         return {name: value if name in COMMON_STATE else value[rows] for name, value in state.items()}
 
     def __enter__(self) -> Line:
-        """Let SIGINT and SIGTERM end training after the current iteration; a second SIGINT ends it at once."""
+        """Let SIGINT and SIGTERM end the run after the current iteration or stage; a second SIGINT ends it at once."""
         self._old_handlers = {
             number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)
         }
@@ -293,10 +296,12 @@ class Line:
             self.meter.close()
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        if self.interrupted and number == signal.SIGINT:
+        if self.stop_asked and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.interrupted = True
-        self.console.message("interrupted: finishing the iteration, then writing a checkpoint")
+        self.stop_asked = True
+        training = self.env_steps < self.cfg.total_steps
+        step = "iteration, then writing a checkpoint" if training else "stage, leaving out all others but the report"
+        self.console.message(f"interrupted: finishing the {step}")
 
 
 def _gathered(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -51,7 +51,7 @@ def train(line: Line) -> None:
                 sums, means, terms = metrics.read_device(stats, update)
                 window.append(sums)
                 _advance(line, sums, means, update.processed * distributed.size())
-                stop = distributed.any_(line.interrupted)
+                stop = distributed.any_(line.stop_asked)
                 _log(line, window, means)
                 table.append(line.env_steps, terms)
                 _warn(line, line.env)
@@ -60,7 +60,16 @@ def train(line: Line) -> None:
     if line.iteration % cfg.checkpoint_every != 0:
         _checkpoint(line)
     if stop:  # perhaps another process was asked
-        line.interrupted = True
+        line.stop_asked = True
+
+
+def finish(line: Line) -> None:
+    """Evaluate, film, export and register, until asked to stop."""
+    for stage in (evaluate, record, export, register):
+        line.interrupted = line.stop_asked
+        if line.interrupted:
+            return
+        stage(line)
 
 
 def evaluate(line: Line) -> None:

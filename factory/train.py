@@ -39,11 +39,7 @@ def train(cfg: TrainConfig, run_dir: Path) -> dict[str, float]:
             line = Line.open(cfg, run_dir, meter=meter, parent_run_id=parent_run_id())
         with cli.one_line_faults(run_dir), line:
             pipeline.train(line)
-            if not line.interrupted:
-                pipeline.evaluate(line)
-                pipeline.record(line)
-                pipeline.export(line)
-                pipeline.register(line)
+            pipeline.finish(line)
             pipeline.report(line, idle=idle)
     print_summary(line.metrics, line.tags, run_dir, tracking_uri=tracking_uri(cfg))
     if line.interrupted:

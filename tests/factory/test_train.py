@@ -20,7 +20,7 @@ import yaml
 from safetensors.torch import load_file
 
 from envs.physics import ENGINES
-from factory import distributed, metrics
+from factory import checkpoint, distributed, metrics, pipeline
 from factory.energy.ledger import Ledger
 from factory.energy.types import PHASES
 
@@ -429,6 +429,34 @@ def test_interrupt_counts_only_once_all_processes_know(
     with pytest.raises(SystemExit, match="130"):
         command_line(*CARTPOLE, FILES_ONLY, f"total_steps={5 * ROLLOUT}")
     assert (newest_run(tmp_path) / "checkpoints" / "last").resolve().name == str(3 * ROLLOUT)
+
+
+def test_interrupt_after_training_leaves_out_the_stages_that_remain(
+    command_line: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    """One that comes during the evaluation lets it end, says what it leaves out, and a resume makes up for it."""
+    with monkeypatch.context() as patch, pytest.raises(SystemExit, match="130"):
+        interrupt_after(patch, pipeline, "play", calls=1)
+        command_line(*CARTPOLE, FILES_ONLY, f"total_steps={ROLLOUT}")
+    run_dir = newest_run(tmp_path)
+    assert "finishing the stage, leaving out all others but the report" in capsys.readouterr().out
+    assert summary_of(run_dir)["status"] == "interrupted"
+    assert "eval/return_mean" in summary_of(run_dir)["metrics"] and (run_dir / "report.html").exists()
+    assert not (run_dir / "export").exists()
+    command_line("resume=last")
+    assert summary_of(run_dir)["status"] == "finished" and (run_dir / "export").exists()
+
+
+def test_interrupt_that_leaves_out_nothing_is_none(
+    command_line: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One that comes when the last stage runs changes nothing: the run finished, and its exit status says so."""
+    interrupt_after(monkeypatch, checkpoint, "manifest", calls=1)
+    command_line(*CARTPOLE, FILES_ONLY, f"total_steps={ROLLOUT}")
+    assert summary_of(newest_run(tmp_path))["status"] == "finished"
 
 
 def test_disk_that_takes_no_more_ends_in_one_line_and_keeps_what_is_whole(tmp_path: Path) -> None:
