@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 _MAX_CHECKED_JOBS = 64
 """Jobs of a sweep that are checked before the first one starts."""
-_FIXED = ("task.name", "robot", "env_id", "num_envs", "physics.name", "policy.")
+_FIXED = ("task.name", "robot", "env_id", "device", "num_envs", "physics.name", "policy.")
 """Keys a resumed run cannot change: its tensors would not fit."""
 
 
@@ -178,12 +178,14 @@ def _check(cfg: TrainConfig, run_dir: Path) -> None:
 
 
 def _check_parts(cfg: TrainConfig) -> None:
-    """Check that environment and gauges can be built."""
+    """Check that environment and gauges can be built, and that what is resumed fits."""
     from factory.energy.meter import Meter
-    from factory.line import make_env
+    from factory.line import load_tensors, make_env, make_policy
 
     with contextlib.closing(make_env(cfg, num_envs=1)) as env:
         env.reset()
+        if cfg.resume:
+            load_tensors(cfg, checkpoint.load(Path(cfg.resume)), env, policy=make_policy(cfg, env))
     Meter.from_config(cfg.energy, cfg.device)
 
 
@@ -197,7 +199,7 @@ def check_writable(folder: Path, *, key: str) -> None:
 
 
 def _check_resumable(cfg: TrainConfig) -> None:
-    """Check that the checkpoint can be read and that its tensors fit the configuration."""
+    """Check that the checkpoint can be read and that no key is changed that cannot be."""
     stored = dict(flatten(checkpoint.load(Path(cfg.resume)).config))
     for key, value in flatten(config.to_plain(cfg)):
         if key.startswith(_FIXED) and key in stored and value != stored[key]:

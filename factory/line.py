@@ -16,7 +16,7 @@ import yaml
 from torch import Tensor
 
 from envs.part import Part
-from envs.training_env import COMMON_STATE, TrainingEnv
+from envs.training_env import COMMON_STATE, TrainingEnv, WorldError
 from factory import checkpoint, console, device, distributed, graphs, metrics, provenance, seeding, tracking
 from factory.checkpoint import Checkpoint
 from factory.collector import Collector, Phase, groups
@@ -79,6 +79,28 @@ def make_loop(cfg: TrainConfig, env: Any, policy: MlpPolicy, *, phase: Phase) ->
     return collector, Ppo(cfg.learner, policy, generator=generator, record=record), reason
 
 
+def load_tensors(cfg: TrainConfig, found: Checkpoint, env: Any, **parts: Any) -> None:
+    """Restore this process's worlds, and the parts that are given by the names of their tensors.
+
+    Raises:
+        ValueError: they do not fit.
+    """
+    rows = distributed.part().rows(env.num_envs)
+    for name, part in {"env": env.unwrapped, **parts}.items():
+        try:
+            state = found.tensors[name]
+            if name in ("env", "collector"):
+                state = {key: value if key in COMMON_STATE else value[rows] for key, value in state.items()}
+            part.load_state_dict(state)
+        except WorldError:  # where new episodes start
+            raise
+        except (AttributeError, LookupError, RuntimeError, ValueError) as error:
+            what = f"resume={cfg.resume}: checkpoint {found.env_steps} does not fit"
+            _, _, misfit = str(error).rpartition("\n")
+            remedy = "resume without the keys that were changed"
+            raise ValueError(f"{what} ({name}: {misfit.strip()}); {remedy}") from error
+
+
 @dataclass(kw_only=True)
 class Line:
     """Everything a training job holds. Use as a context manager: leaving it writes the run's last word."""
@@ -122,7 +144,11 @@ class Line:
 
     @classmethod
     def open(cls, cfg: TrainConfig, run_dir: Path, *, meter: Meter, parent_run_id: str | None = None) -> Line:
-        """Build every part; with `cfg.resume`, restore the newest checkpoint of `run_dir`."""
+        """Build every part; with `cfg.resume`, restore the newest checkpoint of `run_dir`.
+
+        Raises:
+            ValueError: the checkpoint does not fit, or the ledger refuses the run.
+        """
         resumed = checkpoint.load(Path(cfg.resume)) if cfg.resume else None
         device.set_up(cfg.runtime.torch_threads, precision=cfg.policy.precision)
         if cfg.device == "cpu":
@@ -131,6 +157,9 @@ class Line:
         env = make_env(cfg, num_envs=cfg.num_envs // distributed.size(), part=distributed.part())
         policy = make_policy(cfg, env)
         collector, learner, no_graphs = make_loop(cfg, env, policy, phase=meter.phase)
+        env.unwrapped.stagger()
+        if resumed:
+            load_tensors(cfg, resumed, env, policy=policy, learner=learner, collector=collector)
         run_dir.mkdir(parents=True, exist_ok=True)
         (run_dir / "config.yaml").write_text(yaml.safe_dump(to_plain(cfg), sort_keys=False))
         tags = _tags(cfg, policy, env.unwrapped)
@@ -160,7 +189,6 @@ class Line:
             console=console.open_console(),
             tags=tags,
         )
-        env.unwrapped.stagger()
         if resumed:
             line._restore(resumed)
         return line
@@ -242,10 +270,6 @@ class Line:
         self.tokens.load_state_dict(state["tokens"])
         if distributed.rank() == 0:  # whose totals are those of all
             self._restore_spent(state)
-        self.policy.load_state_dict(tensors["policy"])
-        self.learner.load_state_dict(tensors["learner"])
-        self.env.unwrapped.load_state_dict(self._own(tensors["env"]))
-        self.collector.load_state_dict(self._own(tensors["collector"]))
         self.policy.generator.set_state(tensors["generators"].pop("policy").cpu())
         seeding.set_global_state(tensors["generators"], state["generators"])
         self.journal.truncate_after(self.env_steps)
@@ -264,11 +288,6 @@ class Line:
         self.meter.load_state_dict(spent["meter"])
         self.tokens.evaluation = spent["evaluation_tokens"]
         self.others_before = [MeterReading(**known) for known in spent["other_meters"]]
-
-    def _own(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the rows of this process's worlds, and what all worlds have in common."""
-        rows = distributed.part().rows(self.env.num_envs)
-        return {name: value if name in COMMON_STATE else value[rows] for name, value in state.items()}
 
     def __enter__(self) -> Line:
         """Let SIGINT and SIGTERM end the run after the current iteration or stage; a second SIGINT ends it at once."""

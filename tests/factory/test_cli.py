@@ -14,6 +14,7 @@ import yaml
 from factory import checkpoint, cli, config, evaluate
 from factory.checkpoint import Checkpoint
 from factory.energy.sources.estimate import EstimateSource
+from factory.line import make_env, make_policy
 
 ROOT = Path(__file__).parents[2]
 FOOTLESS = '<mujoco><worldbody><body name="trunk"><freejoint/><geom size="0.1"/></body></worldbody></mujoco>'
@@ -122,6 +123,11 @@ NOT_HERE = [
     ("resume={given}/cartpole num_envs=8", "num_envs=8: the run to resume has 4"),
     ("resume={given}/cartpole task=quadruped_velocity", "task.name=quadruped_velocity: the run to resume has"),
     ("resume={given}/cartpole policy.actor_hidden=[8]", "policy.actor_hidden=[8]: the run to resume has"),
+    ("resume={given}/gpu device=cpu", "device=cpu: the run to resume has cuda; leave it as it is"),
+    (
+        "resume={given}/ant task.exclude_current_positions_from_observation=false",
+        "checkpoint 96 does not fit (policy: ",
+    ),
     ("output_root={given}/file", "output_root="),
     ("output_root={given}/file/below", "is a file; give a folder"),
     ("output_root=", "output_root=: name a folder"),
@@ -173,17 +179,21 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "file").write_text("")
     for name in ("cartpole", "damaged"):
         save_run(folder / name)
+    save_run(folder / "gpu", device="cuda")
+    save_run(folder / "ant", task="gym/ant")
     (folder / "damaged" / "checkpoints" / "last" / "policy.safetensors").write_bytes(b"half of a fi")
     return folder
 
 
-def save_run(run_dir: Path) -> None:
-    """Write what a started run leaves: its overrides, and a checkpoint with its configuration."""
-    overrides = ["task=cartpole_swingup", "num_envs=4", "learner.num_minibatches=2"]
+def save_run(run_dir: Path, *, task: str = "cartpole_swingup", device: str = "cpu") -> None:
+    """Write what a started run leaves: its overrides, and a checkpoint with its configuration, policy and worlds."""
+    overrides = [f"task={task}", "num_envs=4", "learner.num_minibatches=2"]
     (run_dir / ".hydra").mkdir(parents=True)
     (run_dir / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(overrides))
-    plain = config.to_plain(cli.compose_config(overrides)[0])
-    tensors = {"policy": {"x": torch.zeros(1)}}
+    cfg = cli.compose_config(overrides)[0]
+    env = make_env(cfg, num_envs=4)
+    tensors = {"policy": make_policy(cfg, env).state_dict(), "env": env.unwrapped.state_dict()}
+    plain = config.to_plain(cfg) | {"device": device}
     taken = Checkpoint(env_steps=96, tensors=tensors, state={"mlflow_run_id": None}, config=plain)
     checkpoint.save(taken, run_dir / "checkpoints", keep=1)
 

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from envs.physics import ENGINES
 from factory import checkpoint, distributed, metrics, pipeline
@@ -198,8 +199,6 @@ def test_policy_is_registered_under_its_task(smoke: Path, ledger: Any) -> None:
 
 def test_exported_policy_acts_like_the_checkpoint(smoke: Path) -> None:
     """The exported program is the deterministic policy of the last checkpoint."""
-    import torch
-
     from factory import config
     from factory.export import load_exported
     from factory.line import make_env, make_policy
@@ -405,6 +404,25 @@ def test_interrupt_ends_with_a_checkpoint(start: Callable[..., Started], tmp_pat
     assert (run_dir / "checkpoints" / "last").resolve().name == str(int(reached))
     assert json.loads((run_dir / "run.json").read_text())["status"] == "interrupted"
     assert (run_dir / "report.html").exists()
+
+
+def test_checkpoint_that_does_not_fit_changes_no_run(
+    command_line: Callable[..., None], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """It ends the resume in one line; configuration and last word are those of the run as it was."""
+    command_line(*CARTPOLE, FILES_ONLY, f"total_steps={ROLLOUT}")
+    run_dir = newest_run(tmp_path)
+    path = run_dir / "checkpoints" / "last" / "learner.safetensors"
+    save_file({"learning_rate": torch.zeros(())}, path)
+    kept = [run_dir / name for name in ("config.yaml", "summary.json", "run.json", "metrics.jsonl")]
+    before = [path.read_text() for path in kept]
+    capsys.readouterr()
+    with pytest.raises(SystemExit, match="2"):
+        command_line(f"resume={run_dir}", f"total_steps={2 * ROLLOUT}")
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: resume={run_dir}: checkpoint {ROLLOUT} does not fit (learner: ")
+    assert err.count("\n") == 1
+    assert [path.read_text() for path in kept] == before
 
 
 def interrupt_after(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, *, calls: int) -> None:
