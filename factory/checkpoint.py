@@ -57,24 +57,28 @@ def save(checkpoint: Checkpoint, folder: Path, *, keep: int) -> Path:
     return target
 
 
-def load(run_dir: Path) -> Checkpoint:
+def load(run_dir: Path, *, key: str = "resume") -> Checkpoint:
     """Read the newest whole checkpoint of a run.
+
+    Args:
+        run_dir: The run's folder.
+        key: What the user called it, for the error message.
 
     Raises:
         ValueError: the run has none, or it cannot be read.
     """
     folder = run_dir / "checkpoints" / "last"
     if not folder.exists():
-        raise ValueError(f"resume={run_dir}: no checkpoint there; look for a folder that has checkpoints/last")
+        raise ValueError(f"{key}={run_dir}: no checkpoint there; look for a folder that has checkpoints/last")
     folder = folder.resolve()
     try:
         tensors = {path.stem: load_file(path) for path in folder.glob("*.safetensors")}
         state, config = (json.loads((folder / f"{name}.json").read_text()) for name in ("state", "config"))
     except Exception as error:
-        raise ValueError(f"resume={run_dir}: {folder} cannot be read ({' '.join(str(error).split())})") from error
+        raise ValueError(f"{key}={run_dir}: {folder} cannot be read ({' '.join(str(error).split())})") from error
     if (written := state.pop("format", "unknown")) != FORMAT:
         remedy = "train anew, or go on with the version that wrote it"
-        raise ValueError(f"resume={run_dir}: {folder} is of format {written}, this version reads {FORMAT}; {remedy}")
+        raise ValueError(f"{key}={run_dir}: {folder} is of format {written}, this version reads {FORMAT}; {remedy}")
     env_steps = int(folder.name.strip(".").partition(".")[0])
     return Checkpoint(env_steps=env_steps, tensors=tensors, state=state, config=config)
 

@@ -1,7 +1,7 @@
 """Evaluate a trained policy.
 
 usage: python -m factory.evaluate run=<run folder | MLflow run id | last> [episodes=256] [video=true]
-                                  [seed=...] [output_root=outputs]
+                                  [seed=...] [device=cpu|cuda] [output_root=outputs]
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from omegaconf import MISSING
 
@@ -35,6 +36,8 @@ class EvaluateConfig:
     """Seed of the environment."""
     video: bool = False
     """Film the policy too."""
+    device: str = ""
+    """cpu or cuda; empty: the one it was trained on."""
     output_root: str = "outputs"
     """Folder of the runs and of the MLflow store."""
 
@@ -51,8 +54,8 @@ def run_evaluation(cfg: EvaluateConfig) -> tuple[EvaluationResult, Path]:
         ValueError: there is no such run, or its checkpoint cannot be read.
     """
     run_dir = cli.find_run(cfg.run, key="run", output_root=Path(cfg.output_root))
-    found = checkpoint.load(run_dir)
-    train_cfg = config.from_plain(found.config)
+    found = checkpoint.load(run_dir, key="run")
+    train_cfg = config.from_plain(_on(cfg.device or found.config["device"], found.config))
     device.set_up(train_cfg.runtime.torch_threads, precision=train_cfg.policy.precision)
     env = make_env(train_cfg, num_envs=min(cfg.episodes, train_cfg.task.eval_worlds))
     policy = make_policy(train_cfg, env)
@@ -67,6 +70,14 @@ def run_evaluation(cfg: EvaluateConfig) -> tuple[EvaluationResult, Path]:
         except NoPictureError as reason:
             print(f"no film: {reason}")
     return result, run_dir
+
+
+def _on(device: str, plain: dict[str, Any]) -> dict[str, Any]:
+    """Return a run's configuration for a device, with the precision that a CPU has instead of a GPU's."""
+    policy = plain["policy"]
+    if device == "cpu" and policy["precision"] == "tf32":
+        policy = policy | {"precision": "float32"}
+    return plain | {"device": device, "policy": policy}
 
 
 def main() -> None:

@@ -185,7 +185,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def save_run(run_dir: Path, *, task: str = "cartpole_swingup", device: str = "cpu") -> None:
+def save_run(run_dir: Path, *, task: str = "cartpole_swingup", device: str = "cpu", precision: str = "float32") -> None:
     """Write what a started run leaves: its overrides, and a checkpoint with its configuration, policy and worlds."""
     overrides = [f"task={task}", "num_envs=4", "learner.num_minibatches=2"]
     (run_dir / ".hydra").mkdir(parents=True)
@@ -194,6 +194,7 @@ def save_run(run_dir: Path, *, task: str = "cartpole_swingup", device: str = "cp
     env = make_env(cfg, num_envs=4)
     tensors = {"policy": make_policy(cfg, env).state_dict(), "env": env.unwrapped.state_dict()}
     plain = config.to_plain(cfg) | {"device": device}
+    plain["policy"]["precision"] = precision
     taken = Checkpoint(env_steps=96, tensors=tensors, state={"mlflow_run_id": None}, config=plain)
     checkpoint.save(taken, run_dir / "checkpoints", keep=1)
 
@@ -268,7 +269,8 @@ def test_folder_without_permission_is_refused(command_line, capfd: pytest.Captur
         (["run=nonexistent"], "run=nonexistent"),
         (["run=last"], "run=last: no run with a checkpoint under"),
         (["run={given}"], "no checkpoint there"),
-        (["run={given}/damaged"], "cannot be read"),
+        (["run={given}/damaged"], "run={given}/damaged: {given}/damaged/checkpoints/96 cannot be read"),
+        (["run={given}/cartpole", "device=tpu"], "device=tpu: choose cpu or cuda"),
         (["run=last", "episodes=0"], "episodes=0: must be at least 1"),
         (["run=last", "episodes=many"], "episodes"),
         (["run=last", "episods=3"], "episods"),
@@ -292,8 +294,16 @@ def test_evaluation_mistake_is_one_line(
     with pytest.raises(SystemExit) as stopped:
         evaluate.main()
     assert stopped.value.code == 2
-    assert_one_line(capfd.readouterr().err, expected)
+    assert_one_line(capfd.readouterr().err, expected.format(given=given))
     assert not list(tmp_path.iterdir())
+
+
+def test_policy_of_a_gpu_is_evaluated_on_a_cpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`device=cpu` is put over what the run was trained on, and the precision only a GPU has with it."""
+    save_run(tmp_path / "run", device="cuda", precision="tf32")
+    monkeypatch.setattr(sys, "argv", ["factory-evaluate", f"run={tmp_path / 'run'}", "device=cpu", "episodes=2"])
+    evaluate.main()
+    assert "eval/return_mean" in (tmp_path / "run" / "evaluation.json").read_text()
 
 
 @pytest.mark.parametrize("arguments", [["task=pendulum"], ["-m", "num_envs=4,0"]], ids=str)
