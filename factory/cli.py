@@ -77,8 +77,10 @@ def checked(arguments: Sequence[str]) -> list[str]:
         ValueError, HydraException, OmegaConfBaseException: the first mistake found.
     """
     flags = _parse_flags(arguments)
-    if flags.help or flags.hydra_help or flags.info or flags.shell_completion:
-        return list(arguments)
+    if _only_tells(flags):
+        return [_quote_null(argument) for argument in arguments]
+    if flags.multirun and distributed.size() > 1:
+        raise ValueError("-m: the processes that torchrun starts train one policy; run a sweep without torchrun")
     overrides = [_quote_null(argument) for argument in flags.overrides]
     parsed = [_parse_override(argument) for argument in overrides]
     swept = [str(override.key_or_group) for override in parsed if override.is_sweep_override()]
@@ -93,6 +95,12 @@ def checked(arguments: Sequence[str]) -> list[str]:
         if not flags.cfg:
             _check(cfg, run_dir)
     return [*(argument for argument in arguments if argument not in flags.overrides), *overrides]
+
+
+def part_job(arguments: Sequence[str]) -> TrainConfig | None:
+    """Return the job that checked arguments ask a process beside rank 0 to take part in, None if they only print."""
+    flags = _parse_flags(arguments)
+    return None if _only_tells(flags) or flags.cfg else compose_config(flags.overrides)[0]
 
 
 def single_job(overrides: Sequence[str]) -> TrainConfig:
@@ -120,6 +128,11 @@ def _parse_flags(arguments: Sequence[str]) -> Namespace:
     if flags.config_path or flags.config_name or flags.config_dir or flags.experimental_rerun:
         _refuse_flags("configs of your own: put them in a folder and add hydra.searchpath=[file:///<folder>]")
     return flags
+
+
+def _only_tells(flags: Namespace) -> bool:
+    """Say whether the flags ask for something of Hydra's that needs no job."""
+    return bool(flags.help or flags.hydra_help or flags.info or flags.shell_completion)
 
 
 def _refuse_flags(message: str) -> NoReturn:

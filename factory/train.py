@@ -81,8 +81,8 @@ def main() -> None:
         sys.argv[1:] = cli.checked(sys.argv[1:])
     if distributed.rank() == 0:
         _job()
-    else:
-        assist(cli.compose_config(sys.argv[1:])[0])
+    elif cfg := cli.part_job(sys.argv[1:]):
+        assist(cfg)
 
 
 if __name__ == "__main__":

@@ -355,6 +355,15 @@ def test_calibration_may_be_given_on_the_command_line(
     assert EstimateSource(seen[0].energy.estimate).open().tier == "calibrated"
 
 
+@pytest.mark.parametrize("flag", ["--help", "--hydra-help", "--info", "--cfg=job", "--shell-completion"])
+def test_flags_that_only_print_have_no_job(flag: str) -> None:
+    """A process beside rank 0 learns so from the checked arguments, and its job from others."""
+    arguments = cli.checked(["task=cartpole_swingup", "tracking=null", flag])
+    assert cli.part_job(arguments) is None
+    job = cli.part_job([argument for argument in arguments if argument != flag])
+    assert job is not None and job.tracking.kind == "null"
+
+
 def test_flags_may_stand_anywhere(command_line, capfd: pytest.CaptureFixture[str]) -> None:
     """`--cfg job` after an override prints the composed configuration."""
     command_line("num_envs=8", "--cfg", "job", "task=cartpole_swingup")

@@ -108,3 +108,21 @@ def test_mistake_is_said_once(tmp_path: Path) -> None:
     assert [job.returncode for job in jobs] == [2, 2]
     assert errors == ["error: num_envs=15: must divide by 2 processes\n", ""]
     assert not (tmp_path / "run").exists()
+
+
+def test_sweep_is_refused_in_one_line(tmp_path: Path) -> None:
+    """`-m` ends every process with status 2 where it would train several policies, and only rank 0 says why."""
+    jobs = start(*JOB, "-m", f"hydra.sweep.dir={tmp_path / 'sweep'}", "num_envs=16,32", processes=2)
+    errors = [job.communicate(timeout=60)[1] for job in jobs]
+    assert [job.returncode for job in jobs] == [2, 2]
+    assert errors[0].startswith("error: -m: the processes that torchrun starts train one policy")
+    assert errors[0].count("\n") == 1 and errors[1] == ""
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_what_only_prints_is_printed_once() -> None:
+    """Rank 0 prints, and the others end well without a word."""
+    jobs = start(*JOB, "--cfg", "job", processes=2)
+    ends = [job.communicate(timeout=60) for job in jobs]
+    assert [job.returncode for job in jobs] == [0, 0], ends
+    assert ends[0][0] and ends[0][1] == "" and ends[1] == ("", "")
