@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
 
 from gymnasium.spaces import Discrete
@@ -45,6 +46,13 @@ def _choices(space: Any) -> str:
 
 def main() -> None:
     """Print the table."""
+    arguments = sys.argv[1:]
+    if set(arguments) & {"--help", "-h"}:
+        print(__doc__)
+        return
+    with cli.one_line_errors():
+        if arguments:
+            raise ValueError(f"{arguments[0]}: nothing can be chosen here; give no arguments")
     config.register()
     table = Table(*COLUMNS, title="Tasks (robot=default, and the budget each trains with; gymnasium takes any env_id)")
     for name in options("task"):

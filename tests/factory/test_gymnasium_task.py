@@ -206,13 +206,22 @@ def test_interrupt_reaches_the_line_and_no_worker(tmp_path: Path) -> None:
     assert "Traceback" not in (tmp_path / "log").read_text()
 
 
-def test_table_of_tasks_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+def test_table_of_tasks_shows_an_example(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """`python -m factory.tasks` has a row for the general task, with what it would be for one environment."""
+    monkeypatch.setattr(sys, "argv", ["factory-tasks"])
     tasks.main()
     out = capsys.readouterr().out
     row = next(line for line in out.splitlines() if "gymnasium/CartPole-v1" in line)
     assert "one of 2" in row
     assert "any env_id" in out
+
+
+def test_table_of_tasks_takes_no_arguments(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One is refused in one line, as other commands do, and no table is printed."""
+    monkeypatch.setattr(sys, "argv", ["factory-tasks", "foo=bar"])
+    with pytest.raises(SystemExit, match="2"):
+        tasks.main()
+    assert capsys.readouterr() == ("", "error: foo=bar: nothing can be chosen here; give no arguments\n")
 
 
 @pytest.mark.slow
