@@ -55,8 +55,10 @@ class WarpPhysics:
         self._recorder = Recorder(device)
         self._warnings: list[str] = []
         self._told: set[str] = set()
-        room = probe(model)
-        self._room = {"nconmax": nconmax or room.nconmax, "njmax": njmax or room.njmax}
+        self._room = {"nconmax": nconmax, "njmax": njmax}
+        if not (nconmax and njmax):
+            found = probe(model)
+            self._room = {"nconmax": nconmax or found.nconmax, "njmax": njmax or found.njmax}
         self._m, self._d = self._put(model)
         self._fields: dict[str, Tensor] = {}
         self._model_fields: dict[str, Tensor] = {}
