@@ -1,0 +1,123 @@
+"""All layers of a perceptron on a CPU as one call, and one node of autograd's graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from factory.policies import passes
+
+_BACKWARD: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "elu": lambda grad, out: torch.ops.aten.elu_backward.grad_input(grad, 1, 1, 1, True, out, grad_input=grad),
+    "tanh": lambda grad, out: torch.ops.aten.tanh_backward.grad_input(grad, out, grad_input=grad),
+    "relu": lambda grad, out: torch.ops.aten.threshold_backward.grad_input(grad, out, 0, grad_input=grad),
+}
+"""Gradient before an activation from that after it, in place, and the activation's result."""
+
+
+def compiled(features: Tensor, activation: str, parameters: Sequence[Tensor]) -> Tensor:
+    """Return the last layer's output in float32, by functions compiled for this processor.
+
+    Args:
+        features: (..., I).
+        activation: of the hidden layers.
+        parameters: weight and bias of every layer in turn.
+    """
+    if torch.is_grad_enabled():
+        return _Compiled.apply(features, activation, *parameters)
+    return _forward(features, activation, parameters, keep=False)[0]
+
+
+def _forward(
+    features: Tensor, activation: str, parameters: Sequence[Tensor], *, keep: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return output (..., O), features in rows, parameters end to end, and the hidden units if told to `keep` them."""
+    sizes = _sizes(parameters)
+    rows = features.detach().reshape(-1, sizes[0]).contiguous()
+    flat = torch.cat([parameter.detach().flatten() for parameter in parameters])
+    threads = torch.get_num_threads()
+    out, hidden = passes.forward(rows.numpy(), flat.numpy(), sizes, activation, threads=threads, keep=keep)
+    return torch.from_numpy(out).view(*features.shape[:-1], -1), rows, flat, torch.from_numpy(hidden)
+
+
+def _sizes(parameters: Sequence[Tensor]) -> list[int]:
+    """Return features, units of every hidden layer and outputs."""
+    return [weight.shape[1] for weight in parameters[::2]] + [len(parameters[-1])]
+
+
+class _Compiled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, activation: str, *parameters: Tensor) -> Tensor:
+        out, *saved = _forward(features, activation, parameters, keep=any(ctx.needs_input_grad))
+        ctx.activation, ctx.shapes, ctx.sizes = activation, [p.shape for p in parameters], _sizes(parameters)
+        ctx.save_for_backward(*saved)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        rows, flat, hidden = (tensor.numpy() for tensor in ctx.saved_tensors)
+        by_x = ctx.needs_input_grad[0]
+        flat_grad, first = passes.backward(
+            grad.reshape(len(rows), -1).contiguous().numpy(), rows, flat, hidden, ctx.sizes, ctx.activation,
+            threads=torch.get_num_threads(), by_x=by_x,
+        )  # fmt: skip
+        parts = torch.from_numpy(flat_grad).split([shape.numel() for shape in ctx.shapes])
+        grads = [part.view(shape) for part, shape in zip(parts, ctx.shapes, strict=True)]
+        return torch.from_numpy(first).view(*grad.shape[:-1], -1) if by_x else None, None, *grads
+
+
+class OneDnn(torch.autograd.Function):
+    """In bfloat16, by oneDNN, which does bias and activation within the matrix product."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, activation: str, *parameters: Tensor) -> Tensor:
+        """Return the last layer's output; parameters are weight and bias in turn. Shape: (..., I) -> (..., O)."""
+        features, *rounded = (tensor.bfloat16() for tensor in (features, *parameters))
+        *hidden, output = _layer_outputs(features, activation, rounded)
+        ctx.activation = activation
+        ctx.save_for_backward(features, *hidden, *rounded[::2])
+        return output.float()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients by `forward`'s arguments."""
+        saved, depth = ctx.saved_tensors, len(ctx.saved_tensors) // 2
+        inputs, weights = saved[:depth], saved[depth:]
+        grads: list[Tensor] = []
+        grad = grad.bfloat16()
+        for k in reversed(range(depth)):
+            rows = grad.flatten(0, -2)
+            grads += [rows.sum(0, dtype=torch.float32), _of_weight(rows, inputs[k].flatten(0, -2)).float()]
+            if k:
+                grad = _BACKWARD[ctx.activation](_affine(grad, weights[k].T, None), inputs[k])
+        first = _affine(grad, weights[0].T, None).float() if ctx.needs_input_grad[0] else None
+        return first, None, *reversed(grads)
+
+
+def _layer_outputs(features: Tensor, activation: str, parameters: Sequence[Tensor]) -> list[Tensor]:
+    """Return every layer's output; `parameters` are weight and bias of each in turn."""
+    outputs = []
+    fused = activation if activation != "elu" else "none"  # oneDNN's elu is not within reach
+    *hidden, last = zip(parameters[::2], parameters[1::2], strict=True)
+    for weight, bias in hidden:
+        features = _affine(features, weight, bias, fused)
+        if fused == "none":
+            torch.nn.functional.elu_(features)
+        outputs.append(features)
+    return [*outputs, _affine(features, *last)]
+
+
+def _affine(features: Tensor, weight: Tensor, bias: Tensor | None, activation: str = "none") -> Tensor:
+    """Return `activation(features @ weight.T + bias)`. Shapes: (..., I), (O, I), (O,) -> (..., O)."""
+    return torch.ops.mkldnn._linear_pointwise(features, weight, bias, activation, [], "")
+
+
+def _of_weight(rows: Tensor, inputs: Tensor) -> Tensor:
+    """Return a weight's gradient, the longer side of it first: so the product is faster. (B, O), (B, I) -> (O, I)."""
+    return (inputs.T @ rows).T if inputs.shape[1] < rows.shape[1] else rows.T @ inputs
