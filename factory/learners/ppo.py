@@ -13,6 +13,7 @@ from envs.task import require
 from factory import distributed
 from factory.graphs import Record, eager
 from factory.learners.adam import Adam
+from factory.learners.surrogate import gradient_of
 from factory.policies.mlp import MlpPolicy
 from factory.policies.normalizer import moments
 from factory.rollout import Rollout, advantages
@@ -117,6 +118,10 @@ class Ppo:
         on = self.flat.device
         self.learning_rate = torch.tensor(cfg.learning_rate, device=on)
         self.adam = Adam(self.flat)
+        self._gradient = gradient_of(
+            policy, self.flat,
+            clip_coef=cfg.clip_coef, value_coef=cfg.value_coef, entropy_coef=cfg.entropy_coef,
+        )  # fmt: skip
         self._left = torch.ones((), device=on)
         self._record = record
         self._launch: Callable[[], tuple[Tensor, Tensor, Tensor]] | None = None
@@ -200,27 +205,10 @@ class Ppo:
     def _gradient_step(self, batch: dict[str, Tensor], columns: Tensor, *, desired_kl: Tensor) -> Tensor:
         """Make one step; return policy, value, entropy, KL, clipped share, gradient norm, skipped. Shape: (7,)."""
         cfg = self.cfg
-        out = self.policy.evaluate(batch, batch["action"])
-        old_log_prob, advantage, bound, returns, live = columns
-        with torch.no_grad():
-            log_ratio = out.log_prob - old_log_prob
-            ratio = log_ratio.exp()
-            surrogate, error, excess = ratio * advantage, out.value - returns, ratio - 1.0
-            # Low-variance estimator k3 of KL(old || new), Schulman, http://joschu.net/blog/kl-approx.html
-            kl = excess - log_ratio
-            terms = [-surrogate.minimum(bound), error.square(), out.entropy, kl, excess.abs() > cfg.clip_coef]
-            sums = torch.stack([*terms, torch.ones_like(live)]) @ live
-            # The loss is sums[0] + value_coef / 2 sums[1] - entropy_coef sums[2]; its derivatives by what the
-            # policy put out are short, and sparing autograd this part is a tenth of a small network's update.
-            by_output = {
-                out.log_prob: -surrogate * (surrogate <= bound) * live,
-                out.value: cfg.value_coef * error * live,
-                out.entropy: -cfg.entropy_coef * live,
-            }
-        grads = torch.autograd.grad(list(by_output), self.parameters, list(by_output.values()))
+        sums = self._gradient(batch, columns)
         with torch.no_grad():
             # Sums over samples until here; now over processes, in one message, and then means.
-            means = distributed.sum_(torch.cat([*(grad.flatten() for grad in grads), sums]))
+            means = distributed.sum_(sums)
             means /= means[-1].clamp(min=1.0)
             grad, figures = means[:-6], means[-6:-1]
             norm = grad.norm()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from factory.policies import passes
+from factory import kernels
 
 _BACKWARD: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "elu": lambda grad, out: torch.ops.aten.elu_backward.grad_input(grad, 1, 1, 1, True, out, grad_input=grad),
@@ -19,41 +19,36 @@ _BACKWARD: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 """Gradient before an activation from that after it, in place, and the activation's result."""
 
 
-def compiled(features: Tensor, activation: str, parameters: Sequence[Tensor]) -> Tensor:
+def compiled(features: Tensor, activation: str, sizes: list[int], parameters: Sequence[Tensor]) -> Tensor:
     """Return the last layer's output in float32, by functions compiled for this processor.
 
     Args:
         features: (..., I).
         activation: of the hidden layers.
+        sizes: features, units of every hidden layer, outputs.
         parameters: weight and bias of every layer in turn.
     """
     if torch.is_grad_enabled():
-        return _Compiled.apply(features, activation, *parameters)
-    return _forward(features, activation, parameters, keep=False)[0]
+        return _Compiled.apply(features, activation, sizes, *parameters)
+    return _forward(features, activation, sizes, parameters, keep=False)[0]
 
 
 def _forward(
-    features: Tensor, activation: str, parameters: Sequence[Tensor], *, keep: bool
+    features: Tensor, activation: str, sizes: list[int], parameters: Sequence[Tensor], *, keep: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return output (..., O), features in rows, parameters end to end, and the hidden units if told to `keep` them."""
-    sizes = _sizes(parameters)
     rows = features.detach().reshape(-1, sizes[0]).contiguous()
     flat = torch.cat([parameter.detach().flatten() for parameter in parameters])
     threads = torch.get_num_threads()
-    out, hidden = passes.forward(rows.numpy(), flat.numpy(), sizes, activation, threads=threads, keep=keep)
+    out, hidden = kernels.forward(rows.numpy(), flat.numpy(), sizes, activation, threads=threads, keep=keep)
     return torch.from_numpy(out).view(*features.shape[:-1], -1), rows, flat, torch.from_numpy(hidden)
-
-
-def _sizes(parameters: Sequence[Tensor]) -> list[int]:
-    """Return features, units of every hidden layer and outputs."""
-    return [weight.shape[1] for weight in parameters[::2]] + [len(parameters[-1])]
 
 
 class _Compiled(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, features: Tensor, activation: str, *parameters: Tensor) -> Tensor:
-        out, *saved = _forward(features, activation, parameters, keep=any(ctx.needs_input_grad))
-        ctx.activation, ctx.shapes, ctx.sizes = activation, [p.shape for p in parameters], _sizes(parameters)
+    def forward(ctx: Any, features: Tensor, activation: str, sizes: list[int], *parameters: Tensor) -> Tensor:
+        out, *saved = _forward(features, activation, sizes, parameters, keep=any(ctx.needs_input_grad))
+        ctx.activation, ctx.shapes, ctx.sizes = activation, [p.shape for p in parameters], sizes
         ctx.save_for_backward(*saved)
         return out
 
@@ -62,13 +57,13 @@ class _Compiled(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         rows, flat, hidden = (tensor.numpy() for tensor in ctx.saved_tensors)
         by_x = ctx.needs_input_grad[0]
-        flat_grad, first = passes.backward(
+        flat_grad, first = kernels.backward(
             grad.reshape(len(rows), -1).contiguous().numpy(), rows, flat, hidden, ctx.sizes, ctx.activation,
             threads=torch.get_num_threads(), by_x=by_x,
         )  # fmt: skip
         parts = torch.from_numpy(flat_grad).split([shape.numel() for shape in ctx.shapes])
         grads = [part.view(shape) for part, shape in zip(parts, ctx.shapes, strict=True)]
-        return torch.from_numpy(first).view(*grad.shape[:-1], -1) if by_x else None, None, *grads
+        return torch.from_numpy(first).view(*grad.shape[:-1], -1) if by_x else None, None, None, *grads
 
 
 class OneDnn(torch.autograd.Function):

@@ -28,6 +28,8 @@ class Perceptron(nn.Sequential):
     """
 
     precision: torch.dtype
+    sizes: list[int]
+    """Features, units of every hidden layer, outputs."""
 
     def __init__(
         self, inputs: int, hidden: list[int], outputs: int, *, activation: str, precision: str, gain: float
@@ -49,13 +51,14 @@ class Perceptron(nn.Sequential):
         super().__init__(*layers, _linear(inputs, outputs, gain))
         self.activation, self.precision = activation, PRECISIONS[precision]
         self._in_turn = tuple(self.parameters())
+        self.sizes = [weight.shape[1] for weight in self._in_turn[::2]] + [outputs]
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the last layer's output. Shape: (..., inputs) -> (..., outputs)."""
         if features.device.type != "cpu" or features.dtype != torch.float32 or torch.compiler.is_compiling():
             return self._one_by_one(features)
         if self.precision is torch.float32:
-            return compiled(features, self.activation, self._in_turn)
+            return compiled(features, self.activation, self.sizes, self._in_turn)
         if torch.backends.mkldnn.is_available():
             return OneDnn.apply(features, self.activation, *self._in_turn)
         return self._one_by_one(features)

@@ -1,4 +1,4 @@
-"""Forward and backward pass of a multilayer perceptron on a CPU, compiled for the processor at hand by Numba.
+"""What is compiled for the processor at hand, by Numba: passes of perceptrons, and PPO's gradient through two of them.
 
 Samples go through all layers in blocks that stay in the cache, every thread with blocks of its own. Matrix products
 keep a tile of the result in vector registers (Goto and van de Geijn 2008, doi:10.1145/1356052.1356053). Weights are
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -32,8 +33,11 @@ _LANES = 16 if _WIDE else 8
 """Numbers in a vector register."""
 _ROWS, _VECTORS = (4, 4) if _WIDE else (6, 2)
 """Of a tile: as many registers as hold it beside a row of one factor and a number of the other."""
+_HALF_LOG_TAU = 0.5 * math.log(math.tau)
 _BLOCK = 128
 """Samples that go through all layers at once."""
+_CACHED = 50_000
+"""Parameters whose copies and gradients leave room in a core's cache for what layers put out."""
 _one_at_a_time = threading.Lock()
 """Not every way in which Numba starts threads may be entered twice at once."""
 
@@ -376,12 +380,8 @@ def _backward(grad, x, filled, sizes, activation, hidden, sums, grad_x, threads)
 
 
 @_compiled()
-def _as_flat(sums, sizes):
-    """Return the sum over threads of what `_backward` added up, laid out as `flat`. Shapes: (threads, ...) -> (P,)."""
-    parameters = 0
-    for k in range(len(sizes) - 1):
-        parameters += (sizes[k] + 1) * sizes[k + 1]
-    grads = np.empty(parameters, np.float32)
+def _as_flat(sums, sizes, grads):
+    """Fill in the sum over threads of what was added up, laid out as `flat`. Shapes: (threads, ...) -> (P,)."""
     for part in range(1, len(sums)):
         for k in range(sums.shape[1]):
             sums[0, k] += sums[part, k]
@@ -393,7 +393,115 @@ def _as_flat(sums, sizes):
         for o in range(outputs):
             grads[start + outputs * inputs + o] = layer[inputs, o]
         start, at = start + outputs * (inputs + 1), at + layer.size
-    return grads
+
+
+@_compiled()
+def _surrogate(means, values, actions, numbers, log_std, coefficients, sums):
+    """Replace means and values by the loss's gradients by them; add up what `ppo_gradient` returns beside them.
+
+    Shapes: (N, A filled up), (N, 1 filled up), (N, A), (5, N), (A,), (3,), (A + 6,).
+    """
+    clip_coef, value_coef, entropy_coef = coefficients
+    size = len(log_std)
+    precision = np.empty(size, np.float32)
+    entropy = log_normalizer = np.float32(0.0)
+    for d in range(size):
+        precision[d] = math.exp(np.float32(-2.0) * log_std[d])
+        log_normalizer += log_std[d] + np.float32(_HALF_LOG_TAU)
+        entropy += log_std[d] + np.float32(0.5 + _HALF_LOG_TAU)
+    for i in range(len(means)):
+        old_log_prob, advantage, bound = numbers[0, i], numbers[1, i], numbers[2, i]
+        target, live = numbers[3, i], numbers[4, i]
+        distance = np.float32(0.0)
+        for d in range(size):
+            z = actions[i, d] - means[i, d]
+            distance += z * z * precision[d]
+        log_ratio = np.float32(-0.5) * distance - log_normalizer - old_log_prob
+        ratio = math.exp(log_ratio)
+        surrogate, error, excess = ratio * advantage, values[i, 0] - target, ratio - np.float32(1.0)
+        within = np.float32(0.0) if surrogate > bound else np.float32(1.0)
+        by_log_prob = -surrogate * within * live
+        for d in range(size):
+            z = actions[i, d] - means[i, d]
+            means[i, d] = by_log_prob * z * precision[d]
+            sums[d] += by_log_prob * (z * z * precision[d] - np.float32(1.0)) - entropy_coef * live
+        values[i, 0] = value_coef * error * live
+        sums[size] -= (bound if surrogate > bound else surrogate) * live
+        sums[size + 1] += error * error * live
+        sums[size + 2] += entropy * live
+        sums[size + 3] += (excess - log_ratio) * live
+        sums[size + 4] += live if abs(excess) > clip_coef else np.float32(0.0)
+        sums[size + 5] += live
+
+
+@_compiled()
+def _forward_chunk(x, filled, sizes, activation, hidden, out):
+    """Do as `_forward_block`, for any number of samples, of which `hidden` has block after block."""
+    units, width = _units(sizes), _padded(sizes[-1])
+    for low in range(0, len(x), _BLOCK):
+        high = min(low + _BLOCK, len(x))
+        block = hidden[low * units : high * units]
+        _forward_block(x[low:high], filled, sizes, activation, block, _rows(out, low, high, width))
+
+
+@_compiled()
+def _backward_chunk(grad, x, filled, sizes, activation, hidden, sums, spare):
+    """Do as `_backward_block`, for any number of samples, of which `hidden` has block after block."""
+    units, width, nothing = _units(sizes), _padded(sizes[-1]), np.empty((0, 0), np.float32)
+    for low in range(0, len(x), _BLOCK):
+        high = min(low + _BLOCK, len(x))
+        block, rows = hidden[low * units : high * units], _rows(grad, low, high, width)
+        _backward_block(rows, x[low:high], filled, sizes, activation, block, sums, spare, nothing)
+
+
+@_compiled()
+def _gradient_rows(
+    obs, critic_obs, actions, numbers, log_std, coefficients, actor, critic, activation, sums, threads, part
+):
+    """Do what `_gradient` does for the rows of one of its threads."""
+    actor_in, actor_out, actor_sizes, actor_sums = actor
+    critic_in, critic_out, critic_sizes, critic_sums = critic
+    actor_spare, critic_spare = _spare(actor_sizes), _spare(critic_sizes)
+    begin, end = _part(len(obs), threads, part)
+    # What layers put out stays in the cache until the way back, unless weights alone fill it.
+    chunk = _BLOCK if len(actor_in) + len(critic_in) < _CACHED else max(end - begin, 1)
+    actor_hidden = np.empty(chunk * _units(actor_sizes), np.float32)
+    critic_hidden = np.empty(chunk * _units(critic_sizes), np.float32)
+    means = np.empty(chunk * _padded(actor_sizes[-1]), np.float32)
+    values = np.empty(chunk * _padded(1), np.float32)
+    for low in range(begin, end, chunk):
+        high = min(low + chunk, end)
+        seen, critic_seen = obs[low:high], critic_obs[low:high]
+        _forward_chunk(seen, actor_in, actor_sizes, activation, actor_hidden, means)
+        _forward_chunk(critic_seen, critic_in, critic_sizes, activation, critic_hidden, values)
+        _surrogate(
+            _rows(means, 0, high - low, _padded(actor_sizes[-1])), _rows(values, 0, high - low, _padded(1)),
+            actions[low:high], numbers[:, low:high], log_std, coefficients, sums[part],
+        )  # fmt: skip
+        _backward_chunk(means, seen, actor_out, actor_sizes, activation, actor_hidden, actor_sums[part], actor_spare)
+        _backward_chunk(
+            values, critic_seen, critic_out, critic_sizes, activation, critic_hidden, critic_sums[part], critic_spare
+        )
+
+
+@_compiled(parallel=True)
+def _gradient(obs, critic_obs, actions, numbers, log_std, coefficients, actor, critic, activation, sums, threads):
+    """Add to every thread's sums: of the loss's figures, and of the gradients by actor and critic."""
+    for part in prange(threads):
+        _gradient_rows(
+            obs,
+            critic_obs,
+            actions,
+            numbers,
+            log_std,
+            coefficients,
+            actor,
+            critic,
+            activation,
+            sums,
+            threads,
+            np.int64(part),
+        )
 
 
 Floats = npt.NDArray[np.float32]
@@ -441,11 +549,61 @@ def backward(
         threads: that share the samples.
         by_x: whether to return the gradient by features.
     """
-    at, grad_x = np.array(sizes), np.empty((len(x) * by_x, sizes[0]), np.float32)
-    sums = np.zeros((threads, sum((a + 1) * _padded(b) for a, b in itertools.pairwise(sizes))), np.float32)
-    code = _ACTIVATIONS.index(activation)
+    at, grads, grad_x = np.array(sizes), np.empty_like(flat), np.empty((len(x) * by_x, sizes[0]), np.float32)
+    sums, code = _empty_sums(sizes, threads), _ACTIVATIONS.index(activation)
     _share((_backward, _backward_rows), threads, grad, x, _by_output(flat, at), at, code, hidden, sums, grad_x)
-    return _as_flat(sums, at), grad_x
+    _as_flat(sums, at, grads)
+    return grads, grad_x
+
+
+def ppo_gradient(
+    obs: Floats, critic_obs: Floats, actions: Floats, numbers: Floats, flat: Floats, actor: list[int],
+    critic: list[int], activation: str, *, clip_coef: float, value_coef: float, entropy_coef: float, threads: int,
+) -> Floats:  # fmt: skip
+    """Return the gradient of PPO's loss, summed over live samples, by all parameters, and sums of six figures.
+
+    Actions are Gaussian with a deviation of their own; the loss is -min(r A, bound) + value_coef / 2 error^2
+    - entropy_coef entropy, with r the ratio of probabilities. Shape: (P + 6,): as `flat`; then sums of policy loss,
+    squared error, entropy, KL estimate (k3, Schulman, http://joschu.net/blog/kl-approx.html), clipped and live samples.
+
+    Args:
+        obs: the actor's, (B, I).
+        critic_obs: the critic's, (B, J).
+        actions: (B, A).
+        numbers: old log-probability, advantage, bound, return and live of every sample, (5, B).
+        flat: logarithm of the deviation (A,), actor and critic, each as above, (P,).
+        actor: sizes of the actor.
+        critic: sizes of the critic.
+        activation: of both: tanh, elu or relu.
+        clip_coef: ratios further from 1 count as clipped.
+        value_coef: of the loss.
+        entropy_coef: of the loss.
+        threads: that share the samples.
+    """
+    size = actor[-1]
+    middle = size + sum((a + 1) * b for a, b in itertools.pairwise(actor))
+    nets = [
+        (_by_input(part, at), _by_output(part, at), at, _empty_sums(sizes, threads))
+        for part, sizes in ((flat[size:middle], actor), (flat[middle:], critic))
+        for at in [np.array(sizes)]
+    ]
+    coefficients = np.array([clip_coef, value_coef, entropy_coef], np.float32)
+    sums = np.zeros((threads, size + 6))
+    _share(
+        (_gradient, _gradient_rows), threads, obs, critic_obs, actions, numbers, flat[:size], coefficients, *nets,
+        _ACTIVATIONS.index(activation), sums,
+    )  # fmt: skip
+    result = np.empty(len(flat) + 6, np.float32)
+    total = sums.sum(0)
+    result[:size], result[-6:] = total[:size], total[size:]
+    for (_, _, at, added), grads in zip(nets, (result[size:middle], result[middle:-6]), strict=True):
+        _as_flat(added, at, grads)
+    return result
+
+
+def _empty_sums(sizes: list[int], threads: int) -> Floats:
+    """Return zeros for every thread, laid out as `_by_input` has parameters. Shape: (threads, ...)."""
+    return np.zeros((threads, sum((a + 1) * _padded(b) for a, b in itertools.pairwise(sizes))), np.float32)
 
 
 def _share(kernels: tuple[Callable[..., None], Callable[..., None]], threads: int, *args: Any) -> None:
@@ -455,5 +613,5 @@ def _share(kernels: tuple[Callable[..., None], Callable[..., None]], threads: in
         part(*args, 1, 0)
         return
     with _one_at_a_time:
-        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
         together(*args, threads)
