@@ -17,7 +17,7 @@ from torch import Tensor
 
 from envs.part import Part
 from envs.training_env import COMMON_STATE, TrainingEnv, WorldError
-from factory import checkpoint, console, device, distributed, graphs, metrics, provenance, seeding, tracking
+from factory import checkpoint, console, device, distributed, graphs, kernels, metrics, provenance, seeding, tracking
 from factory.checkpoint import Checkpoint
 from factory.collector import Collector, Phase, groups
 from factory.config import TrainConfig, label, to_plain
@@ -72,6 +72,8 @@ def make_policy(cfg: TrainConfig, env: Any) -> MlpPolicy:
 
 def make_loop(cfg: TrainConfig, env: Any, policy: MlpPolicy, *, phase: Phase) -> tuple[Collector, Ppo, str]:
     """Build what collects and what improves `policy`, and say in a line why they run without CUDA graphs, if so."""
+    if env.device.type == "cpu":
+        kernels.prepare(torch.get_num_threads())
     capturable = env.unwrapped.capturable
     record, reason = graphs.recorder(env.device, capturable=capturable, wanted=cfg.runtime.cuda_graphs)
     collector = Collector(env=env, policy=policy, num_steps=cfg.learner.num_steps, phase=phase, record=record)

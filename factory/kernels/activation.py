@@ -1,0 +1,77 @@
+"""What follows a layer's sums: bias and activation, and the way back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+from factory.kernels.compiling import compiled
+
+ACTIVATIONS = ("tanh", "elu", "relu")
+"""Kernels take the index; -1 is none."""
+
+
+@intrinsic
+def _float_of_bits(typing: Any, bits: Any) -> Any:
+    """Return the float32 that these bits are."""
+    generate = lambda context, builder, signature, args: builder.bitcast(args[0], ir.FloatType())
+    return types.float32(types.int32), generate
+
+
+@njit(inline="always")
+def _expm1(x):
+    """Return exp(x) - 1 for x <= 0 to float32 precision (Cephes, https://www.netlib.org/cephes, expf)."""
+    x = np.float32(-87.0) if x < np.float32(-87.0) else x
+    n = np.floor(x * np.float32(1.44269504088896341) + np.float32(0.5))
+    r = x - n * np.float32(0.693359375) + n * np.float32(2.12194440e-4)
+    p = np.float32(1.9875691500e-4) * r + np.float32(1.3981999507e-3)
+    p = p * r + np.float32(8.3334519073e-3)
+    p = p * r + np.float32(4.1665795894e-2)
+    p = p * r + np.float32(1.6666665459e-1)
+    p = p * r + np.float32(5.0000001201e-1)
+    power = _float_of_bits((np.int32(n) + np.int32(127)) << np.int32(23))
+    return (p * r * r + r) * power + (power - np.float32(1.0))
+
+
+@compiled()
+def activate(value, bias, activation):
+    """Replace sums by what a layer puts out of them. Shapes: (N, J), (J,)."""
+    rows, width = value.shape
+    for i in range(rows):
+        if activation == 0:
+            for j in range(width):
+                x = value[i, j] + bias[j]
+                t = _expm1(np.float32(-2.0) * abs(x))
+                value[i, j] = np.copysign(t / (t + np.float32(2.0)), x)
+        elif activation == 1:
+            for j in range(width):
+                x = value[i, j] + bias[j]
+                value[i, j] = x if x > np.float32(0.0) else _expm1(x)
+        elif activation == 2:
+            for j in range(width):
+                x = value[i, j] + bias[j]
+                value[i, j] = np.float32(0.0) if x < np.float32(0.0) else x
+        else:
+            for j in range(width):
+                value[i, j] += bias[j]
+
+
+@compiled()
+def deactivate(grad, value, activation):
+    """Turn the gradient after an activation, which put out `value`, into that before it. Shapes: (N, J)."""
+    rows, width = grad.shape
+    for i in range(rows):
+        if activation == 0:
+            for j in range(width):
+                grad[i, j] *= np.float32(1.0) - value[i, j] * value[i, j]
+        elif activation == 1:
+            for j in range(width):
+                y = value[i, j]
+                grad[i, j] *= y + np.float32(1.0) if y < np.float32(0.0) else np.float32(1.0)
+        else:
+            for j in range(width):
+                grad[i, j] *= np.float32(1.0) if value[i, j] > np.float32(0.0) else np.float32(0.0)

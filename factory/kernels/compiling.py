@@ -1,0 +1,74 @@
+"""How kernels are compiled, and shared among threads."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+from numba.core import event
+
+Floats = npt.NDArray[np.float32]
+_numba: Any = numba.config
+_HERE = Path(__file__).parent
+_one_at_a_time = threading.Lock()
+"""Not every way in which Numba starts threads may be entered twice at once."""
+
+
+class _Notice(event.Listener):
+    """Says once that a kernel is being compiled, which a user would otherwise take for a program that hangs."""
+
+    said = False
+
+    def on_start(self, event: Any) -> None:
+        """Look at whatever Numba compiles."""
+        if not self.said and event.data["dispatcher"].__module__.startswith(__package__):
+            self.said = True
+            print("compiling for this processor, some ten seconds; later runs find it done", file=sys.stderr)
+
+    def on_end(self, event: Any) -> None:
+        """Do nothing."""
+
+
+event.register("numba:compile", _Notice())
+
+
+def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Return a decorator that compiles a function at its first call, once for all processes where that can be kept."""
+    jit = functools.partial(numba.njit, nogil=True, error_model="numpy", fastmath={"contract"}, **options)
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        before = _numba.CACHE_DIR
+        _numba.CACHE_DIR = str(Path(before or _HERE / "__pycache__") / _sources())
+        try:
+            return jit(cache=True)(function)
+        except RuntimeError:  # no folder can be written
+            return jit()(function)
+        finally:
+            _numba.CACHE_DIR = before
+
+    return decorate
+
+
+@functools.cache
+def _sources() -> str:
+    """Return a digest of this package: Numba would look at a function's own file only, not at what it calls."""
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(_HERE.glob("*.py")))).hexdigest()[:16]
+
+
+def share(kernels: tuple[Callable[..., None], Callable[..., None]], threads: int, *args: Any) -> None:
+    """Run a kernel in several threads, or its part in this one."""
+    together, part = kernels
+    if threads == 1:
+        part(*args, 1, 0)
+        return
+    with _one_at_a_time:
+        numba.set_num_threads(min(threads, _numba.NUMBA_NUM_THREADS))
+        together(*args, threads)

@@ -1,0 +1,99 @@
+"""How parameters and their gradients lie in memory while kernels use them."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from factory.kernels.compiling import Floats, compiled
+from factory.kernels.tile import LANES
+
+
+@compiled()
+def padded(size):
+    """Return a number of columns rounded up to whole vectors."""
+    return -(-size // LANES) * LANES
+
+
+@compiled()
+def rows_of(values, low, high, width):
+    """Return rows low to high of a matrix that lies in `values` from the start. Shape: (high - low, width)."""
+    return values[low * width : high * width].reshape(high - low, width)
+
+
+@compiled()
+def copy(source, target):
+    """Fill the target's rows with the source's, and with zeros where it has more columns."""
+    rows, columns = source.shape
+    for i in range(rows):
+        for j in range(columns):
+            target[i, j] = source[i, j]
+        for j in range(columns, target.shape[1]):
+            target[i, j] = 0.0
+
+
+@compiled()
+def transpose(matrix, result):
+    """Write the transpose of a matrix into the result, as far as both reach."""
+    rows, columns = min(matrix.shape[0], result.shape[1]), min(matrix.shape[1], result.shape[0])
+    for i0 in range(0, rows, 16):
+        for j0 in range(0, columns, 16):
+            for j in range(j0, min(j0 + 16, columns)):
+                for i in range(i0, min(i0 + 16, rows)):
+                    result[j, i] = matrix[i, j]
+
+
+@compiled()
+def by_input(flat, sizes):
+    """Return weights and bias of layer after layer as (inputs + 1, outputs filled up), the bias last."""
+    total = 0
+    for k in range(len(sizes) - 1):
+        total += (sizes[k] + 1) * padded(sizes[k + 1])
+    filled = np.zeros(total, np.float32)
+    start = at = 0
+    for k in range(len(sizes) - 1):
+        inputs, outputs = sizes[k], sizes[k + 1]
+        layer = rows_of(filled[at:], 0, inputs + 1, padded(outputs))
+        transpose(rows_of(flat[start:], 0, outputs, inputs), layer)
+        for o in range(outputs):
+            layer[inputs, o] = flat[start + outputs * inputs + o]
+        start, at = start + outputs * (inputs + 1), at + layer.size
+    return filled
+
+
+@compiled()
+def by_output(flat, sizes):
+    """Return the weights of layer after layer as (outputs, inputs filled up)."""
+    total = 0
+    for k in range(len(sizes) - 1):
+        total += sizes[k + 1] * padded(sizes[k])
+    filled = np.zeros(total, np.float32)
+    start = at = 0
+    for k in range(len(sizes) - 1):
+        inputs, outputs = sizes[k], sizes[k + 1]
+        layer = rows_of(filled[at:], 0, outputs, padded(inputs))
+        copy(rows_of(flat[start:], 0, outputs, inputs), layer)
+        start, at = start + outputs * (inputs + 1), at + layer.size
+    return filled
+
+
+@compiled()
+def as_flat(sums, sizes, grads):
+    """Fill in the sum over threads of what was added up, laid out as `flat`. Shapes: (threads, ...) -> (P,)."""
+    for part in range(1, len(sums)):
+        for k in range(sums.shape[1]):
+            sums[0, k] += sums[part, k]
+    start = at = 0
+    for k in range(len(sizes) - 1):
+        inputs, outputs = sizes[k], sizes[k + 1]
+        layer = rows_of(sums[0, at:], 0, inputs + 1, padded(outputs))
+        transpose(layer[:inputs], rows_of(grads[start:], 0, outputs, inputs))
+        for o in range(outputs):
+            grads[start + outputs * inputs + o] = layer[inputs, o]
+        start, at = start + outputs * (inputs + 1), at + layer.size
+
+
+def empty_sums(sizes: list[int], threads: int) -> Floats:
+    """Return zeros for every thread, laid out as `by_input` has parameters. Shape: (threads, ...)."""
+    return np.zeros((threads, sum((a + 1) * padded(b) for a, b in itertools.pairwise(sizes))), np.float32)

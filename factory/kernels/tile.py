@@ -1,0 +1,95 @@
+"""The matrix product: a tile of the result stays in vector registers while factors stream by.
+
+After Goto and van de Geijn 2008, doi:10.1145/1356052.1356053.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import llvmlite.binding
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from factory.kernels.compiling import compiled
+
+_WIDE = bool(llvmlite.binding.get_host_cpu_features().get("avx512f"))
+LANES = 16 if _WIDE else 8
+"""Numbers in a vector register."""
+_ROWS, _VECTORS = (4, 4) if _WIDE else (6, 2)
+"""Of a tile: as many registers as hold it beside a row of one factor and a number of the other."""
+
+
+def _tile_of(rows: int, vectors: int) -> Any:
+    """Return a function that adds rows of one factor times columns of the other to a tile of the result."""
+    vector = ir.VectorType(ir.FloatType(), LANES)
+    splat = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+    nothing = ir.Constant(vector, ir.Undefined)
+
+    @intrinsic
+    def tile(typing: Any, a: Any, b: Any, c: Any, i: Any, j: Any, fresh: Any) -> Any:
+        """Add `a[i:i + rows] @ b[:, j:j + columns]` to the tile of `c` at i, j, or write it there if `fresh`."""
+
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            (a_type, b_type, c_type, *_), (*arrays, i, j, fresh) = signature.args, args
+            a, b, c = (context.make_array(t)(context, builder, v) for t, v in zip(signature.args, arrays, strict=False))
+            number = lambda value: ir.Constant(i.type, value)
+            item = lambda kind, array, *at: cgutils.get_item_pointer(context, builder, kind, array, list(at))
+            load = lambda pointer: builder.load(builder.bitcast(pointer, vector.as_pointer()), align=4)
+            down = [builder.add(i, number(row)) for row in range(rows)]
+            right = [builder.add(j, number(k * LANES)) for k in range(vectors)]
+            places = [item(c_type, c, row, column) for row in down for column in right]
+            start = [builder.select(fresh, ir.Constant(vector, None), load(place)) for place in places]
+            entry, loop, end = builder.block, builder.append_basic_block(), builder.append_basic_block()
+            depth = builder.extract_value(a.shape, 1)
+            builder.branch(loop)
+
+            builder.position_at_end(loop)
+            k = builder.phi(i.type)
+            sums = [builder.phi(vector) for _ in places]
+            columns = [load(item(b_type, b, k, column)) for column in right]
+            more = []
+            for row in down:
+                one = builder.insert_element(
+                    nothing, builder.load(item(a_type, a, row, k)), ir.Constant(ir.IntType(32), 0)
+                )
+                spread = builder.shuffle_vector(one, nothing, splat)
+                more += [builder.fmul(spread, column, flags=("contract",)) for column in columns]
+            more = [builder.fadd(s, m, flags=("contract",)) for s, m in zip(sums, more, strict=True)]
+            next_k = builder.add(k, number(1))
+            for value, first, then in [(k, number(0), next_k), *zip(sums, start, more, strict=True)]:
+                value.add_incoming(first, entry)
+                value.add_incoming(then, loop)
+            builder.cbranch(builder.icmp_signed("<", next_k, depth), loop, end)
+
+            builder.position_at_end(end)
+            for value, place in zip(more, places, strict=True):
+                builder.store(value, builder.bitcast(place, vector.as_pointer()), align=4)
+            return context.get_dummy_value()
+
+        return types.void(a, b, c, types.intp, types.intp, types.boolean), generate
+
+    return tile
+
+
+_tile, _tile_narrow = _tile_of(_ROWS, _VECTORS), _tile_of(_ROWS, 1)
+_row, _row_narrow = _tile_of(1, _VECTORS), _tile_of(1, 1)
+
+
+@compiled()
+def product(a, b, c, fresh):
+    """Add `a @ b` to `c`, or write it there if `fresh`. Shapes: (N, K), (K, J), (N, J), J whole vectors, K > 0."""
+    rows, width = c.shape
+    whole, tall = width // (_VECTORS * LANES) * (_VECTORS * LANES), rows // _ROWS * _ROWS
+    for j in range(0, whole, _VECTORS * LANES):
+        for i in range(0, tall, _ROWS):
+            _tile(a, b, c, i, j, fresh)
+        for i in range(tall, rows):
+            _row(a, b, c, i, j, fresh)
+    for j in range(whole, width, LANES):
+        for i in range(0, tall, _ROWS):
+            _tile_narrow(a, b, c, i, j, fresh)
+        for i in range(tall, rows):
+            _row_narrow(a, b, c, i, j, fresh)
