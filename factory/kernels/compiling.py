@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import llvmlite.binding
 import numba
 import numpy as np
 import numpy.typing as npt
@@ -46,7 +47,7 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
     def decorate(function: Callable[..., Any]) -> Any:
         before = _numba.CACHE_DIR
-        _numba.CACHE_DIR = str(Path(before or _HERE / "__pycache__") / _sources())
+        _numba.CACHE_DIR = str(Path(before or _HERE / "__pycache__") / _version())
         try:
             return jit(cache=True)(function)
         except RuntimeError:  # no folder can be written
@@ -58,9 +59,18 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
 
 @functools.cache
-def _sources() -> str:
-    """Return a digest of this package: Numba would look at a function's own file only, not at what it calls."""
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(_HERE.glob("*.py")))).hexdigest()[:16]
+def _version() -> str:
+    """Return a digest of this package and the processor: Numba looks at a function's own file, not at what it calls."""
+    processor = llvmlite.binding.get_host_cpu_features().flatten().encode()
+    sources = (path.read_bytes() for path in sorted(_HERE.glob("*.py")))
+    return hashlib.sha256(b"".join([processor, *sources])).hexdigest()[:16]
+
+
+def check(values: Floats, *shape: int) -> None:
+    """Raise ValueError unless an array is what kernels, which do not look, take it for."""
+    if values.shape != shape or values.dtype != np.float32 or not values.flags.c_contiguous:
+        found = f"{values.dtype} {values.shape}" + ("" if values.flags.c_contiguous else ", not contiguous")
+        raise ValueError(f"expected contiguous float32 {shape}, got {found}")
 
 
 def share(kernels: tuple[Callable[..., None], Callable[..., None]], threads: int, *args: Any) -> None:

@@ -97,3 +97,8 @@ def as_flat(sums, sizes, grads):
 def empty_sums(sizes: list[int], threads: int) -> Floats:
     """Return zeros for every thread, laid out as `by_input` has parameters. Shape: (threads, ...)."""
     return np.zeros((threads, sum((a + 1) * padded(b) for a, b in itertools.pairwise(sizes))), np.float32)
+
+
+def num_parameters(sizes: list[int]) -> int:
+    """Return P."""
+    return sum((inputs + 1) * outputs for inputs, outputs in itertools.pairwise(sizes))

@@ -6,8 +6,8 @@ import numpy as np
 from numba import prange
 
 from factory.kernels.activation import ACTIVATIONS, activate, deactivate
-from factory.kernels.compiling import Floats, compiled, share
-from factory.kernels.layout import as_flat, by_input, by_output, copy, empty_sums, padded, rows_of
+from factory.kernels.compiling import Floats, check, compiled, share
+from factory.kernels.layout import as_flat, by_input, by_output, copy, empty_sums, num_parameters, padded, rows_of
 from factory.kernels.tile import product
 
 BLOCK = 128
@@ -147,7 +147,12 @@ def forward(
         activation: after every layer but the last: tanh, elu or relu.
         threads: that share the samples.
         keep: whether `backward` will be called.
+
+    Raises:
+        ValueError: shapes that do not fit.
     """
+    check(x, len(x), sizes[0])
+    check(flat, num_parameters(sizes))
     at = np.array(sizes)
     hidden, out = np.empty(len(x) * num_units(at) * keep, np.float32), np.empty((len(x), sizes[-1]), np.float32)
     share((_forward, _forward_rows), threads, x, by_input(flat, at), at, ACTIVATIONS.index(activation), hidden, out)
@@ -176,7 +181,11 @@ def backward(
         activation: as `forward` had it.
         threads: that share the samples.
         by_x: whether to return the gradient by features.
+
+    Raises:
+        ValueError: shapes that do not fit.
     """
+    check(grad, len(x), sizes[-1])
     at, grads, grad_x = np.array(sizes), np.empty_like(flat), np.empty((len(x) * by_x, sizes[0]), np.float32)
     sums, code = empty_sums(sizes, threads), ACTIVATIONS.index(activation)
     share((_backward, _backward_rows), threads, grad, x, by_output(flat, at), at, code, hidden, sums, grad_x)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import numpy as np
 from numba import prange
 
 from factory.kernels.activation import ACTIVATIONS
-from factory.kernels.compiling import Floats, compiled, share
-from factory.kernels.layout import as_flat, by_input, by_output, empty_sums, padded, rows_of
+from factory.kernels.compiling import Floats, check, compiled, share
+from factory.kernels.layout import as_flat, by_input, by_output, empty_sums, num_parameters, padded, rows_of
 from factory.kernels.passes import BLOCK, backward_block, forward, forward_block, num_units, part_of, spare_room
 
 _HALF_LOG_TAU = 0.5 * math.log(math.tau)
@@ -53,7 +52,7 @@ def _surrogate(means, values, actions, numbers, log_std, coefficients, sums):
         sums[size + 1] += error * error * live
         sums[size + 2] += entropy * live
         sums[size + 3] += (excess - log_ratio) * live
-        sums[size + 4] += live if abs(excess) > clip_coef else np.float32(0.0)
+        sums[size + 4] += live * np.float32(abs(excess) > clip_coef)
         sums[size + 5] += live
 
 
@@ -150,9 +149,17 @@ def ppo_gradient(
         value_coef: of the loss.
         entropy_coef: of the loss.
         threads: that share the samples.
+
+    Raises:
+        ValueError: shapes that do not fit.
     """
-    size = actor[-1]
-    middle = size + sum((a + 1) * b for a, b in itertools.pairwise(actor))
+    rows, size = len(obs), actor[-1]
+    middle = size + num_parameters(actor)
+    check(obs, rows, actor[0])
+    check(critic_obs, rows, critic[0])
+    check(actions, rows, size)
+    check(numbers, 5, rows)
+    check(flat, middle + num_parameters(critic))
     nets = [
         (by_input(part, at), by_output(part, at), at, empty_sums(sizes, threads))
         for part, sizes in ((flat[size:middle], actor), (flat[middle:], critic))

@@ -119,7 +119,7 @@ class Ppo:
         self.learning_rate = torch.tensor(cfg.learning_rate, device=on)
         self.adam = Adam(self.flat)
         self._gradient = gradient_of(
-            policy, self.flat,
+            policy, self.parameters, self.flat,
             clip_coef=cfg.clip_coef, value_coef=cfg.value_coef, entropy_coef=cfg.entropy_coef,
         )  # fmt: skip
         self._left = torch.ones((), device=on)

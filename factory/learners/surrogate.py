@@ -21,28 +21,36 @@ entropy, KL estimate, clipped ratios, and their number. Shape: (P + 6,).
 
 
 def gradient_of(
-    policy: MlpPolicy, flat: Tensor, *, clip_coef: float, value_coef: float, entropy_coef: float
+    policy: MlpPolicy,
+    parameters: list[nn.Parameter],
+    flat: Tensor,
+    *,
+    clip_coef: float,
+    value_coef: float,
+    entropy_coef: float,
 ) -> Gradient:
     """Return the fastest way to the gradient.
 
     Args:
-        policy: whose parameters are meant.
-        flat: these parameters, in one tensor of which they are views, (P,).
+        policy: that is improved.
+        parameters: those of its parameters that are learned.
+        flat: the tensor of which they are views, (P,).
         clip_coef: a ratio further from 1 counts as clipped.
         value_coef: weight of the value loss.
         entropy_coef: weight of the entropy bonus.
     """
-    way = Compiled if Compiled.fits(policy, flat) else Autograd
-    return way(policy, flat, clip_coef=clip_coef, value_coef=value_coef, entropy_coef=entropy_coef)
+    way = Compiled if Compiled.fits(policy, parameters) else Autograd
+    return way(policy, parameters, flat, clip_coef=clip_coef, value_coef=value_coef, entropy_coef=entropy_coef)
 
 
 class Autograd:
     """Of any policy, on any device."""
 
     def __init__(
-        self, policy: MlpPolicy, flat: Tensor, *, clip_coef: float, value_coef: float, entropy_coef: float
-    ) -> None:
-        self.policy, self.parameters = policy, list(policy.parameters())
+        self, policy: MlpPolicy, parameters: list[nn.Parameter], flat: Tensor, *,
+        clip_coef: float, value_coef: float, entropy_coef: float,
+    ) -> None:  # fmt: skip
+        self.policy, self.parameters = policy, parameters
         self.clip_coef, self.value_coef, self.entropy_coef = clip_coef, value_coef, entropy_coef
 
     def __call__(self, batch: dict[str, Tensor], numbers: Tensor) -> Tensor:
@@ -72,22 +80,23 @@ class Compiled:
     """Of a Gaussian policy of perceptrons in float32, on a CPU: everything for some samples, then the next samples."""
 
     def __init__(
-        self, policy: MlpPolicy, flat: Tensor, *, clip_coef: float, value_coef: float, entropy_coef: float
-    ) -> None:
+        self, policy: MlpPolicy, parameters: list[nn.Parameter], flat: Tensor, *,
+        clip_coef: float, value_coef: float, entropy_coef: float,
+    ) -> None:  # fmt: skip
         self.flat, self.activation = flat, policy.actor.activation
         self.actor, self.critic = policy.actor.sizes, policy.critic.sizes
         self.coefficients = {"clip_coef": clip_coef, "value_coef": value_coef, "entropy_coef": entropy_coef}
 
     @staticmethod
-    def fits(policy: MlpPolicy, flat: Tensor) -> bool:
-        """Return whether this is such a policy."""
-        if flat.device.type != "cpu" or flat.dtype != torch.float32 or policy.actor.precision != torch.float32:
-            return False
-        distribution = policy.distribution
-        if not isinstance(distribution, Gaussian):
-            return False
-        known: list[nn.Parameter] = [distribution.log_std, *policy.actor.parameters(), *policy.critic.parameters()]
-        return [id(p) for p in known] == [id(p) for p in policy.parameters()]
+    def fits(policy: MlpPolicy, parameters: list[nn.Parameter]) -> bool:
+        """Return whether this is such a policy, of which all parameters are learned."""
+        known = [*policy.distribution.parameters(), *policy.actor.parameters(), *policy.critic.parameters()]
+        return (
+            isinstance(policy.distribution, Gaussian)
+            and policy.actor.precision == torch.float32
+            and all(p.device.type == "cpu" and p.dtype == torch.float32 for p in known)
+            and [id(p) for p in known] == [id(p) for p in parameters]
+        )
 
     def __call__(self, batch: dict[str, Tensor], numbers: Tensor) -> Tensor:
         """Return the gradient, see `Gradient`."""

@@ -27,6 +27,9 @@ def compiled(features: Tensor, activation: str, sizes: list[int], parameters: Se
         activation: of the hidden layers.
         sizes: features, units of every hidden layer, outputs.
         parameters: weight and bias of every layer in turn.
+
+    Raises:
+        ValueError: the features do not fit the first layer.
     """
     if torch.is_grad_enabled():
         return _Compiled.apply(features, activation, sizes, *parameters)
@@ -37,11 +40,11 @@ def _forward(
     features: Tensor, activation: str, sizes: list[int], parameters: Sequence[Tensor], *, keep: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return output (..., O), features in rows, parameters end to end, and the hidden units if told to `keep` them."""
-    rows = features.detach().reshape(-1, sizes[0]).contiguous()
+    rows = features.detach().flatten(0, -2).contiguous()
     flat = torch.cat([parameter.detach().flatten() for parameter in parameters])
     threads = torch.get_num_threads()
     out, hidden = kernels.forward(rows.numpy(), flat.numpy(), sizes, activation, threads=threads, keep=keep)
-    return torch.from_numpy(out).view(*features.shape[:-1], -1), rows, flat, torch.from_numpy(hidden)
+    return torch.from_numpy(out).view(*features.shape[:-1], sizes[-1]), rows, flat, torch.from_numpy(hidden)
 
 
 class _Compiled(torch.autograd.Function):
@@ -58,12 +61,12 @@ class _Compiled(torch.autograd.Function):
         rows, flat, hidden = (tensor.numpy() for tensor in ctx.saved_tensors)
         by_x = ctx.needs_input_grad[0]
         flat_grad, first = kernels.backward(
-            grad.reshape(len(rows), -1).contiguous().numpy(), rows, flat, hidden, ctx.sizes, ctx.activation,
+            grad.flatten(0, -2).contiguous().numpy(), rows, flat, hidden, ctx.sizes, ctx.activation,
             threads=torch.get_num_threads(), by_x=by_x,
         )  # fmt: skip
         parts = torch.from_numpy(flat_grad).split([shape.numel() for shape in ctx.shapes])
         grads = [part.view(shape) for part, shape in zip(parts, ctx.shapes, strict=True)]
-        return torch.from_numpy(first).view(*grad.shape[:-1], -1) if by_x else None, None, None, *grads
+        return torch.from_numpy(first).view(*grad.shape[:-1], ctx.sizes[0]) if by_x else None, None, None, *grads
 
 
 class OneDnn(torch.autograd.Function):

@@ -28,8 +28,6 @@ class Perceptron(nn.Sequential):
     """
 
     precision: torch.dtype
-    sizes: list[int]
-    """Features, units of every hidden layer, outputs."""
 
     def __init__(
         self, inputs: int, hidden: list[int], outputs: int, *, activation: str, precision: str, gain: float
@@ -50,18 +48,26 @@ class Perceptron(nn.Sequential):
             inputs = size
         super().__init__(*layers, _linear(inputs, outputs, gain))
         self.activation, self.precision = activation, PRECISIONS[precision]
-        self._in_turn = tuple(self.parameters())
-        self.sizes = [weight.shape[1] for weight in self._in_turn[::2]] + [outputs]
+
+    @property
+    def sizes(self) -> list[int]:
+        """Features, units of every hidden layer, outputs."""
+        layers = self._linear_layers()
+        return [layer.in_features for layer in layers] + [layers[-1].out_features]
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the last layer's output. Shape: (..., inputs) -> (..., outputs)."""
         if features.device.type != "cpu" or features.dtype != torch.float32 or torch.compiler.is_compiling():
             return self._one_by_one(features)
+        parameters = [p for layer in self._linear_layers() for p in (layer.weight, layer.bias)]
         if self.precision is torch.float32:
-            return compiled(features, self.activation, self.sizes, self._in_turn)
+            return compiled(features, self.activation, self.sizes, parameters)
         if torch.backends.mkldnn.is_available():
-            return OneDnn.apply(features, self.activation, *self._in_turn)
+            return OneDnn.apply(features, self.activation, *parameters)
         return self._one_by_one(features)
+
+    def _linear_layers(self) -> list[nn.Linear]:
+        return [layer for layer in self if isinstance(layer, nn.Linear)]
 
     def _one_by_one(self, features: Tensor) -> Tensor:
         if self.precision is torch.float32:

@@ -63,9 +63,36 @@ def test_other_precision_runs_layer_by_layer() -> None:
 
 
 def test_export_holds_no_fused_call() -> None:
-    """An exported perceptron needs no oneDNN, so it loads on any machine."""
+    """An exported perceptron needs torch only, so it loads on any machine."""
     program = torch.export.export(build("tanh"), (torch.randn(2, 5),))
-    assert "mkldnn" not in str(program.graph)
+    calls = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
+    assert calls == {"aten.linear.default", "aten.tanh.default"}
+
+
+def test_features_that_do_not_fit_are_refused() -> None:
+    """Twice as many columns are not twice as many rows."""
+    with pytest.raises(ValueError, match="expected contiguous float32"):
+        build("tanh")(torch.randn(4, 10))
+
+
+@pytest.mark.parametrize("shape", [(0,), (3, 0)])
+def test_no_rows_give_no_rows(shape: tuple[int, ...]) -> None:
+    """An empty batch goes through forward and back."""
+    net = build("tanh")
+    found = passes(net, torch.randn(*shape, 5), torch.randn(*shape, 3))
+    assert found[0].shape == (*shape, 3)
+    assert found[1].shape == (*shape, 5)
+    assert all((grad == 0).all() for grad in found[2:])
+
+
+def test_parameters_that_were_replaced_are_those_in_use() -> None:
+    """A state may be assigned, a layer be put in another's place."""
+    net, other, features = build("tanh"), build("tanh"), torch.randn(9, 5)
+    other[0].weight.data += 1.0
+    net.load_state_dict(other.state_dict(), assign=True)
+    assert torch.equal(net(features), other(features))
+    net[-1] = nn.Linear(8, 4)
+    assert net(features).shape == (9, 4)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
