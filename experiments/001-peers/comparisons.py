@@ -72,8 +72,15 @@ def stepping(task: str, *, over_engine: float, over_envpool: float) -> Compariso
             Ratio(label="over EnvPool", of=ours, over=envpool, goal=over_envpool),
             Ratio(label="over Gymnasium SyncVectorEnv", of=ours, over=sync, goal=3.0),
             Ratio(label="over Gymnasium AsyncVectorEnv", of=ours, over=asynchronous),
+            Ratio(label="over EnvPool's steps that simulate", of=ours, over=simulated(envpool)),
+            Ratio(label="over SyncVectorEnv's steps that simulate", of=ours, over=simulated(sync)),
         ),
     )
+
+
+def simulated(steps: Quantity) -> Quantity:
+    """Return the same without the steps in which a world was reset instead."""
+    return replace(steps, metric="executed_steps_per_s")
 
 
 def training(label: str, worker: str, case: str, metric: str = "steps_per_s") -> Quantity:
