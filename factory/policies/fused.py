@@ -40,7 +40,7 @@ def _forward(
     features: Tensor, activation: str, sizes: list[int], parameters: Sequence[Tensor], *, keep: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return output (..., O), features in rows, parameters end to end, and the hidden units if told to `keep` them."""
-    rows = features.detach().flatten(0, -2).contiguous()
+    rows = features.detach().reshape(-1, features.shape[-1]).contiguous()
     flat = torch.cat([parameter.detach().flatten() for parameter in parameters])
     threads = torch.get_num_threads()
     out, hidden = kernels.forward(rows.numpy(), flat.numpy(), sizes, activation, threads=threads, keep=keep)
@@ -61,7 +61,7 @@ class _Compiled(torch.autograd.Function):
         rows, flat, hidden = (tensor.numpy() for tensor in ctx.saved_tensors)
         by_x = ctx.needs_input_grad[0]
         flat_grad, first = kernels.backward(
-            grad.flatten(0, -2).contiguous().numpy(), rows, flat, hidden, ctx.sizes, ctx.activation,
+            grad.reshape(-1, grad.shape[-1]).contiguous().numpy(), rows, flat, hidden, ctx.sizes, ctx.activation,
             threads=torch.get_num_threads(), by_x=by_x,
         )  # fmt: skip
         parts = torch.from_numpy(flat_grad).split([shape.numel() for shape in ctx.shapes])
