@@ -15,7 +15,7 @@ BLOCK = 128
 
 
 @compiled()
-def forward_block(x, filled, sizes, activation, hidden, out):
+def _forward_block(x, filled, sizes, activation, hidden, out):
     """Fill in what every layer puts out. Shapes: (N, I), ... -> (N H,) layer after layer, (N, O filled up)."""
     layers = len(sizes) - 1
     at = left = 0
@@ -39,7 +39,7 @@ def _add_rows(rows, total):
 
 
 @compiled()
-def backward_block(grad, x, filled, sizes, activation, hidden, sums, spare, grad_x):
+def _backward_block(grad, x, filled, sizes, activation, hidden, sums, spare, grad_x):
     """Add gradients by parameters to `sums`, laid out as `by_input` does; fill in `grad_x` if it has rows.
 
     Shapes: (N, O filled up), (N, I), ..., (N H,) -> ..., (N, I) or (0, I). `spare` is room for two layers.
@@ -76,7 +76,7 @@ def num_units(sizes):
 
 
 @compiled()
-def spare_room(sizes):
+def _spare_room(sizes):
     """Return room for what two layers put out for a block. Shape: (2, BLOCK * widest layer)."""
     widest = 0
     for size in sizes:
@@ -92,18 +92,26 @@ def part_of(rows, threads, part):
 
 
 @compiled()
+def forward_blocks(x, filled, sizes, activation, hidden, out):
+    """Do as `_forward_block` for any number of samples; `hidden` keeps only the last block if it has no more room."""
+    units, width = num_units(sizes), padded(sizes[-1])
+    kept = len(hidden) == len(x) * units
+    for low in range(0, len(x), BLOCK):
+        high = min(low + BLOCK, len(x))
+        first = low if kept else 0
+        block = hidden[first * units : (first + high - low) * units]
+        _forward_block(x[low:high], filled, sizes, activation, block, rows_of(out, low, high, width))
+
+
+@compiled()
 def _forward_rows(x, filled, sizes, activation, hidden, out, threads, part):
     """Do what `_forward` does for the rows of one of its threads."""
-    units = num_units(sizes)
-    unkept = np.empty(BLOCK * units if len(hidden) == 0 else 0, np.float32)
-    last = np.empty(BLOCK * padded(sizes[-1]), np.float32)
+    units, width = num_units(sizes), padded(sizes[-1])
     begin, end = part_of(len(x), threads, part)
-    for low in range(begin, end, BLOCK):
-        high = min(low + BLOCK, end)
-        block = hidden[low * units : high * units] if len(hidden) > 0 else unkept[: (high - low) * units]
-        result = rows_of(last, 0, high - low, padded(sizes[-1]))
-        forward_block(x[low:high], filled, sizes, activation, block, result)
-        copy(result[:, : sizes[-1]], out[low:high])
+    own = hidden[begin * units : end * units] if len(hidden) > 0 else np.empty(BLOCK * units, np.float32)
+    last = np.empty((end - begin) * width, np.float32)
+    forward_blocks(x[begin:end], filled, sizes, activation, own, last)
+    copy(rows_of(last, 0, end - begin, width)[:, : sizes[-1]], out[begin:end])
 
 
 @compiled(parallel=True)
@@ -114,18 +122,26 @@ def _forward(x, filled, sizes, activation, hidden, out, threads):
 
 
 @compiled()
+def backward_blocks(grad, x, filled, sizes, activation, hidden, sums, grad_x):
+    """Do as `_backward_block` for any number of samples, of which `hidden` has block after block."""
+    units, width, spare = num_units(sizes), padded(sizes[-1]), _spare_room(sizes)
+    for low in range(0, len(x), BLOCK):
+        high = min(low + BLOCK, len(x))
+        block, rows = hidden[low * units : high * units], rows_of(grad, low, high, width)
+        by_x = grad_x[low:high] if len(grad_x) > 0 else grad_x
+        _backward_block(rows, x[low:high], filled, sizes, activation, block, sums, spare, by_x)
+
+
+@compiled()
 def _backward_rows(grad, x, filled, sizes, activation, hidden, sums, grad_x, threads, part):
     """Do what `_backward` does for the rows of one of its threads."""
-    units, spare = num_units(sizes), spare_room(sizes)
-    last = np.empty(BLOCK * padded(sizes[-1]), np.float32)
+    units, width = num_units(sizes), padded(sizes[-1])
     begin, end = part_of(len(x), threads, part)
-    for low in range(begin, end, BLOCK):
-        high = min(low + BLOCK, end)
-        result = rows_of(last, 0, high - low, padded(sizes[-1]))
-        copy(grad[low:high], result)
-        block = hidden[low * units : high * units]
-        by_x = grad_x[low:high] if len(grad_x) > 0 else grad_x
-        backward_block(result, x[low:high], filled, sizes, activation, block, sums[part], spare, by_x)
+    last = np.empty((end - begin) * width, np.float32)
+    copy(grad[begin:end], rows_of(last, 0, end - begin, width))
+    by_x = grad_x[begin:end] if len(grad_x) > 0 else grad_x
+    own = hidden[begin * units : end * units]
+    backward_blocks(last, x[begin:end], filled, sizes, activation, own, sums[part], by_x)
 
 
 @compiled(parallel=True)

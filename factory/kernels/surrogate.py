@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import numpy.typing as npt
 from numba import prange
 
 from factory.kernels.activation import ACTIVATIONS
 from factory.kernels.compiling import Floats, check, compiled, share
 from factory.kernels.layout import as_flat, by_input, by_output, empty_sums, num_parameters, padded, rows_of
-from factory.kernels.passes import BLOCK, backward_block, forward, forward_block, num_units, part_of, spare_room
+from factory.kernels.passes import BLOCK, backward_blocks, forward, forward_blocks, num_units, part_of
 
 _HALF_LOG_TAU = 0.5 * math.log(math.tau)
 _CACHED = 50_000
@@ -57,33 +58,12 @@ def _surrogate(means, values, actions, numbers, log_std, coefficients, sums):
 
 
 @compiled()
-def _forward_chunk(x, filled, sizes, activation, hidden, out):
-    """Do as `forward_block`, for any number of samples, of which `hidden` has block after block."""
-    units, width = num_units(sizes), padded(sizes[-1])
-    for low in range(0, len(x), BLOCK):
-        high = min(low + BLOCK, len(x))
-        block = hidden[low * units : high * units]
-        forward_block(x[low:high], filled, sizes, activation, block, rows_of(out, low, high, width))
-
-
-@compiled()
-def _backward_chunk(grad, x, filled, sizes, activation, hidden, sums, spare):
-    """Do as `backward_block`, for any number of samples, of which `hidden` has block after block."""
-    units, width, nothing = num_units(sizes), padded(sizes[-1]), np.empty((0, 0), np.float32)
-    for low in range(0, len(x), BLOCK):
-        high = min(low + BLOCK, len(x))
-        block, rows = hidden[low * units : high * units], rows_of(grad, low, high, width)
-        backward_block(rows, x[low:high], filled, sizes, activation, block, sums, spare, nothing)
-
-
-@compiled()
 def _gradient_rows(
     obs, critic_obs, actions, numbers, log_std, coefficients, actor, critic, activation, sums, threads, part
 ):
     """Do what `_gradient` does for the rows of one of its threads."""
     actor_in, actor_out, actor_sizes, actor_sums = actor
     critic_in, critic_out, critic_sizes, critic_sums = critic
-    actor_spare, critic_spare = spare_room(actor_sizes), spare_room(critic_sizes)
     begin, end = part_of(len(obs), threads, part)
     # What layers put out stays in the cache until the way back, unless weights alone fill it.
     chunk = BLOCK if len(actor_in) + len(critic_in) < _CACHED else max(end - begin, 1)
@@ -91,19 +71,20 @@ def _gradient_rows(
     critic_hidden = np.empty(chunk * num_units(critic_sizes), np.float32)
     means = np.empty(chunk * padded(actor_sizes[-1]), np.float32)
     values = np.empty(chunk * padded(1), np.float32)
+    nothing = np.empty((0, 0), np.float32)
     for low in range(begin, end, chunk):
         high = min(low + chunk, end)
         seen, critic_seen = obs[low:high], critic_obs[low:high]
-        _forward_chunk(seen, actor_in, actor_sizes, activation, actor_hidden, means)
-        _forward_chunk(critic_seen, critic_in, critic_sizes, activation, critic_hidden, values)
+        a_hidden = actor_hidden[: (high - low) * num_units(actor_sizes)]
+        c_hidden = critic_hidden[: (high - low) * num_units(critic_sizes)]
+        forward_blocks(seen, actor_in, actor_sizes, activation, a_hidden, means)
+        forward_blocks(critic_seen, critic_in, critic_sizes, activation, c_hidden, values)
         _surrogate(
             rows_of(means, 0, high - low, padded(actor_sizes[-1])), rows_of(values, 0, high - low, padded(1)),
             actions[low:high], numbers[:, low:high], log_std, coefficients, sums[part],
         )  # fmt: skip
-        _backward_chunk(means, seen, actor_out, actor_sizes, activation, actor_hidden, actor_sums[part], actor_spare)
-        _backward_chunk(
-            values, critic_seen, critic_out, critic_sizes, activation, critic_hidden, critic_sums[part], critic_spare
-        )
+        backward_blocks(means, seen, actor_out, actor_sizes, activation, a_hidden, actor_sums[part], nothing)
+        backward_blocks(values, critic_seen, critic_out, critic_sizes, activation, c_hidden, critic_sums[part], nothing)
 
 
 @compiled(parallel=True)
@@ -111,19 +92,9 @@ def _gradient(obs, critic_obs, actions, numbers, log_std, coefficients, actor, c
     """Add to every thread's sums: of the loss's figures, and of the gradients by actor and critic."""
     for part in prange(threads):
         _gradient_rows(
-            obs,
-            critic_obs,
-            actions,
-            numbers,
-            log_std,
-            coefficients,
-            actor,
-            critic,
-            activation,
-            sums,
-            threads,
+            obs, critic_obs, actions, numbers, log_std, coefficients, actor, critic, activation, sums, threads,
             np.int64(part),
-        )
+        )  # fmt: skip
 
 
 def ppo_gradient(
@@ -160,11 +131,7 @@ def ppo_gradient(
     check(actions, rows, size)
     check(numbers, 5, rows)
     check(flat, middle + num_parameters(critic))
-    nets = [
-        (by_input(part, at), by_output(part, at), at, empty_sums(sizes, threads))
-        for part, sizes in ((flat[size:middle], actor), (flat[middle:], critic))
-        for at in [np.array(sizes)]
-    ]
+    nets = [_laid_out(flat[size:middle], actor, threads), _laid_out(flat[middle:], critic, threads)]
     coefficients = np.array([clip_coef, value_coef, entropy_coef], np.float32)
     sums = np.zeros((threads, size + 6))
     share(
@@ -177,6 +144,12 @@ def ppo_gradient(
     for (_, _, at, added), grads in zip(nets, (result[size:middle], result[middle:-6]), strict=True):
         as_flat(added, at, grads)
     return result
+
+
+def _laid_out(flat: Floats, sizes: list[int], threads: int) -> tuple[Floats, Floats, npt.NDArray[np.int64], Floats]:
+    """Return a network as `_gradient` takes it: parameters by input and by output, sizes, sums of every thread."""
+    at = np.array(sizes)
+    return by_input(flat, at), by_output(flat, at), at, empty_sums(sizes, threads)
 
 
 def prepare(threads: int) -> None:

@@ -52,16 +52,16 @@ class Perceptron(nn.Sequential):
     @property
     def sizes(self) -> list[int]:
         """Features, units of every hidden layer, outputs."""
-        layers = self._linear_layers()
-        return [layer.in_features for layer in layers] + [layers[-1].out_features]
+        return _sizes(self._linear_layers())
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the last layer's output. Shape: (..., inputs) -> (..., outputs)."""
         if features.device.type != "cpu" or features.dtype != torch.float32 or torch.compiler.is_compiling():
             return self._one_by_one(features)
-        parameters = [p for layer in self._linear_layers() for p in (layer.weight, layer.bias)]
+        layers = self._linear_layers()
+        parameters = [p for layer in layers for p in (layer.weight, layer.bias)]
         if self.precision is torch.float32:
-            return compiled(features, self.activation, self.sizes, parameters)
+            return compiled(features, self.activation, _sizes(layers), parameters)
         if torch.backends.mkldnn.is_available():
             return OneDnn.apply(features, self.activation, *parameters)
         return self._one_by_one(features)
@@ -74,6 +74,10 @@ class Perceptron(nn.Sequential):
             return super().forward(features)
         with torch.autocast(features.device.type, self.precision):
             return super().forward(features).float()
+
+
+def _sizes(layers: list[nn.Linear]) -> list[int]:
+    return [layer.in_features for layer in layers] + [layers[-1].out_features]
 
 
 def _linear(inputs: int, outputs: int, gain: float) -> nn.Linear:
