@@ -108,7 +108,7 @@ class ContactEnv(GymEnv):
 
     def _prepare(self, spec: mujoco.MjSpec) -> None:
         if self.physics_name == "mujoco":
-            add_contact_forces(spec)
+            add_contact_forces(spec, every=self.decimation)
 
     def _bind(self) -> None:
         super()._bind()

@@ -1,8 +1,8 @@
-"""Contact forces on bodies (`cfrc_ext`) after every physics step, from MuJoCo's own routine.
+"""Contact forces on bodies (`cfrc_ext`) at the end of control steps, from MuJoCo's own routine.
 
 `mj_step` leaves `cfrc_ext` alone unless a sensor asks for it, and then gives it for the start of the step, which is
 not where the RK4 integrator leaves the other derived fields. MuJoCo calls a plugin's `advance` at the very end of a
-step; here that is `mj_rnePostConstraint` itself, so the field is what a call by hand after `mj_step` would give.
+step; here that calls `mj_rnePostConstraint`, so the field is what a call by hand after `mj_step` would give.
 """
 
 from __future__ import annotations
@@ -10,9 +10,31 @@ from __future__ import annotations
 import ctypes
 import functools
 
+import llvmlite.binding as llvm
 import mujoco
 
-_NAME = "factory.contact_forces"
+_ADVANCE = """
+define void @advance(ptr %model, ptr %data, i32 %instance) {{
+  %clock = alloca double
+  %get_state = inttoptr i64 {mj_getState} to ptr
+  call void %get_state(ptr %model, ptr %data, ptr %clock, i32 {time})
+  %time_s = load double, ptr %clock
+  %steps = fdiv double %time_s, {timestep_s:.17e}
+  %nearest = fadd double %steps, 0.5
+  %step = fptoui double %nearest to i64
+  %rest = urem i64 %step, {every}
+  %due = icmp eq i64 %rest, 0
+  br i1 %due, label %last, label %end
+last:
+  %forces = inttoptr i64 {mj_rnePostConstraint} to ptr
+  call void %forces(ptr %model, ptr %data)
+  br label %end
+end:
+  ret void
+}}
+"""
+"""MuJoCo calls this from its own threads, where Python would stand in line; a step's number is in the world's time."""
+_ROUTINES = ("mj_getState", "mj_rnePostConstraint")
 _CALLBACKS = (
     "nstate", "nsensordata", "init", "destroy", "copy", "reset", "compute", "advance", "visualize",
     "actuator_act_dot", "sdf_distance", "sdf_gradient", "sdf_staticdistance", "sdf_attribute", "sdf_aabb",
@@ -38,20 +60,38 @@ def _no_state(model: int | None, instance: int) -> int:
     return 0
 
 
-def add_contact_forces(spec: mujoco.MjSpec) -> None:
-    """Let models made from `spec` bring `cfrc_ext` up to date in every step; `mj_forward` still does not."""
-    _register()
-    spec.activate_plugin(_NAME)
-    spec.add_plugin(name=_NAME, plugin_name=_NAME)
+def add_contact_forces(spec: mujoco.MjSpec, *, every: int) -> None:
+    """Let models made from `spec` bring `cfrc_ext` up to date in every `every`-th step since a reset.
+
+    `mj_forward` still does not. MuJoCo's own reset of a world that diverged begins to count anew, too.
+    """
+    name = _registered(every, spec.option.timestep)
+    spec.activate_plugin(name)
+    spec.add_plugin(name=name, plugin_name=name)
 
 
 @functools.cache
-def _register() -> None:
-    """Make the plugin known to the MuJoCo library of this process."""
+def _registered(every: int, timestep_s: float) -> str:
+    """Make such a plugin known to the MuJoCo library of this process, and return its name."""
     library = ctypes.CDLL(mujoco._functions.__file__)  # finds the symbols of the library that mujoco itself loaded
     plugin = _Plugin()
     library.mjp_defaultPlugin(ctypes.byref(plugin))
-    plugin.name = _NAME.encode()
+    name = f"factory.contact_forces.{every}.{timestep_s}"
+    plugin.name = name.encode()
     plugin.nstate = ctypes.cast(_no_state, ctypes.c_void_p).value
-    plugin.advance = ctypes.cast(library.mj_rnePostConstraint, ctypes.c_void_p).value
+    plugin.advance = _compiled(library, every, timestep_s).get_function_address("advance")
     library.mjp_registerPlugin(ctypes.byref(plugin))
+    return name
+
+
+@functools.cache
+def _compiled(library: ctypes.CDLL, every: int, timestep_s: float) -> llvm.ExecutionEngine:
+    """Compile `_ADVANCE`; the cache keeps the code as long as the process."""
+    address = {name: ctypes.cast(library[name], ctypes.c_void_p).value for name in _ROUTINES}
+    time = int(mujoco.mjtState.mjSTATE_TIME)
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    source = llvm.parse_assembly(_ADVANCE.format(time=time, every=every, timestep_s=timestep_s, **address))
+    engine = llvm.create_mcjit_compiler(source, llvm.Target.from_default_triple().create_target_machine())
+    engine.finalize_object()
+    return engine

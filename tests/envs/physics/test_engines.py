@@ -166,11 +166,11 @@ def test_unknown_engine_and_wrong_device_are_named(model: mujoco.MjModel) -> Non
 
 @pytest.mark.parametrize("integrator", ["mjINT_RK4", "mjINT_EULER", "mjINT_IMPLICITFAST"])
 def test_contact_forces_are_those_of_a_call_by_hand(integrator: str) -> None:
-    """`cfrc_ext` after several substeps equals `mj_rnePostConstraint` after `mj_step`, and the motion is unchanged."""
+    """`cfrc_ext` after a control step equals `mj_rnePostConstraint` after `mj_step`, and the motion is unchanged."""
     spec = mujoco.MjSpec.from_string(XML)
     spec.option.integrator = getattr(mujoco.mjtIntegrator, integrator)
     plain = spec.compile()
-    add_contact_forces(spec)
+    add_contact_forces(spec, every=4)
     physics = open_physics("mujoco", spec.compile(), num_envs=2, device=torch.device("cpu"))
     data, forces, touched = mujoco.MjData(plain), physics.field("cfrc_ext", precise=True), False
     for _ in range(150):
@@ -181,6 +181,23 @@ def test_contact_forces_are_those_of_a_call_by_hand(integrator: str) -> None:
         np.testing.assert_array_equal(forces[1], data.cfrc_ext)
         touched |= bool(data.cfrc_ext.any())
     assert touched
+
+
+def test_contact_forces_are_brought_up_to_date_in_due_steps_only() -> None:
+    """They stay as they are in between, and a reset in the middle begins to count anew."""
+    spec = mujoco.MjSpec.from_string(XML)
+    add_contact_forces(spec, every=3)
+    physics = open_physics("mujoco", spec.compile(), num_envs=1, device=torch.device("cpu"))
+    forces = physics.field("cfrc_ext")
+    for steps in (7, 9):
+        physics.field("qpos")[:, 2] = 0.099  # in the floor, out of which it is pushed
+        physics.reset(torch.tensor([True]))
+        changed = []
+        for _ in range(steps):
+            before = forces.clone()
+            physics.step(1)
+            changed.append(not torch.equal(forces, before))
+        assert changed == [step % 3 == 2 for step in range(steps)]
 
 
 def test_derived_fields_are_float32_unless_precise(model: mujoco.MjModel) -> None:

@@ -136,7 +136,7 @@ def test_contact_forces_are_those_of_the_cpu_engine() -> None:
     """A ball that lies on the floor is pushed up by its weight, in both engines alike."""
     spec = mujoco.MjSpec.from_string(XML)
     warp_forces = open_physics("warp", spec.compile(), num_envs=2, device=CPU)
-    add_contact_forces(spec)
+    add_contact_forces(spec, every=400)
     engines = open_physics("mujoco", spec.compile(), num_envs=2, device=CPU), warp_forces
     for physics in engines:
         physics.field("cfrc_ext")
