@@ -61,14 +61,12 @@ def stepping(task: str, *, over_engine: float, over_envpool: float) -> Compariso
     engine = Quantity(label="mjbatch alone, 1024", worker="ours", case=case, metric="engine_steps_per_s")
     ours = Quantity(label="this project, 1024", worker="ours", case=case)
     envpool = Quantity(label="EnvPool, 1024", worker="envpool", case=case)
-    sync, asynchronous, many = (
-        Quantity(label=f"Gymnasium {mode}, {num}", worker="gymnasium", case=f"{mode} {num} {task}")
-        for mode, num in (("sync", 16), ("async", 16), ("sync", 1024))
-    )
+    sync = Quantity(label="Gymnasium sync, 16", worker="gymnasium", case=f"sync {task}")
+    asynchronous = Quantity(label="Gymnasium async, 16", worker="gymnasium", case=f"async {task}")
     return Comparison(
         name=f"env {task}",
         title=f"env.step, {task}",
-        speeds=(engine, ours, envpool, sync, many, asynchronous),
+        speeds=(engine, ours, envpool, sync, asynchronous),
         ratios=(
             Ratio(label="env.step over mjbatch alone", of=ours, over=engine, goal=over_engine),
             Ratio(label="over EnvPool", of=ours, over=envpool, goal=over_envpool),
@@ -76,7 +74,6 @@ def stepping(task: str, *, over_engine: float, over_envpool: float) -> Compariso
             Ratio(label="over Gymnasium AsyncVectorEnv", of=ours, over=asynchronous),
             Ratio(label="over EnvPool's steps that simulate", of=ours, over=simulated(envpool)),
             Ratio(label="over SyncVectorEnv's steps that simulate", of=ours, over=simulated(sync)),
-            Ratio(label="over SyncVectorEnv of as many worlds", of=ours, over=many),
         ),
     )
 
