@@ -1,4 +1,4 @@
-# Every target sets up what it needs: a fresh machine with Python 3.11+ and make is enough.
+# Every target sets up what it needs: a fresh machine with Python 3.11 to 3.13 and make is enough.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -38,11 +38,11 @@ build: $(VENV)/.installed-dev  ## build the wheel, install it elsewhere and run 
 	$(BIN)/python -m pytest -m slow tests/test_package.py
 
 clean:  ## remove what the other targets made, but not the runs
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache factory/kernels/__pycache__
 
 # torch first and pinned: a second torch, with gigabytes of CUDA libraries, is never fetched.
 $(VENV)/.installed: pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "Python 3.11 to 3.13 is needed: make PYTHON=python3.11 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .

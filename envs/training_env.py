@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
@@ -66,7 +67,11 @@ class TrainingEnv(gymnasium.vector.VectorEnv, ABC):
     @property
     def layout(self) -> dict[str, str]:
         """What an exported policy takes and gives, in words."""
-        return {"observation": str(self.single_observation_space), "action": str(self.single_action_space)}
+        return {
+            "observation": str(self.single_observation_space),
+            "action": str(self.single_action_space),
+            "meaning": inspect.getdoc(type(self)) or "",
+        }
 
     def summarise(self, means: dict[str, float]) -> dict[str, float]:
         """Turn mean `info["diagnostics"]` over an evaluation into metrics named without the `eval/` prefix."""

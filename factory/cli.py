@@ -304,7 +304,7 @@ def _one_line(error: BaseException) -> str:
         known = config.options(group) if group in config.GROUPS else error.options  # Hydra leaves out subfolders
         return f"{group}={choice}: choose one of {', '.join(known)}"
     if "hydra/launcher/submitit" in message:
-        return "hydra/launcher=slurm: hydra-submitit-launcher is not installed; pip install -e .[slurm]"
+        return "hydra/launcher=slurm: hydra-submitit-launcher is not installed; pip install -e '.[slurm]'"
     if message.startswith("Could not override") and " use +" in message:
         return _unknown_key(message.rpartition(" use +")[2])
     if message.startswith("Error merging override "):

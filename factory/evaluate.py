@@ -31,7 +31,7 @@ class EvaluateConfig:
     run: str = MISSING
     """Run folder, MLflow run id, or `last` for the newest under `output_root`."""
     episodes: int = 256
-    """Episodes to play."""
+    """Episodes to play, rounded up to whole batches of at most 256."""
     seed: int = EVAL_SEED
     """Seed of the environment."""
     video: bool = False

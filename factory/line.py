@@ -72,8 +72,8 @@ def make_policy(cfg: TrainConfig, env: Any) -> MlpPolicy:
 
 def make_loop(cfg: TrainConfig, env: Any, policy: MlpPolicy, *, phase: Phase) -> tuple[Collector, Ppo, str]:
     """Build what collects and what improves `policy`, and say in a line why they run without CUDA graphs, if so."""
-    if env.device.type == "cpu":
-        kernels.prepare(torch.get_num_threads())
+    if env.device.type == "cpu" and policy.actor.precision == torch.float32:
+        kernels.prepare_passes(torch.get_num_threads())
     capturable = env.unwrapped.capturable
     record, reason = graphs.recorder(env.device, capturable=capturable, wanted=cfg.runtime.cuda_graphs)
     collector = Collector(env=env, policy=policy, num_steps=cfg.learner.num_steps, phase=phase, record=record)

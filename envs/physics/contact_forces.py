@@ -8,12 +8,13 @@ step; here that calls `mj_rnePostConstraint`, so the field is what a call by han
 from __future__ import annotations
 
 import ctypes
-import functools
+import math
+import threading
 
 import llvmlite.binding as llvm
 import mujoco
 
-_ADVANCE = """
+_SOURCE = """
 define void @advance(ptr %model, ptr %data, i32 %instance) {{
   %clock = alloca double
   %get_state = inttoptr i64 {mj_getState} to ptr
@@ -32,8 +33,16 @@ last:
 end:
   ret void
 }}
+
+define i32 @nstate(ptr %model, i32 %instance) {{
+  ret i32 0
+}}
 """
-"""MuJoCo calls this from its own threads, where Python would stand in line; a step's number is in the world's time."""
+"""The plugin's functions. The engine's threads call them, in which Python would stand in line.
+
+A step's number is in the world's time. `nstate` is how many numbers of state a plugin keeps.
+"""
+_one_at_a_time = threading.Lock()
 _ROUTINES = ("mj_getState", "mj_rnePostConstraint")
 _CALLBACKS = (
     "nstate", "nsensordata", "init", "destroy", "copy", "reset", "compute", "advance", "visualize",
@@ -54,44 +63,47 @@ class _Plugin(ctypes.Structure):
     ]
 
 
-@ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int)
-def _no_state(model: int | None, instance: int) -> int:
-    """Return how many numbers of state the plugin keeps; MuJoCo asks when it compiles a model."""
-    return 0
-
-
 def add_contact_forces(spec: mujoco.MjSpec, *, every: int) -> None:
     """Let models made from `spec` bring `cfrc_ext` up to date in every `every`-th step since a reset.
 
-    `mj_forward` still does not. MuJoCo's own reset of a world that diverged begins to count anew, too.
+    In between it holds anything, and `mj_forward` leaves it alone. MuJoCo's own reset of a world that diverged begins
+    to count anew, too. Such a model can be stepped in this process only: others do not know the plugin.
+
+    Raises:
+        ValueError: the time step is not a positive number.
     """
-    name = _registered(every, spec.option.timestep)
+    timestep_s = spec.option.timestep
+    if not 0.0 < timestep_s < math.inf:
+        raise ValueError(f"timestep={timestep_s}: must be positive")
+    name = f"factory.contact_forces.{every}.{timestep_s}"
+    _register(name, every, timestep_s)
     spec.activate_plugin(name)
     spec.add_plugin(name=name, plugin_name=name)
 
 
-@functools.cache
-def _registered(every: int, timestep_s: float) -> str:
-    """Make such a plugin known to the MuJoCo library of this process, and return its name."""
+def _register(name: str, every: int, timestep_s: float) -> None:
+    """Make the plugin known to the MuJoCo library of this process, which ends a process that does so twice."""
     library = ctypes.CDLL(mujoco._functions.__file__)  # finds the symbols of the library that mujoco itself loaded
-    plugin = _Plugin()
-    library.mjp_defaultPlugin(ctypes.byref(plugin))
-    name = f"factory.contact_forces.{every}.{timestep_s}"
-    plugin.name = name.encode()
-    plugin.nstate = ctypes.cast(_no_state, ctypes.c_void_p).value
-    plugin.advance = _compiled(library, every, timestep_s).get_function_address("advance")
-    library.mjp_registerPlugin(ctypes.byref(plugin))
-    return name
+    library.mjp_getPlugin.restype = ctypes.c_void_p
+    with _one_at_a_time:
+        if library.mjp_getPlugin(name.encode(), None):
+            return
+        code = _compiled(library, every, timestep_s)
+        plugin = _Plugin()
+        library.mjp_defaultPlugin(ctypes.byref(plugin))
+        plugin.name = name.encode()
+        plugin.nstate, plugin.advance = (code.get_function_address(name) for name in ("nstate", "advance"))
+        library.mjp_registerPlugin(ctypes.byref(plugin))
+        code.detach()  # from Python, since MuJoCo will call it as long as the process lives
 
 
-@functools.cache
 def _compiled(library: ctypes.CDLL, every: int, timestep_s: float) -> llvm.ExecutionEngine:
-    """Compile `_ADVANCE`; the cache keeps the code as long as the process."""
+    """Return the plugin's functions as machine code."""
     address = {name: ctypes.cast(library[name], ctypes.c_void_p).value for name in _ROUTINES}
     time = int(mujoco.mjtState.mjSTATE_TIME)
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    source = llvm.parse_assembly(_ADVANCE.format(time=time, every=every, timestep_s=timestep_s, **address))
+    source = llvm.parse_assembly(_SOURCE.format(time=time, every=every, timestep_s=timestep_s, **address))
     engine = llvm.create_mcjit_compiler(source, llvm.Target.from_default_triple().create_target_machine())
     engine.finalize_object()
     return engine

@@ -56,9 +56,6 @@ class WarpPhysics:
         self._warnings: list[str] = []
         self._told: set[str] = set()
         self._room = {"nconmax": nconmax, "njmax": njmax}
-        if not (nconmax and njmax):
-            found = probe(model)
-            self._room = {"nconmax": nconmax or found.nconmax, "njmax": njmax or found.njmax}
         self._m, self._d = self._put(model)
         self._fields: dict[str, Tensor] = {}
         self._model_fields: dict[str, Tensor] = {}
@@ -189,6 +186,9 @@ class WarpPhysics:
                 m = mjw.put_model(model)
             except (NotImplementedError, ValueError) as error:
                 raise ValueError(f"physics=warp: cannot simulate this robot ({error}); use physics=mujoco") from error
+            if not all(self._room.values()):
+                found = probe(self.model)._asdict()
+                self._room = {key: given or found[key] for key, given in self._room.items()}
             d = mjw.make_data(model, nworld=self.num_envs, **self._room)
         wp.synchronize_device(self._recorder.place)  # Warp's own stream filled them, torch's will use them
         self._warnings += [f"physics=warp: {warning.message}" for warning in said]

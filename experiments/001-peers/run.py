@@ -26,7 +26,7 @@ def main() -> None:
     """Install, warm up, measure round by round, and write results, table and figure."""
     args = arguments()
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.threads])
-    machine_now = machine.describe()
+    machine_now, tags = machine.describe(), provenance.git_tags()  # before results make the checkout differ
     environment = settings(args.threads)
     workers, missing = start(args.only, args.cache, environment)
     try:
@@ -40,7 +40,7 @@ def main() -> None:
         raise SystemExit("; ".join(missing.values()))
     content = {
         "command": command(args), "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        **provenance.git_tags(), "machine": machine_now, "environment": environment,
+        **tags, "machine": machine_now, "environment": environment,
         "settings": {"rounds": args.rounds, "seconds": args.seconds, "threads": args.threads},
         "missing": missing, "ratios": ratios(comparisons, rounds), "rounds": rounds, "versions": versions,
     }  # fmt: skip

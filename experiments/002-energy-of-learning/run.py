@@ -61,13 +61,14 @@ def main() -> None:
     if args.again:
         results["cells"] = {name: found for name, found in results["cells"].items() if name not in cells}
     command = shlex.join(["python", f"experiments/{HERE.name}/run.py", *sys.argv[1:]])
-    results |= {"command": command, "date": now(), **provenance.git_tags(), "machine": machine.describe()}
+    tags = provenance.git_tags()  # before results make the checkout differ
+    results |= {"command": command, "date": now(), **tags, "machine": machine.describe()}
     results |= {"versions": provenance.versions(), "device": args.device}
     for index in range(max(repeats for repeats, _ in cells.values())):
         for name in reversed(cells) if index % 2 else cells:
             found = results["cells"].setdefault(name, [])
             if len(found) <= index < cells[name][0]:
-                found.append(observed(partial(cells[name][1], index)))
+                found.append(observed(partial(cells[name][1], index)) | tags)
                 print(f"round {index + 1}  {name:<52} {found[-1]['took_s']:.1f} s", file=sys.stderr, flush=True)
                 path.write_text(json.dumps(results, indent=1) + "\n")
     if (args.out / "README.md").is_file():
@@ -102,12 +103,12 @@ def now() -> str:
 
 
 def observed(take: Callable[[], Sample]) -> Sample:
-    """Return a sample with its date and commit, and how many cores were busy with anything else meanwhile."""
+    """Return a sample with its date, and how many cores were busy with anything else meanwhile."""
     begin_s, before_s = time.perf_counter(), busy_elsewhere_s()
     sample = take()
     took_s = time.perf_counter() - begin_s
     elsewhere = max(0.0, busy_elsewhere_s() - before_s) / took_s
-    return sample | {"busy_elsewhere": elsewhere, "took_s": took_s, "date": now(), **provenance.git_tags()}
+    return sample | {"busy_elsewhere": elsewhere, "took_s": took_s, "date": now()}
 
 
 def busy_elsewhere_s() -> float:

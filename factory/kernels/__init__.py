@@ -8,7 +8,7 @@ Shapes: B samples, I features, O outputs, H hidden units of all layers, each rou
 I, the units of every hidden layer, O; `flat` holds weight (outputs, inputs) and bias of one layer after the other.
 """
 
-from factory.kernels.passes import backward, forward
-from factory.kernels.surrogate import ppo_gradient, prepare
+from factory.kernels.passes import backward, forward, prepare_passes
+from factory.kernels.surrogate import ppo_gradient, prepare_gradient
 
-__all__ = ["backward", "forward", "ppo_gradient", "prepare"]
+__all__ = ["backward", "forward", "ppo_gradient", "prepare_gradient", "prepare_passes"]

@@ -207,3 +207,10 @@ def backward(
     share((_backward, _backward_rows), threads, grad, x, by_output(flat, at), at, code, hidden, sums, grad_x)
     as_flat(sums, at, grads)
     return grads, grad_x
+
+
+def prepare_passes(threads: int) -> None:
+    """Compile now what `forward` and `backward` will call, or load it: not in the first iteration."""
+    number, flat, sizes = np.zeros((1, 1), np.float32), np.zeros(4, np.float32), [1, 1, 1]
+    _, hidden = forward(number, flat, sizes, "tanh", threads=threads, keep=True)
+    backward(number, number, flat, hidden, sizes, "tanh", threads=threads, by_x=False)

@@ -11,7 +11,7 @@ from numba import prange
 from factory.kernels.activation import ACTIVATIONS
 from factory.kernels.compiling import Floats, check, compiled, share
 from factory.kernels.layout import as_flat, by_input, by_output, empty_sums, num_parameters, padded, rows_of
-from factory.kernels.passes import BLOCK, backward_blocks, forward, forward_blocks, num_units, part_of
+from factory.kernels.passes import BLOCK, backward_blocks, forward_blocks, num_units, part_of
 
 _HALF_LOG_TAU = 0.5 * math.log(math.tau)
 _CACHED = 50_000
@@ -152,10 +152,9 @@ def _laid_out(flat: Floats, sizes: list[int], threads: int) -> tuple[Floats, Flo
     return by_input(flat, at), by_output(flat, at), at, empty_sums(sizes, threads)
 
 
-def prepare(threads: int) -> None:
-    """Compile now what training will call, or load it from where it is kept: not in the first iteration."""
+def prepare_gradient(threads: int) -> None:
+    """Compile now what `ppo_gradient` will call, or load it from where it is kept: not in the first iteration."""
     number, sizes = np.zeros((1, 1), np.float32), [1, 1, 1]
-    forward(number, np.zeros(4, np.float32), sizes, "tanh", threads=threads, keep=False)
     ppo_gradient(
         number, number, number, np.zeros((5, 1), np.float32), np.zeros(9, np.float32), sizes, sizes, "tanh",
         clip_coef=0.2, value_coef=1.0, entropy_coef=0.0, threads=threads,

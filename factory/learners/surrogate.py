@@ -86,13 +86,14 @@ class Compiled:
         self.flat, self.activation = flat, policy.actor.activation
         self.actor, self.critic = policy.actor.sizes, policy.critic.sizes
         self.coefficients = {"clip_coef": clip_coef, "value_coef": value_coef, "entropy_coef": entropy_coef}
+        kernels.prepare_gradient(torch.get_num_threads())
 
     @staticmethod
     def fits(policy: MlpPolicy, parameters: list[nn.Parameter]) -> bool:
         """Return whether this is such a policy, of which all parameters are learned."""
         known = [*policy.distribution.parameters(), *policy.actor.parameters(), *policy.critic.parameters()]
         return (
-            isinstance(policy.distribution, Gaussian)
+            (type(policy), type(policy.distribution)) == (MlpPolicy, Gaussian)  # what is derived may differ
             and policy.actor.precision == torch.float32
             and all(p.device.type == "cpu" and p.dtype == torch.float32 for p in known)
             and [id(p) for p in known] == [id(p) for p in parameters]

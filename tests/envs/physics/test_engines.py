@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import gymnasium
@@ -183,21 +185,43 @@ def test_contact_forces_are_those_of_a_call_by_hand(integrator: str) -> None:
     assert touched
 
 
-def test_contact_forces_are_brought_up_to_date_in_due_steps_only() -> None:
-    """They stay as they are in between, and a reset in the middle begins to count anew."""
+def test_contact_forces_are_brought_up_to_date_in_due_steps() -> None:
+    """Every world has its own then, also after a reset in the middle, which begins to count anew."""
     spec = mujoco.MjSpec.from_string(XML)
+    plain = spec.compile()
     add_contact_forces(spec, every=3)
-    physics = open_physics("mujoco", spec.compile(), num_envs=1, device=torch.device("cpu"))
-    forces = physics.field("cfrc_ext")
+    physics = open_physics("mujoco", spec.compile(), num_envs=2, device=torch.device("cpu"))
+    forces, depths_m = physics.field("cfrc_ext", precise=True), (0.001, 0.002)
     for steps in (7, 9):
-        physics.field("qpos")[:, 2] = 0.099  # in the floor, out of which it is pushed
-        physics.reset(torch.tensor([True]))
-        changed = []
-        for _ in range(steps):
-            before = forces.clone()
+        worlds = [mujoco.MjData(plain) for _ in depths_m]
+        for world, (data, depth_m) in enumerate(zip(worlds, depths_m, strict=True)):
+            physics.field("qpos")[world, 2] = data.qpos[2] = 0.1 - depth_m
+        physics.field("qvel").zero_()
+        physics.reset(torch.ones(2, dtype=torch.bool))
+        for step in range(steps):
             physics.step(1)
-            changed.append(not torch.equal(forces, before))
-        assert changed == [step % 3 == 2 for step in range(steps)]
+            for world, data in enumerate(worlds):
+                mujoco.mj_step(plain, data)
+                mujoco.mj_rnePostConstraint(plain, data)
+                assert step % 3 != 2 or np.array_equal(forces[world], data.cfrc_ext)
+
+
+def test_contact_forces_may_be_asked_for_by_several_threads_at_once() -> None:
+    """The plugin is registered once; a module that is loaded again finds it."""
+    program = """
+import importlib, threading, mujoco
+from envs.physics import contact_forces
+def build():
+    spec = mujoco.MjSpec.from_string('<mujoco><worldbody><body><joint/><geom size="1"/></body></worldbody></mujoco>')
+    contact_forces.add_contact_forces(spec, every=7)
+    model = spec.compile()
+    mujoco.mj_step(model, mujoco.MjData(model), 10)
+threads = [threading.Thread(target=build) for _ in range(8)]
+[thread.start() for thread in threads], [thread.join() for thread in threads]
+importlib.reload(contact_forces)
+build()
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_derived_fields_are_float32_unless_precise(model: mujoco.MjModel) -> None:

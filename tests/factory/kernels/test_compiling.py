@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
-CALL = "from factory import kernels; kernels.prepare(1)"
+CALL = "from factory import kernels; kernels.prepare_gradient(1)"
 
 
 def call(program: str, **environment: str) -> str:
