@@ -66,8 +66,8 @@ class _Plugin(ctypes.Structure):
 def add_contact_forces(spec: mujoco.MjSpec, *, every: int) -> None:
     """Let models made from `spec` bring `cfrc_ext` up to date in every `every`-th step since a reset.
 
-    In between it holds anything, and `mj_forward` leaves it alone. MuJoCo's own reset of a world that diverged begins
-    to count anew, too. Such a model can be stepped in this process only: others do not know the plugin.
+    In between it holds anything, and `mj_forward` leaves it alone. Such a model can be stepped in this process only:
+    others do not know the plugin.
 
     Raises:
         ValueError: the time step is not a positive number.

@@ -30,7 +30,7 @@ class MujocoPhysics:
         self.num_envs = num_envs
         self.device = device
         self.elapsed_s = 0.0
-        self._batch = Batch(_without_islands(model), num_envs, num_threads or len(_available_cpus()))
+        self._batch = Batch(_prepared(model), num_envs, num_threads or len(_available_cpus()))
         self._rows = self._batch.bind("state")
         self._fields: dict[str, Tensor] = {}
         self._model_fields: dict[str, Tensor] = {}
@@ -110,15 +110,16 @@ class MujocoPhysics:
         self.elapsed_s += time.perf_counter() - start
 
 
-def _without_islands(model: mujoco.MjModel) -> mujoco.MjModel:
-    """Return a model whose solver does not look for independent groups of trees, where there is one tree only.
+def _prepared(model: mujoco.MjModel) -> mujoco.MjModel:
+    """Return a model whose worlds show that they diverged, and whose solver does not look for islands in vain.
 
-    It computes the same, bit for bit, in 3 to 8 % less time.
+    MuJoCo would put a world whose state is bad into its default state in the middle of an episode, unheard.
+    With one tree there are no independent groups of trees: all is the same, bit for bit, in 3 to 8 % less time.
     """
-    if model.ntree != 1:
-        return model
     model = copy.copy(model)
-    model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_ISLAND
+    model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
+    if model.ntree == 1:
+        model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_ISLAND
     return model
 
 

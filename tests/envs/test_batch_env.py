@@ -14,6 +14,7 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
 import envs
+from envs.boundary import groups_of
 from envs.check import check_vector_env
 from envs.classic import CartpoleSwingup
 
@@ -83,26 +84,25 @@ def test_state_dict_continues_bit_for_bit() -> None:
         assert torch.equal(expected[1], got[1])
 
 
-def test_a_world_that_is_no_longer_finite_is_ended_and_restarted() -> None:
-    """NaN in one world's velocity terminates that world only, reaches no observation, and is counted."""
-    env = make("factory/CartpoleSwingup-v0", num_envs=3, seed=0)
-    env.reset(seed=0)
-    env.physics.field("qvel")[1] = float("nan")
-    # MuJoCo itself resets a world whose state is bad, so the observation is made bad after the step.
-    observe = env._observe
-    poisoned = [True]
-
-    def bad() -> dict[str, torch.Tensor]:
-        obs = observe()
-        if poisoned.pop() if poisoned else False:
-            obs["policy"][1] = float("nan")
-        return obs
-
-    env._observe = bad
-    obs, reward, terminated, _, info = env.step(torch.zeros(3, 1))
-    assert info["nonfinite"].tolist() == [False, True, False]
-    assert terminated.tolist() == [False, True, False]
-    assert obs.isfinite().all() and reward.isfinite().all() and info["final_obs"].isfinite().all()
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300])
+@pytest.mark.parametrize("field", ["qpos", "qvel"])
+@pytest.mark.parametrize(
+    "task", ["CartpoleSwingup-v0", "QuadrupedVelocity-v0", "Ant-v5", "HalfCheetah-v5", "Humanoid-v5"]
+)
+def test_a_world_that_is_no_longer_finite_is_ended_and_restarted(task: str, field: str, value: float) -> None:
+    """It alone is terminated and counted, nobody sees it, and it goes on from a new state; others never notice."""
+    both = [make(f"factory/{task}", num_envs=3, num_threads=1, seed=0) for _ in range(2)]
+    for env in both:
+        env.reset(seed=0)
+    spoiled = both[0]
+    spoiled.physics.field(field)[1, 2 % spoiled.physics.field(field).shape[1]] = value
+    for step in range(3):
+        action = torch.zeros(spoiled.action_space.shape)
+        (obs, reward, terminated, _, info), (expected, *_) = (env.step(action) for env in both)
+        assert info["nonfinite"].tolist() == terminated.tolist() == [False, step == 0, False]
+        groups = [groups_of(found) for found in (obs, info["final_obs"], {"policy": reward})]
+        assert all(group.isfinite().all() for found in groups for group in found.values())
+        assert torch.equal(groups_of(obs)["policy"][::2], groups_of(expected)["policy"][::2])
 
 
 def test_wrong_action_shape_is_named() -> None:
