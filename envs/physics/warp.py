@@ -6,9 +6,10 @@ every field and model field must have been asked for before a capture.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import mujoco
@@ -17,7 +18,7 @@ import torch
 import warp as wp
 from torch import Tensor
 
-from envs.physics.buffers import probe
+from envs.physics.buffers import Buffers, probe
 from envs.physics.recording import Clock, Recorder, patience
 
 _STATE_FIELDS = (
@@ -55,8 +56,13 @@ class WarpPhysics:
         self._recorder = Recorder(device)
         self._warnings: list[str] = []
         self._told: set[str] = set()
-        self._room = {"nconmax": nconmax, "njmax": njmax}
-        self._m, self._d = self._put(model)
+        solvable = self._solvable(model)
+        with self._filling():
+            self._m = _put(solvable)
+        found = Buffers(nconmax, njmax) if nconmax and njmax else probe(model)
+        self._room = {"nconmax": nconmax or found.nconmax, "njmax": njmax or found.njmax}
+        with self._filling():
+            self._d = mjw.make_data(solvable, nworld=num_envs, **self._room)
         self._fields: dict[str, Tensor] = {}
         self._model_fields: dict[str, Tensor] = {}
         arrays = {name: getattr(self._d, name) for name in _STATE_FIELDS}
@@ -174,26 +180,23 @@ class WarpPhysics:
                 self._told.add(key)
         return tuple(said)
 
-    def _put(self, model: mujoco.MjModel) -> tuple[mjw.Model, mjw.Data]:
-        """Return model and worlds on the device."""
-        if model.opt.solver == mujoco.mjtSolver.mjSOL_PGS:
-            # Both solve the same convex problem, so only how near they come to its solution differs.
-            model = copy.copy(model)
-            model.opt.solver = mujoco.mjtSolver.mjSOL_NEWTON
-            self._warnings.append("physics=warp has no PGS solver, which the robot asks for; Newton solves instead")
+    def _solvable(self, model: mujoco.MjModel) -> mujoco.MjModel:
+        """Return a model with a solver that there is, which is said if it is not the model's own."""
+        if model.opt.solver != mujoco.mjtSolver.mjSOL_PGS:
+            return model
+        # Both solve the same convex problem, so only how near they come to its solution differs.
+        model = copy.copy(model)
+        model.opt.solver = mujoco.mjtSolver.mjSOL_NEWTON
+        self._warnings.append("physics=warp has no PGS solver, which the robot asks for; Newton solves instead")
+        return model
+
+    @contextlib.contextmanager
+    def _filling(self) -> Iterator[None]:
+        """Let arrays on the device be made and filled, and keep what Warp has to say of it."""
         with wp.ScopedDevice(self._recorder.place), warnings.catch_warnings(record=True, action="always") as said:
-            try:
-                m = mjw.put_model(model)
-            except (NotImplementedError, ValueError) as error:
-                raise ValueError(f"physics=warp: cannot simulate this robot ({error}); use physics=mujoco") from error
-            if not all(self._room.values()):
-                found = probe(self.model)._asdict()
-                self._room = {key: given or found[key] for key, given in self._room.items()}
-            d = mjw.make_data(model, nworld=self.num_envs, **self._room)
+            yield
         wp.synchronize_device(self._recorder.place)  # Warp's own stream filled them, torch's will use them
         self._warnings += [f"physics=warp: {warning.message}" for warning in said]
-        m.opt.warn_overflow = 0  # kernels would print; `warnings` says it once
-        return m, d
 
     def _view(self, array: wp.array) -> Tensor:
         """Return a torch view in the shape that the CPU engine gives, 3x3 matrices as rows of nine."""
@@ -205,6 +208,20 @@ class WarpPhysics:
         # not recognise afterwards. In one that cannot be cut the solver runs all `opt.iterations`.
         self._m.opt.graph_conditional = not self._recorder.joins_capture
         self._recorder.run(name, work)
+
+
+def _put(model: mujoco.MjModel) -> mjw.Model:
+    """Return the model on the device.
+
+    Raises:
+        ValueError: Warp cannot simulate it.
+    """
+    try:
+        m = mjw.put_model(model)
+    except (NotImplementedError, ValueError) as error:
+        raise ValueError(f"physics=warp: cannot simulate this robot ({error}); use physics=mujoco") from error
+    m.opt.warn_overflow = 0  # kernels would print; `warnings` says it once
+    return m
 
 
 def _write(view: Tensor, value: Tensor, mask: Tensor) -> None:
