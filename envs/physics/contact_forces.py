@@ -14,6 +14,8 @@ import threading
 import llvmlite.binding as llvm
 import mujoco
 
+from envs.physics.library import engine_library
+
 _SOURCE = """
 define void @advance(ptr %model, ptr %data, i32 %instance) {{
   %clock = alloca double
@@ -83,7 +85,7 @@ def add_contact_forces(spec: mujoco.MjSpec, *, every: int) -> None:
 
 def _register(name: str, every: int, timestep_s: float) -> None:
     """Make the plugin known to the MuJoCo library of this process, which ends a process that does so twice."""
-    library = ctypes.CDLL(mujoco._functions.__file__)  # finds the symbols of the library that mujoco itself loaded
+    library = engine_library()
     library.mjp_getPlugin.restype = ctypes.c_void_p
     with _one_at_a_time:
         if library.mjp_getPlugin(name.encode(), None):
@@ -92,7 +94,7 @@ def _register(name: str, every: int, timestep_s: float) -> None:
         plugin = _Plugin()
         library.mjp_defaultPlugin(ctypes.byref(plugin))
         plugin.name = name.encode()
-        plugin.nstate, plugin.advance = (code.get_function_address(name) for name in ("nstate", "advance"))
+        plugin.nstate, plugin.advance = map(code.get_function_address, ("nstate", "advance"))
         library.mjp_registerPlugin(ctypes.byref(plugin))
         code.detach()  # from Python, since MuJoCo will call it as long as the process lives
 

@@ -6,16 +6,14 @@ import contextlib
 import ctypes
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
-import mujoco
+from envs.physics.library import engine_library
 
 
 def _clock() -> ctypes.c_void_p:
     """Return the engine's pointer to its clock; a pointer of our own where its library is not found."""
-    for library in Path(mujoco.__file__).parent.glob("*mujoco.*"):
-        with contextlib.suppress(OSError, ValueError):
-            return ctypes.c_void_p.in_dll(ctypes.CDLL(str(library)), "mjcb_time")
+    with contextlib.suppress(OSError, ValueError):
+        return ctypes.c_void_p.in_dll(engine_library(), "mjcb_time")
     return ctypes.c_void_p()
 
 
