@@ -37,13 +37,14 @@ import torch
 from rich.live import Live
 from rich.text import Text
 
-from envs.task import require
-from factory import cli, config, device, machine, provenance
-from factory.bench_table import print_rows
+from factory import cli, config
+from factory.benchmark.bench_table import print_rows
+from factory.benchmark.throughput import Progress, Row, bench
 from factory.config import TrainConfig, label, to_plain
-from factory.throughput import Progress, Row, bench
+from factory.runtime import device, hardware, provenance
+from factory.runtime.atomic_write import atomic_write
 from factory.tracking import open_tracker
-from factory.whole_file import whole_file
+from factory.validation import require
 
 SCHEMA = "factory.bench/1"
 """Version of the JSON file's layout; it changes when a key changes its meaning or goes."""
@@ -119,7 +120,7 @@ def document(
 
 def write(content: dict[str, Any], path: Path) -> None:
     """Write the document, whole or not at all; its folder is made."""
-    with whole_file(path) as unfinished:
+    with atomic_write(path) as unfinished:
         unfinished.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
@@ -200,7 +201,7 @@ def main() -> None:
     with cli.one_line_errors():
         settings, cfg = parse(sys.argv[1:])
     device.set_up(cfg.runtime.torch_threads, precision=cfg.policy.precision)
-    measured_on = machine.describe()  # before, so that the load is that of others
+    measured_on = hardware.describe()  # before, so that the load is that of others
     sizes, seconds, repeats = settings.num_envs, settings.seconds, settings.repeats
     try:
         with _progress() as progress:

@@ -23,10 +23,12 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from envs.training_env import WorldError
-from factory import checkpoint, config, distributed
+from factory import config
 from factory.config import TrainConfig
+from factory.envs.core.training_env import WorldError
+from factory.runtime import distributed
 from factory.tracking.base import flatten
+from factory.training import checkpoint
 
 T = TypeVar("T")
 
@@ -52,8 +54,11 @@ def one_line_faults(run_dir: Path) -> Iterator[None]:
         yield
     except OSError as error:
         fail(RuntimeError(f"{_one_line(error)}; remedy it, then go on with resume={run_dir}"), status=1)
-    except distributed.PartLostError as error:
-        fail(distributed.PartLostError(f"{error}; remedy what it says, then go on with resume={run_dir}"), status=1)
+    except distributed.PeerLostError as error:
+        fail(
+            distributed.PeerLostError(f"{error}; remedy what it says, then go on with resume={run_dir}"),
+            status=1,
+        )
     except WorldError as error:
         path = run_dir / "traceback.txt"
         path.write_text(error.trace)
@@ -62,12 +67,12 @@ def one_line_faults(run_dir: Path) -> Iterator[None]:
 
 def fail(error: BaseException, *, status: int = 2) -> NoReturn:
     """Print the error as one line on stderr and exit; what all processes of a run would say, rank 0 says."""
-    if distributed.rank() == 0 or not (status == 2 or isinstance(error, distributed.PartLostError)):
+    if distributed.rank() == 0 or not (status == 2 or isinstance(error, distributed.PeerLostError)):
         print(f"error: {_one_line(error)}", file=sys.stderr)
     raise SystemExit(status) from None
 
 
-def checked(arguments: Sequence[str]) -> list[str]:
+def validate_arguments(arguments: Sequence[str]) -> list[str]:
     """Return Hydra's arguments after composing and checking every job they ask for; nothing is written.
 
     `resume=...` is replaced by the overrides the run was started with, the new ones after them, and the run
@@ -77,10 +82,12 @@ def checked(arguments: Sequence[str]) -> list[str]:
         ValueError, HydraException, OmegaConfBaseException: the first mistake found.
     """
     flags = _parse_flags(arguments)
-    if _only_tells(flags):
+    if _is_info_only(flags):
         return [_quote_null(argument) for argument in arguments]
     if flags.multirun and distributed.size() > 1:
-        raise ValueError("-m: the processes that torchrun starts train one policy; run a sweep without torchrun")
+        raise ValueError(
+            "-m: the processes that torchrun starts train one policy; run a sweep without torchrun"
+        )
     overrides = [_quote_null(argument) for argument in flags.overrides]
     parsed = [_parse_override(argument) for argument in overrides]
     swept = [str(override.key_or_group) for override in parsed if override.is_sweep_override()]
@@ -97,10 +104,10 @@ def checked(arguments: Sequence[str]) -> list[str]:
     return [*(argument for argument in arguments if argument not in flags.overrides), *overrides]
 
 
-def part_job(arguments: Sequence[str]) -> TrainConfig | None:
+def worker_job(arguments: Sequence[str]) -> TrainConfig | None:
     """Return the job that checked arguments ask a process beside rank 0 to take part in, None if they only print."""
     flags = _parse_flags(arguments)
-    return None if _only_tells(flags) or flags.cfg else compose_config(flags.overrides)[0]
+    return None if _is_info_only(flags) or flags.cfg else compose_config(flags.overrides)[0]
 
 
 def single_job(overrides: Sequence[str]) -> TrainConfig:
@@ -130,7 +137,7 @@ def _parse_flags(arguments: Sequence[str]) -> Namespace:
     return flags
 
 
-def _only_tells(flags: Namespace) -> bool:
+def _is_info_only(flags: Namespace) -> bool:
     """Say whether the flags ask for something of Hydra's that needs no job."""
     return bool(flags.help or flags.hydra_help or flags.info or flags.shell_completion)
 
@@ -154,7 +161,9 @@ def _parse_override(argument: str) -> Override:
         raise ValueError(f"{argument}: give key=value, with special characters in quotes") from error
     key, value, is_sweep = override.key_or_group, override.value(), override.is_sweep_override()
     if not key or (argument.startswith(("+", "~")) and not key.startswith("hydra")):
-        raise ValueError(f"{argument}: give key=value; keys are neither added nor removed, --cfg job lists them")
+        raise ValueError(
+            f"{argument}: give key=value; keys are neither added nor removed, --cfg job lists them"
+        )
     if is_sweep and not override.is_discrete_sweep():
         raise ValueError(f"{argument}: list the values of a sweep, or give a range(start,stop)")
     if key in config.GROUPS and not (is_sweep or isinstance(value, str)):
@@ -193,7 +202,7 @@ def _check(cfg: TrainConfig, run_dir: Path) -> None:
 def _check_parts(cfg: TrainConfig) -> None:
     """Check that environment and gauges can be built, and that what is resumed fits."""
     from factory.energy.meter import Meter
-    from factory.line import load_tensors, make_env, make_policy
+    from factory.training.job import load_tensors, make_env, make_policy
 
     with contextlib.closing(make_env(cfg, num_envs=1)) as env:
         env.reset()
@@ -251,7 +260,9 @@ def parse(schema: type[T], arguments: Sequence[str]) -> T:
     if wrong:
         raise ValueError(f"{wrong[0]}: give key=value; --help lists the keys")
     known = [field.name for field in fields(schema)]  # type: ignore[arg-type]
-    unknown = [argument for argument in arguments if argument.partition("=")[0].partition(".")[0] not in known]
+    unknown = [
+        argument for argument in arguments if argument.partition("=")[0].partition(".")[0] not in known
+    ]
     if unknown:
         raise ValueError(f"{unknown[0]}: no such key; choose one of {', '.join(known)}")
     merged = OmegaConf.merge(OmegaConf.structured(schema), *map(_value_given, arguments))
@@ -293,7 +304,9 @@ def find_run(name: str, *, key: str, output_root: Path) -> Path:
     for pointer in pointers:
         if json.loads((pointer / "state.json").read_text())["mlflow_run_id"] == name:
             return pointer.absolute().parents[1]
-    raise ValueError(f"{key}={name}: no such run folder, and no run of that MLflow id under {output_root.absolute()}")
+    raise ValueError(
+        f"{key}={name}: no such run folder, and no run of that MLflow id under {output_root.absolute()}"
+    )
 
 
 def _one_line(error: BaseException) -> str:
@@ -301,7 +314,9 @@ def _one_line(error: BaseException) -> str:
     message, cause = str(error), str(error.__cause__).partition("\n")[0]
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, choice = error.missing_cfg_file.partition("/")
-        known = config.options(group) if group in config.GROUPS else error.options  # Hydra leaves out subfolders
+        known = (
+            config.options(group) if group in config.GROUPS else error.options
+        )  # Hydra leaves out subfolders
         return f"{group}={choice}: choose one of {', '.join(known)}"
     if "hydra/launcher/submitit" in message:
         return "hydra/launcher=slurm: hydra-submitit-launcher is not installed; pip install -e '.[slurm]'"
@@ -310,7 +325,11 @@ def _one_line(error: BaseException) -> str:
     if message.startswith("Error merging override "):
         return f"{message.removeprefix('Error merging override ')}: {cause}"
     lines = [line.strip() for line in message.splitlines()]
-    kept = [line for line in lines if line and not line.startswith(("full_key:", "object_type=", "reference_type="))]
+    kept = [
+        line
+        for line in lines
+        if line and not line.startswith(("full_key:", "object_type=", "reference_type="))
+    ]
     keys = [line.partition(":")[2].strip() for line in lines if line.startswith("full_key:")]
     text = " ".join(kept) or type(error).__name__
     return f"{keys[0]}: {text}" if keys and keys[0] and keys[0] not in text else text
@@ -319,4 +338,6 @@ def _one_line(error: BaseException) -> str:
 def _unknown_key(override: str) -> str:
     key = override.partition("=")[0]
     near = difflib.get_close_matches(key, (*config.GROUPS, *config.keys()))
-    return f"{override}: no such key; " + (f"did you mean {' or '.join(near)}?" if near else "--cfg job lists them")
+    return f"{override}: no such key; " + (
+        f"did you mean {' or '.join(near)}?" if near else "--cfg job lists them"
+    )

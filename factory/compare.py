@@ -21,16 +21,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from envs.task import require
 from factory import cli
 from factory.comparison import charts
 from factory.comparison.page import write_page
 from factory.comparison.result import Comparison, compare_runs
 from factory.comparison.runs import ComparedRun, query_runs, select_runs
 from factory.comparison.table import print_table
-from factory.strict_json import finite
+from factory.runtime.strict_json import nan_to_none
 from factory.tracking import TrackingConfig
 from factory.tracking.store import resolve_uri
+from factory.validation import require
 
 
 @dataclass(kw_only=True)
@@ -84,9 +84,15 @@ def select(cfg: CompareConfig) -> list[ComparedRun]:
 def write(comparison: Comparison, out: Path) -> None:
     """Write `compare.json`, `pareto.png` and `compare.html`."""
     out.mkdir(parents=True, exist_ok=True)
-    (out / "compare.json").write_text(json.dumps(finite(comparison.as_plain()), indent=1, allow_nan=False))
+    (out / "compare.json").write_text(
+        json.dumps(nan_to_none(comparison.as_plain()), indent=1, allow_nan=False)
+    )
     charts.write_png(comparison, out / "pareto.png")
-    write_page(comparison, out / "compare.html", command=shlex.join(["python", "-m", "factory.compare", *sys.argv[1:]]))
+    write_page(
+        comparison,
+        out / "compare.html",
+        command=shlex.join(["python", "-m", "factory.compare", *sys.argv[1:]]),
+    )
 
 
 def main() -> None:

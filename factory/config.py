@@ -11,20 +11,21 @@ import torch
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-import conf
-from envs.classic import CartpoleSwingupConfig
-from envs.gym_mujoco.config import GYM_TASKS
-from envs.gymnasium_config import GymnasiumConfig
-from envs.physics import PhysicsConfig
-from envs.quadruped_config import QuadrupedVelocityConfig
-from envs.rendering import BACKENDS
-from envs.task import TaskConfig, require
-from factory import distributed
+from factory import conf
 from factory.energy.config import EnergyConfig
+from factory.envs.adapters.gymnasium_config import GymnasiumConfig
+from factory.envs.core.task import TaskConfig
+from factory.envs.physics import PhysicsConfig
+from factory.envs.rendering import BACKENDS
+from factory.envs.tasks.cartpole import CartpoleSwingupConfig
+from factory.envs.tasks.gym_mujoco.config import GYM_TASKS
+from factory.envs.tasks.quadruped_config import QuadrupedVelocityConfig
 from factory.learners.ppo import PpoConfig
 from factory.policies.mlp import MlpPolicyConfig
+from factory.runtime import distributed
 from factory.tracking.base import flatten
 from factory.tracking.config import TrackingConfig
+from factory.validation import require
 
 CONF_DIR = Path(conf.__file__).parent
 GROUPS = ("task", "physics", "policy", "learner", "energy", "tracking", "runtime", "experiment")
@@ -54,12 +55,27 @@ class RuntimeConfig:
 
     def __post_init__(self) -> None:
         """Raise ValueError when a value is out of its range."""
-        require(self.torch_threads >= 0, "runtime.torch_threads", self.torch_threads, "must be 0 (automatic) or more")
+        require(
+            self.torch_threads >= 0,
+            "runtime.torch_threads",
+            self.torch_threads,
+            "must be 0 (automatic) or more",
+        )
         require(self.eval_episodes >= 1, "runtime.eval_episodes", self.eval_episodes, "must be at least 1")
         require(self.video_s >= 0, "runtime.video_s", self.video_s, "must not be negative")
         require(1 <= self.video_fps <= 100, "runtime.video_fps", self.video_fps, "must be in [1, 100]")
-        require(self.keep_checkpoints >= 1, "runtime.keep_checkpoints", self.keep_checkpoints, "must be at least 1")
-        require(self.renderer in BACKENDS, "runtime.renderer", self.renderer, f"choose one of {', '.join(BACKENDS)}")
+        require(
+            self.keep_checkpoints >= 1,
+            "runtime.keep_checkpoints",
+            self.keep_checkpoints,
+            "must be at least 1",
+        )
+        require(
+            self.renderer in BACKENDS,
+            "runtime.renderer",
+            self.renderer,
+            f"choose one of {', '.join(BACKENDS)}",
+        )
 
 
 @dataclass(kw_only=True)
@@ -120,7 +136,9 @@ class TrainConfig:
             "a GPU has it; use device=cuda, or float32 or bfloat16",
         )
         processes = distributed.size()
-        require(self.num_envs % processes == 0, "num_envs", self.num_envs, f"must divide by {processes} processes")
+        require(
+            self.num_envs % processes == 0, "num_envs", self.num_envs, f"must divide by {processes} processes"
+        )
         samples = self.num_envs // processes * self.learner.num_steps
         require(
             self.learner.num_minibatches <= samples,
@@ -136,7 +154,12 @@ class TrainConfig:
             require(part.name == type(part).name, f"{group}.name", part.name, f"choose it by {group}=<name>")
         require(self.task.id == type(self.task).id, "task.id", self.task.id, "choose it by task=<name>")
         own_id = getattr(self.task, "env_id", None)
-        require(own_id is not None or not self.env_id, "env_id", self.env_id, "add task=gymnasium; no other takes one")
+        require(
+            own_id is not None or not self.env_id,
+            "env_id",
+            self.env_id,
+            "add task=gymnasium; no other takes one",
+        )
         require(own_id in (None, self.env_id), "task.env_id", own_id, "choose it by env_id=<id>")
 
 
@@ -164,7 +187,9 @@ def register() -> None:
         ("runtime", RuntimeConfig),
     ):
         store.store(group=f"schema/{group}", name=group, node=schema)
-    store.store(group="hydra/help", name="factory", node={"app_name": "factory.train", "template": help_text()})
+    store.store(
+        group="hydra/help", name="factory", node={"app_name": "factory.train", "template": help_text()}
+    )
 
 
 def _open_mappings(node: DictConfig) -> DictConfig:

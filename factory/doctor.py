@@ -26,16 +26,17 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from envs.task import require
-from factory import cli, provenance
-from factory.diagnosis import actuate, crosscheck, ledger, machine, measure, selftest, simulate
+from factory import cli
+from factory.diagnosis import actuate, crosscheck, machine, measure, selftest, simulate, tracker_store
 from factory.diagnosis.crosscheck import Figure
 from factory.diagnosis.finding import Finding, Status, look
 from factory.diagnosis.selftest import SelfTest
 from factory.diagnosis.show import Page
 from factory.energy.config import EnergyConfig
-from factory.strict_json import finite
+from factory.runtime import provenance
+from factory.runtime.strict_json import nan_to_none
 from factory.tracking.config import TrackingConfig
+from factory.validation import require
 
 SCHEMA = "factory.doctor/1"
 """Version of the JSON object's layout."""
@@ -66,7 +67,12 @@ class DoctorConfig:
         require(0.0 <= self.seconds <= 3600.0, "seconds", self.seconds, "must lie between 0 and 3600")
         require(self.device in ("auto", "cpu", "cuda"), "device", self.device, "choose auto, cpu or cuda")
         require(self.output_root != "", "output_root", "", "name a folder")
-        require(not self.crosscheck or self.seconds > 0.0, "seconds", 0, "--crosscheck needs a load; give seconds=10")
+        require(
+            not self.crosscheck or self.seconds > 0.0,
+            "seconds",
+            0,
+            "--crosscheck needs a load; give seconds=10",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +100,9 @@ class Diagnosis:
         findings = [finding for finding in self.findings if finding.section != "self-test"]
         page.findings(findings)
         if self.test is not None:
-            page.table("Self-test: idle, physics, matrix products", self.test.rows(), [self.test.reading.describe()])
+            page.table(
+                "Self-test: idle, physics, matrix products", self.test.rows(), [self.test.reading.describe()]
+            )
         page.findings(finding for finding in self.findings if finding.section == "self-test")
         if self.figures:
             rows = [figure.row() for figure in self.figures]
@@ -113,7 +121,7 @@ def diagnose(cfg: DoctorConfig) -> Diagnosis:
         *look("draw", lambda: simulate.examine_drawing(place)),
         *look("measure", lambda: measure.examine(cfg.energy, place, device=device)),
         *look("actuate", lambda: actuate.examine(place, rapl_root=rapl_root)),
-        *look("ledger", lambda: ledger.examine(Path(cfg.output_root), cfg.tracking)),
+        *look("ledger", lambda: tracker_store.examine(Path(cfg.output_root), cfg.tracking)),
     ]
     if not cfg.seconds:
         return Diagnosis(findings=findings, test=None, figures=[])
@@ -134,7 +142,7 @@ def _plain(test: SelfTest) -> dict[str, Any]:
     return {
         "tier": reading.tier,
         "boundary": reading.boundary,
-        "total_j_interval": finite([reading.total_j_lo, reading.total_j_hi]),
+        "total_j_interval": nan_to_none([reading.total_j_lo, reading.total_j_hi]),
         "overhead_s": reading.overhead_s,
         "lost_s": reading.lost_s,
         "parts": test.rows(),

@@ -15,13 +15,15 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from envs.rendering import NoPictureError
-from envs.task import require
-from factory import checkpoint, cli, config, device
-from factory.console import print_evaluation
-from factory.evaluation import EvaluationResult, evaluate
-from factory.line import make_env, make_policy
-from factory.pipeline import EVAL_SEED, record_film
+from factory import cli, config
+from factory.envs.rendering import RenderingUnavailableError
+from factory.reporting.console import print_evaluation
+from factory.runtime import device
+from factory.training import checkpoint
+from factory.training.evaluation import EvaluationResult, evaluate
+from factory.training.job import make_env, make_policy
+from factory.training.stages import EVAL_SEED, record_film
+from factory.validation import require
 
 
 @dataclass(kw_only=True)
@@ -67,7 +69,7 @@ def run_evaluation(cfg: EvaluateConfig) -> tuple[EvaluationResult, Path]:
     if cfg.video:
         try:
             record_film(train_cfg, policy, run_dir / "videos" / f"policy_{found.env_steps:09d}.mp4")
-        except NoPictureError as reason:
+        except RenderingUnavailableError as reason:
             print(f"no film: {reason}")
     return result, run_dir
 

@@ -12,9 +12,19 @@ from rich.table import Table
 
 from factory import cli, config
 from factory.config import TrainConfig, options
-from factory.line import make_env
+from factory.training.job import make_env
 
-COLUMNS = ("task", "id", "observations", "actions", "control", "episode", "return threshold", "worlds", "env steps")
+COLUMNS = (
+    "task",
+    "id",
+    "observations",
+    "actions",
+    "control",
+    "episode",
+    "return threshold",
+    "worlds",
+    "env steps",
+)
 
 
 def describe(cfg: TrainConfig) -> tuple[str, ...]:
@@ -54,7 +64,9 @@ def main() -> None:
         if arguments:
             raise ValueError(f"{arguments[0]}: nothing can be chosen here; give no arguments")
     config.register()
-    table = Table(*COLUMNS, title="Tasks (robot=default, and the budget each trains with; gymnasium takes any env_id)")
+    table = Table(
+        *COLUMNS, title="Tasks (robot=default, and the budget each trains with; gymnasium takes any env_id)"
+    )
     for name in options("task"):
         table.add_row(*describe(cli.compose_config(config.example(name))[0]))
     console = Console()

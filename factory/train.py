@@ -14,15 +14,17 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from factory import cli, config, distributed, pipeline
+from factory import cli, config
 from factory.config import TrainConfig
-from factory.console import print_summary
 from factory.energy.idle import idle_power
 from factory.energy.meter import Meter
-from factory.line import Line
-from factory.sweep import parent_run_id
+from factory.reporting.console import print_summary
+from factory.runtime import distributed
 from factory.tracking import TrackingConfig
 from factory.tracking.store import resolve_uri
+from factory.training import stages as pipeline
+from factory.training.job import Line
+from factory.training.sweep import parent_run_id
 
 config.register()
 
@@ -32,7 +34,7 @@ def train(cfg: TrainConfig, run_dir: Path) -> dict[str, float]:
     if cfg.energy.idle_s:
         print(f"sitting still for {cfg.energy.idle_s:g} s, to know the power before the run", flush=True)
     idle = idle_power(cfg.energy, cfg.device)
-    with distributed.together(cfg.device):
+    with distributed.process_group(cfg.device):
         meter = Meter.from_config(cfg.energy, cfg.device)
         meter.start()
         with meter.phase("startup"), cli.one_line_errors():
@@ -50,7 +52,11 @@ def train(cfg: TrainConfig, run_dir: Path) -> dict[str, float]:
 def assist(cfg: TrainConfig) -> None:
     """Train as one of the processes beside rank 0, which keeps ledger and checkpoints for all."""
     cfg = replace(cfg, tracking=TrackingConfig(kind="null"))
-    with distributed.together(cfg.device), TemporaryDirectory() as scratch, redirect_stdout(io.StringIO()):
+    with (
+        distributed.process_group(cfg.device),
+        TemporaryDirectory() as scratch,
+        redirect_stdout(io.StringIO()),
+    ):
         meter = Meter.from_config(cfg.energy, cfg.device)
         meter.start()
         with meter.phase("startup"), cli.one_line_errors():
@@ -78,10 +84,10 @@ def main() -> None:
     for name in ("factory", "envs"):
         logging.getLogger(name).handlers = [logging.lastResort or logging.StreamHandler()]
     with cli.one_line_errors():
-        sys.argv[1:] = cli.checked(sys.argv[1:])
+        sys.argv[1:] = cli.validate_arguments(sys.argv[1:])
     if distributed.rank() == 0:
         _job()
-    elif cfg := cli.part_job(sys.argv[1:]):
+    elif cfg := cli.worker_job(sys.argv[1:]):
         assist(cfg)
 
 

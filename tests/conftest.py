@@ -11,12 +11,18 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import settings
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("GOMP_SPINCOUNT", "0")  # test processes share the cores: spinning threads would starve them
+os.environ.setdefault(
+    "GOMP_SPINCOUNT", "0"
+)  # test processes share the cores: spinning threads would starve them
 import factory  # noqa: F401  sets the OpenMP wait policy before torch is loaded
 
 ROOT = Path(__file__).parents[1]
+
+settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=25)
+settings.load_profile("repeatable")
 
 
 def run_training(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:

@@ -11,7 +11,9 @@ DOCS = Path(__file__).parents[1] / "docs"
 EXAMPLES = [
     pytest.param(code, id=f"{page.name}-{number}")
     for page in sorted(DOCS.glob("*.md"))
-    for number, code in enumerate(re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE))
+    for number, code in enumerate(
+        re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    )
 ]
 
 
@@ -19,7 +21,9 @@ EXAMPLES = [
 def test_example_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every Python example runs to its end, in a folder of its own."""
     monkeypatch.chdir(tmp_path)
-    exec(compile(code, "example", "exec"), {"__name__": "__main__"})  # the page's text, run as a reader would run it
+    exec(
+        compile(code, "example", "exec"), {"__name__": "__main__"}
+    )  # the page's text, run as a reader would run it
 
 
 def test_the_page_on_wrappers_has_its_four_examples() -> None:

@@ -43,11 +43,17 @@ def test_runs_that_gave_up_stay_in_the_table(report: ModuleType) -> None:
     """With one run of three that reached the return the median is only known to be above what the second spent."""
     runs = [
         {
-            "task": "swing", "worlds": 4, "threshold": 9.0, "reached": joules == 100.0, "tokens": 10.0,
-            "wall_s": 1.0, "cpu_s": 2.0, "energy_j": joules,
+            "task": "swing",
+            "worlds": 4,
+            "threshold": 9.0,
+            "reached": joules == 100.0,
+            "tokens": 10.0,
+            "wall_s": 1.0,
+            "cpu_s": 2.0,
+            "energy_j": joules,
         }
         for joules in (100.0, 150.0, 200.0)
-    ]  # fmt: skip
+    ]
     text = report.table(results({"to_threshold task=swing worlds=4": runs}))
     assert "| swing, 9 | 4 | 1 of 3 |" in text
     assert ">= 150 J (100 J to 200 J)" in text

@@ -24,9 +24,14 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> str:
     """Run a command without this checkout on its path; return its output, or fail with it."""
     clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | environment
     done = subprocess.run(
-        [str(part) for part in command], cwd=cwd, env=clean, text=True, check=False,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+        [str(part) for part in command],
+        cwd=cwd,
+        env=clean,
+        text=True,
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     assert done.returncode == 0, done.stdout
     return done.stdout
 
@@ -54,7 +59,9 @@ def scripts(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     bin_dir = folder / "venv" / ("Scripts" if os.name == "nt" else "bin")
     pip = [sys.executable, "-m", "pip", "--python", str(bin_dir / "python")]
     run(*pip, "install", "--no-deps", "--no-index", wheel, cwd=folder)
-    found = run(bin_dir / "python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder)
+    found = run(
+        bin_dir / "python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder
+    )
     # A plain path: what is installed there as editable, this project perhaps, is not seen.
     (Path(found.strip()) / "libraries.pth").write_text(sysconfig.get_path("purelib"))
     return bin_dir
@@ -63,17 +70,20 @@ def scripts(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_wheel_carries_code_configuration_and_robots(wheel: Path) -> None:
     """Every YAML file, robot and type marker of the checkout is in the wheel; tests and experiments are not."""
     names = set(zipfile.ZipFile(wheel).namelist())
-    for package in ("factory", "envs", "conf"):
+    for folder, package in (("factory", "factory"), ("envs", "factory/envs"), ("conf", "factory/conf")):
         for pattern in ("*.py", "*.yaml", "*.xml", "py.typed"):
-            expected = {path.relative_to(ROOT).as_posix() for path in (ROOT / package).rglob(pattern)}
+            found = (ROOT / folder).rglob(pattern)
+            expected = {f"{package}/{path.relative_to(ROOT / folder).as_posix()}" for path in found}
             assert expected <= names, expected - names
     assert "factory/py.typed" in names
-    assert {name.partition("/")[0].partition("-")[0] for name in names} == {"factory", "envs", "conf", "robot_factory"}
+    assert {name.partition("/")[0].partition("-")[0] for name in names} == {"factory", "robot_factory"}
 
 
 def test_installed_package_is_the_one_that_runs(scripts: Path, tmp_path: Path) -> None:
     """In another folder `factory` comes from the wheel, not from the checkout."""
-    found = run(scripts / "python", "-c", "import conf, envs, factory; print(factory.__file__)", cwd=tmp_path)
+    found = run(
+        scripts / "python", "-c", "import factory.conf, factory.envs; print(factory.__file__)", cwd=tmp_path
+    )
     assert Path(found.strip()).is_relative_to(scripts.parent)
 
 
@@ -94,9 +104,16 @@ def test_console_script_prints_the_help(scripts: Path, tmp_path: Path) -> None:
 def test_smoke_run_from_another_folder(scripts: Path, tmp_path: Path) -> None:
     """The installed line trains, evaluates, films, exports and reports, and `factory-evaluate` finds the run."""
     run(
-        scripts / "factory-train", "experiment=smoke", "num_envs=16", "total_steps=2000", "tracking=jsonl",
-        "task.max_episode_steps=40", "runtime.eval_episodes=4", "runtime.video_s=0.2", cwd=tmp_path,
-    )  # fmt: skip
+        scripts / "factory-train",
+        "experiment=smoke",
+        "num_envs=16",
+        "total_steps=2000",
+        "tracking=jsonl",
+        "task.max_episode_steps=40",
+        "runtime.eval_episodes=4",
+        "runtime.video_s=0.2",
+        cwd=tmp_path,
+    )
     (summary,) = tmp_path.glob("outputs/cartpole_swingup/*/summary.json")
     content = json.loads(summary.read_text())
     assert content["status"] == "finished"

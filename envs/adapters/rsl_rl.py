@@ -9,8 +9,8 @@ from rsl_rl.env import VecEnv
 from tensordict import TensorDict
 from torch import Tensor
 
-from envs.boundary import groups_of
-from envs.torch_wrapper import require_same_step
+from factory.envs.core.observations import groups_of
+from factory.envs.wrappers.base import require_same_step
 
 
 class RslRlVecEnv(VecEnv):

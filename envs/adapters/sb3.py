@@ -5,9 +5,9 @@ from typing import Any
 from gymnasium.wrappers.vector import DictInfoToList
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvObs, VecEnvStepReturn
 
-from envs.boundary import groups_of
-from envs.torch_wrapper import require_same_step
-from envs.wrappers import ToNumpy
+from factory.envs.core.observations import groups_of
+from factory.envs.wrappers import ToNumpy
+from factory.envs.wrappers.base import require_same_step
 
 
 class Sb3VecEnv(VecEnv):
@@ -16,7 +16,9 @@ class Sb3VecEnv(VecEnv):
     def __init__(self, env: Any) -> None:
         require_same_step(env, "stable-baselines3")
         self.env: Any = DictInfoToList(ToNumpy(env))
-        super().__init__(env.num_envs, groups_of(env.single_observation_space)["policy"], env.single_action_space)
+        super().__init__(
+            env.num_envs, groups_of(env.single_observation_space)["policy"], env.single_action_space
+        )
 
     def reset(self) -> VecEnvObs:
         """Start new episodes in all worlds, with the seed given to `seed()` since the last reset."""
@@ -54,7 +56,9 @@ class Sb3VecEnv(VecEnv):
 
     def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> list[Any]:
         """Call a method of the innermost environment once; return its result for each of `indices`."""
-        return [getattr(self.env.unwrapped, method_name)(*args, **kwargs)] * len([*self._get_indices(indices)])
+        return [getattr(self.env.unwrapped, method_name)(*args, **kwargs)] * len(
+            [*self._get_indices(indices)]
+        )
 
     def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
         """Say that no world has a wrapper of its own."""

@@ -5,13 +5,18 @@ from __future__ import annotations
 import mujoco
 import torch
 
-from envs.physics.base import Physics
-from envs.physics.config import ENGINES as ENGINES
-from envs.physics.config import PhysicsConfig as PhysicsConfig
+from factory.envs.physics.base import Physics
+from factory.envs.physics.config import ENGINES as ENGINES
+from factory.envs.physics.config import PhysicsConfig as PhysicsConfig
 
 
 def open_physics(
-    physics: str | PhysicsConfig, model: mujoco.MjModel, *, num_envs: int, device: torch.device, num_threads: int = 0
+    physics: str | PhysicsConfig,
+    model: mujoco.MjModel,
+    *,
+    num_envs: int,
+    device: torch.device,
+    num_threads: int = 0,
 ) -> Physics:
     """Open an engine with `num_envs` copies of `model`.
 
@@ -27,11 +32,11 @@ def open_physics(
     """
     cfg = PhysicsConfig.of(physics, num_threads=num_threads)
     if cfg.name == "mujoco":
-        from envs.physics.mujoco import MujocoPhysics
+        from factory.envs.physics.mujoco import MujocoPhysics
 
         return MujocoPhysics(model, num_envs=num_envs, device=device, num_threads=cfg.num_threads)
     try:
-        from envs.physics.warp import WarpPhysics
+        from factory.envs.physics.warp import WarpPhysics
     except ModuleNotFoundError as error:
         remedy = "pip install 'robot-factory[gpu]' (in a checkout: pip install -e '.[gpu]')"
         raise ValueError(f"physics=warp: {error.name} is not installed; {remedy}") from error

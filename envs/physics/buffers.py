@@ -71,7 +71,11 @@ def _control(model: mujoco.MjModel, generator: np.random.Generator) -> np.ndarra
 def _pairs(model: mujoco.MjModel) -> np.ndarray:
     """Return the pairs of geoms that may collide by their masks, those of one body left out. Shape: (2, P)."""
     first, second = np.triu_indices(model.ngeom, k=1)
-    contype, conaffinity, body = model.geom_contype, model.geom_conaffinity, model.body_weldid[model.geom_bodyid]
+    contype, conaffinity, body = (
+        model.geom_contype,
+        model.geom_conaffinity,
+        model.body_weldid[model.geom_bodyid],
+    )
     meet = (contype[first] & conaffinity[second]) | (contype[second] & conaffinity[first])
     return np.stack([first, second])[:, (meet != 0) & (body[first] != body[second])]
 
@@ -84,7 +88,9 @@ def _near(model: mujoco.MjModel, data: mujoco.MjData, pairs: np.ndarray) -> int:
     apart = np.linalg.norm(gap, axis=-1)
     for one, other in ((first, second), (second, first)):
         plane = model.geom_type[one] == mujoco.mjtGeom.mjGEOM_PLANE
-        height = np.einsum("pi,pi->p", data.geom_xpos[other] - data.geom_xpos[one], data.geom_xmat[one][:, [2, 5, 8]])
+        height = np.einsum(
+            "pi,pi->p", data.geom_xpos[other] - data.geom_xpos[one], data.geom_xmat[one][:, [2, 5, 8]]
+        )
         apart, reach = np.where(plane, height, apart), np.where(plane, model.geom_rbound[other], reach)
     margin = np.maximum(model.geom_margin[first], model.geom_margin[second])
     return int((apart <= reach + margin).sum())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from envs.task import require
+from factory.validation import require
 
 ENGINES = ("mujoco", "warp")
 """Names of the engines."""
@@ -25,12 +25,21 @@ class PhysicsConfig:
 
     def __post_init__(self) -> None:
         """Raise ValueError when a value is out of its range or means nothing to the engine."""
-        require(self.name in ENGINES, "physics", self.name, f"unknown engine; choose one of {', '.join(ENGINES)}")
-        require(self.num_threads >= 0, "physics.num_threads", self.num_threads, "must be 0 (automatic) or more")
+        require(
+            self.name in ENGINES, "physics", self.name, f"unknown engine; choose one of {', '.join(ENGINES)}"
+        )
+        require(
+            self.num_threads >= 0, "physics.num_threads", self.num_threads, "must be 0 (automatic) or more"
+        )
         for key in ("nconmax", "njmax"):
             value = getattr(self, key)
             require(value >= 0, f"physics.{key}", value, "must be 0 (automatic) or more")
-            require(not value or self.name == "warp", f"physics.{key}", value, "only physics=warp has it; leave it out")
+            require(
+                not value or self.name == "warp",
+                f"physics.{key}",
+                value,
+                "only physics=warp has it; leave it out",
+            )
         threads_mean_something = not self.num_threads or self.name == "mujoco"
         require(threads_mean_something, "physics.num_threads", self.num_threads, "only physics=mujoco has it")
 

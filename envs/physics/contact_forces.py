@@ -14,7 +14,7 @@ import threading
 import llvmlite.binding as llvm
 import mujoco
 
-from envs.physics.library import engine_library
+from factory.envs.physics.library import engine_library
 
 _SOURCE = """
 define void @advance(ptr %model, ptr %data, i32 %instance) {{
@@ -47,9 +47,22 @@ A step's number is in the world's time. `nstate` is how many numbers of state a 
 _one_at_a_time = threading.Lock()
 _ROUTINES = ("mj_getState", "mj_rnePostConstraint")
 _CALLBACKS = (
-    "nstate", "nsensordata", "init", "destroy", "copy", "reset", "compute", "advance", "visualize",
-    "actuator_act_dot", "sdf_distance", "sdf_gradient", "sdf_staticdistance", "sdf_attribute", "sdf_aabb",
-)  # fmt: skip
+    "nstate",
+    "nsensordata",
+    "init",
+    "destroy",
+    "copy",
+    "reset",
+    "compute",
+    "advance",
+    "visualize",
+    "actuator_act_dot",
+    "sdf_distance",
+    "sdf_gradient",
+    "sdf_staticdistance",
+    "sdf_attribute",
+    "sdf_aabb",
+)
 
 
 class _Plugin(ctypes.Structure):

@@ -7,7 +7,7 @@ import ctypes
 import threading
 from collections.abc import Iterator
 
-from envs.physics.library import engine_library
+from factory.envs.physics.library import engine_library
 
 
 def _clock() -> ctypes.c_void_p:

@@ -13,19 +13,25 @@ import torch
 from mjbatch import Batch
 from torch import Tensor
 
-from envs.physics import engine_timers
+from factory.envs.physics import engine_timers
 
-_STATE_FIELDS = frozenset({"qpos", "qvel", "act", "ctrl", "qfrc_applied", "xfrc_applied", "mocap_pos", "mocap_quat"})
+_STATE_FIELDS = frozenset(
+    {"qpos", "qvel", "act", "ctrl", "qfrc_applied", "xfrc_applied", "mocap_pos", "mocap_quat"}
+)
 """Parts of mjSTATE_INTEGRATION: bound as strided float64 views of the state rows, so nothing is copied."""
 _INTEGER_FIELDS = frozenset({"eq_active", "warning"})
 
 
 class MujocoPhysics:
-    """CPU engine. See `envs.physics.base.Physics` for the contract of every method."""
+    """CPU engine. See `factory.envs.physics.base.Physics` for the contract of every method."""
 
-    def __init__(self, model: mujoco.MjModel, *, num_envs: int, device: torch.device, num_threads: int = 0) -> None:
+    def __init__(
+        self, model: mujoco.MjModel, *, num_envs: int, device: torch.device, num_threads: int = 0
+    ) -> None:
         if device.type != "cpu":
-            raise ValueError(f"device={device}: physics=mujoco runs on the CPU; use physics=warp, or device=cpu")
+            raise ValueError(
+                f"device={device}: physics=mujoco runs on the CPU; use physics=warp, or device=cpu"
+            )
         self.model = model
         self.num_envs = num_envs
         self.device = device
@@ -92,7 +98,9 @@ class MujocoPhysics:
         """Restore `state()`; derived fields come back as they were, not recomputed."""
         for name in (key.removeprefix("model/") for key in state if key.startswith("model/")):
             self.model_field(name).copy_(state[f"model/{name}"])
-        derived = {key.removeprefix("derived/"): value for key, value in state.items() if key.startswith("derived/")}
+        derived = {
+            key.removeprefix("derived/"): value for key, value in state.items() if key.startswith("derived/")
+        }
         # All before any is written: the first call for a field recomputes the others.
         fields = [self.field(name, precise=value.dtype == torch.float64) for name, value in derived.items()]
         for field, value in zip(fields, derived.values(), strict=True):

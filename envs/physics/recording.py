@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import torch
 import warp as wp
 
-from envs import capture
+from factory.envs.core import graph_break
 
 _log = logging.getLogger(__name__)
 _PATIENCE_S = 2.0
@@ -27,7 +27,8 @@ class Recorder:
     one by one, a loop on the device such as a solver's would ask after every iteration whether to go on.
 
     Inside a capture by torch the recording stays a launch of its own, between two graphs, where whoever captures can
-    be cut (`envs.capture`). Elsewhere (`torch.cuda.graph`) the kernels become part of that capture. It holds addresses
+    be cut (`factory.envs.core.graph_break`). Elsewhere (`torch.cuda.graph`) the kernels become part of that capture.
+    It holds addresses
     and cannot load kernels, so whoever captures must have made every call once before.
     """
 
@@ -41,7 +42,7 @@ class Recorder:
     @property
     def joins_capture(self) -> bool:
         """Whether work is launched into a capture by torch, and none is replayed."""
-        return self._is_captured and not capture.can_be_cut()
+        return self._is_captured and not graph_break.can_break()
 
     @property
     def _is_captured(self) -> bool:
@@ -53,7 +54,7 @@ class Recorder:
             with self.ordered() as stream, wp.ScopedCapture(stream=stream, external=True):
                 work()
         elif self._is_captured:
-            capture.apart(lambda: self._launch_of(name, work))
+            graph_break.graph_break(lambda: self._launch_of(name, work))
         else:
             self._launch_of(name, work)()
 

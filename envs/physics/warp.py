@@ -18,30 +18,62 @@ import torch
 import warp as wp
 from torch import Tensor
 
-from envs.physics.buffers import Buffers, probe
-from envs.physics.recording import Clock, Recorder, patience
+from factory.envs.physics.buffers import Buffers, probe
+from factory.envs.physics.recording import Clock, Recorder, patience
 
 _STATE_FIELDS = (
-    "time", "qpos", "qvel", "act", "history", "qacc_warmstart", "ctrl", "qfrc_applied", "xfrc_applied", "eq_active",
-    "mocap_pos", "mocap_quat", "userdata",
-)  # fmt: skip
+    "time",
+    "qpos",
+    "qvel",
+    "act",
+    "history",
+    "qacc_warmstart",
+    "ctrl",
+    "qfrc_applied",
+    "xfrc_applied",
+    "eq_active",
+    "mocap_pos",
+    "mocap_quat",
+    "userdata",
+)
 """All that a step starts from."""
 _KINEMATIC_FIELDS = {
-    "xpos", "xquat", "xmat", "xipos", "ximat", "xanchor", "xaxis", "geom_xpos", "geom_xmat", "site_xpos", "site_xmat",
-    "cam_xpos", "cam_xmat", "light_xpos", "light_xdir", "subtree_com", "cdof", "cinert", "ten_length", "ten_J",
-}  # fmt: skip
+    "xpos",
+    "xquat",
+    "xmat",
+    "xipos",
+    "ximat",
+    "xanchor",
+    "xaxis",
+    "geom_xpos",
+    "geom_xmat",
+    "site_xpos",
+    "site_xmat",
+    "cam_xpos",
+    "cam_xmat",
+    "light_xpos",
+    "light_xdir",
+    "subtree_com",
+    "cdof",
+    "cinert",
+    "ten_length",
+    "ten_J",
+}
 """Derived fields that need no more than kinematics."""
 _FORCE_FIELDS = {"cacc", "cfrc_int", "cfrc_ext"}
 """Fields that MuJoCo fills in only when asked, with `mj_rnePostConstraint` after a step."""
 _OVERFLOWS = {
     "njmax": (mjw.OverflowType.NEFC | mjw.OverflowType.NJMAX_NNZ, "constraint rows"),
-    "nconmax": (mjw.OverflowType.BROADPHASE | mjw.OverflowType.NARROWPHASE | mjw.OverflowType.CCD, "contacts"),
+    "nconmax": (
+        mjw.OverflowType.BROADPHASE | mjw.OverflowType.NARROWPHASE | mjw.OverflowType.CCD,
+        "contacts",
+    ),
 }
 """Setting -> bits that say it was too small, and what of."""
 
 
 class WarpPhysics:
-    """GPU engine. See `envs.physics.base.Physics` for the contract of every method.
+    """GPU engine. See `factory.envs.physics.base.Physics` for the contract of every method.
 
     Model fields that MuJoCo derives others from when it compiles a model (`body_mass` and the rest) are read as they
     are, as with the CPU engine. Geoms of the world body stay where they were at the start.
@@ -142,7 +174,9 @@ class WarpPhysics:
     def rays(self, origin: Tensor, direction: Tensor, *, max_group: int = 3) -> Tensor:
         """Cast rays against geoms of the groups below `max_group`."""
         shape = origin.shape[:2]
-        points, vectors = (wp.from_torch(value.float().contiguous(), dtype=wp.vec3) for value in (origin, direction))
+        points, vectors = (
+            wp.from_torch(value.float().contiguous(), dtype=wp.vec3) for value in (origin, direction)
+        )
         distance, normal = torch.empty(shape, device=self.device), torch.empty(*shape, 3, device=self.device)
         geom = torch.empty(shape, dtype=torch.int32, device=self.device)
         nobody = torch.full(shape[1:], -1, dtype=torch.int32, device=self.device)
@@ -155,7 +189,11 @@ class WarpPhysics:
     def state(self) -> dict[str, Tensor]:
         """Return integration state, per-world model values and derived fields (which lag by a substep)."""
         parts = {"state": self._state, "model": self._model_fields, "derived": self._fields}
-        return {f"{part}/{name}": value.clone() for part, fields in parts.items() for name, value in fields.items()}
+        return {
+            f"{part}/{name}": value.clone()
+            for part, fields in parts.items()
+            for name, value in fields.items()
+        }
 
     def set_state(self, state: dict[str, Tensor]) -> None:
         """Restore `state()`; derived fields come back as they were, not recomputed."""
@@ -169,7 +207,9 @@ class WarpPhysics:
     def warnings(self) -> tuple[str, ...]:
         """Say once which buffers were too small; this waits for the device."""
         said, self._warnings = self._warnings, []
-        counts = torch.stack([((self._overflow & int(bits)) != 0).sum() for bits, _ in _OVERFLOWS.values()]).tolist()
+        counts = torch.stack(
+            [((self._overflow & int(bits)) != 0).sum() for bits, _ in _OVERFLOWS.values()]
+        ).tolist()
         for count, (key, (_, things)) in zip(counts, _OVERFLOWS.items(), strict=True):
             if count and key not in self._told:
                 room = self._room[key]
@@ -187,13 +227,18 @@ class WarpPhysics:
         # Both solve the same convex problem, so only how near they come to its solution differs.
         model = copy.copy(model)
         model.opt.solver = mujoco.mjtSolver.mjSOL_NEWTON
-        self._warnings.append("physics=warp has no PGS solver, which the robot asks for; Newton solves instead")
+        self._warnings.append(
+            "physics=warp has no PGS solver, which the robot asks for; Newton solves instead"
+        )
         return model
 
     @contextlib.contextmanager
     def _filling(self) -> Iterator[None]:
         """Let arrays on the device be made and filled, and keep what Warp has to say of it."""
-        with wp.ScopedDevice(self._recorder.place), warnings.catch_warnings(record=True, action="always") as said:
+        with (
+            wp.ScopedDevice(self._recorder.place),
+            warnings.catch_warnings(record=True, action="always") as said,
+        ):
             yield
         wp.synchronize_device(self._recorder.place)  # Warp's own stream filled them, torch's will use them
         self._warnings += [f"physics=warp: {warning.message}" for warning in said]

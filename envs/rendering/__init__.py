@@ -13,15 +13,23 @@ from collections.abc import Iterator
 import mujoco
 import numpy as np
 
-from envs.rendering.camera import Camera, Recording
+from factory.envs.rendering.camera import Camera, Recording
 
-__all__ = ["BACKENDS", "Camera", "Footage", "NoPictureError", "Recording", "Renderer", "open_renderer"]
+__all__ = [
+    "BACKENDS",
+    "Camera",
+    "PassthroughRenderer",
+    "Recording",
+    "Renderer",
+    "RenderingUnavailableError",
+    "open_renderer",
+]
 
 BACKENDS = ("auto", "opengl", "raycast")
 _log = logging.getLogger(__name__)
 
 
-class NoPictureError(RuntimeError):
+class RenderingUnavailableError(RuntimeError):
     """An environment cannot be drawn here; the message says why in one line."""
 
 
@@ -47,7 +55,7 @@ class Renderer(ABC):
         """Free threads, buffers and contexts; a second call does nothing."""
 
 
-class Footage(Renderer):
+class PassthroughRenderer(Renderer):
     """Shows pictures that the environment drew itself when the snapshots were taken."""
 
     name = "rgb_array"
@@ -74,7 +82,7 @@ def open_renderer(model: mujoco.MjModel, *, width: int, height: int, backend: st
     if width < 1 or height < 1:
         raise ValueError(f"width={width} height={height}: both must be at least 1 pixel")
     if backend != "raycast":
-        from envs.rendering.opengl import OpenGLRenderer, working_platform
+        from factory.envs.rendering.opengl import OpenGLRenderer, working_platform
 
         platform = working_platform()
         if platform:
@@ -83,10 +91,16 @@ def open_renderer(model: mujoco.MjModel, *, width: int, height: int, backend: st
             except (ImportError, RuntimeError, mujoco.FatalError) as error:
                 # The probe is another process: this one may already hold a context of another kind.
                 if backend == "opengl":
-                    raise RuntimeError(f"backend=opengl: {platform} works, but not in this process: {error}") from error
-                _log.warning("OpenGL (%s) does not work in this process, casting rays instead: %s", platform, error)
+                    raise RuntimeError(
+                        f"backend=opengl: {platform} works, but not in this process: {error}"
+                    ) from error
+                _log.warning(
+                    "OpenGL (%s) does not work in this process, casting rays instead: %s", platform, error
+                )
         elif backend == "opengl":
-            raise RuntimeError("backend=opengl: no working context; install libegl1 or libosmesa6, or use raycast")
-    from envs.rendering.raycast import RaycastRenderer
+            raise RuntimeError(
+                "backend=opengl: no working context; install libegl1 or libosmesa6, or use raycast"
+            )
+    from factory.envs.rendering.raycast import RaycastRenderer
 
     return RaycastRenderer(model, width=width, height=height)

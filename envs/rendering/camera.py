@@ -75,7 +75,9 @@ class Camera:
         if distance is None:
             distance = 3.2 * _radius(model, data, body) if body else 1.5 * float(model.stat.extent)
         azimuth, elevation = np.radians([self.azimuth_deg, self.elevation_deg])
-        back = -np.array([np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)])
+        back = -np.array(
+            [np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)]
+        )
         right = np.array([np.sin(azimuth), -np.cos(azimuth), 0.0])
         axes = np.stack([right, np.cross(back, right), back], axis=1)
         fovy_deg = float(model.vis.global_.fovy)

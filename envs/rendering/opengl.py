@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import mujoco
 import numpy as np
 
-from envs.rendering import Renderer
-from envs.rendering.camera import Camera, Recording, View
+from factory.envs.rendering import Renderer
+from factory.envs.rendering.camera import Camera, Recording, View
 
 _OFF = ("disable", "disabled", "off", "false", "0")
 _PLATFORMS = ("egl", "osmesa", "glfw", "cgl")
@@ -38,7 +38,9 @@ class OpenGLRenderer(Renderer):
         self._gl = importlib.import_module(f"mujoco.{platform}").GLContext(width, height)
         self._gl.make_current()
         self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
-        self._context.shadowClip *= 4.0  # at the border of its area the shadow map speckles: keep it out of the picture
+        self._context.shadowClip *= (
+            4.0  # at the border of its area the shadow map speckles: keep it out of the picture
+        )
         mujoco.mjr_resizeOffscreen(width, height, self._context)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
 

@@ -19,9 +19,9 @@ import mujoco
 import numpy as np
 from mjbatch import Batch
 
-from envs.rendering import Renderer
-from envs.rendering.camera import Camera, Recording, View
-from envs.rendering.surface import FLAT, GAMMA, Surfaces
+from factory.envs.rendering import Renderer
+from factory.envs.rendering.camera import Camera, Recording, View
+from factory.envs.rendering.surface import FLAT, GAMMA, Surfaces
 
 _VISIBLE = np.array([1, 1, 1, 0, 0, 0], dtype=np.uint8)
 
@@ -47,7 +47,9 @@ class RaycastRenderer(Renderer):
         """Prepare surfaces and one scene per processor."""
         self._model, self._width, self._height = model, width, height
         self._surfaces = Surfaces(model)
-        num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        num_threads = (
+            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        )
         self._num_threads = num_threads
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="raycast")
         self._scenes: SimpleQueue[_Scene] = SimpleQueue()
@@ -77,7 +79,9 @@ class RaycastRenderer(Renderer):
         try:
             scene.pose(qpos)
             shot = _Shot(scene, self._surfaces, view, sun, (self._height, self._width))
-            rows, columns = (axis.ravel().astype(np.float32) for axis in np.indices((self._height, self._width)))
+            rows, columns = (
+                axis.ravel().astype(np.float32) for axis in np.indices((self._height, self._width))
+            )
             samples = [(*offset, towards) for offset, towards in zip(_SUBPIXELS, _sun_disc(sun), strict=True)]
             down, across, towards = samples[0]
             picture, hit = shot.colors(rows + down, columns + across, towards)
@@ -150,7 +154,9 @@ class _Scene:
 class _Shot:
     """One frame being drawn: a posed scene seen from a view."""
 
-    def __init__(self, scene: _Scene, surfaces: Surfaces, view: View, sun: np.ndarray, size: tuple[int, int]) -> None:
+    def __init__(
+        self, scene: _Scene, surfaces: Surfaces, view: View, sun: np.ndarray, size: tuple[int, int]
+    ) -> None:
         self._scene, self._surfaces, self._sun = scene, surfaces, sun
         self._eye, self._axes = view.eye.astype(np.float32), view.axes.astype(np.float32)
         self._fog_m = np.float32(_FOG_IN_FOCUS_LENGTHS * view.focus_m)
@@ -218,7 +224,9 @@ class _Shot:
         color[shiny] += highlight[:, None] * _SUN
         return color, lit
 
-    def _albedo(self, point: np.ndarray, direction: np.ndarray, distance: np.ndarray, geom: np.ndarray) -> np.ndarray:
+    def _albedo(
+        self, point: np.ndarray, direction: np.ndarray, distance: np.ndarray, geom: np.ndarray
+    ) -> np.ndarray:
         """Return the surface colour `(P, 3)`, patterned on planes and height fields."""
         color = self._surfaces.color[geom]
         for flat, pattern in self._surfaces.patterns.items():
@@ -232,7 +240,9 @@ class _Shot:
             color[on] *= pattern.color(x, y, dx, dy)
         return color
 
-    def _footprint(self, direction: np.ndarray, distance: np.ndarray, axes: np.ndarray) -> tuple[np.ndarray, ...]:
+    def _footprint(
+        self, direction: np.ndarray, distance: np.ndarray, axes: np.ndarray
+    ) -> tuple[np.ndarray, ...]:
         """Return the width and height `(P,)` [m] that a pixel covers on a plane, along the first two `axes`.
 
         A step s of the ray's end across the picture moves its foot on the plane by s - d s_z / d_z.

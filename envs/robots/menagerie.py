@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from envs.robots.quadruped import QuadrupedParameters
+from factory.envs.robots.quadruped import QuadrupedParameters
 
 QUADRUPEDS: dict[str, tuple[str, QuadrupedParameters]] = {
     "unitree_go1": ("go1", QuadrupedParameters()),

@@ -9,7 +9,7 @@ import mujoco
 import numpy as np
 import torch
 
-from envs.terms.symmetry import Mirror
+from factory.envs.terms.symmetry import Mirror
 
 LEGS = ("FL", "FR", "RL", "RR")
 
@@ -122,14 +122,16 @@ def load_quadruped(robot: str) -> Quadruped:
     try:
         model = spec.compile()
     except ValueError as error:
-        raise ValueError(f"robot={robot}: MuJoCo cannot compile it: {' '.join(str(error).split())}") from error
+        raise ValueError(
+            f"robot={robot}: MuJoCo cannot compile it: {' '.join(str(error).split())}"
+        ) from error
     return _describe(name, model, parameters)
 
 
 def _open_spec(robot: str) -> tuple[mujoco.MjSpec, QuadrupedParameters, str]:
     kind, _, rest = robot.partition(":")
     if robot == "default":
-        from envs.robots import kelpie
+        from factory.envs.robots import kelpie
 
         return mujoco.MjSpec.from_file(str(kelpie.MJCF)), kelpie.PARAMETERS, "kelpie"
     if kind == "menagerie" and rest:
@@ -137,16 +139,20 @@ def _open_spec(robot: str) -> tuple[mujoco.MjSpec, QuadrupedParameters, str]:
     if kind == "file" and rest:
         path = Path(rest).expanduser()
         if not path.is_file() or path.suffix not in (".xml", ".mjcf", ".urdf"):
-            raise ValueError(f"robot={robot}: no such file; give the path of an MJCF (.xml) or URDF (.urdf) file")
+            raise ValueError(
+                f"robot={robot}: no such file; give the path of an MJCF (.xml) or URDF (.urdf) file"
+            )
         return _read(path, robot), QuadrupedParameters(), path.stem
     raise ValueError(f"robot={robot}: unknown; choose default, menagerie:<name> or file:<path.xml>")
 
 
 def _open_menagerie(name: str) -> tuple[mujoco.MjSpec, QuadrupedParameters, str]:
-    from envs.robots.menagerie import QUADRUPEDS, robot_file
+    from factory.envs.robots.menagerie import QUADRUPEDS, robot_file
 
     if name not in QUADRUPEDS:
-        raise ValueError(f"robot=menagerie:{name}: unknown quadruped; choose one of {', '.join(sorted(QUADRUPEDS))}")
+        raise ValueError(
+            f"robot=menagerie:{name}: unknown quadruped; choose one of {', '.join(sorted(QUADRUPEDS))}"
+        )
     entry, parameters = QUADRUPEDS[name]
     return _read(robot_file(name, entry), f"menagerie:{name}"), parameters, name
 
@@ -155,7 +161,9 @@ def _read(path: Path, robot: str) -> mujoco.MjSpec:
     try:
         return mujoco.MjSpec.from_file(str(path))
     except ValueError as error:
-        raise ValueError(f"robot={robot}: MuJoCo cannot read {path}: {' '.join(str(error).split())}") from error
+        raise ValueError(
+            f"robot={robot}: MuJoCo cannot read {path}: {' '.join(str(error).split())}"
+        ) from error
 
 
 def _prepare(spec: mujoco.MjSpec, parameters: QuadrupedParameters, robot: str) -> None:
@@ -205,22 +213,39 @@ def _check(spec: mujoco.MjSpec, parameters: QuadrupedParameters, robot: str) -> 
 
 def _add_scene(spec: mujoco.MjSpec) -> None:
     spec.add_texture(
-        name="sky", type=mujoco.mjtTexture.mjTEXTURE_SKYBOX, builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
-        rgb1=[0.62, 0.74, 0.86], rgb2=[0.94, 0.95, 0.97], width=64, height=64,
-    )  # fmt: skip
+        name="sky",
+        type=mujoco.mjtTexture.mjTEXTURE_SKYBOX,
+        builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
+        rgb1=[0.62, 0.74, 0.86],
+        rgb2=[0.94, 0.95, 0.97],
+        width=64,
+        height=64,
+    )
     spec.add_texture(
-        name="ground", type=mujoco.mjtTexture.mjTEXTURE_2D, builtin=mujoco.mjtBuiltin.mjBUILTIN_CHECKER,
-        rgb1=[0.80, 0.82, 0.84], rgb2=[0.70, 0.72, 0.75], width=64, height=64,
-    )  # fmt: skip
+        name="ground",
+        type=mujoco.mjtTexture.mjTEXTURE_2D,
+        builtin=mujoco.mjtBuiltin.mjBUILTIN_CHECKER,
+        rgb1=[0.80, 0.82, 0.84],
+        rgb2=[0.70, 0.72, 0.75],
+        width=64,
+        height=64,
+    )
     material = spec.add_material(name="ground", texuniform=True, texrepeat=[2, 2])
     material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "ground"
     world = spec.worldbody
     world.add_geom(
-        name="ground", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[0, 0, 0.05], material="ground",
-        contype=1, conaffinity=0,
-    )  # fmt: skip
+        name="ground",
+        type=mujoco.mjtGeom.mjGEOM_PLANE,
+        size=[0, 0, 0.05],
+        material="ground",
+        contype=1,
+        conaffinity=0,
+    )
     world.add_light(
-        type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL, pos=[0, 0, 4], dir=[0.4, 0.5, -1], diffuse=[0.8, 0.8, 0.8]
+        type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
+        pos=[0, 0, 4],
+        dir=[0.4, 0.5, -1],
+        diffuse=[0.8, 0.8, 0.8],
     )
 
 
@@ -246,7 +271,9 @@ def _describe(name: str, model: mujoco.MjModel, parameters: QuadrupedParameters)
         joint_qvel=model.jnt_dofadr[joints],
         hip_actuators=np.flatnonzero(np.abs(model.jnt_axis[joints, 0]) > 0.9),
         knee_actuators=knees,
-        leg_of_actuator=np.array([next(i for i, chain in enumerate(chains) if body in chain) for body in bodies]),
+        leg_of_actuator=np.array(
+            [next(i for i, chain in enumerate(chains) if body in chain) for body in bodies]
+        ),
         hip_xy_m=(thighs - data.xpos[model.body(parameters.base).id])[:, :2],
         leg_length_m=float(np.linalg.norm(data.geom_xpos[feet[0]] - thighs[0])),
         foot_geoms=feet,

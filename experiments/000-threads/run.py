@@ -13,10 +13,10 @@ import gymnasium
 import torch
 
 import factory  # noqa: F401  sets the wait policy before torch is loaded
-from factory import device
 from factory.learners.ppo import Ppo, PpoConfig
+from factory.learners.rollout import Rollout
 from factory.policies.mlp import MlpPolicy, MlpPolicyConfig
-from factory.rollout import Rollout
+from factory.runtime import device
 
 T, N, OBS, CRITIC_OBS, ACTIONS = 16, 1024, 47, 58, 12
 
@@ -26,10 +26,16 @@ def synthetic_rollout() -> Rollout:
     normal = lambda *size: torch.randn(T, N, *size)  # noqa: E731
     never = torch.zeros(T, N, dtype=torch.bool)
     return Rollout(
-        obs={"policy": normal(OBS), "critic": normal(CRITIC_OBS)}, actions=normal(ACTIONS),
-        log_probs=torch.full((T, N), -10.0), values=normal(), next_values=normal(), rewards=normal(),
-        terminated=never, truncated=never, live=~never,
-    )  # fmt: skip
+        obs={"policy": normal(OBS), "critic": normal(CRITIC_OBS)},
+        actions=normal(ACTIONS),
+        log_probs=torch.full((T, N), -10.0),
+        values=normal(),
+        next_values=normal(),
+        rewards=normal(),
+        terminated=never,
+        truncated=never,
+        live=~never,
+    )
 
 
 def main() -> None:
@@ -37,10 +43,15 @@ def main() -> None:
     generator = torch.Generator().manual_seed(0)
     policy = MlpPolicy(
         MlpPolicyConfig(actor_hidden=[64, 64], critic_hidden=[64, 64]),
-        obs_size=OBS, critic_obs_size=CRITIC_OBS, action_space=gymnasium.spaces.Box(-1.0, 1.0, (ACTIONS,)),
-        control_hz=50.0, generator=generator,
-    )  # fmt: skip
-    learner = Ppo(PpoConfig(num_epochs=3, num_minibatches=4), policy, generator=torch.Generator().manual_seed(1))
+        obs_size=OBS,
+        critic_obs_size=CRITIC_OBS,
+        action_space=gymnasium.spaces.Box(-1.0, 1.0, (ACTIONS,)),
+        control_hz=50.0,
+        generator=generator,
+    )
+    learner = Ppo(
+        PpoConfig(num_epochs=3, num_minibatches=4), policy, generator=torch.Generator().manual_seed(1)
+    )
     rollout = synthetic_rollout()
     obs, state = {name: value[0] for name, value in rollout.obs.items()}, policy.initial_state(N)
     update_ms = milliseconds(lambda: learner.update(rollout), warmup=2, repeats=5)
@@ -48,8 +59,12 @@ def main() -> None:
     for threads in range(1, torch.get_num_threads() + 1):
         with device.torch_threads(threads):
             action_ms = milliseconds(lambda: policy.act(obs, state), warmup=5, repeats=200, pause_s=0.004)
-            arithmetic_ms = milliseconds(lambda: arithmetic(obs["critic"]), warmup=5, repeats=200, pause_s=0.004)
-        print(f"  {threads} threads after a pause: action {action_ms:.2f} ms, arithmetic {arithmetic_ms:.2f} ms")
+            arithmetic_ms = milliseconds(
+                lambda: arithmetic(obs["critic"]), warmup=5, repeats=200, pause_s=0.004
+            )
+        print(
+            f"  {threads} threads after a pause: action {action_ms:.2f} ms, arithmetic {arithmetic_ms:.2f} ms"
+        )
 
 
 def arithmetic(value: torch.Tensor) -> None:

@@ -68,7 +68,7 @@ def _furnish_unilab(folder: Path) -> None:
     Raises:
         ValueError: the meshes are neither at hand nor can they be downloaded.
     """
-    from envs.robots.menagerie import robot_file
+    from factory.envs.robots.menagerie import robot_file
 
     package = next((folder / "venv" / "lib").glob("python*/site-packages/unilab"))
     link = folder / "src" / "unilab"

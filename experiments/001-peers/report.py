@@ -13,9 +13,13 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 COLORS = {
-    "ours": "#1f6feb", "envpool": "#b3470a", "gymnasium": "#8a6d00", "sb3": "#7a4fc4", "rsl_rl": "#12805c",
+    "ours": "#1f6feb",
+    "envpool": "#b3470a",
+    "gymnasium": "#8a6d00",
+    "sb3": "#7a4fc4",
+    "rsl_rl": "#12805c",
     "unilab": "#b0357a",
-}  # fmt: skip
+}
 ENGINE, INK, MUTED = "#b9c0c8", "#1c2024", "#5f6770"
 MOST_BARS = 6
 """Most speeds in a comparison."""

@@ -18,15 +18,18 @@ from installs import CHECKOUT, HERE, Install, install
 from report import draw, table
 from worker import Worker
 
-from factory import machine, provenance
-from factory.results_page import insert_results
+from factory.runtime import hardware, provenance
+
+sys.path.insert(0, str(HERE.parent))
+
+from results_page import insert_results
 
 
 def main() -> None:
     """Install, warm up, measure round by round, and write results, table and figure."""
     args = arguments()
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.threads])
-    machine_now, tags = machine.describe(), provenance.git_tags()  # before results make the checkout differ
+    machine_now, tags = hardware.describe(), provenance.git_tags()  # before results make the checkout differ
     environment = settings(args.threads)
     workers, missing = start(args.only, args.cache, environment)
     try:
@@ -39,25 +42,37 @@ def main() -> None:
     if not comparisons:
         raise SystemExit("; ".join(missing.values()))
     content = {
-        "command": command(args), "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        **tags, "machine": machine_now, "environment": environment,
+        "command": command(args),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        **tags,
+        "machine": machine_now,
+        "environment": environment,
         "settings": {"rounds": args.rounds, "seconds": args.seconds, "threads": args.threads},
-        "missing": missing, "ratios": ratios(comparisons, rounds), "rounds": rounds, "versions": versions,
-    }  # fmt: skip
+        "missing": missing,
+        "ratios": ratios(comparisons, rounds),
+        "rounds": rounds,
+        "versions": versions,
+    }
     write(content, comparisons, rounds, args.out)
 
 
 def arguments() -> argparse.Namespace:
     """Return the command line's choices."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cache", type=Path, default=CHECKOUT / ".peers", help="folder for the peers' environments")
+    parser.add_argument(
+        "--cache", type=Path, default=CHECKOUT / ".peers", help="folder for the peers' environments"
+    )
     parser.add_argument(
         "--only", nargs="*", default=[], metavar="NAME", help="comparisons: env, sb3, 'env Ant-v5', ..."
     )
     parser.add_argument("--rounds", type=int, default=5, help="how often everything takes its turn")
-    parser.add_argument("--seconds", type=float, default=2.0, help="how long a measurement takes at least [s]")
+    parser.add_argument(
+        "--seconds", type=float, default=2.0, help="how long a measurement takes at least [s]"
+    )
     parser.add_argument("--threads", type=int, default=2, help="CPUs that every library may use")
-    parser.add_argument("--out", type=Path, default=HERE, help="folder for results.json, figure.png and README.md")
+    parser.add_argument(
+        "--out", type=Path, default=HERE, help="folder for results.json, figure.png and README.md"
+    )
     args = parser.parse_args()
     args.cache = args.cache.resolve()
     try:
@@ -69,7 +84,9 @@ def arguments() -> argparse.Namespace:
 
 def command(args: argparse.Namespace) -> str:
     """Return the command line without the folders, which say nothing about the figures."""
-    only = [] if args.only == list(COMPARISONS) else ["--only", *(comparison.name for comparison in args.only)]
+    only = (
+        [] if args.only == list(COMPARISONS) else ["--only", *(comparison.name for comparison in args.only)]
+    )
     numbers = ["--rounds", str(args.rounds), "--seconds", str(args.seconds), "--threads", str(args.threads)]
     return shlex.join(["python", "experiments/001-peers/run.py", *only, *numbers])
 
@@ -78,8 +95,11 @@ def settings(threads: int) -> dict[str, str]:
     """Return the environment variables that all workers get: equal threads, and idle ones that sleep."""
     number = str(threads)
     return {
-        "OMP_NUM_THREADS": number, "MKL_NUM_THREADS": number, "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "3000",
-    }  # fmt: skip
+        "OMP_NUM_THREADS": number,
+        "MKL_NUM_THREADS": number,
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "GOMP_SPINCOUNT": "3000",
+    }
 
 
 def start(
@@ -125,10 +145,16 @@ def measure(
 def tell(index: int, key: str, figures: dict[str, float]) -> None:
     """Say on stderr how it goes."""
     name = f"round {index}" if index else "warm-up"
-    print(f"{name}  {key:<45} " + "  ".join(f"{k} {v:.4g}" for k, v in figures.items()), file=sys.stderr, flush=True)
+    print(
+        f"{name}  {key:<45} " + "  ".join(f"{k} {v:.4g}" for k, v in figures.items()),
+        file=sys.stderr,
+        flush=True,
+    )
 
 
-def ratios(comparisons: Sequence[Comparison], rounds: list[dict[str, dict[str, float]]]) -> list[dict[str, Any]]:
+def ratios(
+    comparisons: Sequence[Comparison], rounds: list[dict[str, dict[str, float]]]
+) -> list[dict[str, Any]]:
     """Return every ratio with its goal and samples, as plain values."""
     return [
         {

@@ -13,9 +13,18 @@ from installs import Install
 from peers.serving import ANSWERS
 
 LIBRARIES = (
-    "envpool", "gymnasium", "mjbatch", "mjbatch-uni", "mujoco", "numpy", "rsl-rl-lib", "stable-baselines3", "torch",
-    "unilab", "unisim-core",
-)  # fmt: skip
+    "envpool",
+    "gymnasium",
+    "mjbatch",
+    "mjbatch-uni",
+    "mujoco",
+    "numpy",
+    "rsl-rl-lib",
+    "stable-baselines3",
+    "torch",
+    "unilab",
+    "unisim-core",
+)
 """Packages whose version belongs to a result."""
 
 
@@ -32,9 +41,14 @@ class Worker:
         with self.log.open("w") as log:
             self._process = subprocess.Popen(
                 [install.python, "-P", "-m", f"peers.{name}"],
-                cwd=install.folder, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, pass_fds=(writing,),
-                env={**os.environ, **environment, "PYTHONPATH": paths, ANSWERS: str(writing)}, text=True,
-            )  # fmt: skip
+                cwd=install.folder,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                pass_fds=(writing,),
+                env={**os.environ, **environment, "PYTHONPATH": paths, ANSWERS: str(writing)},
+                text=True,
+            )
         os.close(writing)
         self._answers = os.fdopen(reading)
 
@@ -62,7 +76,11 @@ class Worker:
         """Return the versions of what matters in the worker's environment."""
         code = "import importlib.metadata as m; print(*sorted({f'{d.name}={d.version}' for d in m.distributions()}))"
         done = subprocess.run(
-            [self.install.python, "-P", "-c", code], capture_output=True, text=True, check=True, cwd=self.install.folder
+            [self.install.python, "-P", "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=self.install.folder,
         )
         found = dict(pair.replace("_", "-").split("=", 1) for pair in done.stdout.split())
         return {name: version for name, version in found.items() if name in LIBRARIES}

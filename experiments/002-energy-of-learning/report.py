@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from factory.energy.kpi import kaplan_meier_median
-from factory.quantities import format_si
+from factory.reporting.formatting import format_si
 
 COLORS, MARKERS, STYLES = ("#1f6feb", "#b3470a", "#12805c"), "osD", ("-", "--", ":")
 
@@ -53,7 +53,9 @@ def _to_threshold(results: dict[str, Any]) -> Iterator[str]:
     yield "|---|---|---|---|---|---|---|---|"
     for samples in _cells(results, "to_threshold"):
         first, reached = samples[0], sum(sample["reached"] for sample in samples)
-        figures = (_range(samples, key, unit) for key, unit in (("tokens", ""), ("wall_s", "s"), ("cpu_s", "s")))
+        figures = (
+            _range(samples, key, unit) for key, unit in (("tokens", ""), ("wall_s", "s"), ("cpu_s", "s"))
+        )
         yield (
             f"| {first['task']}, {first['threshold']:g} | {first['worlds']} | {reached} of {len(samples)} "
             f"| {' | '.join(figures)} | {_range(samples, 'energy_j', 'J')} | {_gauge(samples, 'energy_j')} |"
@@ -90,7 +92,9 @@ def _cells(results: dict[str, Any], kind: str) -> list[Samples]:
     """Return the samples of every cell of a kind, small networks and few worlds first."""
     found = [samples for name, samples in results["cells"].items() if name.startswith(kind) and samples]
     keys = ("task", "network", "worlds", "threads")
-    return sorted(found, key=lambda samples: [(len(str(samples[0].get(key))), samples[0].get(key, "")) for key in keys])
+    return sorted(
+        found, key=lambda samples: [(len(str(samples[0].get(key))), samples[0].get(key, "")) for key in keys]
+    )
 
 
 def _range(samples: Samples, key: str, unit: str = "") -> str:
@@ -143,11 +147,20 @@ def _lines(axes: Axes, cells: Sequence[Samples], key: str, title: str) -> None:
     for (color, style), chosen in groupby(sorted(cells, key=setting), key=setting):
         points = [(samples[0]["worlds"], [1e6 * sample[key] for sample in samples]) for samples in chosen]
         x = [worlds for worlds, _ in points]
-        axes.vlines(x, *([end(values) for _, values in points] for end in (min, max)), color=COLORS[color], linewidth=1)
+        axes.vlines(
+            x,
+            *([end(values) for _, values in points] for end in (min, max)),
+            color=COLORS[color],
+            linewidth=1,
+        )
         axes.plot(
-            x, [statistics.median(values) for _, values in points], STYLES[style], marker=MARKERS[style],
-            color=COLORS[color], label=f"{networks[color].replace(',', '-')}, threads: {threads[style]}",
-        )  # fmt: skip
+            x,
+            [statistics.median(values) for _, values in points],
+            STYLES[style],
+            marker=MARKERS[style],
+            color=COLORS[color],
+            label=f"{networks[color].replace(',', '-')}, threads: {threads[style]}",
+        )
     axes.set_xscale("log")
     axes.set_xticks(sizes, [str(size) for size in sizes])
     axes.minorticks_off()

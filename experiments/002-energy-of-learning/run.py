@@ -20,14 +20,18 @@ from typing import Any
 import psutil
 from report import draw, table
 
-from factory import cli, config, device, machine, provenance
-from factory.collector import no_phase
+from factory import cli, config
+from factory.benchmark.harness import Rig
 from factory.energy import kpi
 from factory.energy.meter import Meter
-from factory.results_page import insert_results
-from factory.rig import Rig
+from factory.runtime import device, hardware, provenance
+from factory.training.collector import no_phase
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+from results_page import insert_results  # noqa: E402
+
 CHECKOUT = HERE.parents[1]
 NETWORKS = ("64,64", "256,128", "512,256,128")
 CHEETAH = ["task=gym/half_cheetah", "learner.gamma=0.97", "learner.desired_kl=0.015", "policy.init_std=0.5"]
@@ -35,7 +39,12 @@ TASKS = {
     "cartpole_swingup": ["task=cartpole_swingup", "task.return_threshold=900", "total_steps=2_600_000"],
     "half_cheetah": [
         *CHEETAH,
-        *["learner.num_steps=32", "learner.num_minibatches=8", "task.return_threshold=2000", "total_steps=2_500_000"],
+        *[
+            "learner.num_steps=32",
+            "learner.num_minibatches=8",
+            "task.return_threshold=2000",
+            "total_steps=2_500_000",
+        ],
     ],
 }
 """Tasks with the return to be reached, and the steps after which a run gives up."""
@@ -62,14 +71,16 @@ def main() -> None:
         results["cells"] = {name: found for name, found in results["cells"].items() if name not in cells}
     command = shlex.join(["python", f"experiments/{HERE.name}/run.py", *sys.argv[1:]])
     tags = provenance.git_tags()  # before results make the checkout differ
-    results |= {"command": command, "date": now(), **tags, "machine": machine.describe()}
+    results |= {"command": command, "date": now(), **tags, "machine": hardware.describe()}
     results |= {"versions": provenance.versions(), "device": args.device}
     for index in range(max(repeats for repeats, _ in cells.values())):
         for name in reversed(cells) if index % 2 else cells:
             found = results["cells"].setdefault(name, [])
             if len(found) <= index < cells[name][0]:
                 found.append(observed(partial(cells[name][1], index)) | tags)
-                print(f"round {index + 1}  {name:<52} {found[-1]['took_s']:.1f} s", file=sys.stderr, flush=True)
+                print(
+                    f"round {index + 1}  {name:<52} {found[-1]['took_s']:.1f} s", file=sys.stderr, flush=True
+                )
                 path.write_text(json.dumps(results, indent=1) + "\n")
     if (args.out / "README.md").is_file():
         insert_results(table(results), args.out / "README.md")
@@ -82,8 +93,12 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="+", default=[""], metavar="NAME", help="cells whose names begin so")
     parser.add_argument("--again", action="store_true", help="throw the samples of these cells away first")
-    parser.add_argument("--quick", action="store_true", help="a trial of every part, whose figures say nothing")
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of a sample per token [s]; 10 for counters")
+    parser.add_argument(
+        "--quick", action="store_true", help="a trial of every part, whose figures say nothing"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=2.0, help="length of a sample per token [s]; 10 for counters"
+    )
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: cuda if it can be used"
     )
@@ -92,7 +107,7 @@ def arguments() -> argparse.Namespace:
     args.out = args.out or (CHECKOUT / "outputs" / HERE.name if args.quick else HERE)
     args.seconds = 0.3 if args.quick else args.seconds
     if args.device == "auto":
-        args.device = "cuda" if machine.describe()["gpus"] and "warp" in config.options("physics") else "cpu"
+        args.device = "cuda" if hardware.describe()["gpus"] and "warp" in config.options("physics") else "cpu"
     args.where = [f"device={args.device}", f"physics={'warp' if args.device == 'cuda' else 'mujoco'}"]
     return args
 
@@ -124,7 +139,9 @@ def per_token(args: argparse.Namespace) -> Cells:
     """Return worlds by threads with the smallest network, and networks by threads with 1024 worlds."""
     cpus = device.available_cpus()
     threads = sorted({1, max(1, cpus // 2), cpus}) if args.device == "cpu" else [cpus]
-    sizes = (64, 256) if args.quick else (64, 256, 1024, 4096) if args.device == "cpu" else (1024, 4096, 16384)
+    sizes = (
+        (64, 256) if args.quick else (64, 256, 1024, 4096) if args.device == "cpu" else (1024, 4096, 16384)
+    )
     grid = [(size, number, NETWORKS[0]) for size in sizes for number in threads]
     grid += [(1024, number, network) for network in NETWORKS[1:] for number in threads if not args.quick]
     return {
@@ -149,11 +166,18 @@ def sample_per_token(args: argparse.Namespace, num_envs: int, threads: int, netw
     reading, tokens = stretch.reading, stretch.tokens
     joules = reading.energy.map(partial(kpi.joules_per_token, tokens=tokens))
     return {
-        "worlds": num_envs, "threads": threads, "network": network, "tokens": tokens,
-        "tokens_per_s": tokens / reading.wall_s, "cpu_s_per_token": kpi.cpu_s_per_token(reading.cpu_s, tokens=tokens),
-        "joules_per_token": joules.value, "lo": joules.lo, "hi": joules.hi,
-        "tier": reading.tier, "boundary": reading.boundary,
-    }  # fmt: skip
+        "worlds": num_envs,
+        "threads": threads,
+        "network": network,
+        "tokens": tokens,
+        "tokens_per_s": tokens / reading.wall_s,
+        "cpu_s_per_token": kpi.cpu_s_per_token(reading.cpu_s, tokens=tokens),
+        "joules_per_token": joules.value,
+        "lo": joules.lo,
+        "hi": joules.hi,
+        "tier": reading.tier,
+        "boundary": reading.boundary,
+    }
 
 
 # ---- to a return ----------------------------------------------------------------------------------------
@@ -180,22 +204,35 @@ def sample_to_threshold(task: str, num_envs: int, overrides: Sequence[str], seed
     spent = reached[0] if reached else rows[-2]  # the last one is of the whole run, evaluation included
     tokens = spent["factory/tokens_total"]
     return {
-        "task": task, "worlds": num_envs, "seed": seed, "threshold": cli.single_job(job).task.return_threshold,
-        "reached": bool(reached), "tokens": tokens, "wall_s": spent["time/wall_s"],
-        "cpu_s": spent["factory/cpu_s_per_token"] * tokens, "energy_j": spent["energy/total_j"],
-        "lo": spent["energy/total_j_lo"], "hi": spent["energy/total_j_hi"], "tier": tags["energy.tier"],
-    }  # fmt: skip
+        "task": task,
+        "worlds": num_envs,
+        "seed": seed,
+        "threshold": cli.single_job(job).task.return_threshold,
+        "reached": bool(reached),
+        "tokens": tokens,
+        "wall_s": spent["time/wall_s"],
+        "cpu_s": spent["factory/cpu_s_per_token"] * tokens,
+        "energy_j": spent["energy/total_j"],
+        "lo": spent["energy/total_j_lo"],
+        "hi": spent["energy/total_j_hi"],
+        "tier": tags["energy.tier"],
+    }
 
 
-def train(overrides: Sequence[str], *, stop_at_threshold: bool = False) -> tuple[list[dict[str, float]], Sample]:
+def train(
+    overrides: Sequence[str], *, stop_at_threshold: bool = False
+) -> tuple[list[dict[str, float]], Sample]:
     """Run `python -m factory.train`, till the threshold if so asked; return its curves and its tags."""
     with tempfile.TemporaryDirectory() as folder:
         run_dir = Path(folder) / "run"
         command = [*BARE, *overrides, f"output_root={folder}", f"hydra.run.dir={run_dir}"]
         process = subprocess.Popen(
             [sys.executable, "-m", "factory.train", *command],
-            cwd=CHECKOUT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            cwd=CHECKOUT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         curves = run_dir / "metrics.jsonl"
         while stop_at_threshold and process.poll() is None:
             time.sleep(0.2)
@@ -216,7 +253,10 @@ def overhead(args: argparse.Namespace) -> Cells:
     """Return iterations with phases and gauges and iterations without, in turn within one process."""
     pairs = {256: 10} if args.quick else {256: 300, 1024: 100}
     return {
-        f"meter overhead worlds={size}": (1 if args.quick else 3, partial(sample_overhead, args, size, number))
+        f"meter overhead worlds={size}": (
+            1 if args.quick else 3,
+            partial(sample_overhead, args, size, number),
+        )
         for size, number in pairs.items()
     }
 
@@ -261,11 +301,18 @@ def sample_equal_run(job: Sequence[str], _: int) -> Sample:
     """Train with one and the same seed."""
     rows, tags = train(job)
     keys = {
-        "wall_s": "time/wall_s", "meter_s": "time/meter_s", "cpu_s_per_token": "factory/cpu_s_per_token",
-        "energy_j": "energy/total_j", "lo": "energy/total_j_lo", "hi": "energy/total_j_hi",
-        "return": "train/return_mean", "tokens": "factory/tokens_total",
-    }  # fmt: skip
-    return {name: rows[-1][key] for name, key in keys.items() if key in rows[-1]} | {"tier": tags["energy.tier"]}
+        "wall_s": "time/wall_s",
+        "meter_s": "time/meter_s",
+        "cpu_s_per_token": "factory/cpu_s_per_token",
+        "energy_j": "energy/total_j",
+        "lo": "energy/total_j_lo",
+        "hi": "energy/total_j_hi",
+        "return": "train/return_mean",
+        "tokens": "factory/tokens_total",
+    }
+    return {name: rows[-1][key] for name, key in keys.items() if key in rows[-1]} | {
+        "tier": tags["energy.tier"]
+    }
 
 
 if __name__ == "__main__":

@@ -16,14 +16,22 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from factory import machine, provenance
-from factory.results_page import insert_results
+from factory.runtime import hardware, provenance
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+from results_page import insert_results  # noqa: E402
+
 LEVELS = {
-    "inverted_pendulum": (1000.0, 1), "reacher": (-4.0, 6), "hopper": (3100.0, 12), "half_cheetah": (5500.0, 20),
-    "walker2d": (4500.0, 22), "ant": (4400.0, 45), "half_cheetah policy.precision=bfloat16": (5500.0, 20),
-}  # fmt: skip
+    "inverted_pendulum": (1000.0, 1),
+    "reacher": (-4.0, 6),
+    "hopper": (3100.0, 12),
+    "half_cheetah": (5500.0, 20),
+    "walker2d": (4500.0, 22),
+    "ant": (4400.0, 45),
+    "half_cheetah policy.precision=bfloat16": (5500.0, 20),
+}
 """By preset and what is set besides: the return wanted, and within how many minutes of training on two cores."""
 Run = dict[str, Any]
 
@@ -34,9 +42,11 @@ def main() -> None:
     path = HERE / "results.json"
     results = json.loads(path.read_text()) if path.exists() else {"runs": []}
     results |= {"command": shlex.join(["python", f"experiments/{HERE.name}/run.py", *sys.argv[1:]])}
-    results |= {"machine": machine.describe(), "versions": provenance.versions()}
+    results |= {"machine": hardware.describe(), "versions": provenance.versions()}
     done = {(run["preset"], run["seed"]) for run in results["runs"]}
-    jobs = [(name, seed) for seed in args.seeds for name in args.only if args.again or (name, seed) not in done]
+    jobs = [
+        (name, seed) for seed in args.seeds for name in args.only if args.again or (name, seed) not in done
+    ]
     cpus: SimpleQueue[set[int]] = SimpleQueue()
     for share in shares(args.parallel):
         cpus.put(share)
@@ -53,9 +63,13 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     """Return the command line's choices."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", nargs="+", choices=LEVELS, default=list(LEVELS), metavar="PRESET", help="presets")
+    parser.add_argument(
+        "--only", nargs="+", choices=LEVELS, default=list(LEVELS), metavar="PRESET", help="presets"
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], metavar="SEED", help="seeds")
-    parser.add_argument("--parallel", type=int, default=1, metavar="N", help="runs at a time, CPUs shared out equally")
+    parser.add_argument(
+        "--parallel", type=int, default=1, metavar="N", help="runs at a time, CPUs shared out equally"
+    )
     parser.add_argument("--again", action="store_true", help="also what is in results.json")
     return parser.parse_args()
 
@@ -73,9 +87,18 @@ def train(job: tuple[str, int], *, cpus: SimpleQueue[set[int]]) -> Run:
     share = cpus.get()
     bare = ["tracking=null", "runtime.video_s=0", "runtime.eval_episodes=100", "runtime.register_model=false"]
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "factory.train", *f"experiment={name}".split(), f"seed={seed}", *bare]
+        command = [
+            sys.executable,
+            "-m",
+            "factory.train",
+            *f"experiment={name}".split(),
+            f"seed={seed}",
+            *bare,
+        ]
         with (Path(folder) / "console.txt").open("w") as console:
-            process = subprocess.Popen([*command, f"hydra.run.dir={folder}"], cwd=HERE.parents[1], stdout=console)
+            process = subprocess.Popen(
+                [*command, f"hydra.run.dir={folder}"], cwd=HERE.parents[1], stdout=console
+            )
             os.sched_setaffinity(process.pid, share)
             if process.wait() != 0:
                 raise SystemExit(f"error: {shlex.join(command)} ended with status {process.returncode}")
@@ -83,17 +106,23 @@ def train(job: tuple[str, int], *, cpus: SimpleQueue[set[int]]) -> Run:
     cpus.put(share)
     metrics = summary["metrics"]
     figures = {
-        "return_mean": metrics["eval/return_mean"], "return_std": metrics["eval/return_std"],
-        "wall_s": metrics["time/wall_s"], "steps": metrics["factory/env_steps"],
+        "return_mean": metrics["eval/return_mean"],
+        "return_std": metrics["eval/return_std"],
+        "wall_s": metrics["time/wall_s"],
+        "steps": metrics["factory/env_steps"],
         "physics_share": metrics["time/physics_s"] / metrics["time/wall_s"],
         "cpu_s_per_token": metrics["factory/cpu_s_per_token"],
-    }  # fmt: skip
+    }
     line = f"{name} seed {seed}: {figures['return_mean']:.1f} after {figures['wall_s']:.0f} s"
     print(line, file=sys.stderr, flush=True)
     return {
-        "preset": name, "seed": seed, "cpus": len(share), **figures,
-        "commit": provenance.git_tags()["git.commit"], "date": datetime.now(UTC).isoformat(timespec="seconds"),
-    }  # fmt: skip
+        "preset": name,
+        "seed": seed,
+        "cpus": len(share),
+        **figures,
+        "commit": provenance.git_tags()["git.commit"],
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
 
 
 def table(results: dict[str, Any]) -> str:

@@ -26,7 +26,9 @@ def main() -> None:
     args = parser.parse_args()
     for cell in args.cells:
         size = int(cell.split("=")[-1])
-        found = measure(max(4, size // 512) if args.quick else size, device=args.device, rounds=1 if args.quick else 5)
+        found = measure(
+            max(4, size // 512) if args.quick else size, device=args.device, rounds=1 if args.quick else 5
+        )
         print("CELL " + json.dumps({"cell": cell, "found": found}), flush=True)
 
 
@@ -53,12 +55,19 @@ def measure(num_envs: int, *, device: str, rounds: int) -> dict[str, Any]:
             torch.cuda.synchronize()
         speeds.append(2 * num_envs * agent.num_steps_per_env / (time.perf_counter() - begin_s))
     env.close()
-    versions = {name: metadata.version(name) for name in ("mujoco", "mujoco-warp", "warp-lang", "rsl-rl-lib", "torch")}
+    versions = {
+        name: metadata.version(name) for name in ("mujoco", "mujoco-warp", "warp-lang", "rsl-rl-lib", "torch")
+    }
     return {
-        "steps_per_s": statistics.median(speeds), "samples": speeds, "task": TASK, "mjlab": metadata.version("mjlab"),
-        "versions": versions, "physics_steps_per_control_step": env_cfg.decimation,
-        "num_steps": agent.num_steps_per_env, "network": list(agent.actor.hidden_dims),
-    }  # fmt: skip
+        "steps_per_s": statistics.median(speeds),
+        "samples": speeds,
+        "task": TASK,
+        "mjlab": metadata.version("mjlab"),
+        "versions": versions,
+        "physics_steps_per_control_step": env_cfg.decimation,
+        "num_steps": agent.num_steps_per_env,
+        "network": list(agent.actor.hidden_dims),
+    }
 
 
 if __name__ == "__main__":

@@ -33,7 +33,11 @@ PEER_PPO = [
 ]
 """Networks and PPO as rsl_rl's users have them."""
 TRAININGS = {
-    "quadruped_velocity": (["task=quadruped_velocity", "num_envs=4096", "total_steps=20_000_000"], 40.0, 120.0),
+    "quadruped_velocity": (
+        ["task=quadruped_velocity", "num_envs=4096", "total_steps=20_000_000"],
+        40.0,
+        120.0,
+    ),
     "half_cheetah": (["experiment=half_cheetah", "num_envs=2048", "total_steps=40_000_000"], 6000.0, 240.0),
     "ant": (["experiment=ant", "num_envs=2048", "total_steps=80_000_000"], 6000.0, 420.0),
 }
@@ -102,7 +106,9 @@ def compile_kernels(scale: Scale, cells: Sequence[str]) -> Found:
     names = [str(Path(__file__).parent), str(CHECKOUT), scale.device, scale.physics]
     jobs = {cell: TASKS.get(cell.split()[-1], ["experiment=ant"]) for cell in cells}
     begin_s = time.perf_counter()
-    running = {cell: subprocess.Popen([sys.executable, "-c", code, *names, *job]) for cell, job in jobs.items()}
+    running = {
+        cell: subprocess.Popen([sys.executable, "-c", code, *names, *job]) for cell, job in jobs.items()
+    }
     for cell, process in running.items():
         if process.wait():
             yield cell, {"error": f"exit status {process.returncode}; see compile.log"}
@@ -112,7 +118,7 @@ def compile_kernels(scale: Scale, cells: Sequence[str]) -> Found:
 
 def built(scale: Scale, overrides: Sequence[str]) -> None:
     """Build an environment and let it step."""
-    from factory.rig import Rig
+    from factory.benchmark.harness import Rig
 
     rig = Rig.open(scale.config(*overrides, "num_envs=32", "learner.num_steps=4"))
     rig.collector.collect()
@@ -131,7 +137,7 @@ def check(scale: Scale, cells: Sequence[str]) -> Found:
 
 def bench_task(name: str, scale: Scale, cells: Sequence[str]) -> Found:
     """Time physics, env.step, rollouts and learning of one task, nested in each other."""
-    from factory import throughput
+    from factory.benchmark import throughput
 
     for cell in cells:
         size = scale.worlds(int(cell.split("=")[-1]))
@@ -142,11 +148,13 @@ def bench_task(name: str, scale: Scale, cells: Sequence[str]) -> Found:
 
 def graphs(scale: Scale, cells: Sequence[str]) -> Found:
     """Train with CUDA graphs and without, in turn."""
-    from factory.rig import Rig
+    from factory.benchmark.harness import Rig
 
     for cell in cells:
         task = [*TASKS[cell.split()[-1]], f"num_envs={scale.worlds(GRAPH_SIZE)}"]
-        rigs = {word: Rig.open(scale.config(*task, f"runtime.cuda_graphs={word}")) for word in ("true", "false")}
+        rigs = {
+            word: Rig.open(scale.config(*task, f"runtime.cuda_graphs={word}")) for word in ("true", "false")
+        }
         for rig in rigs.values():
             rig.warm_up(0)
         speeds = in_turn(scale, {word: partial(ours, rig) for word, rig in rigs.items()})
@@ -164,9 +172,9 @@ def peer(scale: Scale, cells: Sequence[str]) -> Found:
 
     from rsl_rl.runners import OnPolicyRunner
 
-    from envs.adapters.rsl_rl import RslRlVecEnv
-    from factory.line import make_env
-    from factory.rig import Rig
+    from factory.benchmark.harness import Rig
+    from factory.envs.adapters.rsl_rl import RslRlVecEnv
+    from factory.training.job import make_env
 
     for cell in cells:
         _, task, size = cell.split()
@@ -189,7 +197,12 @@ def peer(scale: Scale, cells: Sequence[str]) -> Found:
 
 def rsl_rl_settings(cfg: Any, *, groups: Sequence[str]) -> dict[str, Any]:
     """Return rsl_rl's configuration of the same networks and the same PPO; what is not named is its default."""
-    network = {"class_name": "MLPModel", "hidden_dims": HIDDEN, "activation": "elu", "obs_normalization": True}
+    network = {
+        "class_name": "MLPModel",
+        "hidden_dims": HIDDEN,
+        "activation": "elu",
+        "obs_normalization": True,
+    }
     noise = {"class_name": "GaussianDistribution", "init_std": cfg.policy.init_std, "std_type": "log"}
     learner = cfg.learner
     return {
@@ -199,10 +212,14 @@ def rsl_rl_settings(cfg: Any, *, groups: Sequence[str]) -> dict[str, Any]:
         "actor": network | {"distribution_cfg": noise},
         "critic": network,
         "algorithm": {
-            "class_name": "PPO", "num_learning_epochs": learner.num_epochs, "entropy_coef": learner.entropy_coef,
-            "num_mini_batches": learner.num_minibatches, "gamma": learner.gamma, "desired_kl": learner.desired_kl,
+            "class_name": "PPO",
+            "num_learning_epochs": learner.num_epochs,
+            "entropy_coef": learner.entropy_coef,
+            "num_mini_batches": learner.num_minibatches,
+            "gamma": learner.gamma,
+            "desired_kl": learner.desired_kl,
         },
-    }  # fmt: skip
+    }
 
 
 def ours(rig: Any) -> int:
@@ -230,14 +247,29 @@ def train(scale: Scale, cells: Sequence[str]) -> Found:
     for cell in cells:
         overrides, threshold, _ = TRAININGS[cell.split()[-1]]
         if scale.quick:
-            overrides = [*overrides, "num_envs=16", "total_steps=256", "learner.num_steps=4", "runtime.eval_episodes=2"]
+            overrides = [
+                *overrides,
+                "num_envs=16",
+                "total_steps=256",
+                "learner.num_steps=4",
+                "runtime.eval_episodes=2",
+            ]
             overrides += ["learner.num_minibatches=2", "task.max_episode_steps=20"]
         with tempfile.TemporaryDirectory() as folder:
             command = [
-                sys.executable, "-m", "factory.train", *overrides, f"task.return_threshold={threshold}",
-                f"device={scale.device}", f"physics={scale.physics}", "tracking=jsonl", "runtime.video_s=0",
-                "runtime.register_model=false", f"output_root={folder}", f"hydra.run.dir={folder}/run",
-            ]  # fmt: skip
+                sys.executable,
+                "-m",
+                "factory.train",
+                *overrides,
+                f"task.return_threshold={threshold}",
+                f"device={scale.device}",
+                f"physics={scale.physics}",
+                "tracking=jsonl",
+                "runtime.video_s=0",
+                "runtime.register_model=false",
+                f"output_root={folder}",
+                f"hydra.run.dir={folder}/run",
+            ]
             begin_s = time.perf_counter()
             done = subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT, env=os.environ)
             process_s = time.perf_counter() - begin_s
@@ -254,7 +286,10 @@ PARTS = ("compile", "check", "bench", "graphs", "peer", "train", "mjlab")
 
 def _all_jobs() -> Iterator[Job]:
     yield Job(
-        name="compile", cells=tuple(f"compile {name}" for name in (*TASKS, "ant")), need_s=60.0, take=compile_kernels
+        name="compile",
+        cells=tuple(f"compile {name}" for name in (*TASKS, "ant")),
+        need_s=60.0,
+        take=compile_kernels,
     )
     tests = ("tests/factory/test_graphs.py", "tests/envs/physics/test_warp.py")
     yield Job(name="check", cells=tuple(f"check {path}" for path in tests), need_s=60.0, take=check)
@@ -281,5 +316,7 @@ def jobs(only: Sequence[str]) -> list[Job]:
     """
     found = [job for name, job in JOBS.items() if name.startswith(tuple(only))]
     if not found:
-        raise SystemExit(f"error: --only {' '.join(only)}: no job's name begins so; they are {', '.join(JOBS)}")
+        raise SystemExit(
+            f"error: --only {' '.join(only)}: no job's name begins so; they are {', '.join(JOBS)}"
+        )
     return found

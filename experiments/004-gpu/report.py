@@ -39,13 +39,18 @@ def _compile(found: dict[str, Any]) -> Iterator[str]:
 
 
 def _check(found: dict[str, Any]) -> Iterator[str]:
-    yield ", ".join(f"{found[word]} {word}" for word in ("passed", "failed", "error", "skipped") if word in found)
+    yield ", ".join(
+        f"{found[word]} {word}" for word in ("passed", "failed", "error", "skipped") if word in found
+    )
     yield from (note.replace("|", "/") for note in found["notes"])
 
 
 def _bench(found: dict[str, Any]) -> Iterator[str]:
     names = {"raw": "physics", "env": "env", "policy": "+policy", "learn": "+learn"}
-    yield " > ".join(f"{names[k]} {_si(level['steps_per_s'])}" for k, level in found["levels"].items()) + " steps/s"
+    yield (
+        " > ".join(f"{names[k]} {_si(level['steps_per_s'])}" for k, level in found["levels"].items())
+        + " steps/s"
+    )
     part, energy = found["iteration"], found["energy"]
     yield f"learner {100 * part['learn_s'] / part['wall_s']:.0f} % of {1e3 * part['wall_s']:.3g} ms"
     yield f"{_si(found['tokens_per_s'])} tokens/s, {_energy(energy['joules_per_token'], 'J/token', energy['tier'])}"
@@ -87,9 +92,14 @@ def _mjlab(found: dict[str, Any]) -> Iterator[str]:
 
 
 _WORDS = {
-    "compile": _compile, "check": _check, "bench": _bench, "graphs": _graphs, "peer": _peer, "train": _train,
+    "compile": _compile,
+    "check": _check,
+    "bench": _bench,
+    "graphs": _graphs,
+    "peer": _peer,
+    "train": _train,
     "mjlab": _mjlab,
-}  # fmt: skip
+}
 
 
 def _energy(value: float | None, unit: str, tier: str) -> str:
@@ -99,4 +109,6 @@ def _energy(value: float | None, unit: str, tier: str) -> str:
 def _si(value: float | None) -> str:
     if value is None:
         return "-"
-    return f"{value / 1e6:.3g} M" if value >= 1e6 else f"{value / 1e3:.3g} k" if value >= 1e3 else f"{value:.3g}"
+    return (
+        f"{value / 1e6:.3g} M" if value >= 1e6 else f"{value / 1e3:.3g} k" if value >= 1e3 else f"{value:.3g}"
+    )

@@ -17,15 +17,18 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+from results_page import insert_results  # noqa: E402
+
 CHECKOUT = HERE.parents[1]
 sys.path.insert(0, str(CHECKOUT))
 
 from parts import JOBS, PARTS, Job, Scale, jobs  # noqa: E402
 from report import table  # noqa: E402
 
-from factory import machine, provenance  # noqa: E402
-from factory.results_page import insert_results  # noqa: E402
-from factory.whole_file import whole_file  # noqa: E402
+from factory.runtime import hardware, provenance  # noqa: E402
+from factory.runtime.atomic_write import atomic_write  # noqa: E402
 
 _MARK = "CELL "
 """Before what a worker found, in its output."""
@@ -47,12 +50,18 @@ def main() -> None:
     results |= {"command": shlex.join(["python", *sys.argv]), "date": now(), **surroundings(args)}
     for job in jobs(args.only):
         if args.again:
-            results["cells"] = {name: found for name, found in results["cells"].items() if name not in job.cells}
+            results["cells"] = {
+                name: found for name, found in results["cells"].items() if name not in job.cells
+            }
         for cell, found in supervise(job, results["cells"], args, left_s=end_s - time.monotonic()):
             results["cells"][cell] = found | {"date": now(), "git.commit": results["git.commit"]}
-            with whole_file(path) as unfinished:
+            with atomic_write(path) as unfinished:
                 unfinished.write_text(json.dumps(results, indent=1) + "\n")
-            print(f"{cell:<48} {found.get('error') or found.get('left_out') or 'done'}", file=sys.stderr, flush=True)
+            print(
+                f"{cell:<48} {found.get('error') or found.get('left_out') or 'done'}",
+                file=sys.stderr,
+                flush=True,
+            )
     text = table(results)
     if not args.quick and (args.out / "README.md").is_file():
         insert_results(text, args.out / "README.md")
@@ -69,7 +78,9 @@ def arguments() -> argparse.Namespace:
         "--budget-s", type=float, default=570.0, help="time for all; what no longer fits is left out [s]"
     )
     parser.add_argument("--again", action="store_true", help="throw the results of these jobs away first")
-    parser.add_argument("--quick", action="store_true", help="a trial of everything, whose figures say nothing")
+    parser.add_argument(
+        "--quick", action="store_true", help="a trial of everything, whose figures say nothing"
+    )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda")
     parser.add_argument("--physics", choices=("mujoco", "warp"), default="warp")
     parser.add_argument("--commit", help="of a checkout that is here without its history")
@@ -94,13 +105,23 @@ def surroundings(args: argparse.Namespace) -> dict[str, Any]:
     tags = provenance.git_tags()
     if args.commit:
         tags["git.commit"] = args.commit
-    query = ["nvidia-smi", "--query-gpu=name,driver_version,power.limit,clocks.max.sm", "--format=csv,noheader"]
+    query = [
+        "nvidia-smi",
+        "--query-gpu=name,driver_version,power.limit,clocks.max.sm",
+        "--format=csv,noheader",
+    ]
     try:
         driver = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         driver = None
     chosen = {"device": args.device, "physics": args.physics, "quick": args.quick}
-    return {**tags, **chosen, "machine": machine.describe(), "driver": driver, "versions": provenance.versions()}
+    return {
+        **tags,
+        **chosen,
+        "machine": hardware.describe(),
+        "driver": driver,
+        "versions": provenance.versions(),
+    }
 
 
 def work(job: Job, scale: Scale, cells: list[str]) -> None:
@@ -128,7 +149,8 @@ def supervise(
     if job.take is None:
         if args.mjlab_site is None:
             yield from (
-                (cell, {"left_out": "left out: no --mjlab-site, and mjlab needs other versions"}) for cell in missing
+                (cell, {"left_out": "left out: no --mjlab-site, and mjlab needs other versions"})
+                for cell in missing
             )
             return
         command = [sys.executable, str(HERE / "mjlab_go1.py"), *choices, "--cells", *missing]
@@ -136,9 +158,14 @@ def supervise(
     log = args.out / f"{job.name}.log"
     with log.open("w") as errors:
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=CHECKOUT, env=environment,
+            command,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            cwd=CHECKOUT,
+            env=environment,
             start_new_session=True,
-        )  # fmt: skip
+        )
         watchdog = threading.Timer(left_s, os.killpg, (process.pid, signal.SIGKILL))
         watchdog.start()
         assert process.stdout is not None
@@ -151,7 +178,11 @@ def supervise(
                 errors.write(line)
         code = process.wait()
         watchdog.cancel()
-    reason = "stopped: the budget was used up" if code == -signal.SIGKILL else last_line(log) or f"exit status {code}"
+    reason = (
+        "stopped: the budget was used up"
+        if code == -signal.SIGKILL
+        else last_line(log) or f"exit status {code}"
+    )
     yield from ((cell, {"error": reason}) for cell in missing)
 
 

@@ -14,16 +14,26 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from factory import machine, provenance
-from factory.results_page import insert_results
-from factory.run_folder import read_records
+from factory.reporting.run_folder import read_records
+from factory.runtime import hardware, provenance
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+from results_page import insert_results  # noqa: E402
+
 JOB = (
-    "task=gym/half_cheetah", "num_envs=1024", "learner.num_steps=24", "learner.num_epochs=5",
-    "learner.num_minibatches=4", "policy.activation=tanh", "tracking=null",
-    "runtime.video_s=0", "runtime.eval_episodes=1", "runtime.register_model=false",
-)  # fmt: skip
+    "task=gym/half_cheetah",
+    "num_envs=1024",
+    "learner.num_steps=24",
+    "learner.num_epochs=5",
+    "learner.num_minibatches=4",
+    "policy.activation=tanh",
+    "tracking=null",
+    "runtime.video_s=0",
+    "runtime.eval_episodes=1",
+    "runtime.register_model=false",
+)
 NETWORKS = {"64-64": ("[64,64]", 30), "512-256-128": ("[512,256,128]", 10)}
 """Hidden layers of actor and critic, and iterations of a run."""
 WAYS = {"one process": (1, "3000"), "one process, spinning": (1, "100000"), "two processes": (2, "3000")}
@@ -44,13 +54,18 @@ def main() -> None:
             for way in WAYS:
                 speeds[net][way].append(steps_per_s(net, way))
                 print(
-                    f"round {index + 1}: {net}, {way}: {speeds[net][way][-1]:.0f} steps/s", file=sys.stderr, flush=True
+                    f"round {index + 1}: {net}, {way}: {speeds[net][way][-1]:.0f} steps/s",
+                    file=sys.stderr,
+                    flush=True,
                 )
     results = {
-        "command": shlex.join(["python", f"experiments/{HERE.name}/run.py", *sys.argv[1:]]), "steps_per_s": speeds,
-        "machine": machine.describe(), "versions": provenance.versions(), **provenance.git_tags(),
+        "command": shlex.join(["python", f"experiments/{HERE.name}/run.py", *sys.argv[1:]]),
+        "steps_per_s": speeds,
+        "machine": hardware.describe(),
+        "versions": provenance.versions(),
+        **provenance.git_tags(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-    }  # fmt: skip
+    }
     (HERE / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     insert_results(table(results), HERE / "README.md")
     print(table(results))
@@ -65,9 +80,13 @@ def steps_per_s(net: str, way: str) -> float:
         job = [*JOB, *sizes, f"total_steps={iterations * 1024 * 24}", f"hydra.run.dir={folder}"]
         command = [sys.executable, *start, "-m", "factory.train", *job]
         subprocess.run(
-            command, env=os.environ | {"GOMP_SPINCOUNT": spin}, cwd=HERE.parents[1], check=True,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            command,
+            env=os.environ | {"GOMP_SPINCOUNT": spin},
+            cwd=HERE.parents[1],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         rows = [record.metrics for record in read_records(Path(folder) / "metrics.jsonl")]
     first, last = rows[WARM_UP], rows[iterations - 1]
     steps, seconds = (last[key] - first[key] for key in ("factory/env_steps", "time/wall_s"))

@@ -14,8 +14,8 @@ from matplotlib.ticker import MaxNLocator
 from factory.comparison.figures import BY_KEY, Figure, pareto_front
 from factory.comparison.result import Comparison
 from factory.energy.types import Interval
-from factory.quantities import si_unit
-from factory.report_figures import GRID, MUTED, to_svg
+from factory.reporting.formatting import si_unit
+from factory.reporting.report_charts import GRID, MUTED, to_svg
 
 COLORS = ("#1f6feb", "#d9611e", "#12805c", "#8e5bd0", "#b0357a", "#2f9fb3", "#a88400", "#747b84")
 MARKERS = "osD^vPX*"
@@ -58,10 +58,21 @@ def draw(comparison: Comparison, inks: Inks) -> Canvas:
     for axes, key in zip(panels, COSTS, strict=True):
         _panel(axes, comparison, BY_KEY[key], inks)
     panels[0].set_ylabel(BY_KEY[comparison.return_key].label, color=inks.text, fontsize=10.5)
-    found = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    handles = {label: found[label] for label in sorted(found, key=FRONT.__eq__)}  # settings first, then the front
+    found = {
+        label: handle
+        for axes in panels
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    handles = {
+        label: found[label] for label in sorted(found, key=FRONT.__eq__)
+    }  # settings first, then the front
     legend = canvas.legend(
-        handles.values(), handles, loc="outside lower center", ncols=min(len(handles), 3), frameon=False, fontsize=9.5
+        handles.values(),
+        handles,
+        loc="outside lower center",
+        ncols=min(len(handles), 3),
+        frameon=False,
+        fontsize=9.5,
     )
     for text in legend.get_texts():
         text.set_color(inks.text)
@@ -71,7 +82,9 @@ def draw(comparison: Comparison, inks: Inks) -> Canvas:
 def _panel(axes: Axes, comparison: Comparison, cost: Figure, inks: Inks) -> None:
     """Draw the runs, the groups' means with their intervals over seeds, and the Pareto front of the means."""
     gain = BY_KEY[comparison.return_key]
-    largest = max((found[cost.key].seeds.value for found in comparison.estimates if cost.key in found), default=1.0)
+    largest = max(
+        (found[cost.key].seeds.value for found in comparison.estimates if cost.key in found), default=1.0
+    )
     scale, unit = si_unit(largest, cost.unit)
     means: list[tuple[float, float]] = []
     for number, (group, found) in enumerate(zip(comparison.groups, comparison.estimates, strict=True)):
@@ -79,15 +92,29 @@ def _panel(axes: Axes, comparison: Comparison, cost: Figure, inks: Inks) -> None
             continue
         color, marker = COLORS[number % 8], MARKERS[number // 8 % 8]
         axes.plot(
-            [cost.of(run) / scale for run in group.runs], [gain.of(run) for run in group.runs],
-            linestyle="none", markersize=4.5, alpha=0.55, markeredgewidth=0, color=color, marker=marker,
-        )  # fmt: skip
+            [cost.of(run) / scale for run in group.runs],
+            [gain.of(run) for run in group.runs],
+            linestyle="none",
+            markersize=4.5,
+            alpha=0.55,
+            markeredgewidth=0,
+            color=color,
+            marker=marker,
+        )
         x, y = found[cost.key].seeds.map(lambda value: value / scale), found[gain.key].seeds
         means.append((x.value, y.value))
         axes.errorbar(
-            x.value, y.value, xerr=_bars(x), yerr=_bars(y), markersize=9.0, capsize=3.0, elinewidth=1.3,
-            color=color, marker=marker, label=group.name,
-        )  # fmt: skip
+            x.value,
+            y.value,
+            xerr=_bars(x),
+            yerr=_bars(y),
+            markersize=9.0,
+            capsize=3.0,
+            elinewidth=1.3,
+            color=color,
+            marker=marker,
+            label=group.name,
+        )
     if not means:
         axes.text(0.5, 0.5, "not on record", transform=axes.transAxes, ha="center", color=inks.text)
     _front(axes, means, is_cost=cost.is_cost, inks=inks)
@@ -109,11 +136,20 @@ def _front(axes: Axes, means: list[tuple[float, float]], *, is_cost: bool, inks:
     if not front:
         return
     x, y = zip(*front, strict=True)
-    axes.plot(x, y, drawstyle="steps-post", linestyle="--", linewidth=1.1, color=inks.text, alpha=0.7, zorder=1)
     axes.plot(
-        x, y, linestyle="none", marker="o", markersize=16.0, markerfacecolor="none", markeredgecolor=inks.text,
-        markeredgewidth=1.1, label=FRONT,
-    )  # fmt: skip
+        x, y, drawstyle="steps-post", linestyle="--", linewidth=1.1, color=inks.text, alpha=0.7, zorder=1
+    )
+    axes.plot(
+        x,
+        y,
+        linestyle="none",
+        marker="o",
+        markersize=16.0,
+        markerfacecolor="none",
+        markeredgecolor=inks.text,
+        markeredgewidth=1.1,
+        label=FRONT,
+    )
 
 
 def _frame(axes: Axes, x_label: str, inks: Inks) -> None:

@@ -42,7 +42,11 @@ class Figure:
     def at_bound(self, run: ComparedRun, end: str) -> float:
         """Return the value if the gauge were at its bound `lo` or `hi`, NaN if that is not on record."""
         total_j = run.metrics.get("energy/total_j", 0.0)
-        return self.of(run) * run.metrics.get(f"energy/total_j_{end}", math.nan) / total_j if total_j else math.nan
+        return (
+            self.of(run) * run.metrics.get(f"energy/total_j_{end}", math.nan) / total_j
+            if total_j
+            else math.nan
+        )
 
 
 FIGURES = (
@@ -120,7 +124,9 @@ def reach(group: Group) -> Threshold | None:
         reached=sum(reached),
         runs=len(reached),
         seconds=_cost([run.spent_s for run in group.runs], reached),
-        joules=_cost(joules, reached, gauge=_relative_gauge(group)) if all(map(math.isfinite, joules)) else None,
+        joules=_cost(joules, reached, gauge=_relative_gauge(group))
+        if all(map(math.isfinite, joules))
+        else None,
     )
 
 

@@ -18,7 +18,16 @@ SETTING_TAGS = ("device", "git.commit")
 """Tags that do: another machine or another version of the code is another setting."""
 COMPARABLE_TAGS = ("task", "token_spec.hash", "energy.boundary")
 """Tags whose figures compare only where they are equal."""
-_LEADING = ("task.name", "robot", "policy.name", "learner.name", "physics.name", "machine", "git.commit", "num_envs")
+_LEADING = (
+    "task.name",
+    "robot",
+    "policy.name",
+    "learner.name",
+    "physics.name",
+    "machine",
+    "git.commit",
+    "num_envs",
+)
 """Keys that come first in a group's name."""
 _NAMED_KEYS = 3
 """Keys in a group's name, more only where those do not tell the groups apart."""

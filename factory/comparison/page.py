@@ -9,9 +9,9 @@ from pathlib import Path
 from factory.comparison import charts
 from factory.comparison.result import Comparison
 from factory.comparison.table import Cell, rows
-from factory.html_page import folded, write_html
-from factory.quantities import format_number
-from factory.report import TIER_SENTENCES
+from factory.reporting.formatting import format_number
+from factory.reporting.html import folded, write_html
+from factory.reporting.report import TIER_SENTENCES
 
 _STYLE = """
 .wide { overflow-x: auto; }
@@ -65,7 +65,10 @@ def _notes(notes: Sequence[str]) -> str:
 def _table(comparison: Comparison) -> str:
     against = ["second against first"] if comparison.contrasts else []
     head = ["", *(group.name for group in comparison.groups), *against]
-    body = [[row.label, *map(_cell, [*row.cells, *([row.contrast] if against else [])])] for row in rows(comparison)]
+    body = [
+        [row.label, *map(_cell, [*row.cells, *([row.contrast] if against else [])])]
+        for row in rows(comparison)
+    ]
     tiers = " ".join(TIER_SENTENCES[tier] for tier in comparison.tier.split(", ") if tier in TIER_SENTENCES)
     return f'<h2>Side by side</h2>{_grid(head, body)}<p class="quiet">{escape(f"{HOW_TO_READ} {tiers}")}</p>'
 
@@ -86,7 +89,9 @@ def _differences(comparison: Comparison) -> str:
     if not keys:
         return ""
     body = [[key, *(escape(group.settings[key]) for group in comparison.groups)] for key in keys]
-    return folded("In what the settings differ", _grid(["", *(group.name for group in comparison.groups)], body))
+    return folded(
+        "In what the settings differ", _grid(["", *(group.name for group in comparison.groups)], body)
+    )
 
 
 def _runs(comparison: Comparison) -> str:

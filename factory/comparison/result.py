@@ -44,13 +44,18 @@ class Comparison:
         for group, figures, threshold in zip(self.groups, self.estimates, self.thresholds, strict=True):
             tags = {tag: group.tag(tag) for tag in (*COMPARABLE_TAGS, "device", "git.commit")}
             figures_plain = {key: asdict(figure) for key, figure in figures.items()}
-            runs = [{"place": run.place, "seed": run.seed, "status": run.status, **_values(run)} for run in group.runs]
+            runs = [
+                {"place": run.place, "seed": run.seed, "status": run.status, **_values(run)}
+                for run in group.runs
+            ]
             groups.append(
                 {"name": group.name, "seeds": group.seeds, "energy.tier": group.tier, "tags": tags}
                 | {"settings": group.settings, "figures": figures_plain, "runs": runs}
                 | {"threshold": asdict(threshold) if threshold else None}
             )
-        against = {key: {"kind": _kind(found), **asdict(found.interval)} for key, found in self.contrasts.items()}
+        against = {
+            key: {"kind": _kind(found), **asdict(found.interval)} for key, found in self.contrasts.items()
+        }
         method = f"mean; 95 % bootstrap interval over seeds, {RESAMPLES} resamples, widened for few seeds"
         return {"method": method, "notes": self.notes, "groups": groups, "second_against_first": against}
 
@@ -72,7 +77,9 @@ def compare_runs(runs: Sequence[ComparedRun], *, force: bool = False) -> Compari
     check_all_comparable(runs, force=force)
     groups = group_runs(runs)
     found = [{figure.key: estimate(group, figure) for figure in FIGURES} for group in groups]
-    contrasts = {figure.key: contrast(groups[0], groups[1], figure) for figure in FIGURES} if len(groups) == 2 else {}
+    contrasts = (
+        {figure.key: contrast(groups[0], groups[1], figure) for figure in FIGURES} if len(groups) == 2 else {}
+    )
     return Comparison(
         groups=groups,
         estimates=[{key: value for key, value in figures.items() if value} for figures in found],

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from factory import cli
-from factory.run_folder import read_run
+from factory.reporting.run_folder import read_run
 from factory.tracking.base import flatten
 
 if TYPE_CHECKING:
@@ -98,10 +98,14 @@ def _folders(name: str, output_root: Path) -> Iterator[Path]:
     # What MLflow keeps are copies: the runs themselves are beside its store.
     found = [path.parent.relative_to(folder) for path in sorted(folder.rglob("config.yaml"))]
     runs = [
-        folder / path for path in found if "artifacts" not in path.parts and (folder / path / "metrics.jsonl").exists()
+        folder / path
+        for path in found
+        if "artifacts" not in path.parts and (folder / path / "metrics.jsonl").exists()
     ]
     if not runs:
-        raise ValueError(f"run={name}: holds no run; give a folder with config.yaml and metrics.jsonl, or one above")
+        raise ValueError(
+            f"run={name}: holds no run; give a folder with config.yaml and metrics.jsonl, or one above"
+        )
     yield from runs
 
 
@@ -132,7 +136,9 @@ def query_runs(query: str, *, experiment: str, uri: str) -> list[ComparedRun]:
 
     database = sqlite_path(uri)
     if database and not database.exists():
-        raise ValueError(f"uri={uri}: no such database; give the output_root of the runs or the uri of their store")
+        raise ValueError(
+            f"uri={uri}: no such database; give the output_root of the runs or the uri of their store"
+        )
     import_mlflow_quietly()
     from mlflow.exceptions import MlflowException
 

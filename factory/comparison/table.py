@@ -14,7 +14,7 @@ from factory.comparison.figures import FIGURES, Contrast, Cost, Estimate, Figure
 from factory.comparison.groups import Group
 from factory.comparison.result import Comparison
 from factory.energy.types import Interval
-from factory.quantities import format_duration, format_number, si_unit
+from factory.reporting.formatting import format_duration, format_number, si_unit
 
 GROUPS_ABREAST = 4
 """Groups in one table of the console."""
@@ -56,7 +56,9 @@ def rows(comparison: Comparison) -> Iterator[Row]:
         goal = f"return {format_number(known.threshold)} in training"
         yield Row(f"Reached {goal}", [_count(found) for found in comparison.thresholds], nothing)
         yield Row("Time to get there", [_seconds(found) for found in comparison.thresholds], nothing)
-        energy = [_joules(found, group.tier) for group, found in zip(groups, comparison.thresholds, strict=True)]
+        energy = [
+            _joules(found, group.tier) for group, found in zip(groups, comparison.thresholds, strict=True)
+        ]
         yield Row("Energy to get there", energy, nothing)
 
 
@@ -94,7 +96,9 @@ def _contrast(found: Contrast | None) -> Cell:
     remark = "" if found.is_clear else "; no difference shown"
     if found.figure.is_energy:
         remark += (
-            "; the gauge's error taken as common to both" if found.is_gauge_shared else "; gauges' errors included"
+            "; the gauge's error taken as common to both"
+            if found.is_gauge_shared
+            else "; gauges' errors included"
         )
     return Cell(text, bounds + remark)
 

@@ -16,7 +16,9 @@ _CAP_SYS_ADMIN = 21
 _LIMIT = "constraint_0_power_limit_uw"
 
 
-def examine(place: Place, *, rapl_root: Path, sys_root: Path = Path("/sys"), nvml: Any = None) -> list[Finding]:
+def examine(
+    place: Place, *, rapl_root: Path, sys_root: Path = Path("/sys"), nvml: Any = None
+) -> list[Finding]:
     """Return every knob with its present value, its range, and whether this process may turn it.
 
     Args:
@@ -25,7 +27,12 @@ def examine(place: Place, *, rapl_root: Path, sys_root: Path = Path("/sys"), nvm
         sys_root: Where /sys is.
         nvml: A library like `pynvml`; the installed one if None.
     """
-    return [_work(), _cpu_limit(rapl_root, place), _governor(sys_root / "devices/system/cpu", place), *_gpus(nvml)]
+    return [
+        _work(),
+        _cpu_limit(rapl_root, place),
+        _governor(sys_root / "devices/system/cpu", place),
+        *_gpus(nvml),
+    ]
 
 
 def _work() -> Finding:
@@ -47,7 +54,9 @@ def _cpu_limit(root: Path, place: Place) -> Finding:
 
 def _package_limits(root: Path) -> Iterator[tuple[Path, str]]:
     # A package is a link in /sys/class/powercap, and lies a folder deeper where the tree itself is mounted.
-    found = {path.parent.name: path.parent for depth in ("", "*/") for path in root.glob(f"{depth}*:*/{_LIMIT}")}
+    found = {
+        path.parent.name: path.parent for depth in ("", "*/") for path in root.glob(f"{depth}*:*/{_LIMIT}")
+    }
     for folder in (found[name] for name in sorted(found)):
         if folder.name.count(":") == 1 and "mmio" not in folder.name and "package" in _word(folder / "name"):
             limit_uw, most_uw = (
@@ -55,7 +64,10 @@ def _package_limits(root: Path) -> Iterator[tuple[Path, str]]:
                 _word(folder / "constraint_0_max_power_uw"),
             )
             most = f" of at most {int(most_uw) * 1e-6:g} W" if most_uw.isdigit() and int(most_uw) else ""
-            yield folder, f"{int(limit_uw) * 1e-6:g} W{most}" if limit_uw.isdigit() else "(value for root only)"
+            yield (
+                folder,
+                f"{int(limit_uw) * 1e-6:g} W{most}" if limit_uw.isdigit() else "(value for root only)",
+            )
 
 
 def _governor(cpu_root: Path, place: Place) -> Finding:

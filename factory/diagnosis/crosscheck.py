@@ -35,14 +35,19 @@ class Figure:
     def row(self) -> dict[str, Any]:
         """Return plain values, watts by component, None where the tool knows nothing."""
         watts = {
-            f"{name}_w": self.components_j[name] / self.seconds if name in self.components_j and self.seconds else None
+            f"{name}_w": self.components_j[name] / self.seconds
+            if name in self.components_j and self.seconds
+            else None
             for name in COMPONENTS
         }
         total_j = sum(self.components_j.values()) if self.components_j else None
         return {
-            "tool": self.tool, "seconds": self.seconds or None, **watts, "total_j": total_j,
+            "tool": self.tool,
+            "seconds": self.seconds or None,
+            **watts,
+            "total_j": total_j,
             "reasons": list(self.reasons),
-        }  # fmt: skip
+        }
 
 
 class Monitor(Protocol):
@@ -59,7 +64,10 @@ def monitors() -> tuple[list[Monitor], list[Figure]]:
     """Return the tools that are installed and work, and a remark for each one that is not or does not."""
     opened: list[Monitor] = []
     absent: list[Figure] = []
-    makers = [("Zeus", "zeus", _Zeus, {}), *(("CodeCarbon", "codecarbon", _CodeCarbon, {"mode": m}) for m in _MODES)]
+    makers = [
+        ("Zeus", "zeus", _Zeus, {}),
+        *(("CodeCarbon", "codecarbon", _CodeCarbon, {"mode": m}) for m in _MODES),
+    ]
     for tool, package, maker, options in makers:
         name = " ".join((tool, *options.values()))
         if find_spec(package) is None:
@@ -91,11 +99,17 @@ def own_figure(reading: MeterReading) -> Figure:
     joules = {name: getattr(reading, f"{name}_j") for name in reading.component_tier}
     tiers = ", ".join(f"{name} {tier}" for name, tier in reading.component_tier.items())
     interval = f"[{reading.total_j_lo:.4g}, {reading.total_j_hi:.4g}] J"
-    reasons = [f"{tiers}; boundary {reading.boundary}; interval {interval}" if joules else "nothing was metered"]
+    reasons = [
+        f"{tiers}; boundary {reading.boundary}; interval {interval}" if joules else "nothing was metered"
+    ]
     if reading.component_tier.get("dram") == Tier.ESTIMATED:
-        reasons.append("memory by GB: of the control group's limit or, where there is none, of what this process holds")
+        reasons.append(
+            "memory by GB: of the control group's limit or, where there is none, of what this process holds"
+        )
     if reading.component_tier.get("cpu") == Tier.ESTIMATED:
-        reasons.append("CPU by the control group's CPU time, other processes in it included, over the cores allocated")
+        reasons.append(
+            "CPU by the control group's CPU time, other processes in it included, over the cores allocated"
+        )
     return Figure(tool="factory", seconds=reading.wall_s, components_j=joules, reasons=tuple(reasons))
 
 
@@ -129,7 +143,9 @@ class _Zeus:
         joules = {name: float(sum(part.values())) for name, part in parts.items() if part}
         reasons = [f"its own total_energy says {found.total_energy:.4g} J: it sums GPUs only"]
         if "cpu" in joules:
-            reasons.append("every RAPL zone of the top level counts as a CPU, psys too, which holds the packages again")
+            reasons.append(
+                "every RAPL zone of the top level counts as a CPU, psys too, which holds the packages again"
+            )
         else:
             reasons.append("it reads no CPU counter here and has no model: no figure, and no error either")
         if "gpu" in joules:
@@ -139,7 +155,10 @@ class _Zeus:
                 "counters enclose whole packages and boards, other work included, as the factory's counters do"
             )
         return Figure(
-            tool=f"Zeus {metadata.version('zeus')}", seconds=found.time, components_j=joules, reasons=tuple(reasons)
+            tool=f"Zeus {metadata.version('zeus')}",
+            seconds=found.time,
+            components_j=joules,
+            reasons=tuple(reasons),
         )
 
 
@@ -154,9 +173,14 @@ class _CodeCarbon:
 
         self._mode = mode
         self._tracker = OfflineEmissionsTracker(
-            country_iso_code="USA", measure_power_secs=1, tracking_mode=mode, save_to_file=False,
-            allow_multiple_runs=True, pue=1.0, log_level="critical",
-        )  # fmt: skip
+            country_iso_code="USA",
+            measure_power_secs=1,
+            tracking_mode=mode,
+            save_to_file=False,
+            allow_multiple_runs=True,
+            pue=1.0,
+            log_level="critical",
+        )
         # The first task looks for the hardware, which takes seconds that belong to no load.
         self._tracker.start_task("setup")
         self._tracker.stop_task("setup")
@@ -180,9 +204,7 @@ class _CodeCarbon:
     def _reasons(self, found: Any) -> tuple[str, ...]:
         ram_gb, ram_w = found.ram_total_size, found.ram_power
         if "rapl" in repr(getattr(self._tracker, "_hardware", "")).lower():
-            cpu = (
-                "CPU from RAPL packages of the whole machine; memory zones nested in them are left out, even on request"
-            )
+            cpu = "CPU from RAPL packages of the whole machine; memory zones nested in them are left out, even on request"
         elif self._mode == "machine":
             cpu = "CPU modelled as TDP x (0.1 + 0.9 u^3), u the load of all the machine's processors, others' work too"
         else:

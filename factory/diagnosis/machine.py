@@ -11,9 +11,9 @@ from pathlib import Path
 import psutil
 import torch
 
-from factory import device
 from factory.diagnosis.finding import Finding, Status
 from factory.energy.cgroup import Cgroup, allocated_cores
+from factory.runtime import device
 
 _NVIDIA_VENDOR = "0x10de"
 _CONTAINER_MARKS = {"docker": "Docker", "kubepods": "Kubernetes", "containerd": "containerd", "lxc": "LXC"}
@@ -73,7 +73,9 @@ def nvidia_gap(place: Place) -> tuple[str, str]:
 def examine(place: Place) -> list[Finding]:
     """Return what the machine is."""
     cgroup = Cgroup()
-    where = Finding(section="machine", name="place", status=Status.OK, text=f"{platform.platform()}, in {place.words}")
+    where = Finding(
+        section="machine", name="place", status=Status.OK, text=f"{platform.platform()}, in {place.words}"
+    )
     return [where, _processor(cgroup), _load(), _memory(cgroup), _gpu(place)]
 
 
@@ -96,7 +98,9 @@ def _load() -> Finding:
         name="load",
         status=Status.LIMITED if is_busy else Status.OK,
         text=f"{load:.1f} threads wanted to run, on average over the last minute, on {cpus} CPUs",
-        remedy="timings and joules of now include other work: end it before you compare figures" if is_busy else "",
+        remedy="timings and joules of now include other work: end it before you compare figures"
+        if is_busy
+        else "",
         facts={"load_average_1min": load},
     )
 
@@ -123,9 +127,13 @@ def _gpu(place: Place) -> Finding:
     if why:
         return Finding(section="machine", name="GPU", status=Status.MISSING, text=why, remedy=remedy)
     text = f"NVIDIA driver {place.nvidia_driver} is there, but torch {torch.__version__} cannot use it"
-    remedy = "install the build of torch for CUDA that fits this driver" if torch.version.cuda is None else (
-        "check that nvidia-smi works, that CUDA_VISIBLE_DEVICES names a device, and that the driver is new enough"
-    )  # fmt: skip
+    remedy = (
+        "install the build of torch for CUDA that fits this driver"
+        if torch.version.cuda is None
+        else (
+            "check that nvidia-smi works, that CUDA_VISIBLE_DEVICES names a device, and that the driver is new enough"
+        )
+    )
     return Finding(section="machine", name="GPU", status=Status.MISSING, text=text, remedy=remedy)
 
 
@@ -137,7 +145,9 @@ def _container(root: Path, environ: Mapping[str, str]) -> str:
     if (root / "run/.containerenv").exists():
         return "Podman"
     groups = _text(root / "proc/1/cgroup")
-    return next((name for mark, name in _CONTAINER_MARKS.items() if mark in groups), environ.get("container", ""))
+    return next(
+        (name for mark, name in _CONTAINER_MARKS.items() if mark in groups), environ.get("container", "")
+    )
 
 
 def _nvidia_boards(root: Path) -> int:

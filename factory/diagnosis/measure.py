@@ -43,16 +43,24 @@ def _examine_source(source: EnergySource, name: str, remedy: Callable[[SourceUna
     try:
         capability = source.open()
     except SourceUnavailable as gap:
-        return Finding(section="measure", name=name, status=Status.MISSING, text=gap.reason, remedy=remedy(gap))
+        return Finding(
+            section="measure", name=name, status=Status.MISSING, text=gap.reason, remedy=remedy(gap)
+        )
     finally:
         source.close()
     status = Status.OK if capability.tier in _SURE else Status.LIMITED
-    return Finding(section="measure", name=name, status=status, text=_describe(capability), facts=_facts(capability))
+    return Finding(
+        section="measure", name=name, status=status, text=_describe(capability), facts=_facts(capability)
+    )
 
 
 def _describe(capability: Capability) -> str:
-    period = f"{capability.period_s * 1e3:g} ms" if capability.period_s < 1.0 else f"{capability.period_s:g} s"
-    head = f"{capability.tier} joules of {' and '.join(capability.components)}, boundary {capability.boundary}"
+    period = (
+        f"{capability.period_s * 1e3:g} ms" if capability.period_s < 1.0 else f"{capability.period_s:g} s"
+    )
+    head = (
+        f"{capability.tier} joules of {' and '.join(capability.components)}, boundary {capability.boundary}"
+    )
     counters = ": " + ", ".join(capability.keys) if capability.tier in _SURE else ""
     details = "".join(f"; {detail}" for detail in capability.details)
     return f"{head}, new every {period}{counters}{details}"
@@ -74,10 +82,14 @@ def _verdict(cfg: EnergyConfig, device: str, rapl: Finding) -> Finding:
         selection = select_sources(cfg, device)
     except ValueError as error:
         text = f"no run can start with these settings: {error}"
-        return Finding(section="measure", name="a run here", status=Status.MISSING, text=text, remedy=rapl.remedy)
+        return Finding(
+            section="measure", name="a run here", status=Status.MISSING, text=text, remedy=rapl.remedy
+        )
     if not selection.sources:
         text = f"no joules at all: {selection.explanation[0]}"
-        return Finding(section="measure", name="a run here", status=Status.MISSING, text=text, remedy="energy=auto")
+        return Finding(
+            section="measure", name="a run here", status=Status.MISSING, text=text, remedy="energy=auto"
+        )
     tiers = {source.name: source.open().tier for source in selection.sources}
     for source in selection.sources:
         source.close()
@@ -139,9 +151,7 @@ def _rapl_remedy(gap: SourceUnavailable, cfg: EnergyConfig, place: Place) -> str
             "/sys/class/powercap/intel-rapl:*/energy_uj"
         )
     if cfg.rapl_root != EnergyConfig.rapl_root:
-        return (
-            f"energy.rapl_root={cfg.rapl_root} is not such a tree: leave the key out to read {EnergyConfig.rapl_root}"
-        )
+        return f"energy.rapl_root={cfg.rapl_root} is not such a tree: leave the key out to read {EnergyConfig.rapl_root}"
     return "run 'sudo modprobe intel_rapl_msr' (Intel, and AMD Zen from Linux 5.8 on); other processors have no RAPL"
 
 

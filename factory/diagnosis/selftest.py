@@ -12,14 +12,14 @@ from typing import Any
 
 import torch
 
-from factory import device as devices
 from factory.diagnosis.finding import Finding, Status
 from factory.energy.cgroup import Cgroup, allocated_cores
 from factory.energy.config import EnergyConfig
 from factory.energy.meter import Meter
 from factory.energy.reading import MeterReading
 from factory.energy.types import Tier
-from factory.strict_json import finite
+from factory.runtime import device as devices
+from factory.runtime.strict_json import nan_to_none
 
 _SHARES = {"idle": 0.2, "sim": 0.4, "learn": 0.4}
 _NUM_WORLDS = 256
@@ -51,10 +51,17 @@ class SelfTest:
         """Return joules, watts and CPU time of each part, of the rest and of the whole; NaN becomes None."""
         total = self.reading
         rows = [
-            _row(part, seconds=total.phase_s[part], joules=total.phase_j[part], cpu_s=after.cpu_s - before.cpu_s)
+            _row(
+                part,
+                seconds=total.phase_s[part],
+                joules=total.phase_j[part],
+                cpu_s=after.cpu_s - before.cpu_s,
+            )
             for part, (before, after) in zip(_SHARES, pairwise(self.marks), strict=True)
         ]
-        rows.append(_row("unattributed", seconds=total.unattributed_s, joules=total.unattributed_j, cpu_s=math.nan))
+        rows.append(
+            _row("unattributed", seconds=total.unattributed_s, joules=total.unattributed_j, cpu_s=math.nan)
+        )
         rows.append(_row("total", seconds=total.wall_s, joules=total.total_j, cpu_s=total.cpu_s))
         return rows
 
@@ -92,7 +99,14 @@ def judge(test: SelfTest) -> list[Finding]:
     reading = test.reading
     if reading.tier == Tier.NONE:
         return [_finding("gauges", Status.MISSING, "nothing was metered: seconds only, joules are unknown")]
-    return [_sum(reading), _advance(test), _overhead(reading), _plausible(test), _response(test), _cpu_use(test)]
+    return [
+        _sum(reading),
+        _advance(test),
+        _overhead(reading),
+        _plausible(test),
+        _response(test),
+        _cpu_use(test),
+    ]
 
 
 def _sum(reading: MeterReading) -> Finding:
@@ -110,7 +124,9 @@ def _advance(test: SelfTest) -> Finding:
     lost = f"; {test.reading.lost_s:.2g} s were lost" if test.reading.lost_s else ""
     if stuck or lost:
         text = f"{', '.join(stuck) or 'no component'} stood still in some part of the test{lost}"
-        return _finding("counters", Status.LIMITED, text, "repeat with seconds=60; if it stays, energy=estimate")
+        return _finding(
+            "counters", Status.LIMITED, text, "repeat with seconds=60; if it stays, energy=estimate"
+        )
     return _finding("counters", Status.OK, f"{', '.join(names)} rose in every part of the test")
 
 
@@ -134,23 +150,31 @@ def _plausible(test: SelfTest) -> Finding:
     if low_w <= power_w <= high_w:
         return _finding("power", Status.OK, f"{power_w:.1f} W of the CPU are within {range_text}")
     remedy = "compare with a wall meter before you trust the counter"
-    return _finding("power", Status.LIMITED, f"{power_w:.1f} W of the CPU are outside of {range_text}", remedy)
+    return _finding(
+        "power", Status.LIMITED, f"{power_w:.1f} W of the CPU are outside of {range_text}", remedy
+    )
 
 
 def _response(test: SelfTest) -> Finding:
     """Compare load with idle; what does not follow the load holds more than this process."""
     idle_w, *load_w = (row["watts"] or 0.0 for row in test.rows()[: len(_SHARES)])
-    text = f"{idle_w:.3g} W while this process slept, {min(load_w):.3g} to {max(load_w):.3g} W while it worked"
+    text = (
+        f"{idle_w:.3g} W while this process slept, {min(load_w):.3g} to {max(load_w):.3g} W while it worked"
+    )
     if min(load_w) > _RISE * idle_w:
         return _finding("response", Status.OK, f"power follows the load: {text}")
     text = f"power hardly follows the load: {text}; other work on the same counters or in the control group hides it"
-    remedy = "repeat when nothing else runs, for its joules are in the figures; if it stays, mistrust the source"
+    remedy = (
+        "repeat when nothing else runs, for its joules are in the figures; if it stays, mistrust the source"
+    )
     return _finding("response", Status.LIMITED, text, remedy)
 
 
 def _cpu_use(test: SelfTest) -> Finding:
     busy = test.mean_load_cores
-    text = f"the load kept {busy:.1f} of {test.cores:g} hardware threads busy, by the kernel's count of CPU time"
+    text = (
+        f"the load kept {busy:.1f} of {test.cores:g} hardware threads busy, by the kernel's count of CPU time"
+    )
     if busy >= 0.8 * test.cores:
         return _finding("load", Status.OK, text)
     return _finding(
@@ -159,7 +183,7 @@ def _cpu_use(test: SelfTest) -> Finding:
 
 
 def _physics() -> Callable[[], None]:
-    from envs.locomotion import QuadrupedVelocity
+    from factory.envs.tasks.quadruped_velocity import QuadrupedVelocity
 
     env = QuadrupedVelocity(num_envs=_NUM_WORLDS, seed=0)
     env.reset(seed=0)
@@ -179,8 +203,13 @@ def _products(device: str) -> Callable[[], None]:
 
 
 def _row(part: str, *, seconds: float, joules: float, cpu_s: float) -> dict[str, Any]:
-    figures = {"seconds": seconds, "joules": joules, "watts": joules / seconds if seconds else math.nan, "cpu_s": cpu_s}
-    return {"part": part} | finite(figures)
+    figures = {
+        "seconds": seconds,
+        "joules": joules,
+        "watts": joules / seconds if seconds else math.nan,
+        "cpu_s": cpu_s,
+    }
+    return {"part": part} | nan_to_none(figures)
 
 
 def _finding(name: str, status: Status, text: str, remedy: str = "") -> Finding:

@@ -25,9 +25,17 @@ TITLES = {
     "self-test": "Self-test: what the figures say",
 }
 _TABLE_HEADS = {
-    "part": "part", "seconds": "s", "joules": "J", "watts": "W", "cpu_s": "CPU s",
-    "tool": "tool", "cpu_w": "CPU W", "gpu_w": "GPU W", "dram_w": "DRAM W", "total_j": "total J",
-}  # fmt: skip
+    "part": "part",
+    "seconds": "s",
+    "joules": "J",
+    "watts": "W",
+    "cpu_s": "CPU s",
+    "tool": "tool",
+    "cpu_w": "CPU W",
+    "gpu_w": "GPU W",
+    "dram_w": "DRAM W",
+    "total_j": "total J",
+}
 
 
 class Page:
@@ -52,7 +60,9 @@ class Page:
         keys = [key for key in rows[0] if key in _TABLE_HEADS]
         table = Table(box=None, pad_edge=False)
         for key in keys:
-            table.add_column(_TABLE_HEADS[key], justify="left" if key == keys[0] else "right", overflow="fold")
+            table.add_column(
+                _TABLE_HEADS[key], justify="left" if key == keys[0] else "right", overflow="fold"
+            )
         for row in rows:
             table.add_row(*(_cell(row[key]) for key in keys))
         if self._is_terminal:
@@ -68,7 +78,9 @@ class Page:
         self._console.print(Panel(content, title=title, title_align="left", border_style="cyan", width=width))
 
     def _lines(self, finding: Finding) -> None:
-        self._console.print(f"  {finding.status:<8} {finding.name}: {finding.text}", soft_wrap=True, markup=False)
+        self._console.print(
+            f"  {finding.status:<8} {finding.name}: {finding.text}", soft_wrap=True, markup=False
+        )
         if finding.remedy:
             self._console.print(f"           -> {finding.remedy}", soft_wrap=True, markup=False)
 
@@ -82,7 +94,9 @@ def _grid(findings: Sequence[Finding]) -> Table:
         words = Text(finding.text)
         if finding.remedy:
             words.append(f"\n-> {finding.remedy}", style="cyan")
-        grid.add_row(Text(finding.status, style=_STYLES[finding.status]), Text(finding.name, style="bold"), words)
+        grid.add_row(
+            Text(finding.status, style=_STYLES[finding.status]), Text(finding.name, style="bold"), words
+        )
     return grid
 
 

@@ -23,12 +23,16 @@ def examine(place: Place) -> list[Finding]:
 
 def examine_drawing(place: Place) -> list[Finding]:
     """Return what draws the films; OpenGL is tried in a process of its own."""
-    from envs.rendering.opengl import working_platform
+    from factory.envs.rendering.opengl import working_platform
 
     platform = working_platform()
     if platform:
         text = f"OpenGL works through {platform}: films are drawn by MuJoCo's own renderer"
-        return [Finding(section="draw", name="renderer", status=Status.OK, text=text, facts={"platform": platform})]
+        return [
+            Finding(
+                section="draw", name="renderer", status=Status.OK, text=text, facts={"platform": platform}
+            )
+        ]
     setting = os.environ.get("MUJOCO_GL", "")
     package = "sudo apt-get install libegl1, or libosmesa6 where there is no GPU"
     if place.nvidia_driver and place.container:
@@ -41,7 +45,9 @@ def examine_drawing(place: Place) -> list[Finding]:
             name="renderer",
             status=Status.LIMITED,
             text="no OpenGL context draws here: films are drawn by casting rays, slower and plainer",
-            remedy=f"unset MUJOCO_GL={setting}, which may switch OpenGL off; {package}" if setting else package,
+            remedy=f"unset MUJOCO_GL={setting}, which may switch OpenGL off; {package}"
+            if setting
+            else package,
             facts={"platform": None},
         )
     ]
@@ -75,12 +81,16 @@ def _gpu_engine(place: Place) -> Finding:
         trial = _try_steps("warp", "cuda")
     except Exception as error:  # as above: a driver that is too old, a kernel that does not compile
         text = f"it does not run: {type(error).__name__}: {error} ({shown})"
-        return _engine(name, Status.MISSING, text, "update the NVIDIA driver and the packages of extra gpu", versions)
+        return _engine(
+            name, Status.MISSING, text, "update the NVIDIA driver and the packages of extra gpu", versions
+        )
     return _engine(name, Status.OK, f"{trial} ({shown}, CUDA {torch.version.cuda})", "", versions)
 
 
 def _engine(name: str, status: Status, text: str, remedy: str, versions: dict[str, str | None]) -> Finding:
-    return Finding(section="simulate", name=name, status=status, text=text, remedy=remedy, facts=dict(versions))
+    return Finding(
+        section="simulate", name=name, status=status, text=text, remedy=remedy, facts=dict(versions)
+    )
 
 
 def _try_steps(physics: str, device: str) -> str:
@@ -89,7 +99,7 @@ def _try_steps(physics: str, device: str) -> str:
     Raises:
         ValueError: what the task observes is not finite.
     """
-    from envs.classic import CartpoleSwingup
+    from factory.envs.tasks.cartpole import CartpoleSwingup
 
     env = CartpoleSwingup(num_envs=_TRIAL_WORLDS, physics=physics, device=device, seed=0)
     env.reset(seed=0)

@@ -58,7 +58,9 @@ class Channel:
     def components_j(self) -> dict[str, float]:
         """Return the cumulative energy of each component [J]."""
         current = self._reading.components_j if self._reading else {}
-        return {key: self._banked_j.get(key, 0.0) + current.get(key, 0.0) for key in {**self._banked_j, **current}}
+        return {
+            key: self._banked_j.get(key, 0.0) + current.get(key, 0.0) for key in {**self._banked_j, **current}
+        }
 
     def bounds_j(self, now_ns: int) -> tuple[float, float]:
         """Return the lower and upper bound of the energy [J], the upper one covering what was lost."""

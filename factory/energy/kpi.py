@@ -39,7 +39,9 @@ def tokens_per_s_per_mw(joules_per_token: float) -> float:
     return 1e6 / joules_per_token if joules_per_token > 0.0 else nan
 
 
-def tokens_per_s_per_mw_provisioned(tokens_per_s: float, *, provisioned_it_w: float, pue: float = 1.0) -> float:
+def tokens_per_s_per_mw_provisioned(
+    tokens_per_s: float, *, provisioned_it_w: float, pue: float = 1.0
+) -> float:
     """Return token rate for 1 MW provided [token/s/MW], whether drawn or not.
 
     Args:

@@ -78,7 +78,8 @@ class Ledger:
             slot_j=[a + b for a, b in zip(self.slot_j, later.slot_j, strict=True)],
             components_j={k: self.components_j.get(k, 0.0) + later.components_j.get(k, 0.0) for k in names},
             component_tier={
-                k: Tier.worst(Tier(p.component_tier[k]) for p in parts if k in p.component_tier).value for k in names
+                k: Tier.worst(Tier(p.component_tier[k]) for p in parts if k in p.component_tier).value
+                for k in names
             },
             lo_j=self.lo_j + later.lo_j,
             hi_j=self.hi_j + later.hi_j,

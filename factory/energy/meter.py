@@ -69,7 +69,9 @@ class Meter:
         self._told: set[str] = set()
 
     @classmethod
-    def from_config(cls, cfg: EnergyConfig, device: str, *, synchronize: Callable[[], None] | None = None) -> Meter:
+    def from_config(
+        cls, cfg: EnergyConfig, device: str, *, synchronize: Callable[[], None] | None = None
+    ) -> Meter:
         """Build the meter of a run from what this machine offers.
 
         Args:
@@ -206,7 +208,9 @@ class Meter:
         self._ledger.add_window(shares, step_j, window_s=window_s, period_s=self._period_s)
         self._ledger.boundary = self._boundary
         switches = sum(self._visits)
-        self._syncing = self._policy == "boundary" or (self._policy == "sampled" and self._split.is_next_synced())
+        self._syncing = self._policy == "boundary" or (
+            self._policy == "sampled" and self._split.is_next_synced()
+        )
         self._open_window(now_ns)
         cost_s = (self._clock_ns() - begin_ns) * 1e-9 + switches * self._switch_cost_s
         with self._lock:

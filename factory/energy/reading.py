@@ -71,7 +71,9 @@ class MeterReading:
             "mean_power_w",
         )
         energies = {f"energy/{key}": getattr(self, key) for key in totals}
-        return times | energies | {f"energy/phase/{phase}_j": joules for phase, joules in self.phase_j.items()}
+        return (
+            times | energies | {f"energy/phase/{phase}_j": joules for phase, joules in self.phase_j.items()}
+        )
 
     def describe(self) -> str:
         """Return the total in one line that cannot be quoted without its tier and bounds."""
@@ -82,7 +84,7 @@ class MeterReading:
         return f"{self.total_j:.4g} J {bounds} {self.tier} ({self.boundary}{lost})"
 
 
-def together(readings: Sequence[MeterReading]) -> MeterReading:
+def merge_readings(readings: Sequence[MeterReading]) -> MeterReading:
     """Return the totals of processes that ran side by side; one in each host metered it, all counted their CPU time.
 
     Joules, their bounds and CPU times add up; seconds are the first one's, and power is the joules over them.

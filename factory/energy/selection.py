@@ -86,7 +86,9 @@ def _try(source: EnergySource, label: str, chosen: list[EnergySource], explanati
     try:
         capability = source.open()
     except SourceUnavailable as missing:
-        explanation.append(f"{label}: {source.name} is not available: {missing.reason}; to have it: {missing.remedy}")
+        explanation.append(
+            f"{label}: {source.name} is not available: {missing.reason}; to have it: {missing.remedy}"
+        )
         return False
     explanation.append(f"{label}: {capability.tier} by {source.name}")
     explanation += [f"{label}: {detail}" for detail in capability.details]

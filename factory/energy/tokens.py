@@ -56,7 +56,9 @@ def check_comparable(runs: Mapping[str, str], *, what: str = "token_spec.hash", 
     """
     if len(set(runs.values())) > 1 and not force:
         listed = ", ".join(f"{name}={value}" for name, value in runs.items())
-        raise ValueError(f"{what} differs ({listed}): figures do not compare; add force=true to do so all the same")
+        raise ValueError(
+            f"{what} differs ({listed}): figures do not compare; add force=true to do so all the same"
+        )
 
 
 @dataclass(kw_only=True)

@@ -9,6 +9,6 @@ I, the units of every hidden layer, O; `flat` holds weight (outputs, inputs) and
 """
 
 from factory.kernels.passes import backward, forward, prepare_passes
-from factory.kernels.surrogate import ppo_gradient, prepare_gradient
+from factory.kernels.ppo_gradient import ppo_gradient, prepare_gradient
 
 __all__ = ["backward", "forward", "ppo_gradient", "prepare_gradient", "prepare_passes"]

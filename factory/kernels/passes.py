@@ -7,7 +7,16 @@ from numba import prange
 
 from factory.kernels.activation import ACTIVATIONS, activate, deactivate
 from factory.kernels.compiling import Floats, check, compiled, share
-from factory.kernels.layout import as_flat, by_input, by_output, copy, empty_sums, num_parameters, padded, rows_of
+from factory.kernels.layout import (
+    as_flat,
+    by_input,
+    by_output,
+    copy,
+    empty_sums,
+    num_parameters,
+    padded,
+    rows_of,
+)
 from factory.kernels.tile import product
 
 BLOCK = 128
@@ -170,8 +179,20 @@ def forward(
     check(x, len(x), sizes[0])
     check(flat, num_parameters(sizes))
     at = np.array(sizes)
-    hidden, out = np.empty(len(x) * num_units(at) * keep, np.float32), np.empty((len(x), sizes[-1]), np.float32)
-    share((_forward, _forward_rows), threads, x, by_input(flat, at), at, ACTIVATIONS.index(activation), hidden, out)
+    hidden, out = (
+        np.empty(len(x) * num_units(at) * keep, np.float32),
+        np.empty((len(x), sizes[-1]), np.float32),
+    )
+    share(
+        (_forward, _forward_rows),
+        threads,
+        x,
+        by_input(flat, at),
+        at,
+        ACTIVATIONS.index(activation),
+        hidden,
+        out,
+    )
     return out, hidden
 
 

@@ -34,7 +34,10 @@ def _tile_of(rows: int, vectors: int) -> Any:
 
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             (a_type, b_type, c_type, *_), (*arrays, i, j, fresh) = signature.args, args
-            a, b, c = (context.make_array(t)(context, builder, v) for t, v in zip(signature.args, arrays, strict=False))
+            a, b, c = (
+                context.make_array(t)(context, builder, v)
+                for t, v in zip(signature.args, arrays, strict=False)
+            )
             number = lambda value: ir.Constant(i.type, value)
             item = lambda kind, array, *at: cgutils.get_item_pointer(context, builder, kind, array, list(at))
             load = lambda pointer: builder.load(builder.bitcast(pointer, vector.as_pointer()), align=4)

@@ -9,7 +9,9 @@ from torch import Tensor
 class Adam:
     """Moments of a gradient's history, and the step they lead to."""
 
-    def __init__(self, parameters: Tensor, *, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-5) -> None:
+    def __init__(
+        self, parameters: Tensor, *, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-5
+    ) -> None:
         """Start without a history.
 
         Args:
@@ -25,9 +27,20 @@ class Adam:
         """Make one step. Shapes: that of the parameters, ()."""
         self.steps += 1.0
         torch._fused_adam_(
-            [self.parameters], [grad], [self.mean], [self.square], [], [self.steps], lr=learning_rate,
-            beta1=self.betas[0], beta2=self.betas[1], eps=self.eps, weight_decay=0.0, amsgrad=False, maximize=False,
-        )  # fmt: skip
+            [self.parameters],
+            [grad],
+            [self.mean],
+            [self.square],
+            [],
+            [self.steps],
+            lr=learning_rate,
+            beta1=self.betas[0],
+            beta2=self.betas[1],
+            eps=self.eps,
+            weight_decay=0.0,
+            amsgrad=False,
+            maximize=False,
+        )
 
     def state(self) -> dict[str, Tensor]:
         """Return moments and number of steps, the tensors themselves."""

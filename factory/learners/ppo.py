@@ -9,14 +9,14 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from envs.task import require
-from factory import distributed
-from factory.graphs import Record, eager
 from factory.learners.adam import Adam
-from factory.learners.surrogate import gradient_of
+from factory.learners.gradient import make_gradient
+from factory.learners.rollout import Rollout, advantages
 from factory.policies.mlp import MlpPolicy
 from factory.policies.normalizer import moments
-from factory.rollout import Rollout, advantages
+from factory.runtime import distributed
+from factory.runtime.graphs import Launcher, eager
+from factory.validation import require
 
 SCHEDULES = ("adaptive", "annealed", "linear", "fixed")
 
@@ -67,7 +67,12 @@ class PpoConfig:
             require(getattr(self, key) >= 0, f"learner.{key}", getattr(self, key), "must not be negative")
         for key in ("gamma", "gae_lambda"):
             require(0 <= getattr(self, key) <= 1, f"learner.{key}", getattr(self, key), "must be in [0, 1]")
-        require(self.schedule in SCHEDULES, "learner.schedule", self.schedule, f"choose one of {', '.join(SCHEDULES)}")
+        require(
+            self.schedule in SCHEDULES,
+            "learner.schedule",
+            self.schedule,
+            f"choose one of {', '.join(SCHEDULES)}",
+        )
         require(
             self.max_learning_rate >= self.min_learning_rate,
             "learner.max_learning_rate",
@@ -100,7 +105,7 @@ class Ppo:
     """Clipped-surrogate PPO with an adaptive step size, all of it on the device."""
 
     def __init__(
-        self, cfg: PpoConfig, policy: MlpPolicy, *, generator: torch.Generator, record: Record = eager
+        self, cfg: PpoConfig, policy: MlpPolicy, *, generator: torch.Generator, launcher: Launcher = eager
     ) -> None:
         """Prepare the optimizer.
 
@@ -108,7 +113,7 @@ class Ppo:
             cfg: hyperparameters.
             policy: the actor-critic to improve.
             generator: source of the minibatch permutations, on the policy's device.
-            record: how an update is launched; other than `eager`, every update must be given the same rollout.
+            launcher: how an update is launched; other than `eager`, every update must be given the same rollout.
         """
         self.cfg = cfg
         self.policy = policy
@@ -118,12 +123,16 @@ class Ppo:
         on = self.flat.device
         self.learning_rate = torch.tensor(cfg.learning_rate, device=on)
         self.adam = Adam(self.flat)
-        self._gradient = gradient_of(
-            policy, self.parameters, self.flat,
-            clip_coef=cfg.clip_coef, value_coef=cfg.value_coef, entropy_coef=cfg.entropy_coef,
-        )  # fmt: skip
+        self._gradient = make_gradient(
+            policy,
+            self.parameters,
+            self.flat,
+            clip_coef=cfg.clip_coef,
+            value_coef=cfg.value_coef,
+            entropy_coef=cfg.entropy_coef,
+        )
         self._left = torch.ones((), device=on)
-        self._record = record
+        self._launcher = launcher
         self._launch: Callable[[], tuple[Tensor, Tensor, Tensor]] | None = None
 
     def update(self, rollout: Rollout, *, progress: float = 0.0) -> UpdateStats:
@@ -134,28 +143,42 @@ class Ppo:
             progress: share of the run that is done, for schedules that fall over it.
         """
         self._left.fill_(max(1.0 - progress, 0.0))
-        if self._launch is None or self._record is eager:
-            self._launch = self._record(partial(self._improve, rollout), [self.generator])
+        if self._launch is None or self._launcher is eager:
+            self._launch = self._launcher(partial(self._improve, rollout), [self.generator])
         sums, rolled_back, explained_variance = self._launch()
         steps = self.cfg.num_epochs * self.cfg.num_minibatches
         mean = sums / steps
         return UpdateStats(
-            policy=mean[0], value=mean[1], entropy=mean[2], approx_kl=mean[3], clip_fraction=mean[4],
-            grad_norm=mean[5], skipped=sums[6], rolled_back=rolled_back, learning_rate=self.learning_rate.clone(),
+            policy=mean[0],
+            value=mean[1],
+            entropy=mean[2],
+            approx_kl=mean[3],
+            clip_fraction=mean[4],
+            grad_norm=mean[5],
+            skipped=sums[6],
+            rolled_back=rolled_back,
+            learning_rate=self.learning_rate.clone(),
             explained_variance=explained_variance,
             processed=rollout.num_samples // self.cfg.num_minibatches * steps,
-        )  # fmt: skip
+        )
 
     def _improve(self, rollout: Rollout) -> tuple[Tensor, Tensor, Tensor]:
         """Make all gradient steps; return the sums of their figures (7,), rolled back (), explained variance ()."""
         cfg, policy = self.cfg, self.policy
         if cfg.schedule == "linear":
             self.learning_rate.copy_(cfg.learning_rate * self._left)
-        desired_kl = cfg.desired_kl * (self._left if cfg.schedule == "annealed" else torch.ones_like(self._left))
+        desired_kl = cfg.desired_kl * (
+            self._left if cfg.schedule == "annealed" else torch.ones_like(self._left)
+        )
         gae = advantages(
-            rollout.rewards, rollout.values, rollout.next_values, rollout.terminated, rollout.truncated,
-            gamma=cfg.gamma, gae_lambda=cfg.gae_lambda,
-        )  # fmt: skip
+            rollout.rewards,
+            rollout.values,
+            rollout.next_values,
+            rollout.terminated,
+            rollout.truncated,
+            gamma=cfg.gamma,
+            gae_lambda=cfg.gae_lambda,
+        )
         returns = gae + rollout.values
         policy.update_returns(returns, rollout.live)
         before = self.flat.clone()
@@ -167,7 +190,9 @@ class Ppo:
             order = order[: size * cfg.num_minibatches]
             shuffled = [value.index_select(0, order).split(size) for value in rows.values()]
             for *batch, numbers in zip(*shuffled, columns.index_select(1, order).split(size, 1), strict=True):
-                sums += self._gradient_step(dict(zip(rows, batch, strict=True)), numbers, desired_kl=desired_kl)
+                sums += self._gradient_step(
+                    dict(zip(rows, batch, strict=True)), numbers, desired_kl=desired_kl
+                )
         rolled_back = self._roll_back(before)
         policy.update_observations(rollout.obs, rollout.live)
         return sums, rolled_back, _explained_variance(rollout.values, returns, rollout.live)
@@ -199,7 +224,9 @@ class Ppo:
         # min(r A, clip(r, 1 - c, 1 + c) A) = min(r A, A + c |A|) for every ratio r >= 0
         bound = advantage + self.cfg.clip_coef * advantage.abs()
         value = ((returns - stats.mean) / stats.std).float().flatten()
-        columns = torch.stack([rollout.log_probs.flatten(), advantage, bound, value, rollout.live.float().flatten()])
+        columns = torch.stack(
+            [rollout.log_probs.flatten(), advantage, bound, value, rollout.live.float().flatten()]
+        )
         return self.policy.normalize(obs) | {"action": rollout.actions.flatten(0, 1)}, columns
 
     def _gradient_step(self, batch: dict[str, Tensor], columns: Tensor, *, desired_kl: Tensor) -> Tensor:
@@ -208,7 +235,7 @@ class Ppo:
         sums = self._gradient(batch, columns)
         with torch.no_grad():
             # Sums over samples until here; now over processes, in one message, and then means.
-            means = distributed.sum_(sums)
+            means = distributed.all_reduce_sum_(sums)
             means /= means[-1].clamp(min=1.0)
             grad, figures = means[:-6], means[-6:-1]
             norm = grad.norm()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from factory import distributed
 from factory.policies.distribution import Distribution
+from factory.runtime import distributed
 
 
 class Categorical(Distribution):
@@ -25,7 +25,7 @@ class Categorical(Distribution):
         arXiv:1411.0030); -log of an exponential draw is such noise.
         """
         sample = lambda shape: features.new_empty(shape).exponential_(generator=generator)  # noqa: E731
-        noise = distributed.part().draw(sample, *features.shape)
+        noise = distributed.shard().draw(sample, *features.shape)
         return (features - noise.log()).argmax(-1)
 
     def mode(self, features: Tensor) -> Tensor:

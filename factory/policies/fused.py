@@ -12,7 +12,9 @@ from torch.autograd.function import once_differentiable
 from factory import kernels
 
 _BACKWARD: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "elu": lambda grad, out: torch.ops.aten.elu_backward.grad_input(grad, 1, 1, 1, True, out, grad_input=grad),
+    "elu": lambda grad, out: torch.ops.aten.elu_backward.grad_input(
+        grad, 1, 1, 1, True, out, grad_input=grad
+    ),
     "tanh": lambda grad, out: torch.ops.aten.tanh_backward.grad_input(grad, out, grad_input=grad),
     "relu": lambda grad, out: torch.ops.aten.threshold_backward.grad_input(grad, out, 0, grad_input=grad),
 }
@@ -61,12 +63,23 @@ class _Compiled(torch.autograd.Function):
         rows, flat, hidden = (tensor.numpy() for tensor in ctx.saved_tensors)
         by_x = ctx.needs_input_grad[0]
         flat_grad, first = kernels.backward(
-            grad.reshape(-1, grad.shape[-1]).contiguous().numpy(), rows, flat, hidden, ctx.sizes, ctx.activation,
-            threads=torch.get_num_threads(), by_x=by_x,
-        )  # fmt: skip
+            grad.reshape(-1, grad.shape[-1]).contiguous().numpy(),
+            rows,
+            flat,
+            hidden,
+            ctx.sizes,
+            ctx.activation,
+            threads=torch.get_num_threads(),
+            by_x=by_x,
+        )
         parts = torch.from_numpy(flat_grad).split([shape.numel() for shape in ctx.shapes])
         grads = [part.view(shape) for part, shape in zip(parts, ctx.shapes, strict=True)]
-        return torch.from_numpy(first).view(*grad.shape[:-1], ctx.sizes[0]) if by_x else None, None, None, *grads
+        return (
+            torch.from_numpy(first).view(*grad.shape[:-1], ctx.sizes[0]) if by_x else None,
+            None,
+            None,
+            *grads,
+        )
 
 
 class OneDnn(torch.autograd.Function):

@@ -8,8 +8,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from factory import distributed
 from factory.policies.distribution import Distribution
+from factory.runtime import distributed
 
 _HALF_LOG_TAU = 0.5 * math.log(math.tau)
 
@@ -27,7 +27,7 @@ class Gaussian(Distribution):
     def sample(self, features: Tensor, generator: torch.Generator) -> Tensor:
         """Return actions. Shape: (..., A) -> (..., A)."""
         sample = partial(torch.randn, generator=generator, device=features.device)
-        noise = distributed.part().draw(sample, *features.shape)
+        noise = distributed.shard().draw(sample, *features.shape)
         return torch.addcmul(features, noise, self.log_std.exp())
 
     def mode(self, features: Tensor) -> Tensor:

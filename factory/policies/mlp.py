@@ -10,11 +10,11 @@ import gymnasium
 import torch
 from torch import Tensor, nn
 
-from envs.task import require
 from factory.energy.tokens import TokenSpec
 from factory.policies import distribution
 from factory.policies.normalizer import RunningNormalizer
 from factory.policies.perceptron import ACTIVATIONS, PRECISIONS, Perceptron
+from factory.validation import require
 
 
 @dataclass(kw_only=True)
@@ -44,7 +44,9 @@ class MlpPolicyConfig:
         require(self.init_std > 0, "policy.init_std", self.init_std, "must be positive")
         for key in ("actor_hidden", "critic_hidden"):
             sizes = getattr(self, key)
-            require(bool(sizes) and min(sizes) > 0, f"policy.{key}", sizes, "needs at least one positive size")
+            require(
+                bool(sizes) and min(sizes) > 0, f"policy.{key}", sizes, "needs at least one positive size"
+            )
 
 
 class Evaluation(NamedTuple):
@@ -146,7 +148,9 @@ class MlpPolicy(nn.Module):
         """
         features = self.actor(obs["policy"])
         value = self.critic(obs.get("critic", obs["policy"])).squeeze(-1)
-        return Evaluation(self.distribution.log_prob(features, action), self.distribution.entropy(features), value)
+        return Evaluation(
+            self.distribution.log_prob(features, action), self.distribution.entropy(features), value
+        )
 
     @torch.no_grad()
     def update_observations(self, obs: dict[str, Tensor], live: Tensor | None = None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from factory import distributed
+from factory.runtime import distributed
 
 
 class RunningNormalizer(nn.Module):
@@ -55,7 +55,9 @@ class RunningNormalizer(nn.Module):
         mean, var = torch.where(healthy, mean, 0.0), torch.where(healthy, var, 0.0)
         weight = torch.where(healthy, rows / total, 0.0)
         delta = mean.double() - self.mean
-        self.var.copy_((1 - weight) * self.var + weight * var.double() + weight * (1 - weight) * delta.square())
+        self.var.copy_(
+            (1 - weight) * self.var + weight * var.double() + weight * (1 - weight) * delta.square()
+        )
         self.mean.add_(delta * weight)
         self.count.copy_(torch.where(healthy, total, self.count))
 
@@ -66,8 +68,8 @@ def moments(values: Tensor, live: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     Shapes: (B, size), (B,) -> (size,), (size,), ().
     """
     weight = live.to(values.dtype)
-    sums = distributed.sum_(torch.cat([weight @ values, weight.sum()[None]]))
+    sums = distributed.all_reduce_sum_(torch.cat([weight @ values, weight.sum()[None]]))
     rows = sums[-1]
     mean = sums[:-1] / rows.clamp(min=1.0)
-    var = distributed.sum_(weight @ (values - mean).square()) / rows.clamp(min=1.0)
+    var = distributed.all_reduce_sum_(weight @ (values - mean).square()) / rows.clamp(min=1.0)
     return mean, var, rows

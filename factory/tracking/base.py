@@ -55,7 +55,7 @@ class Tracker(ABC):
         """Register an exported policy as a new version of a model.
 
         Args:
-            exported: Folder written by `factory.export.export_policy`.
+            exported: Folder written by `factory.policies.export.export_policy`.
             registered_name: Task name; `/` and `:` become `.`, so `gym/half_cheetah` is `gym.half_cheetah`.
             alias: Name that shall point at this version.
             metrics: Figures to show beside the model.

@@ -194,7 +194,9 @@ class OpenRun:
         for row in updates:
             if row["kind"] != "metrics" or (rows and len(batch) + len(row["metrics"]) > MAX_METRICS_A_BATCH):
                 break
-            batch += [Metric(key, value, row["time_ms"], row["step"]) for key, value in row["metrics"].items()]
+            batch += [
+                Metric(key, value, row["time_ms"], row["step"]) for key, value in row["metrics"].items()
+            ]
             rows += 1
         self._client.log_batch(self._run_id, metrics=batch, synchronous=True)
         self.keep_monitor(resumed=True)

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from factory.strict_json import finite
-from factory.whole_file import whole_file
+from factory.runtime.atomic_write import atomic_write
+from factory.runtime.strict_json import nan_to_none
 
 
 def trim_torn_line(path: Path) -> None:
@@ -43,7 +43,7 @@ class Journal:
             metrics: Figures by key, unit in the key.
             step: Environment steps taken so far.
         """
-        values = finite({key: float(value) for key, value in metrics.items()})
+        values = nan_to_none({key: float(value) for key, value in metrics.items()})
         row = {"step": int(step), "time_unix_s": time.time(), "metrics": values}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row, allow_nan=False) + "\n")
@@ -51,7 +51,7 @@ class Journal:
     def truncate_after(self, step: int) -> None:
         """Drop every row beyond `step`: a resumed run will write them again."""
         kept = [row for row in self._raw_rows() if row["step"] <= step]
-        with whole_file(self.path) as unfinished:
+        with atomic_write(self.path) as unfinished:
             unfinished.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
 
     def rows(self) -> Iterator[dict[str, Any]]:

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from factory.runtime.atomic_write import atomic_write
 from factory.tracking.base import Tracker, flatten
-from factory.whole_file import whole_file
 
 
 class JsonlTracker(Tracker):
@@ -49,5 +49,5 @@ class JsonlTracker(Tracker):
         self._write()
 
     def _write(self) -> None:
-        with whole_file(self._path) as unfinished:
+        with atomic_write(self._path) as unfinished:
             unfinished.write_text(json.dumps(self._record, indent=2) + "\n", encoding="utf-8")

@@ -126,7 +126,9 @@ class MlflowTracker(Tracker):
         """Queue the registration of an exported policy; `models:/<name>@latest` then loads it."""
         finite = {key: float(value) for key, value in (metrics or {}).items() if math.isfinite(value)}
         name = model_name(registered_name)
-        self._put("policy", path=str(exported.absolute()), name=name, alias=alias, metrics=finite, step=self._step)
+        self._put(
+            "policy", path=str(exported.absolute()), name=name, alias=alias, metrics=finite, step=self._step
+        )
 
     def close(self, status: str = "finished") -> None:
         """Send what is left, write the headline into the run's description and end the run."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from factory.export import describe_exported
+from factory.policies.export import describe_exported
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -44,7 +44,9 @@ def register_policy(
     from mlflow.models import Model
 
     experiment_id = client.get_run(run_id).info.experiment_id
-    logged = client.create_logged_model(experiment_id, name="policy", source_run_id=run_id, model_type="policy")
+    logged = client.create_logged_model(
+        experiment_id, name="policy", source_run_id=run_id, model_type="policy"
+    )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model"
         _save(exported, path, Model(run_id=run_id, model_id=logged.model_id, model_uuid=logged.model_id))
@@ -52,7 +54,9 @@ def register_policy(
     client.finalize_logged_model(logged.model_id, "READY")
     client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=step)])
     now_ms = int(time.time() * 1000)
-    figures = [Metric(k, v, now_ms, step, model_id=logged.model_id, run_id=run_id) for k, v in metrics.items()]
+    figures = [
+        Metric(k, v, now_ms, step, model_id=logged.model_id, run_id=run_id) for k, v in metrics.items()
+    ]
     client.log_batch(run_id, metrics=figures)
     _ensure_registered(client, name)
     # By location, not as `models:/<id>`, which an SQLite registry would look up at the global tracking URI.

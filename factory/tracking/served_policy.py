@@ -18,7 +18,9 @@ class ServedPolicy(PythonModel):
         """Load `policy.pt2`, which was exported on the CPU and runs there."""
         self._policy = torch.export.load(Path(context.artifacts["policy"]) / "policy.pt2").module()
 
-    def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> np.ndarray:
+    def predict(
+        self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None
+    ) -> np.ndarray:
         """Return actions `(batch, ...)` for observations `(batch, obs_dim)` float32."""
         with torch.no_grad():
             return self._policy(torch.tensor(model_input, dtype=torch.float32)).numpy()

@@ -145,12 +145,16 @@ def open_parent_run(
         return None
     with _tolerating_absence("open the sweep's parent run"):
         client, experiment_id = _open(cfg, output_root=output_root, experiment=experiment)
-        run = client.create_run(experiment_id, run_name=run_name, tags={**source_tags(tags or {}), **(tags or {})})
+        run = client.create_run(
+            experiment_id, run_name=run_name, tags={**source_tags(tags or {}), **(tags or {})}
+        )
         return run.info.run_id
     return None
 
 
-def close_parent_run(cfg: TrackingConfig, run_id: str | None, *, output_root: Path, status: str = "finished") -> None:
+def close_parent_run(
+    cfg: TrackingConfig, run_id: str | None, *, output_root: Path, status: str = "finished"
+) -> None:
     """End the parent run with the status of the sweep."""
     if cfg.kind == "mlflow" and run_id is not None:
         import_mlflow_quietly()

@@ -17,10 +17,10 @@ import rich.console
 import torch
 
 from factory import bench, cli, config
-from factory.bench_table import print_rows
+from factory.benchmark.bench_table import print_rows
+from factory.benchmark.harness import LEVELS, Rig
+from factory.benchmark.throughput import bench as run_bench
 from factory.energy.types import Tier
-from factory.rig import LEVELS, Rig
-from factory.throughput import bench as run_bench
 
 config.register()
 
@@ -55,7 +55,9 @@ def run(folder: Path, *arguments: str) -> str:
 def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Document, str, Path]:
     """Bench two sizes once; return the JSON file's content, what was printed, and the folder."""
     folder = tmp_path_factory.mktemp("bench")
-    printed = run(folder, *TINY, *SHORT, "num_envs=4,8", "out=new/bench.json", "track=true", "output_root=ledger")
+    printed = run(
+        folder, *TINY, *SHORT, "num_envs=4,8", "out=new/bench.json", "track=true", "output_root=ledger"
+    )
     return json.loads((folder / "new" / "bench.json").read_text()), printed, folder
 
 
@@ -264,10 +266,16 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("arguments", "expected"), MISTAKES, ids=[arguments for arguments, _ in MISTAKES])
 def test_mistake_is_one_line_and_measures_nothing(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path, arguments: str, expected: str
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    arguments: str,
+    expected: str,
 ) -> None:
     """One line on stderr with key and value, nothing on stdout, status 2, and nothing written."""
-    monkeypatch.setattr(bench, "bench", lambda *_, **__: pytest.fail("the mistake was let through: it measures"))
+    monkeypatch.setattr(
+        bench, "bench", lambda *_, **__: pytest.fail("the mistake was let through: it measures")
+    )
     (tmp_path / "file").write_text("")
     with pytest.raises(SystemExit) as stopped:
         run(tmp_path, *arguments.format(file=tmp_path / "file").split())
@@ -281,7 +289,9 @@ def test_mistake_is_one_line_and_measures_nothing(
 def test_help_shows_examples_to_copy(tmp_path: Path) -> None:
     """`--help` explains the keys, and its examples pass the check of the command line."""
     shown = run(tmp_path, "--help")
-    examples = [line.split()[3:] for line in shown.splitlines() if line.startswith("  python -m factory.bench")]
+    examples = [
+        line.split()[3:] for line in shown.splitlines() if line.startswith("  python -m factory.bench")
+    ]
     assert len(examples) >= 3
     for arguments in examples:
         if not any("menagerie:" in argument for argument in arguments):

@@ -11,10 +11,11 @@ import pytest
 import torch
 import yaml
 
-from factory import checkpoint, cli, config, evaluate
-from factory.checkpoint import Checkpoint
+from factory import cli, config, evaluate
 from factory.energy.sources.estimate import EstimateSource
-from factory.line import make_env, make_policy
+from factory.training import checkpoint
+from factory.training.checkpoint import Checkpoint
+from factory.training.job import make_env, make_policy
 
 ROOT = Path(__file__).parents[2]
 FOOTLESS = '<mujoco><worldbody><body name="trunk"><freejoint/><geom size="0.1"/></body></worldbody></mujoco>'
@@ -101,7 +102,10 @@ CONTRADICTIONS = [
     ("env_id=CartPole-v1", "env_id=CartPole-v1: add task=gymnasium"),
     ("task=cartpole_swingup env_id=CartPole-v1", "env_id=CartPole-v1: add task=gymnasium"),
     ("task=gymnasium", "env_id=: task=gymnasium needs one, such as env_id=CartPole-v1"),
-    ("task=gymnasium env_id=CartPole-v1 task.env_id=Pendulum-v1", "task.env_id=Pendulum-v1: choose it by env_id=<id>"),
+    (
+        "task=gymnasium env_id=CartPole-v1 task.env_id=Pendulum-v1",
+        "task.env_id=Pendulum-v1: choose it by env_id=<id>",
+    ),
     ("task=gymnasium env_id=CartPole-v1 robot=menagerie:unitree_go1", "robot=menagerie:unitree_go1"),
     ("-m resume=last seed=0,1", "resume"),
     ("seed=0,1", "seed: several values given; add -m"),
@@ -121,7 +125,10 @@ NOT_HERE = [
     ("resume=last", "resume=last: no run with a checkpoint under"),
     ("resume={given}/damaged", "cannot be read"),
     ("resume={given}/cartpole num_envs=8", "num_envs=8: the run to resume has 4"),
-    ("resume={given}/cartpole task=quadruped_velocity", "task.name=quadruped_velocity: the run to resume has"),
+    (
+        "resume={given}/cartpole task=quadruped_velocity",
+        "task.name=quadruped_velocity: the run to resume has",
+    ),
     ("resume={given}/cartpole policy.actor_hidden=[8]", "policy.actor_hidden=[8]: the run to resume has"),
     ("resume={given}/gpu device=cpu", "device=cpu: the run to resume has cuda; leave it as it is"),
     (
@@ -139,18 +146,36 @@ NOT_HERE = [
 ]
 FOREIGN = [
     ("env_id=Nope-v1", "env_id=Nope-v1: Environment `Nope` doesn't exist"),
-    ("env_id=CartPole-v9", "env_id=CartPole-v9: Environment version `v9` for environment `CartPole` doesn't exist"),
+    (
+        "env_id=CartPole-v9",
+        "env_id=CartPole-v9: Environment version `v9` for environment `CartPole` doesn't exist",
+    ),
     ("env_id=not_installed:X-v0", "env_id=not_installed:X-v0: No module named 'not_installed'"),
     ("env_id=highway_env:nope-v0", "env_id=highway_env:nope-v0: Environment `nope` doesn't exist"),
     ("env_id=Blackjack-v1 task.kwargs={{colour:red}}", "env_id=Blackjack-v1: "),
     ("env_id=Pendulum-v1 task.kwargs={{weight:1}}", "unexpected keyword argument 'weight'"),
     ("env_id=Pendulum-v1 task.kwargs.weight=1", "unexpected keyword argument 'weight'"),
-    ("env_id=Pendulum-v1 task.vectorization=vector_entry_point", "env_id=Pendulum-v1: it has no batched version"),
-    ("env_id=Pendulum-v1 task.vectorization=threads", "task.vectorization=threads: choose one of auto, sync, async"),
+    (
+        "env_id=Pendulum-v1 task.vectorization=vector_entry_point",
+        "env_id=Pendulum-v1: it has no batched version",
+    ),
+    (
+        "env_id=Pendulum-v1 task.vectorization=threads",
+        "task.vectorization=threads: choose one of auto, sync, async",
+    ),
     ("env_id=Pendulum-v1 task.max_episode_steps=-1", "task.max_episode_steps=-1"),
-    ("env_id=odd_worlds:odd/Blind-v0", "odd/Blind-v0: its observations hold pictures, uint8 of shape (8, 8, 3)"),
-    ("env_id=odd_worlds:odd/Odd-v0 task.kwargs.event=no_start", "odd/Odd-v0: a world failed: the key is lost"),
-    ("env_id=odd_worlds:odd/Blind-v0 task.vectorization=async", "odd/Blind-v0: its observations hold pictures"),
+    (
+        "env_id=odd_worlds:odd/Blind-v0",
+        "odd/Blind-v0: its observations hold pictures, uint8 of shape (8, 8, 3)",
+    ),
+    (
+        "env_id=odd_worlds:odd/Odd-v0 task.kwargs.event=no_start",
+        "odd/Odd-v0: a world failed: the key is lost",
+    ),
+    (
+        "env_id=odd_worlds:odd/Blind-v0 task.vectorization=async",
+        "odd/Blind-v0: its observations hold pictures",
+    ),
     ("env_id=odd_worlds:odd/ManyHanded-v0", "odd/ManyHanded-v0: its actions are MultiDiscrete"),
 ]
 MALFORMED = [
@@ -166,7 +191,15 @@ MALFORMED = [
     ("-m task=cartpole_swingup,pendulum", "task=pendulum"),
     ("-m seed=interval(0,1)", "seed=interval(0,1)"),
 ]
-MISTAKES = [*WRONG_KEYS, *WRONG_TYPES, *UNKNOWN_CHOICES, *OUT_OF_RANGE, *CONTRADICTIONS, *NOT_HERE, *MALFORMED]
+MISTAKES = [
+    *WRONG_KEYS,
+    *WRONG_TYPES,
+    *UNKNOWN_CHOICES,
+    *OUT_OF_RANGE,
+    *CONTRADICTIONS,
+    *NOT_HERE,
+    *MALFORMED,
+]
 MISTAKES += [(f"task=gymnasium {arguments}", expected) for arguments, expected in FOREIGN]
 
 
@@ -185,7 +218,9 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def save_run(run_dir: Path, *, task: str = "cartpole_swingup", device: str = "cpu", precision: str = "float32") -> None:
+def save_run(
+    run_dir: Path, *, task: str = "cartpole_swingup", device: str = "cpu", precision: str = "float32"
+) -> None:
     """Write what a started run leaves: its overrides, and a checkpoint with its configuration, policy and worlds."""
     overrides = [f"task={task}", "num_envs=4", "learner.num_minibatches=2"]
     (run_dir / ".hydra").mkdir(parents=True)
@@ -204,7 +239,9 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fail at once, not minutes later, where a mistake is let through."""
     from factory import train
 
-    monkeypatch.setattr(train, "train", lambda *_: pytest.fail("the mistake was let through: training started"))
+    monkeypatch.setattr(
+        train, "train", lambda *_: pytest.fail("the mistake was let through: training started")
+    )
 
 
 def assert_one_line(captured: str, expected: str) -> None:
@@ -253,7 +290,9 @@ def test_counter_that_is_not_there_is_refused(
 
 @pytest.mark.usefixtures("no_training")
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_folder_without_permission_is_refused(command_line, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_folder_without_permission_is_refused(
+    command_line, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     """An output folder that cannot be written is named."""
     (tmp_path / "locked").mkdir(mode=0o500)
     with pytest.raises(SystemExit):
@@ -290,7 +329,9 @@ def test_evaluation_mistake_is_one_line(
 ) -> None:
     """`python -m factory.evaluate` treats mistakes like training does."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["factory-evaluate", *(argument.format(given=given) for argument in arguments)])
+    monkeypatch.setattr(
+        sys, "argv", ["factory-evaluate", *(argument.format(given=given) for argument in arguments)]
+    )
     with pytest.raises(SystemExit) as stopped:
         evaluate.main()
     assert stopped.value.code == 2
@@ -301,7 +342,9 @@ def test_evaluation_mistake_is_one_line(
 def test_policy_of_a_gpu_is_evaluated_on_a_cpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """`device=cpu` is put over what the run was trained on, and the precision only a GPU has with it."""
     save_run(tmp_path / "run", device="cuda", precision="tf32")
-    monkeypatch.setattr(sys, "argv", ["factory-evaluate", f"run={tmp_path / 'run'}", "device=cpu", "episodes=2"])
+    monkeypatch.setattr(
+        sys, "argv", ["factory-evaluate", f"run={tmp_path / 'run'}", "device=cpu", "episodes=2"]
+    )
     evaluate.main()
     assert "eval/return_mean" in (tmp_path / "run" / "evaluation.json").read_text()
 
@@ -312,8 +355,12 @@ def test_mistake_in_a_process_of_its_own(tmp_path: Path, arguments: list[str]) -
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-m", "factory.train", *arguments],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 2
     assert_one_line(done.stderr, arguments[-1].replace("4,", ""))
     assert done.stdout == ""
@@ -333,10 +380,17 @@ def test_null_is_an_option_like_others(command_line, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     "given",
     [
-        ["energy.estimate.calibration={idle_w_per_core:5.19,max_w_per_core:11.56,relative_u:0.018,origin:'a plug'}"],
+        [
+            "energy.estimate.calibration={idle_w_per_core:5.19,max_w_per_core:11.56,relative_u:0.018,origin:'a plug'}"
+        ],
         [
             f"energy.estimate.calibration.{setting}"
-            for setting in ("idle_w_per_core=5.19", "max_w_per_core=11.56", "relative_u=0.018", "origin='a plug'")
+            for setting in (
+                "idle_w_per_core=5.19",
+                "max_w_per_core=11.56",
+                "relative_u=0.018",
+                "origin='a plug'",
+            )
         ],
     ],
     ids=["whole", "key by key"],
@@ -358,9 +412,9 @@ def test_calibration_may_be_given_on_the_command_line(
 @pytest.mark.parametrize("flag", ["--help", "--hydra-help", "--info", "--cfg=job", "--shell-completion"])
 def test_flags_that_only_print_have_no_job(flag: str) -> None:
     """A process beside rank 0 learns so from the checked arguments, and its job from others."""
-    arguments = cli.checked(["task=cartpole_swingup", "tracking=null", flag])
-    assert cli.part_job(arguments) is None
-    job = cli.part_job([argument for argument in arguments if argument != flag])
+    arguments = cli.validate_arguments(["task=cartpole_swingup", "tracking=null", flag])
+    assert cli.worker_job(arguments) is None
+    job = cli.worker_job([argument for argument in arguments if argument != flag])
     assert job is not None and job.tracking.kind == "null"
 
 

@@ -148,7 +148,10 @@ def test_another_version_of_the_code_is_another_group(tmp_path: Path) -> None:
     """Seeds trained before and after a commit are not averaged."""
     make_run(tmp_path / "a", seed=0)
     make_run(tmp_path / "b", seed=1, tags={"git.commit": "ffff"})
-    assert [group.name for group in compare_folder(tmp_path).groups] == ["git.commit=3e1a9b7c", "git.commit=ffff"]
+    assert [group.name for group in compare_folder(tmp_path).groups] == [
+        "git.commit=3e1a9b7c",
+        "git.commit=ffff",
+    ]
 
 
 def test_names_stay_short_and_tell_groups_apart(tmp_path: Path) -> None:
@@ -227,7 +230,9 @@ def test_runs_that_never_got_there_are_censored(tmp_path: Path) -> None:
     found = compare_folder(tmp_path).thresholds[0]
     assert (found.reached, found.runs) == (2, 3)
     assert (found.seconds.median, found.seconds.is_bound) == (20.0, False)
-    assert (found.joules.median, found.joules.gauge.lo, found.joules.gauge.hi) == pytest.approx((200.0, 100.0, 600.0))
+    assert (found.joules.median, found.joules.gauge.lo, found.joules.gauge.hi) == pytest.approx(
+        (200.0, 100.0, 600.0)
+    )
 
 
 def test_a_median_nobody_reached_is_a_bound(tmp_path: Path) -> None:
@@ -256,7 +261,12 @@ def test_equal_groups_show_no_difference(tmp_path: Path) -> None:
     """Groups with the same figures are not said to differ."""
     for seed in range(3):
         for worlds in (64, 256):
-            make_run(tmp_path / f"{worlds}_{seed}", seed=seed, value=90.0 + 10.0 * seed, config={"num_envs": worlds})
+            make_run(
+                tmp_path / f"{worlds}_{seed}",
+                seed=seed,
+                value=90.0 + 10.0 * seed,
+                config={"num_envs": worlds},
+            )
     assert not any(found.is_clear for found in compare_folder(tmp_path).contrasts.values())
 
 
@@ -300,7 +310,9 @@ class Visible(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Note what the tag refers to."""
-        self.references += [v for k, v in attrs if k in ("src", "href", "xlink:href") and not (v or "").startswith("#")]
+        self.references += [
+            v for k, v in attrs if k in ("src", "href", "xlink:href") and not (v or "").startswith("#")
+        ]
 
     def handle_data(self, data: str) -> None:
         """Collect text."""
@@ -397,7 +409,10 @@ def test_the_word_is_said_of_counters_only(
     for seed in range(2):
         make_run(tmp_path / "runs" / str(seed), seed=seed, tags={"energy.tier": str(tier)})
     out = command(f"run={tmp_path / 'runs'}")
-    texts = [capsys.readouterr().out, *(path.read_text() for path in (out / "compare.html", out / "compare.json"))]
+    texts = [
+        capsys.readouterr().out,
+        *(path.read_text() for path in (out / "compare.html", out / "compare.json")),
+    ]
     assert all(str(tier) in text.lower() for text in texts)
     assert any("measured" in text.lower() for text in texts) == (tier is Tier.MEASURED)
 
@@ -408,8 +423,20 @@ def test_a_real_sweep_is_compared_from_folders_and_from_the_ledger(
 ) -> None:
     """Two seeds, trained for real: folders and an MLflow query give the same figures."""
     command_line(
-        *("-m", "task=cartpole_swingup", "task.max_episode_steps=20", "num_envs=8", "seed=0,1", "total_steps=128"),
-        *("learner.num_steps=8", "runtime.eval_episodes=4", "runtime.video_s=0", "runtime.register_model=false"),
+        *(
+            "-m",
+            "task=cartpole_swingup",
+            "task.max_episode_steps=20",
+            "num_envs=8",
+            "seed=0,1",
+            "total_steps=128",
+        ),
+        *(
+            "learner.num_steps=8",
+            "runtime.eval_episodes=4",
+            "runtime.video_s=0",
+            "runtime.register_model=false",
+        ),
         *("energy=estimate", "tracking.system_metrics=false", "output_root=runs"),
     )
     by_folder = json.loads((command("run=runs", "output_root=runs") / "compare.json").read_text())["groups"]

@@ -21,10 +21,10 @@ from omegaconf import OmegaConf
 
 import factory.config as config
 import factory.evaluate
-from envs import TASKS
 from factory import cli
 from factory.config import TrainConfig
-from factory.line import make_env
+from factory.envs import TASKS
+from factory.training.job import make_env
 
 config.register()
 CHOICES = [(group, option) for group in config.GROUPS for option in config.options(group)]
@@ -82,9 +82,14 @@ def test_every_task_builds_its_environment(task: str) -> None:
 def test_configuration_survives_being_written_down(task: str) -> None:
     """Plain containers, JSON and YAML all come back as the same configuration, overrides included."""
     cfg = composed(
-        *config.example(task), "learner.num_epochs=7", "policy.actor_hidden=[8,9]", "task.return_threshold=12.5",
-        "energy.site.pue=1.5", "resume=", "seed=3",
-    )  # fmt: skip
+        *config.example(task),
+        "learner.num_epochs=7",
+        "policy.actor_hidden=[8,9]",
+        "task.return_threshold=12.5",
+        "energy.site.pue=1.5",
+        "resume=",
+        "seed=3",
+    )
     plain = config.to_plain(cfg)
     assert config.from_plain(plain) == cfg
     assert config.from_plain(json.loads(json.dumps(plain))) == cfg
@@ -94,7 +99,9 @@ def test_configuration_survives_being_written_down(task: str) -> None:
 
 def test_overrides_reach_their_fields() -> None:
     """A value given on the command line is the one the dataclass holds."""
-    cfg = composed("learner.learning_rate=3e-4", "task=cartpole_swingup", "task.reset_noise=0.2", "num_envs=8")
+    cfg = composed(
+        "learner.learning_rate=3e-4", "task=cartpole_swingup", "task.reset_noise=0.2", "num_envs=8"
+    )
     assert (cfg.learner.learning_rate, cfg.task.reset_noise, cfg.num_envs) == (3e-4, 0.2, 8)  # type: ignore[attr-defined]
 
 
@@ -112,11 +119,16 @@ def test_robot_of_the_job_is_that_of_its_task() -> None:
     assert cfg.task.robot == "menagerie:unitree_go1"
 
 
-@pytest.mark.parametrize("schema", sorted(set(schemas()), key=lambda cls: cls.__name__), ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize(
+    "schema", sorted(set(schemas()), key=lambda cls: cls.__name__), ids=lambda cls: cls.__name__
+)
 def test_every_field_is_documented(schema: type) -> None:
     """A docstring stands under each field that a class adds; a field it only gives a new default is its base's."""
     inherited = {
-        name for base in schema.__mro__[1:] if dataclasses.is_dataclass(base) for name in inspect.get_annotations(base)
+        name
+        for base in schema.__mro__[1:]
+        if dataclasses.is_dataclass(base)
+        for name in inspect.get_annotations(base)
     }
     body = ast.parse(textwrap.dedent(inspect.getsource(schema))).body[0].body  # type: ignore[attr-defined]
     undocumented = [
@@ -138,7 +150,9 @@ def test_help_lists_every_choice_and_copyable_examples() -> None:
     assert len(_examples(text)) >= 5
 
 
-@pytest.mark.parametrize("example", re.findall(r"^  (python -m factory\.train.*)$", config.help_text(), re.MULTILINE))
+@pytest.mark.parametrize(
+    "example", re.findall(r"^  (python -m factory\.train.*)$", config.help_text(), re.MULTILINE)
+)
 def test_examples_of_the_help_compose(example: str) -> None:
     """Each example can be copied: what it sets exists and is allowed."""
     arguments = [argument for argument in example.split()[3:] if not argument.startswith(("-", "resume="))]
@@ -176,7 +190,9 @@ def test_mappings_take_any_key(given: str) -> None:
 
 def test_keys_are_all_there() -> None:
     """The list that misspelt keys are compared with has top-level, nested and task keys."""
-    assert {"num_envs", "learner.gamma", "energy.site.pue", "task.reset_noise", "task.gait_hz"} <= set(config.keys())
+    assert {"num_envs", "learner.gamma", "energy.site.pue", "task.reset_noise", "task.gait_hz"} <= set(
+        config.keys()
+    )
 
 
 def _examples(text: str) -> list[str]:

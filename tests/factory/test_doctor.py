@@ -17,7 +17,7 @@ from energy_fakes import Clock, FakeGpu, FakeNvml, NVMLError, RaplTree
 from rich.console import Console
 
 from factory import cli, doctor
-from factory.diagnosis import actuate, crosscheck, ledger, machine, measure, selftest
+from factory.diagnosis import actuate, crosscheck, machine, measure, selftest, tracker_store
 from factory.diagnosis.crosscheck import Figure
 from factory.diagnosis.finding import Finding, Status, look
 from factory.diagnosis.machine import Place
@@ -44,13 +44,19 @@ def run_doctor(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", "")))
     command = [sys.executable, "-m", "factory.doctor", *arguments]
     return subprocess.run(
-        command, cwd=cwd, capture_output=True, text=True, check=False,
+        command,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
         env={**os.environ, "PYTHONPATH": path, "MUJOCO_GL": "off"},
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="module")
-def run_without_counters(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
+def run_without_counters(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[subprocess.CompletedProcess[str], Path]:
     """Run the doctor once where no counter can be read, self-test left out."""
     folder = tmp_path_factory.mktemp("doctor")
     return run_doctor("seconds=0", "device=cpu", "energy.rapl_root=/nonexistent/powercap", cwd=folder), folder
@@ -140,8 +146,14 @@ def test_json_is_one_object_with_findings_self_test_and_crosscheck(
     assert content["schema"] == doctor.SCHEMA
     assert {found["status"] for found in content["findings"]} <= set(Status)
     assert {found["section"] for found in content["findings"]} == {
-        "machine", "simulate", "draw", "measure", "actuate", "ledger", "self-test",
-    }  # fmt: skip
+        "machine",
+        "simulate",
+        "draw",
+        "measure",
+        "actuate",
+        "ledger",
+        "self-test",
+    }
     *parts, total = content["self_test"]["parts"]
     assert content["self_test"]["tier"] == "estimated"
     assert sum(part["joules"] for part in parts) == pytest.approx(total["joules"], rel=1e-9)
@@ -177,20 +189,30 @@ def test_place_is_read_from_the_system(tmp_path: Path) -> None:
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc/cpuinfo").write_text("flags\t\t: fpu sse hypervisor avx2\n")
     (tmp_path / ".dockerenv").touch()
-    for index, (vendor, kind) in enumerate([("0x10de", "0x030200"), ("0x10de", "0x040300"), ("0x8086", "0x030000")]):
+    for index, (vendor, kind) in enumerate(
+        [("0x10de", "0x030200"), ("0x10de", "0x040300"), ("0x8086", "0x030000")]
+    ):
         board = tmp_path / f"sys/bus/pci/devices/{index}"
         board.mkdir(parents=True)
         (board / "vendor").write_text(f"{vendor}\n")
         (board / "class").write_text(f"{kind}\n")
     place = machine.find_place(tmp_path, environ={})
-    assert (place.container, place.is_virtual, place.nvidia_boards, place.nvidia_driver) == ("Docker", True, 1, "")
+    assert (place.container, place.is_virtual, place.nvidia_boards, place.nvidia_driver) == (
+        "Docker",
+        True,
+        1,
+        "",
+    )
     assert place.words == "a container (Docker) on a virtual machine"
 
 
 def test_bare_machine_is_recognised(tmp_path: Path) -> None:
     """Nothing found means neither container nor hypervisor; Kubernetes tells itself by its environment."""
     assert machine.find_place(tmp_path, environ={}).words == "a machine of its own"
-    assert machine.find_place(tmp_path, environ={"KUBERNETES_SERVICE_HOST": "10.0.0.1"}).container == "Kubernetes"
+    assert (
+        machine.find_place(tmp_path, environ={"KUBERNETES_SERVICE_HOST": "10.0.0.1"}).container
+        == "Kubernetes"
+    )
 
 
 @pytest.mark.parametrize(
@@ -209,7 +231,10 @@ def test_gpu_remedy_fits_what_is_missing(place: Place, remedy: str) -> None:
 
 def test_a_gpu_that_is_given_has_no_gap() -> None:
     """Board, driver and device node: nothing is missing."""
-    assert machine.nvidia_gap(Place(nvidia_boards=1, nvidia_driver="580.65", has_nvidia_node=True)) == ("", "")
+    assert machine.nvidia_gap(Place(nvidia_boards=1, nvidia_driver="580.65", has_nvidia_node=True)) == (
+        "",
+        "",
+    )
 
 
 # ---- measure ----------------------------------------------------------------------------------------------
@@ -231,7 +256,9 @@ def test_rapl_remedy_is_the_one_that_can_help_there(place: Place, remedy: str) -
     assert remedy in found.remedy
 
 
-def test_empty_tree_on_a_bare_machine_names_the_kernel_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_empty_tree_on_a_bare_machine_names_the_kernel_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The tree is there, its driver is not."""
     monkeypatch.setattr(EnergyConfig, "rapl_root", str(tmp_path))
     found = named(measure.examine(EnergyConfig(rapl_root=str(tmp_path)), BARE, device="cpu"), "RAPL")
@@ -264,7 +291,9 @@ def test_counters_that_read_are_measured_with_boundary_and_period(
     assert named(findings, "a run here").facts == {"tier": "measured", "sources": ["rapl"], "device": "cpu"}
 
 
-def test_counters_of_a_machine_shared_with_others_are_limited(rapl: RaplTree, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_counters_of_a_machine_shared_with_others_are_limited(
+    rapl: RaplTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With a part of the machine's threads nothing is called measured, and the reason is said."""
     monkeypatch.setattr("factory.energy.sources.rapl.share_of_host", lambda _: 0.25)
     findings = measure.examine(EnergyConfig(rapl_root=str(rapl.root)), BARE, device="cpu")
@@ -284,7 +313,9 @@ def test_gpu_without_gauge_is_said_to_be_in_no_figure() -> None:
 
 def test_calibrated_run_is_not_said_to_use_published_means() -> None:
     """With a calibration the doctor names the outside meter and promises the word calibrated."""
-    calibration = Calibration(idle_w_per_core=1.0, max_w_per_core=4.0, relative_u=0.02, origin="the plug in the hall")
+    calibration = Calibration(
+        idle_w_per_core=1.0, max_w_per_core=4.0, relative_u=0.02, origin="the plug in the hall"
+    )
     cfg = EnergyConfig(rapl_root="/nonexistent", estimate=EstimateConfig(calibration=calibration))
     found = named(measure.examine(cfg, VIRTUAL, device="cpu"), "a run here")
     assert found.facts["tier"] == "calibrated"
@@ -316,7 +347,11 @@ def test_power_limit_is_read_through_the_links_of_sysfs(tmp_path: Path) -> None:
     """A package's limit is shown once, in watts, and stays as it was."""
     package = tmp_path / "devices/intel-rapl/intel-rapl:0"
     package.mkdir(parents=True)
-    values = {"name": "package-0", "constraint_0_power_limit_uw": "125000000", "constraint_0_max_power_uw": "150000000"}
+    values = {
+        "name": "package-0",
+        "constraint_0_power_limit_uw": "125000000",
+        "constraint_0_max_power_uw": "150000000",
+    }
     for name, value in values.items():
         (package / name).write_text(f"{value}\n")
     root = tmp_path / "powercap"
@@ -333,9 +368,11 @@ def test_governor_is_shown_with_its_choices(tmp_path: Path) -> None:
     folder = tmp_path / "devices/system/cpu/cpu0/cpufreq"
     folder.mkdir(parents=True)
     values = {
-        "scaling_governor": "powersave", "scaling_available_governors": "performance powersave",
-        "cpuinfo_min_freq": "800000", "cpuinfo_max_freq": "3600000",
-    }  # fmt: skip
+        "scaling_governor": "powersave",
+        "scaling_available_governors": "performance powersave",
+        "cpuinfo_min_freq": "800000",
+        "cpuinfo_max_freq": "3600000",
+    }
     for name, value in values.items():
         (folder / name).write_text(f"{value}\n")
     found = named(actuate.examine(BARE, rapl_root=tmp_path, sys_root=tmp_path), "CPU frequency")
@@ -378,7 +415,7 @@ def test_file_that_is_no_store_is_found_out_and_left_alone(tmp_path: Path) -> No
     """A file of that name that is no database gets a remedy and stays as it is."""
     (tmp_path / "mlflow.db").write_text("not a database, but long enough to be taken for one" * 10)
     before = (tmp_path / "mlflow.db").read_bytes()
-    found = named(ledger.examine(tmp_path, TrackingConfig()), "MLflow store")
+    found = named(tracker_store.examine(tmp_path, TrackingConfig()), "MLflow store")
     assert found.status is Status.MISSING
     assert (tmp_path / "mlflow.db").read_bytes() == before
 
@@ -387,7 +424,8 @@ def test_output_below_a_file_cannot_be_written(tmp_path: Path) -> None:
     """A file where the folder should be."""
     (tmp_path / "file").touch()
     assert (
-        named(ledger.examine(tmp_path / "file/below", TrackingConfig(kind="null")), "output").status is Status.MISSING
+        named(tracker_store.examine(tmp_path / "file/below", TrackingConfig(kind="null")), "output").status
+        is Status.MISSING
     )
 
 
@@ -397,10 +435,15 @@ def test_server_is_asked_and_its_absence_is_no_obstacle() -> None:
     port = server.server_port
     thread = threading.Thread(target=server.handle_request)
     thread.start()
-    answering = named(ledger.examine(Path(), TrackingConfig(uri=f"http://127.0.0.1:{port}")), "MLflow store")
+    answering = named(
+        tracker_store.examine(Path(), TrackingConfig(uri=f"http://127.0.0.1:{port}")), "MLflow store"
+    )
     thread.join()
     server.server_close()
-    away = named(ledger.examine(Path(), TrackingConfig(uri=f"http://user:secret@127.0.0.1:{port}")), "MLflow store")
+    away = named(
+        tracker_store.examine(Path(), TrackingConfig(uri=f"http://user:secret@127.0.0.1:{port}")),
+        "MLflow store",
+    )
     assert (answering.status, away.status) == (Status.OK, Status.LIMITED)
     assert "secret" not in away.text
 
@@ -411,10 +454,19 @@ def test_server_is_asked_and_its_absence_is_no_obstacle() -> None:
 def reading(energy_j: float, *, tier: str = "measured", wall_s: float = 10.0) -> SimpleNamespace:
     """Return what the judges look at: the CPU's joules at a time, all in the phase `sim`."""
     return SimpleNamespace(
-        total_j=energy_j, cpu_j=energy_j, wall_s=wall_s, cpu_s=wall_s, tier=tier, component_tier={"cpu": tier},
-        phase_j={"sim": energy_j}, phase_s={"sim": wall_s}, unattributed_j=0.0, unattributed_s=0.0,
-        overhead_s=0.001, lost_s=0.0,
-    )  # fmt: skip
+        total_j=energy_j,
+        cpu_j=energy_j,
+        wall_s=wall_s,
+        cpu_s=wall_s,
+        tier=tier,
+        component_tier={"cpu": tier},
+        phase_j={"sim": energy_j},
+        phase_s={"sim": wall_s},
+        unattributed_j=0.0,
+        unattributed_s=0.0,
+        overhead_s=0.001,
+        lost_s=0.0,
+    )
 
 
 def judged(name: str, *, joules: Sequence[float], tier: str = "measured") -> Finding:
@@ -479,7 +531,9 @@ def test_tools_that_are_not_installed_say_how_to_get_them(monkeypatch: pytest.Mo
 def test_terminal_gets_panels_of_a_hundred_columns(tmp_path: Path) -> None:
     """On a wide terminal the panels keep their width, and every remedy is shown."""
     console = Console(force_terminal=True, width=180, record=True, file=(tmp_path / "out").open("w"))
-    found = Finding(section="draw", name="renderer", status=Status.LIMITED, text="word " * 60, remedy="do this")
+    found = Finding(
+        section="draw", name="renderer", status=Status.LIMITED, text="word " * 60, remedy="do this"
+    )
     Page(console).findings([found])
     text = console.export_text()
     assert max(len(line) for line in text.splitlines()) == 100

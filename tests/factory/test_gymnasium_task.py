@@ -20,14 +20,21 @@ import yaml
 from safetensors.torch import load_file
 
 from factory import config, tasks
-from factory.export import describe_exported, load_exported
+from factory.policies.export import describe_exported, load_exported
 
 ROOT = Path(__file__).parents[2]
 SMALL = (
-    "task=gymnasium", "num_envs=4", "learner.num_steps=16", "learner.num_epochs=2", "policy.actor_hidden=[16]",
-    "policy.critic_hidden=[16]", "runtime.eval_episodes=4", "runtime.video_s=0.2", "tracking.system_metrics=false",
+    "task=gymnasium",
+    "num_envs=4",
+    "learner.num_steps=16",
+    "learner.num_epochs=2",
+    "policy.actor_hidden=[16]",
+    "policy.critic_hidden=[16]",
+    "runtime.eval_episodes=4",
+    "runtime.video_s=0.2",
+    "tracking.system_metrics=false",
     "learner.schedule=fixed",
-)  # fmt: skip
+)
 ROLLOUT = 4 * 16
 FOREIGN = ("Pendulum-v1", "CartPole-v1", "MountainCarContinuous-v0", "highway_env:highway-fast-v0")
 
@@ -45,7 +52,9 @@ def summary_of(run_dir: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module", params=FOREIGN)
 def trained(request: pytest.FixtureRequest, shared_command_line: Callable[..., None]) -> tuple[str, Path]:
     """Run every stage on an environment, short episodes; return its id and the run's folder."""
-    shared_command_line(*SMALL, f"env_id={request.param}", f"total_steps={2 * ROLLOUT}", "task.max_episode_steps=12")
+    shared_command_line(
+        *SMALL, f"env_id={request.param}", f"total_steps={2 * ROLLOUT}", "task.max_episode_steps=12"
+    )
     return request.param, only_run(request.param)
 
 
@@ -88,7 +97,9 @@ def test_evaluation_repeats(trained: tuple[str, Path], monkeypatch: pytest.Monke
     monkeypatch.setattr(sys, "argv", ["factory-evaluate", f"run={run_dir}", "episodes=4"])
     evaluate.main()
     found = json.loads((run_dir / "evaluation.json").read_text())["metrics"]
-    assert found == {key: value for key, value in summary_of(run_dir)["metrics"].items() if key.startswith("eval/")}
+    assert found == {
+        key: value for key, value in summary_of(run_dir)["metrics"].items() if key.startswith("eval/")
+    }
 
 
 def test_exported_policy_plays_in_the_environment_itself(trained: tuple[str, Path]) -> None:
@@ -111,7 +122,7 @@ def test_exported_policy_plays_in_the_environment_itself(trained: tuple[str, Pat
 
 def test_exported_choice_is_the_argmax(trained: tuple[str, Path]) -> None:
     """The exported program is the deterministic policy of the checkpoint, in the environment's own units."""
-    from factory.line import make_env, make_policy
+    from factory.training.job import make_env, make_policy
 
     _, run_dir = trained
     cfg = config.from_plain(yaml.safe_load((run_dir / "config.yaml").read_text()))
@@ -136,7 +147,9 @@ def test_resumed_run_starts_new_episodes_and_keeps_the_rest(
         (run_dir,) = (path.parent for path in Path.cwd().glob(f"{root}/gymnasium/Pendulum-v1/*/config.yaml"))
         assert "new ones start" not in capsys.readouterr().out
         command_line(f"resume={run_dir}", f"total_steps={4 * ROLLOUT}")
-        assert capsys.readouterr().out.count("the episodes of Pendulum-v1 cannot be saved: new ones start") == 1
+        assert (
+            capsys.readouterr().out.count("the episodes of Pendulum-v1 cannot be saved: new ones start") == 1
+        )
         assert summary_of(run_dir)["metrics"]["factory/tokens_total"] == 4 * ROLLOUT
         resumed.append(load_file(run_dir / "checkpoints" / "last" / "policy.safetensors"))
     assert all(torch.equal(value, resumed[1][name]) for name, value in resumed[0].items())
@@ -153,9 +166,13 @@ def test_world_that_fails_ends_the_run_in_one_line(
     event = "task.kwargs={event:error,when:5}"
     with pytest.raises(SystemExit) as stopped:
         command_line(
-            *SMALL, "env_id=odd_worlds:odd/Odd-v0", event, f"task.vectorization={vectorization}", "tracking=jsonl",
+            *SMALL,
+            "env_id=odd_worlds:odd/Odd-v0",
+            event,
+            f"task.vectorization={vectorization}",
+            "tracking=jsonl",
             f"total_steps={ROLLOUT}",
-        )  # fmt: skip
+        )
     assert stopped.value.code == 1
     err = capfd.readouterr().err
     run_dir = only_run("odd_worlds:odd/Odd-v0")
@@ -183,14 +200,24 @@ def test_run_without_pictures_says_so_and_goes_on(
 def test_interrupt_reaches_the_line_and_no_worker(tmp_path: Path) -> None:
     """Ctrl-C in a terminal, which signals the whole process group, ends with a checkpoint and exit status 130."""
     command = [
-        sys.executable, "-m", "factory.train", *SMALL, "env_id=Pendulum-v1", "task.vectorization=async",
-        "tracking=jsonl", f"total_steps={10**9}",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "factory.train",
+        *SMALL,
+        "env_id=Pendulum-v1",
+        "task.vectorization=async",
+        "tracking=jsonl",
+        f"total_steps={10**9}",
+    ]
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(
-            command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=log, stderr=log,
+            command,
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdout=log,
+            stderr=log,
             start_new_session=True,
-        )  # fmt: skip
+        )
         try:
             while not any(path.stat().st_size for path in tmp_path.glob("outputs/**/metrics.jsonl")):
                 assert process.poll() is None, (tmp_path / "log").read_text()
@@ -206,7 +233,9 @@ def test_interrupt_reaches_the_line_and_no_worker(tmp_path: Path) -> None:
     assert "Traceback" not in (tmp_path / "log").read_text()
 
 
-def test_table_of_tasks_shows_an_example(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_table_of_tasks_shows_an_example(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """`python -m factory.tasks` has a row for the general task, with what it would be for one environment."""
     monkeypatch.setattr(sys, "argv", ["factory-tasks"])
     tasks.main()
@@ -216,7 +245,9 @@ def test_table_of_tasks_shows_an_example(capsys: pytest.CaptureFixture[str], mon
     assert "any env_id" in out
 
 
-def test_table_of_tasks_takes_no_arguments(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_table_of_tasks_takes_no_arguments(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One is refused in one line, as other commands do, and no table is printed."""
     monkeypatch.setattr(sys, "argv", ["factory-tasks", "foo=bar"])
     with pytest.raises(SystemExit, match="2"):

@@ -20,10 +20,12 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from envs.physics import ENGINES
-from factory import checkpoint, distributed, metrics, pipeline
 from factory.energy.ledger import Ledger
 from factory.energy.types import PHASES
+from factory.envs.physics import ENGINES
+from factory.runtime import distributed
+from factory.training import checkpoint, metrics
+from factory.training import stages as pipeline
 
 ROOT = Path(__file__).parents[2]
 NUM_ENVS, NUM_STEPS, ITERATIONS = 16, 8, 12
@@ -56,16 +58,28 @@ KEYS = {f"{group}/{name}" for group, names in FIGURES.items() for name in names.
     f"energy/phase/{phase}_j" for phase in PHASES
 }
 TAGS = {
-    "energy.tier", "energy.boundary", "energy.phase_tier", "energy.components", "token_spec.hash", "task", "robot",
-    "physics", "device", "git.commit", "git.dirty",
-}  # fmt: skip
+    "energy.tier",
+    "energy.boundary",
+    "energy.phase_tier",
+    "energy.components",
+    "token_spec.hash",
+    "task",
+    "robot",
+    "physics",
+    "device",
+    "git.commit",
+    "git.dirty",
+}
 
 Summary = dict[str, Any]
 
 
 def newest_run(root: Path) -> Path:
     """Return the folder of the run that began last."""
-    return max((path.parent for path in root.glob("outputs/**/config.yaml")), key=lambda path: path.stat().st_mtime_ns)
+    return max(
+        (path.parent for path in root.glob("outputs/**/config.yaml")),
+        key=lambda path: path.stat().st_mtime_ns,
+    )
 
 
 def summary_of(run_dir: Path) -> Summary:
@@ -90,10 +104,17 @@ def assert_equal_checkpoints(first: Path, second: Path, *, env_steps: int) -> No
 def smoke(shared_command_line: Callable[..., None]) -> Path:
     """Run every stage of the line once, with the ledger; return the run's folder."""
     shared_command_line(
-        "experiment=smoke", "tracking=mlflow", f"num_envs={NUM_ENVS}", f"learner.num_steps={NUM_STEPS}",
-        f"total_steps={ITERATIONS * ROLLOUT}", "checkpoint_every=5", "task.max_episode_steps=40",
-        "runtime.eval_episodes=8", "runtime.video_s=0.4", "runtime.keep_checkpoints=2",
-    )  # fmt: skip
+        "experiment=smoke",
+        "tracking=mlflow",
+        f"num_envs={NUM_ENVS}",
+        f"learner.num_steps={NUM_STEPS}",
+        f"total_steps={ITERATIONS * ROLLOUT}",
+        "checkpoint_every=5",
+        "task.max_episode_steps=40",
+        "runtime.eval_episodes=8",
+        "runtime.video_s=0.4",
+        "runtime.keep_checkpoints=2",
+    )
     return newest_run(Path.cwd())
 
 
@@ -108,9 +129,17 @@ def ledger(smoke: Path) -> Any:
 def test_run_leaves_everything_a_user_looks_for(smoke: Path) -> None:
     """Configuration, curves, checkpoints, film, exported policy, report and summary are in the run's folder."""
     for name in (
-        "config.yaml", ".hydra/overrides.yaml", "metrics.jsonl", "reward_terms.csv", "checkpoints/last/state.json",
-        "videos/filmstrip.png", "export/policy.pt2", "export/policy.json", "report.html", "summary.json",
-    ):  # fmt: skip
+        "config.yaml",
+        ".hydra/overrides.yaml",
+        "metrics.jsonl",
+        "reward_terms.csv",
+        "checkpoints/last/state.json",
+        "videos/filmstrip.png",
+        "export/policy.pt2",
+        "export/policy.json",
+        "report.html",
+        "summary.json",
+    ):
         assert (smoke / name).stat().st_size > 0, name
     assert len(list((smoke / "videos").glob("*.mp4"))) == 1
     assert not list(smoke.rglob("*.pkl"))
@@ -141,8 +170,12 @@ def test_joules_are_conserved(smoke: Path) -> None:
     parts = [figures[f"energy/phase/{phase}_j"] for phase in PHASES] + [figures["energy/unattributed_j"]]
     total_j = figures["energy/total_j"]
     assert sum(parts) == pytest.approx(total_j, rel=1e-9)
-    assert figures["factory/joules_per_token"] * figures["factory/tokens_total"] == pytest.approx(total_j, rel=1e-9)
-    assert figures["factory/tokens_per_joule"] * figures["factory/joules_per_token"] == pytest.approx(1.0, rel=1e-9)
+    assert figures["factory/joules_per_token"] * figures["factory/tokens_total"] == pytest.approx(
+        total_j, rel=1e-9
+    )
+    assert figures["factory/tokens_per_joule"] * figures["factory/joules_per_token"] == pytest.approx(
+        1.0, rel=1e-9
+    )
     components = sum(figures[f"energy/{name}_j"] for name in ("cpu", "gpu", "dram"))
     assert components == pytest.approx(total_j, rel=1e-9)
 
@@ -150,7 +183,9 @@ def test_joules_are_conserved(smoke: Path) -> None:
 def test_tokens_are_the_steps_that_were_executed(smoke: Path) -> None:
     """Tokens of training are worlds times steps times iterations; those of evaluation are counted apart."""
     figures = summary_of(smoke)["metrics"]
-    assert figures["factory/tokens_total"] == figures["factory/env_steps"] == NUM_ENVS * NUM_STEPS * ITERATIONS
+    assert (
+        figures["factory/tokens_total"] == figures["factory/env_steps"] == NUM_ENVS * NUM_STEPS * ITERATIONS
+    )
     assert figures["factory/iterations"] == ITERATIONS
     state = json.loads((smoke / "checkpoints" / "last" / "state.json").read_text())
     assert state["tokens"]["total"] == NUM_ENVS * NUM_STEPS * ITERATIONS
@@ -165,7 +200,10 @@ def test_tokens_are_the_steps_that_were_executed(smoke: Path) -> None:
 def test_every_iteration_is_in_the_curves(smoke: Path) -> None:
     """`metrics.jsonl` has one row an iteration and the final one; `reward_terms.csv` one row an iteration."""
     rows = [json.loads(line) for line in (smoke / "metrics.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows] == [*(ROLLOUT * (i + 1) for i in range(ITERATIONS)), ITERATIONS * ROLLOUT]
+    assert [row["step"] for row in rows] == [
+        *(ROLLOUT * (i + 1) for i in range(ITERATIONS)),
+        ITERATIONS * ROLLOUT,
+    ]
     assert rows[-1]["metrics"] == summary_of(smoke)["metrics"]
     totals_j = [row["metrics"]["energy/total_j"] for row in rows]
     assert totals_j == sorted(totals_j)
@@ -200,8 +238,8 @@ def test_policy_is_registered_under_its_task(smoke: Path, ledger: Any) -> None:
 def test_exported_policy_acts_like_the_checkpoint(smoke: Path) -> None:
     """The exported program is the deterministic policy of the last checkpoint."""
     from factory import config
-    from factory.export import load_exported
-    from factory.line import make_env, make_policy
+    from factory.policies.export import load_exported
+    from factory.training.job import make_env, make_policy
 
     cfg = config.from_plain(yaml.safe_load((smoke / "config.yaml").read_text()))
     env = make_env(cfg, num_envs=3)
@@ -230,7 +268,11 @@ def test_evaluation_repeats_exactly(smoke: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_resuming_goes_on_with_the_same_ledger_run(
-    smoke: Path, ledger: Any, shared_command_line: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    smoke: Path,
+    ledger: Any,
+    shared_command_line: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     """`resume=last` keeps folder, options and MLflow run; counts, joules and curves go on from where they were."""
     shared_command_line(*CARTPOLE, "seed=7", f"total_steps={2 * ROLLOUT}", "tracking.system_metrics=false")
@@ -249,12 +291,16 @@ def test_resuming_goes_on_with_the_same_ledger_run(
     for key in ("energy/total_j", "time/wall_s", "time/physics_s", "energy/phase/sim_j"):
         assert figures[key] > before["metrics"][key], key
     assert after["tokens"]["evaluation"] > before["tokens"]["evaluation"] > 0
-    assert figures["energy/phase/eval_j"] > before["metrics"]["energy/phase/eval_j"] > 0.0, "what a resume finds counts"
+    assert figures["energy/phase/eval_j"] > before["metrics"]["energy/phase/eval_j"] > 0.0, (
+        "what a resume finds counts"
+    )
     training_s = sum(figures[f"time/{phase}_s"] for phase in ("sim", "infer", "learn"))
     history_s = [point.value for point in ledger.get_metric_history(run.info.run_id, "time/wall_s")]
     assert training_s < figures["time/wall_s"] == max(history_s)
     state = json.loads((run_dir / "checkpoints" / "last" / "state.json").read_text())
-    assert state["aside_s"]["time/wall_s"] > 0.0 == state["aside_s"]["time/sim_s"], "evaluation is not training time"
+    assert state["aside_s"]["time/wall_s"] > 0.0 == state["aside_s"]["time/sim_s"], (
+        "evaluation is not training time"
+    )
     assert yaml.safe_load((run_dir / "config.yaml").read_text())["seed"] == 7
     steps = [int(row[0]) for row in list(csv.reader((run_dir / "reward_terms.csv").open()))[1:]]
     assert steps == [ROLLOUT * (i + 1) for i in range(4)]
@@ -269,7 +315,9 @@ def test_sweep_is_one_parent_with_its_children(
     smoke: Path, ledger: Any, shared_command_line: Callable[..., None]
 ) -> None:
     """`-m seed=0,1` makes two finished runs under one finished parent, each in a folder of its own."""
-    shared_command_line("-m", "seed=0,1", *CARTPOLE, f"total_steps={ROLLOUT}", "tracking.system_metrics=false")
+    shared_command_line(
+        "-m", "seed=0,1", *CARTPOLE, f"total_steps={ROLLOUT}", "tracking.system_metrics=false"
+    )
     experiment = ledger.get_experiment_by_name("cartpole_swingup").experiment_id
     runs = ledger.search_runs([experiment])
     children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
@@ -280,7 +328,9 @@ def test_sweep_is_one_parent_with_its_children(
     assert [run.info.status for run in (parent, *children)] == ["FINISHED"] * 3
     assert "seed=0,1" in parent.data.tags["overrides"]
     folders = {path.parent for path in Path.cwd().glob("outputs/cartpole_swingup/sweep_*/*/summary.json")}
-    assert {summary_of(folder)["mlflow_run_id"] for folder in folders} == {run.info.run_id for run in children}
+    assert {summary_of(folder)["mlflow_run_id"] for folder in folders} == {
+        run.info.run_id for run in children
+    }
     assert "FACTORY_PARENT_RUN_ID" not in os.environ
 
 
@@ -289,16 +339,18 @@ def test_parent_of_a_sweep_that_fails_is_closed_too(smoke: Path, ledger: Any) ->
     from hydra.core.utils import JobReturn, JobStatus
     from omegaconf import OmegaConf
 
-    from factory.sweep import SweepLedger, parent_run_id
     from factory.tracking import TrackingConfig
+    from factory.training.sweep import SweepLedger, parent_run_id
 
     composed = OmegaConf.create(
         {
-            "tracking": OmegaConf.structured(TrackingConfig), "output_root": str(smoke.parents[1]),
-            "task": {"name": "cartpole_swingup"}, "env_id": "",
+            "tracking": OmegaConf.structured(TrackingConfig),
+            "output_root": str(smoke.parents[1]),
+            "task": {"name": "cartpole_swingup"},
+            "env_id": "",
             "hydra": {"sweep": {"dir": "a/sweep"}, "overrides": {"task": ["seed=0,1"]}},
         }
-    )  # fmt: skip
+    )
     for job, status in ((JobStatus.FAILED, "FAILED"), (JobStatus.COMPLETED, "KILLED")):
         sweep = SweepLedger()
         sweep.on_multirun_start(composed)
@@ -318,7 +370,9 @@ class Started:
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         self._log = (folder / "log").open("w+")
         command = [sys.executable, "-m", "factory.train", *arguments]
-        self.process = subprocess.Popen(command, cwd=folder, env=environment, stdout=self._log, stderr=self._log)
+        self.process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=self._log, stderr=self._log
+        )
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         """Wait for something the process does, while it runs."""
@@ -361,7 +415,9 @@ def test_killed_and_resumed_equals_never_stopped(
     assert not (run_dir / "summary.json").exists()
     spent = Ledger.from_dict(json.loads((run_dir / "energy.json").read_text())["meter"]).reading()
     command_line(f"resume={run_dir}", f"total_steps={40 * ROLLOUT}")
-    assert summary_of(run_dir)["metrics"]["energy/total_j"] > spent.total_j, "the iterations a kill undid were paid for"
+    assert summary_of(run_dir)["metrics"]["energy/total_j"] > spent.total_j, (
+        "the iterations a kill undid were paid for"
+    )
     command_line(*common, f"total_steps={40 * ROLLOUT}", "output_root=outputs/straight")
     straight = newest_run(tmp_path)
     assert straight != run_dir
@@ -376,7 +432,13 @@ def test_killed_and_resumed_equals_never_stopped(
 @pytest.mark.parametrize("physics", ENGINES)
 def test_robot_dog_resumes_exactly(command_line: Callable[..., None], tmp_path: Path, physics: str) -> None:
     """A task with commands, pushes and per-world physics parameters resumes bit for bit as well, on both engines."""
-    options = ("task=quadruped_velocity", f"physics={physics}", "task.max_episode_steps=30", *TINY[2:], FILES_ONLY)
+    options = (
+        "task=quadruped_velocity",
+        f"physics={physics}",
+        "task.max_episode_steps=30",
+        *TINY[2:],
+        FILES_ONLY,
+    )
     common = (*options, "num_envs=8", "learner.num_steps=8", "checkpoint_every=100")
     command_line(*common, "total_steps=192", "output_root=parted")
     parted = newest_run_in(tmp_path / "parted")
@@ -438,7 +500,7 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, *, 
     monkeypatch.setattr(module, name, interrupting)
 
 
-@pytest.mark.parametrize(("module", "name"), [(distributed, "any_"), (metrics, "episodes")])
+@pytest.mark.parametrize(("module", "name"), [(distributed, "any_rank"), (metrics, "episodes")])
 def test_interrupt_counts_only_once_all_processes_know(
     command_line: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, module: Any, name: str
 ) -> None:
@@ -481,7 +543,13 @@ def test_disk_that_takes_no_more_ends_in_one_line_and_keeps_what_is_whole(tmp_pa
     """A run whose checkpoints outgrow the space says so in one line, exit status 1, and is resumed with room."""
     resource = pytest.importorskip("resource", reason="no limits on file sizes on this platform")
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))  # noqa: E731
-    arguments = [*CARTPOLE, FILES_ONLY, f"total_steps={2 * ROLLOUT}", "checkpoint_every=1", f"output_root={tmp_path}"]
+    arguments = [
+        *CARTPOLE,
+        FILES_ONLY,
+        f"total_steps={2 * ROLLOUT}",
+        "checkpoint_every=1",
+        f"output_root={tmp_path}",
+    ]
     arguments.append("policy.actor_hidden=[256,256]")
     command = [sys.executable, "-m", "factory.train", *arguments]
     ended = subprocess.run(command, cwd=ROOT, preexec_fn=limit, capture_output=True, text=True, timeout=120)
@@ -528,7 +596,11 @@ def test_single_episode_passes_no_gate(
     from factory import evaluate
 
     command_line(
-        *CARTPOLE, FILES_ONLY, f"total_steps={ROLLOUT}", "task.return_threshold=-1000", "runtime.eval_episodes=1"
+        *CARTPOLE,
+        FILES_ONLY,
+        f"total_steps={ROLLOUT}",
+        "task.return_threshold=-1000",
+        "runtime.eval_episodes=1",
     )
     run_dir = newest_run(tmp_path)
     figures = summary_of(run_dir)["metrics"]
@@ -548,7 +620,9 @@ def test_run_that_never_reaches_the_threshold_is_marked_as_such(smoke: Path) -> 
     assert summary["metrics"]["factory/tokens_good"] == 0
 
 
-def test_idle_power_gives_a_net_figure_beside_the_gross_one(command_line: Callable[..., None], tmp_path: Path) -> None:
+def test_idle_power_gives_a_net_figure_beside_the_gross_one(
+    command_line: Callable[..., None], tmp_path: Path
+) -> None:
     """With `energy.idle_s` the run has both figures, and the idle power it took off, with intervals."""
     command_line(*CARTPOLE, FILES_ONLY, f"total_steps={ROLLOUT}", "energy.idle_s=0.1")
     summary = summary_of(newest_run(tmp_path))

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import rich.console
 
-from factory.console import LivePanel, PlainLines, print_summary
 from factory.energy.types import Tier
-from factory.report import write_report
+from factory.reporting.console import LivePanel, PlainLines, print_summary
+from factory.reporting.report import write_report
 from factory.tracking.headline import headline_note
 
 ROOT = Path(__file__).parents[2]
@@ -53,7 +53,13 @@ def test_console_report_and_ledger_say_it_of_counters_only(
         console.close()
     said = file.getvalue()
     print_summary(METRICS, tags, folder, file=(summary := io.StringIO()))
-    texts = [said, summary.getvalue(), write_report(folder).read_text(), headline_note(METRICS, tags), *METRICS]
+    texts = [
+        said,
+        summary.getvalue(),
+        write_report(folder).read_text(),
+        headline_note(METRICS, tags),
+        *METRICS,
+    ]
     assert [bool(WORD.search(text)) for text in texts[:4]] == [tier is Tier.MEASURED] * 4
     assert not any(WORD.search(key) for key in METRICS)
 
@@ -64,7 +70,9 @@ def test_pages_say_it_of_energy_only_where_a_counter_is_meant(page: Path) -> Non
     sentences = re.split(r"(?<=[.!?|;])\s+|\n\n|\n(?=[-*|#])", (ROOT / page).read_text())
     for sentence in sentences:
         if WORD.search(sentence) and ENERGY.search(sentence):
-            assert "counter" in sentence or all(str(tier) in sentence for tier in (Tier.SAMPLED, Tier.ESTIMATED))
+            assert "counter" in sentence or all(
+                str(tier) in sentence for tier in (Tier.SAMPLED, Tier.ESTIMATED)
+            )
 
 
 @pytest.mark.parametrize("said", ["J/token was measured", "we measured 12 mJ"])
@@ -79,11 +87,19 @@ def test_a_real_run_says_it_only_if_it_counted(
     """Console and every text in the run folder of a real run keep to its tier."""
     command_line(
         *("task=cartpole_swingup", "task.max_episode_steps=20", "num_envs=8", "learner.num_steps=8"),
-        *("total_steps=128", "runtime.eval_episodes=4", "runtime.video_s=0", "tracking=jsonl", "hydra.run.dir=run"),
+        *(
+            "total_steps=128",
+            "runtime.eval_episodes=4",
+            "runtime.video_s=0",
+            "tracking=jsonl",
+            "hydra.run.dir=run",
+        ),
     )
     folder = tmp_path / "run"
     tier = json.loads((folder / "summary.json").read_text())["tags"]["energy.tier"]
-    files = [path for path in folder.rglob("*") if path.suffix in (".json", ".jsonl", ".html", ".yaml", ".csv")]
+    files = [
+        path for path in folder.rglob("*") if path.suffix in (".json", ".jsonl", ".html", ".yaml", ".csv")
+    ]
     texts = [capsys.readouterr().out, *(path.read_text() for path in files)]
     assert len(files) > 5
     assert any(WORD.search(text) for text in texts) == (tier == "measured")

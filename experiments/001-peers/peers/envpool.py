@@ -14,7 +14,9 @@ NUM_ENVS = 1024
 
 def build(task: str) -> Measure:
     """Make the pool."""
-    env = envpool.make(task, env_type="gymnasium", num_envs=NUM_ENVS, num_threads=int(os.environ["OMP_NUM_THREADS"]))
+    env = envpool.make(
+        task, env_type="gymnasium", num_envs=NUM_ENVS, num_threads=int(os.environ["OMP_NUM_THREADS"])
+    )
     return stepping(env, env.action_space, NUM_ENVS)
 
 

@@ -16,11 +16,12 @@ import torch
 from peers.serving import Measure, serve
 from peers.stepping import SETTLE_STEPS, random_actions
 
-from envs import locomotion
-from envs.gym_mujoco.base import ASSETS
-from envs.robots import quadruped
-from factory import cli, config, device
-from factory.rig import Rig
+from factory import cli, config
+from factory.benchmark.harness import Rig
+from factory.envs.robots import quadruped
+from factory.envs.tasks import quadruped_velocity as locomotion
+from factory.envs.tasks.gym_mujoco.base import ASSETS
+from factory.runtime import device
 
 NUM_ENVS = 1024
 THREADS = int(os.environ["OMP_NUM_THREADS"])
@@ -35,7 +36,9 @@ GO2 = ("robot=menagerie:unitree_go2", "task.timestep_s=0.01", "task.decimation=2
 
 def stepping(task: str) -> Measure:
     """Time `env.step`, and `Batch.step` of the plain model from the same states with the same actions."""
-    env: Any = gymnasium.make_vec(f"envs:factory/{task}", num_envs=NUM_ENVS, num_threads=THREADS, seed=0)
+    env: Any = gymnasium.make_vec(
+        f"factory.envs:factory/{task}", num_envs=NUM_ENVS, num_threads=THREADS, seed=0
+    )
     inner = env.unwrapped
     raw = mjbatch.Batch(mujoco.MjModel.from_xml_path(str(ASSETS / inner.model_file)), NUM_ENVS, THREADS)
     rows, ctrl = raw.bind("state"), raw.bind("ctrl")

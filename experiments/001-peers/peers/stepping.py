@@ -29,7 +29,10 @@ def stepping(env: Any, space: Any, num_envs: int) -> Measure:
 
     def step() -> int:
         nonlocal ended, calls, executed
-        calls, executed = calls + 1, executed + num_envs - int(ended.sum())  # NEXT_STEP: who ended is reset now
+        calls, executed = (
+            calls + 1,
+            executed + num_envs - int(ended.sum()),
+        )  # NEXT_STEP: who ended is reset now
         _, _, terminated, truncated, _ = env.step(next(actions))
         ended = terminated | truncated
         return num_envs

@@ -15,11 +15,16 @@ from rsl_rl.runners import OnPolicyRunner
 from unilab.scripts import train_rsl_rl
 
 OVERRIDES = (
-    "task=go2_joystick_flat/mujoco", "algo.num_envs=1024", "algo.num_steps_per_env=24",
-    "algo.algorithm.num_learning_epochs=5", "algo.algorithm.num_mini_batches=4",
-    "algo.actor.hidden_dims=[64,64]", "algo.critic.hidden_dims=[64,64]",
-    "training.device=cpu", "training.no_play=true",
-)  # fmt: skip
+    "task=go2_joystick_flat/mujoco",
+    "algo.num_envs=1024",
+    "algo.num_steps_per_env=24",
+    "algo.algorithm.num_learning_epochs=5",
+    "algo.algorithm.num_mini_batches=4",
+    "algo.actor.hidden_dims=[64,64]",
+    "algo.critic.hidden_dims=[64,64]",
+    "training.device=cpu",
+    "training.no_play=true",
+)
 
 
 class Engine:
@@ -48,7 +53,9 @@ class Engine:
 class Runner(OnPolicyRunner):
     """The runner as UniLab's trainer builds it, except that it writes no logs and learns when it is asked to."""
 
-    def __init__(self, env: Any, train_cfg: dict[str, Any], log_dir: str | None = None, device: str = "cpu") -> None:
+    def __init__(
+        self, env: Any, train_cfg: dict[str, Any], log_dir: str | None = None, device: str = "cpu"
+    ) -> None:
         super().__init__(env, train_cfg, log_dir=None, device=device)
 
     def learn(self, num_learning_iterations: int, init_at_random_ep_len: bool = False) -> None:

@@ -63,7 +63,9 @@ class EstimateConfig:
         """Check the figures."""
         _check_powers("energy.estimate", self.idle_w_per_core, self.max_w_per_core)
         if self.highest_w_per_core < self.max_w_per_core:
-            raise ValueError(f"energy.estimate.highest_w_per_core={self.highest_w_per_core}: must be >= max_w_per_core")
+            raise ValueError(
+                f"energy.estimate.highest_w_per_core={self.highest_w_per_core}: must be >= max_w_per_core"
+            )
         if self.ram_w_per_gb < 0.0:
             raise ValueError(f"energy.estimate.ram_w_per_gb={self.ram_w_per_gb}: must be >= 0")
 
@@ -194,7 +196,9 @@ def fit_calibration(
     """
     count = len(busy_cores)
     if count != len(power_w) or len(set(busy_cores)) < 3:
-        raise ValueError(f"calibration: {count} readings at {len(set(busy_cores))} loads; give 3 or more loads")
+        raise ValueError(
+            f"calibration: {count} readings at {len(set(busy_cores))} loads; give 3 or more loads"
+        )
     mean_x, mean_y = sum(busy_cores) / count, sum(power_w) / count
     variance = sum((x - mean_x) ** 2 for x in busy_cores)
     slope_w = sum((x - mean_x) * (y - mean_y) for x, y in zip(busy_cores, power_w, strict=True)) / variance

@@ -177,7 +177,9 @@ class NvmlSource:
         self._look_for_others(t_ns)
         sampled = [gpu.uuid for gpu in self._gpus if not gpu.is_counter]
         details += [f"{uuid} has no energy counter: its power is integrated" for uuid in sampled]
-        details += [f"{gpu.uuid} is shared with others: an upper bound" for gpu in self._gpus if gpu.is_shared]
+        details += [
+            f"{gpu.uuid} is shared with others: an upper bound" for gpu in self._gpus if gpu.is_shared
+        ]
         if self._is_blind:
             details.append("NVML does not tell who else computes here: taken as exclusive")
         return Capability(

@@ -38,7 +38,10 @@ def visible_gpus(
         SourceUnavailable: If no such device is visible.
     """
     handles = [lib.nvmlDeviceGetHandleByIndex(index) for index in range(lib.nvmlDeviceGetCount())]
-    boards = [VisibleGpu(_text(lib.nvmlDeviceGetUUID(handle)), handle, _in_mig_mode(lib, handle)) for handle in handles]
+    boards = [
+        VisibleGpu(_text(lib.nvmlDeviceGetUUID(handle)), handle, _in_mig_mode(lib, handle))
+        for handle in handles
+    ]
     setting = environ.get("CUDA_VISIBLE_DEVICES")
     visible = boards if setting is None else _select(lib, boards, setting)
     chosen = visible if indices is None else [visible[index] for index in indices if index < len(visible)]
@@ -51,11 +54,15 @@ def visible_gpus(
     names = {_text(lib.nvmlDeviceGetName(gpu.handle)) for gpu in boards}
     by_index = setting is None or "-" not in setting
     if len(names) > 1 and by_index and environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
-        remarks.append("GPUs differ and CUDA orders them its own way: set CUDA_DEVICE_ORDER=PCI_BUS_ID or use UUIDs")
+        remarks.append(
+            "GPUs differ and CUDA orders them its own way: set CUDA_DEVICE_ORDER=PCI_BUS_ID or use UUIDs"
+        )
     return list({gpu.uuid: gpu for gpu in chosen}.values()), remarks
 
 
-def find_foreign_pids(lib: Any, handle: Any, is_own_pid: Callable[[int], bool | None] | None) -> list[int] | None:
+def find_foreign_pids(
+    lib: Any, handle: Any, is_own_pid: Callable[[int], bool | None] | None
+) -> list[int] | None:
     """Return the compute processes on a device that are not of this run; None if the device does not tell.
 
     Inside a container NVML may show this very process under the host's number, which nobody in here knows.

@@ -10,10 +10,10 @@ from gymnasium.vector import AutoresetMode
 from rsl_rl.runners import OnPolicyRunner
 from scripted_env import ScriptedEnv
 
-from envs.adapters.rsl_rl import RslRlVecEnv
-from envs.classic import CartpoleSwingup
-from envs.locomotion import QuadrupedVelocity
-from envs.wrappers import NormalizeReward, RecordEpisodeStatistics
+from factory.envs.adapters.rsl_rl import RslRlVecEnv
+from factory.envs.tasks.cartpole import CartpoleSwingup
+from factory.envs.tasks.quadruped_velocity import QuadrupedVelocity
+from factory.envs.wrappers import NormalizeReward, RecordEpisodeStatistics
 
 
 def config(num_steps: int, *, critic: str = "policy") -> dict[str, Any]:
@@ -51,7 +51,9 @@ def test_time_limits_and_ends_reach_the_storage() -> None:
             before = env.episode_length_buf.clone()
             obs, reward, dones, extras = env.step(actions)
             limits.append(before + 1 >= 5)
-            assert torch.equal(obs["policy"][:, 1], env.episode_length_buf.float()), "not the observation of this step"
+            assert torch.equal(obs["policy"][:, 1], env.episode_length_buf.float()), (
+                "not the observation of this step"
+            )
             assert env.get_observations() is obs
             algorithm.process_env_step(obs, reward, dones, extras)
     stored, limit = algorithm.storage, torch.stack(limits) & ~terminated
@@ -65,7 +67,9 @@ def test_time_limits_and_ends_reach_the_storage() -> None:
 def test_training_improves_the_return() -> None:
     """A short run of `OnPolicyRunner`, on rewards that a wrapper scales, multiplies the untrained policy's return."""
     torch.manual_seed(1)
-    statistics = RecordEpisodeStatistics(CartpoleSwingup(num_envs=64, max_episode_steps=100, seed=0), buffer_length=64)
+    statistics = RecordEpisodeStatistics(
+        CartpoleSwingup(num_envs=64, max_episode_steps=100, seed=0), buffer_length=64
+    )
     env = RslRlVecEnv(NormalizeReward(statistics, gamma=0.98))
     runner = OnPolicyRunner(env, config(32))
     policy = runner.get_inference_policy()

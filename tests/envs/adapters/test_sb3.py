@@ -13,10 +13,10 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecMonitor
 
-from envs.adapters.sb3 import Sb3VecEnv
-from envs.classic import CartpoleSwingup
-from envs.locomotion import QuadrupedVelocity
-from envs.wrappers import NormalizeReward, RecordEpisodeStatistics
+from factory.envs.adapters.sb3 import Sb3VecEnv
+from factory.envs.tasks.cartpole import CartpoleSwingup
+from factory.envs.tasks.quadruped_velocity import QuadrupedVelocity
+from factory.envs.wrappers import NormalizeReward, RecordEpisodeStatistics
 
 
 def scripted() -> Any:
@@ -28,7 +28,9 @@ def scripted() -> Any:
 
 def test_a_time_limit_is_bootstrapped_with_the_value_of_the_last_observation() -> None:
     """PPO's buffer holds r + gamma V(final observation) at a time limit, and r where the episode terminated."""
-    model = PPO("MlpPolicy", Sb3VecEnv(scripted()), n_steps=16, batch_size=32, n_epochs=1, learning_rate=0.0, seed=0)
+    model = PPO(
+        "MlpPolicy", Sb3VecEnv(scripted()), n_steps=16, batch_size=32, n_epochs=1, learning_rate=0.0, seed=0
+    )
     model.learn(32)
     env, buffer = scripted(), model.rollout_buffer
     env.reset(seed=0)
@@ -74,7 +76,9 @@ def test_training_improves_the_return() -> None:
     statistics = RecordEpisodeStatistics(CartpoleSwingup(num_envs=64, max_episode_steps=100, seed=0))
     env = Sb3VecEnv(NormalizeReward(statistics, gamma=0.98))
     evaluation = VecMonitor(Sb3VecEnv(CartpoleSwingup(num_envs=16, max_episode_steps=100, seed=1)))
-    model = PPO("MlpPolicy", env, n_steps=32, batch_size=512, n_epochs=4, learning_rate=2e-3, gamma=0.98, seed=1)
+    model = PPO(
+        "MlpPolicy", env, n_steps=32, batch_size=512, n_epochs=4, learning_rate=2e-3, gamma=0.98, seed=1
+    )
     untrained, _ = evaluate_policy(model, evaluation, n_eval_episodes=16, deterministic=False)
     model.learn(40_000)
     trained, _ = evaluate_policy(model, evaluation, n_eval_episodes=16, deterministic=False)
@@ -92,7 +96,9 @@ def test_seed_spaces_attributes_and_pictures() -> None:
     np.testing.assert_array_equal(first, raw.reset(seed=4)[0]["policy"])
     np.testing.assert_array_equal(second, raw.reset()[0]["policy"])
     assert env.observation_space.contains(first[0]) and env.action_space.shape == (12,)
-    assert env.get_attr("max_episode_steps") == [1000, 1000] and env.get_attr("step_dt_s", 0) == [raw.step_dt_s]
+    assert env.get_attr("max_episode_steps") == [1000, 1000] and env.get_attr("step_dt_s", 0) == [
+        raw.step_dt_s
+    ]
     env.set_attr("max_episode_steps", 3)
     assert env.get_attr("max_episode_steps", [1]) == [3]
     assert len(env.env_method("captions")) == 2 and env.env_is_wrapped(VecMonitor) == [False, False]

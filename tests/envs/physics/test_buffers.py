@@ -5,7 +5,7 @@ from __future__ import annotations
 import mujoco
 import pytest
 
-from envs.physics.buffers import probe
+from factory.envs.physics.buffers import probe
 
 FLOOR = '<geom type="plane" size="0 0 1"/>'
 
@@ -18,7 +18,8 @@ def model(bodies: str) -> mujoco.MjModel:
 def test_room_grows_with_what_can_touch(count: int) -> None:
     """Boxes that lie on the floor have four contacts each, of four rows; there is room for twice that."""
     boxes = "".join(
-        f'<body pos="{3 * x} 0 0.1"><freejoint/><geom type="box" size=".1 .1 .1"/></body>' for x in range(count)
+        f'<body pos="{3 * x} 0 0.1"><freejoint/><geom type="box" size=".1 .1 .1"/></body>'
+        for x in range(count)
     )
     room = probe(model(boxes))
     assert room.nconmax >= 2 * 4 * count

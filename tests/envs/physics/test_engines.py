@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from envs.physics import ENGINES, engine_timers, open_physics
-from envs.physics.base import Physics
-from envs.physics.contact_forces import add_contact_forces
+from factory.envs.physics import ENGINES, engine_timers, open_physics
+from factory.envs.physics.base import Physics
+from factory.envs.physics.contact_forces import add_contact_forces
 
 XML = """
 <mujoco><worldbody>
@@ -53,7 +53,9 @@ def test_steps_as_mujoco_does(model: mujoco.MjModel) -> None:
         np.testing.assert_array_equal(physics.field("qpos")[world], data.qpos)
 
 
-@pytest.mark.parametrize("file", ["ant.xml", "half_cheetah.xml", "humanoid.xml", "hopper.xml", "pusher_v5.xml"])
+@pytest.mark.parametrize(
+    "file", ["ant.xml", "half_cheetah.xml", "humanoid.xml", "hopper.xml", "pusher_v5.xml"]
+)
 def test_shortcuts_change_no_bit(file: str) -> None:
     """What the engine leaves out, islands of a single tree and timers, is not in the result: contacts and all."""
     model = mujoco.MjModel.from_xml_path(str(Path(gymnasium.__file__).parent / "envs/mujoco/assets" / file))
@@ -147,7 +149,9 @@ def test_rays_measure_distances(engine: str, model: mujoco.MjModel) -> None:
     physics = opened(engine, model, 1)
     origin = torch.tensor([[[0.0, 0, 2], [1, 0, 2], [1, 0, 2]]])
     direction = torch.tensor([[[0.0, 0, -1], [0, 0, -1], [0, 0, 1]]])
-    assert physics.rays(origin, direction)[0].tolist() == pytest.approx([0.9, 2.0, -1.0], abs=ROUNDING_M[engine])
+    assert physics.rays(origin, direction)[0].tolist() == pytest.approx(
+        [0.9, 2.0, -1.0], abs=ROUNDING_M[engine]
+    )
 
 
 def test_time_in_the_engine_is_counted(engine: str, model: mujoco.MjModel) -> None:
@@ -210,7 +214,7 @@ def test_contact_forces_may_be_asked_for_by_several_threads_at_once() -> None:
     """The plugin is registered once; a module that is loaded again finds it."""
     program = """
 import importlib, threading, mujoco
-from envs.physics import contact_forces
+from factory.envs.physics import contact_forces
 def build():
     spec = mujoco.MjSpec.from_string('<mujoco><worldbody><body><joint/><geom size="1"/></body></worldbody></mujoco>')
     contact_forces.add_contact_forces(spec, every=7)

@@ -10,9 +10,9 @@ import pytest
 import torch
 import warp as wp
 
-from envs import capture
-from envs.physics import recording
-from envs.physics.recording import Recorder
+from factory.envs.core import graph_break
+from factory.envs.physics import recording
+from factory.envs.physics.recording import Recorder
 
 
 def test_work_is_called_once_and_repeated_from_its_recording() -> None:
@@ -41,13 +41,13 @@ def test_a_capture_that_can_be_cut_gets_launches(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(Recorder, "_is_captured", True)
     recorder, values = Recorder(torch.device("cpu")), torch.zeros(3)
     array, ones = wp.from_torch(values), wp.from_torch(torch.ones(3))
-    launches: list[capture.Launch] = []
+    launches: list[graph_break.Launch] = []
     assert recorder.joins_capture
-    with capture.cut_by(lambda prepare: launches.append(prepare())):
+    with graph_break.handle_graph_breaks(lambda prepare: launches.append(prepare())):
         assert not recorder.joins_capture
         recorder.run("copy", lambda: wp.copy(array, ones))
         values.fill_(-1.0)
-    assert not capture.can_be_cut()
+    assert not graph_break.can_break()
     for launch in launches * 2:
         values.fill_(-1.0)
         launch()

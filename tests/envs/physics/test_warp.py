@@ -15,10 +15,10 @@ import torch
 import warp as wp
 from graph_safety import graph_safe
 
-from envs.check import check_vector_env
-from envs.physics import PhysicsConfig, open_physics
-from envs.physics.contact_forces import add_contact_forces
-from envs.physics.warp import WarpPhysics
+from factory.envs.core.check import check_vector_env
+from factory.envs.physics import PhysicsConfig, open_physics
+from factory.envs.physics.contact_forces import add_contact_forces
+from factory.envs.physics.warp import WarpPhysics
 
 CPU = torch.device("cpu")
 TASKS = ("factory/CartpoleSwingup-v0", "factory/QuadrupedVelocity-v0", "factory/HalfCheetah-v5")
@@ -51,7 +51,7 @@ def model() -> mujoco.MjModel:
 
 
 def make(env_id: str, physics: str | PhysicsConfig = "warp", **kwargs: Any) -> Any:
-    return gymnasium.make_vec(f"envs:{env_id}", physics=physics, **kwargs).unwrapped
+    return gymnasium.make_vec(f"factory.envs:{env_id}", physics=physics, **kwargs).unwrapped
 
 
 @pytest.mark.parametrize("env_id", TASKS)
@@ -213,6 +213,6 @@ def test_robot_that_warp_cannot_simulate_is_refused_in_one_line(model: mujoco.Mj
 def test_packages_that_are_missing_are_named(model: mujoco.MjModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without MuJoCo Warp the message says what to install."""
     monkeypatch.setitem(sys.modules, "mujoco_warp", None)
-    monkeypatch.delitem(sys.modules, "envs.physics.warp")
+    monkeypatch.delitem(sys.modules, "factory.envs.physics.warp")
     with pytest.raises(ValueError, match=r"physics=warp: mujoco_warp is not installed; pip install .*gpu"):
         open_physics("warp", model, num_envs=1, device=CPU)

@@ -40,7 +40,9 @@ class FakeCgroup(Cgroup):
         return 2 * 10**9
 
 
-def estimate_j(*, busy_s: float, seconds: float, num_cores: float, config: EstimateConfig | None = None) -> float:
+def estimate_j(
+    *, busy_s: float, seconds: float, num_cores: float, config: EstimateConfig | None = None
+) -> float:
     """Return the CPU joules of one window."""
     clock, group = Clock(), FakeCgroup()
     source = EstimateSource(config, clock, cgroup=group, num_cores=num_cores)
@@ -105,7 +107,9 @@ def test_c1_one_model_so_no_process_exceeds_its_machine() -> None:
 
 def test_c2_allocation_counts_not_the_host() -> None:
     """Two threads of a 128-thread host pay for two."""
-    ratio = estimate_j(busy_s=0.0, seconds=10.0, num_cores=128.0) / estimate_j(busy_s=0.0, seconds=10.0, num_cores=2.0)
+    ratio = estimate_j(busy_s=0.0, seconds=10.0, num_cores=128.0) / estimate_j(
+        busy_s=0.0, seconds=10.0, num_cores=2.0
+    )
     assert ratio == pytest.approx(64.0)
 
 

@@ -72,7 +72,9 @@ def test_no_tokens_is_nan(tokens: int) -> None:
     ("usd_per_gw", "years", "musd_per_mw_year"),
     [(35e9, 5, 9.23), (55e9, 5, 14.5), (80e9, 5, 21.1), (35e9, 3, 14.1), (55e9, 3, 22.1), (80e9, 3, 32.2)],
 )
-def test_capital_recovery_of_published_build_outs(usd_per_gw: float, years: int, musd_per_mw_year: float) -> None:
+def test_capital_recovery_of_published_build_outs(
+    usd_per_gw: float, years: int, musd_per_mw_year: float
+) -> None:
     """At 10 % the yearly capital per megawatt is the one of the sanity table."""
     yearly = usd_per_gw / 1000.0 * kpi.capital_recovery_factor(0.10, years=years) / 1e6
     assert yearly == pytest.approx(musd_per_mw_year, rel=0.005)
@@ -95,7 +97,9 @@ def test_capital_per_token_and_payback() -> None:
     """A megawatt-year's capital is spread over its tokens; no margin never pays back."""
     cost = kpi.usd_capital_per_mtoken(35e6, rate=0.0, years=5, utilisation=0.5, tokens_per_s_per_mw=1e6)
     assert cost == pytest.approx(7e6 / (3.1536e7 * 0.5 * 1e6) * 1e6)
-    assert kpi.payback_years(100.0, revenue_usd=60.0, electricity_usd=10.0, opex_usd=10.0) == pytest.approx(2.5)
+    assert kpi.payback_years(100.0, revenue_usd=60.0, electricity_usd=10.0, opex_usd=10.0) == pytest.approx(
+        2.5
+    )
     assert kpi.payback_years(100.0, revenue_usd=20.0, electricity_usd=10.0, opex_usd=10.0) == math.inf
 
 
@@ -107,7 +111,9 @@ def test_gain_of_a_capped_site() -> None:
 
 
 @given(value=POSITIVE, spread=st.floats(0.0, 0.9), tokens=TOKENS)
-def test_intervals_propagate_through_rising_and_falling_figures(value: float, spread: float, tokens: int) -> None:
+def test_intervals_propagate_through_rising_and_falling_figures(
+    value: float, spread: float, tokens: int
+) -> None:
     """Relative width survives J/token, and bounds change sides for tok/J."""
     energy = Interval.around(value, half_width=spread * value)
     per_token = energy.map(lambda energy_j: kpi.joules_per_token(energy_j, tokens=tokens))
@@ -154,7 +160,9 @@ def test_uncertainties_combine_as_written() -> None:
         ([], [], math.inf),
     ],
 )
-def test_median_over_seeds_keeps_censored_runs(spent: list[float], is_reached: list[bool], median: float) -> None:
+def test_median_over_seeds_keeps_censored_runs(
+    spent: list[float], is_reached: list[bool], median: float
+) -> None:
     """The Kaplan-Meier median counts runs that gave up as at risk until they did."""
     assert kpi.kaplan_meier_median(spent, is_reached=is_reached) == median
 

@@ -33,7 +33,9 @@ def assert_conserved(reading: MeterReading) -> None:
     assert sum(reading.phase_s.values()) + reading.unattributed_s == pytest.approx(reading.wall_s, rel=1e-9)
     parts_j = sum(reading.phase_j.values()) + reading.unattributed_j
     assert parts_j == pytest.approx(reading.total_j, rel=1e-9, abs=1e-12)
-    assert reading.cpu_j + reading.gpu_j + reading.dram_j == pytest.approx(reading.total_j, rel=1e-9, abs=1e-12)
+    assert reading.cpu_j + reading.gpu_j + reading.dram_j == pytest.approx(
+        reading.total_j, rel=1e-9, abs=1e-12
+    )
     assert all(joules >= 0.0 for joules in (*reading.phase_j.values(), reading.unattributed_j))
     assert reading.total_j_lo <= reading.total_j * (1 + 1e-9)
     assert reading.total_j <= reading.total_j_hi * (1 + 1e-9)
@@ -469,7 +471,9 @@ class FakeGpuQueue:
         self.drain()
 
 
-def run_loop(policy: str, *, launch_s: float = 1e-5, drains: bool = True) -> tuple[MeterReading, FakeGpuQueue]:
+def run_loop(
+    policy: str, *, launch_s: float = 1e-5, drains: bool = True
+) -> tuple[MeterReading, FakeGpuQueue]:
     """Train: 6 ms of sim and 2 ms of infer an iteration, with or without reading results out."""
     clock = Clock()
     queue = FakeGpuQueue(clock, launch_s=launch_s)

@@ -344,7 +344,9 @@ def test_foreign_process_that_comes_and_goes_leaves_its_mark() -> None:
     assert after.lo_j < 0.9 * 300_000.0 - 100.0 * 300.0 + 100.0
 
 
-@pytest.mark.parametrize(("pids", "tier"), [([0], Tier.MEASURED), ([0, 99], Tier.SHARED), ([99], Tier.MEASURED)])
+@pytest.mark.parametrize(
+    ("pids", "tier"), [([0], Tier.MEASURED), ([0, 99], Tier.SHARED), ([99], Tier.MEASURED)]
+)
 def test_own_process_under_an_unknown_number_is_not_foreign(pids: list[int], tier: Tier) -> None:
     """In a container NVML may show us under a number unknown here; beside our own it is a stranger."""
     gpu = FakeGpu("GPU-aaaa", 300.0)

@@ -115,7 +115,8 @@ def test_z9_no_limit_and_no_mode_is_ever_set(tmp_path: Path) -> None:
     before = {path: path.read_bytes() for path in tree.root.rglob("*") if path.is_file()}
     lib = Overheard(tree.clock, [FakeGpu("GPU-a", 300.0)])
     meter = Meter(
-        [RaplSource(tree.root, tree.clock, run_share=1.0), NvmlSource(lib, tree.clock, environ={})], clock_ns=tree.clock
+        [RaplSource(tree.root, tree.clock, run_share=1.0), NvmlSource(lib, tree.clock, environ={})],
+        clock_ns=tree.clock,
     )
     meter.start()
     meter.read()

@@ -50,7 +50,9 @@ def test_energy_is_exact_for_any_power_through_any_wrap(
         traces = [PowerTrace([(17.0, w) for w in powers_w]), PowerTrace([(23.0, w) for w in powers_w[::-1]])]
         for socket, trace in enumerate(traces):
             zone = f"intel-rapl:{socket}"
-            tree.add(zone, f"package-{socket}", trace, start_uj=start_uj // (socket + 1), range_uj=AMD_RANGE_UJ)
+            tree.add(
+                zone, f"package-{socket}", trace, start_uj=start_uj // (socket + 1), range_uj=AMD_RANGE_UJ
+            )
         source = opened(tree)
         for step_ms in steps_ms:
             tree.advance(step_ms * 1e-3)
@@ -315,7 +317,9 @@ def test_packages_of_which_the_run_has_a_part_are_an_upper_bound(tree: RaplTree)
     tree.advance(10.0)
     reading = source.read()
     assert (capability.tier, reading.tier) == (Tier.SHARED, Tier.SHARED)
-    assert any("3.12 % of the machine's hardware threads are this run's" in detail for detail in capability.details)
+    assert any(
+        "3.12 % of the machine's hardware threads are this run's" in detail for detail in capability.details
+    )
     assert reading.cumulative_j == pytest.approx(500.0, rel=1e-9)
     assert (reading.lo_j, reading.hi_j) == (0.0, whole.read().hi_j)
 

@@ -52,7 +52,9 @@ def test_estimate_joins_nvml_where_rapl_is_missing(tmp_path: Path, nvml: FakeNvm
 def test_z3_what_is_missing_is_said_with_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A missing counter is explained in plain words, on the meter itself."""
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    meter = Meter.from_config(EnergyConfig(rapl_root=str(tmp_path / "absent")), "cuda", synchronize=lambda: None)
+    meter = Meter.from_config(
+        EnergyConfig(rapl_root=str(tmp_path / "absent")), "cuda", synchronize=lambda: None
+    )
     text = "\n".join(meter.explanation)
     assert "rapl is not available" in text
     assert "to have it: run on the host" in text

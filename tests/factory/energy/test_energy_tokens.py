@@ -26,7 +26,9 @@ def test_only_executed_training_actions_are_tokens() -> None:
     assert (counter.seq_tokens_in, counter.action_symbols_out) == (9999, 777)
 
 
-@given(masks=st.lists(st.lists(st.sampled_from(["live", "dummy", "dead"]), min_size=4, max_size=4), max_size=20))
+@given(
+    masks=st.lists(st.lists(st.sampled_from(["live", "dummy", "dead"]), min_size=4, max_size=4), max_size=20)
+)
 def test_tokens_are_the_live_world_steps_of_the_masks(masks: list[list[str]]) -> None:
     """Autoreset dummies and quarantined worlds add nothing: tokens = sum of the live mask."""
     counter = TokenCounter()

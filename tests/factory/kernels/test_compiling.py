@@ -16,7 +16,7 @@ def call(program: str, **environment: str) -> str:
     command = [sys.executable, "-c", program]
     done = subprocess.run(
         command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, check=True
-    )  # fmt: skip
+    )
     return done.stdout + done.stderr
 
 

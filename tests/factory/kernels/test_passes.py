@@ -30,7 +30,9 @@ def flat(net: nn.Module) -> np.ndarray:
     return torch.cat([p.detach().flatten() for p in net.parameters()]).float().numpy()
 
 
-def both(sizes: list[int], activation: str, rows: int, threads: int, seed: int) -> tuple[list[Tensor], list[Tensor]]:
+def both(
+    sizes: list[int], activation: str, rows: int, threads: int, seed: int
+) -> tuple[list[Tensor], list[Tensor]]:
     """Return output, parameter gradients and input gradients: exact ones, and those of the kernels."""
     torch.manual_seed(seed)
     net = network(sizes, activation)
@@ -47,7 +49,13 @@ def both(sizes: list[int], activation: str, rows: int, threads: int, seed: int) 
 
 
 @few
-@given(layer_sizes, st.sampled_from(sorted(ACTIVATIONS)), st.integers(1, 300), st.integers(1, 3), st.integers(0, 99))
+@given(
+    layer_sizes,
+    st.sampled_from(sorted(ACTIVATIONS)),
+    st.integers(1, 300),
+    st.integers(1, 3),
+    st.integers(0, 99),
+)
 def test_passes_of_any_shape_are_those_of_the_layers(
     sizes: list[int], activation: str, rows: int, threads: int, seed: int
 ) -> None:
@@ -79,9 +87,29 @@ def test_output_does_not_depend_on_threads_nor_on_what_is_kept(activation: str) 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_activations_are_right_over_all_numbers(activation: str) -> None:
     """A unit that passes its input on shows the activation: huge, tiny, signed zero, infinite, not a number."""
-    numbers = [0.0, 1e-30, 1e-8, 1e-4, 0.1, 0.34, 0.35, 1.0, 5.0, 9.0, 20.0, 86.0, 87.0, 88.0, 1e4, 1e30, np.inf]
+    numbers = [
+        0.0,
+        1e-30,
+        1e-8,
+        1e-4,
+        0.1,
+        0.34,
+        0.35,
+        1.0,
+        5.0,
+        9.0,
+        20.0,
+        86.0,
+        87.0,
+        88.0,
+        1e4,
+        1e30,
+        np.inf,
+    ]
     x = np.array([sign * number for number in numbers for sign in (1, -1)] + [np.nan], np.float32)[:, None]
-    out, _ = kernels.forward(x, np.array([1, 0, 1, 0], np.float32), [1, 1, 1], activation, threads=1, keep=False)
+    out, _ = kernels.forward(
+        x, np.array([1, 0, 1, 0], np.float32), [1, 1, 1], activation, threads=1, keep=False
+    )
     wanted = ACTIVATIONS[activation]()(torch.from_numpy(x).double())
     torch.testing.assert_close(torch.from_numpy(out).double(), wanted, rtol=4e-7, atol=1e-37, equal_nan=True)
 

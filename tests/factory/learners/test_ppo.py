@@ -10,8 +10,8 @@ import torch
 from gymnasium.spaces import Box, Discrete, Space
 
 from factory.learners.ppo import Ppo, PpoConfig
+from factory.learners.rollout import Rollout, advantages
 from factory.policies.mlp import MlpPolicy, MlpPolicyConfig
-from factory.rollout import Rollout, advantages
 
 OBS, ACTIONS = 3, 2
 
@@ -20,9 +20,13 @@ def build(*, seed: int = 0, space: Space[Any] = Box(-1.0, 1.0, (ACTIONS,)), **va
     """Return a learner with a small policy."""
     torch.manual_seed(seed)
     policy = MlpPolicy(
-        MlpPolicyConfig(actor_hidden=[16], critic_hidden=[16]), obs_size=OBS, critic_obs_size=OBS,
-        action_space=space, control_hz=50.0, generator=torch.Generator().manual_seed(seed),
-    )  # fmt: skip
+        MlpPolicyConfig(actor_hidden=[16], critic_hidden=[16]),
+        obs_size=OBS,
+        critic_obs_size=OBS,
+        action_space=space,
+        control_hz=50.0,
+        generator=torch.Generator().manual_seed(seed),
+    )
     cfg = PpoConfig(**{"num_epochs": 2, "num_minibatches": 2, "schedule": "fixed", **values})  # type: ignore[arg-type]
     return Ppo(cfg, policy, generator=torch.Generator().manual_seed(seed + 1))
 
@@ -38,10 +42,16 @@ def bandit(policy: MlpPolicy, *, num_steps: int = 4, num_envs: int = 32, seed: i
     shape = (num_steps, num_envs)
     ended = torch.ones(shape, dtype=torch.bool)
     return Rollout(
-        obs={name: group.view(*shape, OBS) for name, group in seen.items()}, actions=action.view(*shape, ACTIONS),
-        log_probs=log_prob.view(shape), values=value.view(shape), next_values=torch.zeros(shape),
-        rewards=reward.view(shape), terminated=ended, truncated=~ended, live=ended.clone(),
-    )  # fmt: skip
+        obs={name: group.view(*shape, OBS) for name, group in seen.items()},
+        actions=action.view(*shape, ACTIONS),
+        log_probs=log_prob.view(shape),
+        values=value.view(shape),
+        next_values=torch.zeros(shape),
+        rewards=reward.view(shape),
+        terminated=ended,
+        truncated=~ended,
+        live=ended.clone(),
+    )
 
 
 def parameters(learner: Ppo) -> list[torch.Tensor]:
@@ -55,7 +65,9 @@ def test_policy_learns_a_bandit_in_a_few_updates() -> None:
     best = torch.tensor([0.5, -0.5])
 
     def distance() -> float:
-        return float((learner.policy.act_deterministic(probe, torch.zeros(64, 0))[0] - best).norm(dim=-1).mean())
+        return float(
+            (learner.policy.act_deterministic(probe, torch.zeros(64, 0))[0] - best).norm(dim=-1).mean()
+        )
 
     before = distance()
     for update in range(25):
@@ -81,7 +93,9 @@ def test_adaptive_step_size_moves_towards_the_desired_divergence(desired_kl: flo
 def test_linear_step_size_falls_with_progress() -> None:
     """The step size is the configured one times what is left of the run."""
     learner = build(schedule="linear", learning_rate=8e-3)
-    found = [float(learner.update(bandit(learner.policy), progress=p).learning_rate) for p in (0.0, 0.25, 1.0)]
+    found = [
+        float(learner.update(bandit(learner.policy), progress=p).learning_rate) for p in (0.0, 0.25, 1.0)
+    ]
     assert found == pytest.approx([8e-3, 6e-3, 0.0])
 
 
@@ -218,14 +232,18 @@ def test_worlds_that_were_reset_teach_nothing(mostly: bool) -> None:
         for tensor in (*rollout.obs.values(), rollout.actions):
             tensor[reset] *= 1.0 + poison
         stats = learner.update(rollout)
-        figures = [getattr(stats, field.name) for field in dataclasses.fields(stats) if field.name != "processed"]
+        figures = [
+            getattr(stats, field.name) for field in dataclasses.fields(stats) if field.name != "processed"
+        ]
         results.append([*learner.policy.state_dict().values(), *figures])
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
 def test_advantage_of_a_live_step_ends_with_its_episode() -> None:
     """In NEXT_STEP mode the row that resets follows an end, so that nothing of it flows into the row before."""
-    rewards, values, next_values = (torch.randn(6, 1, generator=torch.Generator().manual_seed(i)) for i in range(3))
+    rewards, values, next_values = (
+        torch.randn(6, 1, generator=torch.Generator().manual_seed(i)) for i in range(3)
+    )
     ended = torch.tensor([False, True, False, False, True, False])[:, None]
     never = torch.zeros_like(ended)
     live = torch.tensor([True, True, False, True, True, False])[:, None]
@@ -274,11 +292,19 @@ def test_rollout_without_a_live_step_changes_nothing_but_adams_clock() -> None:
 @pytest.mark.parametrize(
     "values",
     [
-        {"num_steps": 0}, {"num_epochs": 0}, {"num_minibatches": 0}, {"learning_rate": 0.0}, {"clip_coef": -0.1},
-        {"gamma": 1.01}, {"gae_lambda": -0.1}, {"schedule": "cosine"}, {"max_grad_norm": 0.0}, {"desired_kl": 0.0},
+        {"num_steps": 0},
+        {"num_epochs": 0},
+        {"num_minibatches": 0},
+        {"learning_rate": 0.0},
+        {"clip_coef": -0.1},
+        {"gamma": 1.01},
+        {"gae_lambda": -0.1},
+        {"schedule": "cosine"},
+        {"max_grad_norm": 0.0},
+        {"desired_kl": 0.0},
         {"min_learning_rate": 0.5, "max_learning_rate": 0.1},
     ],
-)  # fmt: skip
+)
 def test_configuration_names_what_is_wrong(values: dict[str, object]) -> None:
     """A value out of range, or ends that cross, are refused with their key."""
     with pytest.raises(ValueError, match=r"learner\.\w+="):

@@ -78,9 +78,13 @@ def build() -> MlpPolicy:
     """Return a policy with three choices and an actor that is far from zero."""
     torch.manual_seed(7)
     policy = MlpPolicy(
-        MlpPolicyConfig(actor_hidden=[8], critic_hidden=[8]), obs_size=2, critic_obs_size=2, action_space=Discrete(3),
-        control_hz=50.0, generator=torch.Generator().manual_seed(0),
-    )  # fmt: skip
+        MlpPolicyConfig(actor_hidden=[8], critic_hidden=[8]),
+        obs_size=2,
+        critic_obs_size=2,
+        action_space=Discrete(3),
+        control_hz=50.0,
+        generator=torch.Generator().manual_seed(0),
+    )
     with torch.no_grad():
         policy.actor[-1].weight.mul_(200.0)
     return policy

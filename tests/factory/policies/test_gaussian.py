@@ -27,7 +27,10 @@ def test_gradients_are_those_of_independent_normals() -> None:
     action = torch.randn(4, 2)
     grads = []
     for density in (gaussian.log_prob, lambda a, m, s: Independent(Normal(m, s.exp()), 1).log_prob(a)):
-        mean, log_std = torch.full((4, 2), 0.3, requires_grad=True), torch.full((2,), -0.4, requires_grad=True)
+        mean, log_std = (
+            torch.full((4, 2), 0.3, requires_grad=True),
+            torch.full((2,), -0.4, requires_grad=True),
+        )
         grads.append(torch.autograd.grad(density(action, mean, log_std).sum(), (mean, log_std)))
     for ours, theirs in zip(*grads, strict=True):
         torch.testing.assert_close(ours, theirs)

@@ -16,9 +16,13 @@ def build(*, seed: int = 0, **values: object) -> MlpPolicy:
     torch.manual_seed(7)
     cfg = MlpPolicyConfig(**{"actor_hidden": [16], "critic_hidden": [16], **values})  # type: ignore[arg-type]
     policy = MlpPolicy(
-        cfg, obs_size=4, critic_obs_size=6, action_space=Box(-1.0, 1.0, (3,)), control_hz=50.0,
+        cfg,
+        obs_size=4,
+        critic_obs_size=6,
+        action_space=Box(-1.0, 1.0, (3,)),
+        control_hz=50.0,
         generator=torch.Generator().manual_seed(seed),
-    )  # fmt: skip
+    )
     with torch.no_grad():
         policy.actor[-1].weight.mul_(100.0)
     policy.update_observations(observations(64, seed=3))
@@ -90,7 +94,9 @@ def test_observations_may_be_used_as_they_come() -> None:
     """Without normalisation the policy passes observations through and keeps no statistics."""
     policy, obs = build(normalize_observations=False), observations(5)
     assert policy.normalize(obs)["policy"] is obs["policy"]
-    assert not [name for name in policy.state_dict() if "obs_normalizer" in name or "critic_normalizer" in name]
+    assert not [
+        name for name in policy.state_dict() if "obs_normalizer" in name or "critic_normalizer" in name
+    ]
 
 
 def test_actor_never_sees_the_critic_group() -> None:

@@ -12,7 +12,9 @@ from factory.policies.normalizer import RunningNormalizer
 
 @settings(deadline=None, max_examples=30, derandomize=True)
 @given(
-    sizes=st.lists(st.integers(1, 40), min_size=1, max_size=6), offset=st.floats(-1e3, 1e3), seed=st.integers(0, 999)
+    sizes=st.lists(st.integers(1, 40), min_size=1, max_size=6),
+    offset=st.floats(-1e3, 1e3),
+    seed=st.integers(0, 999),
 )
 def test_statistics_of_batches_are_those_of_all_samples(sizes: list[int], offset: float, seed: int) -> None:
     """However samples are cut into batches, mean and variance are those of all together."""

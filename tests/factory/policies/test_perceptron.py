@@ -35,7 +35,9 @@ def test_passes_are_those_of_the_layers(activation: str, shape: tuple[int, ...])
     """Output and every gradient are what torch's own layers give, for a row, for rows and for rollouts of rows."""
     net = build(activation)
     features, grad = torch.randn(*shape, 5), torch.randn(*shape, 3)
-    torch.testing.assert_close(passes(net, features, grad), passes(layers(net), features, grad), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        passes(net, features, grad), passes(layers(net), features, grad), rtol=1e-5, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

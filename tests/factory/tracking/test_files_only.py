@@ -81,7 +81,9 @@ def test_wrong_config_names_key_value_and_choices(wrong: dict[str, str], message
     assert str(error.value).startswith(message)
 
 
-def test_default_store_is_absolute_and_beside_its_artifacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_store_is_absolute_and_beside_its_artifacts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A relative output root gives the same absolute places from any folder."""
     monkeypatch.chdir(tmp_path)
     uri = resolve_uri(TrackingConfig(), output_root=Path("outputs"))
@@ -134,4 +136,7 @@ def test_package_import_leaves_mlflow_alone() -> None:
     """Importing the tracking package, or using the trackers without a server, does not import MLflow."""
     code = "import sys, factory.tracking; sys.exit(bool({'mlflow', 'torch'} & set(sys.modules)))"
     root = Path(__file__).parents[3]
-    assert subprocess.run([sys.executable, "-c", code], cwd=root, env=dict(os.environ), check=False).returncode == 0
+    assert (
+        subprocess.run([sys.executable, "-c", code], cwd=root, env=dict(os.environ), check=False).returncode
+        == 0
+    )

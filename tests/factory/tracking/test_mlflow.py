@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from factory.export import export_policy
+from factory.policies.export import export_policy
 from factory.tracking import (
     Tracker,
     TrackingConfig,
@@ -143,7 +143,9 @@ def run_of(client: MlflowClient, tracker: Tracker) -> Run:
     return client.get_run(tracker.run_id)
 
 
-def test_run_holds_params_tags_metrics_and_note(client: MlflowClient, open_run: Callable[..., Tracker]) -> None:
+def test_run_holds_params_tags_metrics_and_note(
+    client: MlflowClient, open_run: Callable[..., Tracker]
+) -> None:
     """Everything given to the tracker is in MLflow after close."""
     tags = {"git.commit": "abc123", "energy.tier": "estimated"}
     tracker = open_run(params={"learner": {"learning_rate": 0.001}, "long": "x" * 9000}, tags=tags)
@@ -166,7 +168,9 @@ def test_run_holds_params_tags_metrics_and_note(client: MlflowClient, open_run: 
 @pytest.mark.parametrize(
     ("status", "expected"), [("finished", "FINISHED"), ("interrupted", "KILLED"), ("failed", "FAILED")]
 )
-def test_status_is_mapped(client: MlflowClient, open_run: Callable[..., Tracker], status: str, expected: str) -> None:
+def test_status_is_mapped(
+    client: MlflowClient, open_run: Callable[..., Tracker], status: str, expected: str
+) -> None:
     """A run is RUNNING until it is closed with one of our words."""
     tracker = open_run()
     assert run_of(client, tracker).info.status == "RUNNING"
@@ -237,7 +241,9 @@ def test_rows_are_sent_together(open_run: Callable[..., Tracker], monkeypatch: p
     assert tracker.spent_s > 0.0
 
 
-def test_too_many_rows_are_thinned_but_for_the_last(client: MlflowClient, open_run: Callable[..., Tracker]) -> None:
+def test_too_many_rows_are_thinned_but_for_the_last(
+    client: MlflowClient, open_run: Callable[..., Tracker]
+) -> None:
     """A loop too fast for 1 % of the time loses rows in MLflow, never its final figures."""
     tracker = open_run()
     for step in range(150):
@@ -322,7 +328,9 @@ def test_system_metrics_are_sampled_and_end_with_the_run(
     assert "SystemMetricsMonitor" not in {thread.name for thread in threading.enumerate()}
 
 
-def test_deleted_experiment_is_an_error_of_the_user(client: MlflowClient, open_run: Callable[..., Tracker]) -> None:
+def test_deleted_experiment_is_an_error_of_the_user(
+    client: MlflowClient, open_run: Callable[..., Tracker]
+) -> None:
     """A store that answers but refuses the run stops the start, with the remedy."""
     client.delete_experiment(client.create_experiment("deleted"))
     with pytest.raises(ValueError, match="mlflow experiments restore"):
@@ -441,7 +449,9 @@ def test_two_processes_on_an_empty_store_then_killed(tmp_path: Path) -> None:
     assert len(client.search_runs([experiment.experiment_id])) == 2
 
 
-def test_metric_keys_of_the_design_are_accepted(client: MlflowClient, open_run: Callable[..., Tracker]) -> None:
+def test_metric_keys_of_the_design_are_accepted(
+    client: MlflowClient, open_run: Callable[..., Tracker]
+) -> None:
     """Every key the factory writes passes MLflow's rules."""
     keys = [title_key for _, title_key, _ in LINES] + ["energy/phase/idle_j", "health/nonfinite_count"]
     tracker = open_run()

@@ -120,7 +120,9 @@ def test_what_a_dead_server_misses_stays_on_disk(tmp_path: Path, caplog: pytest.
     assert server.received == [1]
 
 
-def test_refused_update_is_dropped_and_the_rest_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_refused_update_is_dropped_and_the_rest_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """An update that can never be accepted does not block the queue, and is told of once."""
     server = Server()
     sender = open_sender(tmp_path, server)

@@ -1,0 +1,59 @@
+"""Settings of the task `gymnasium`: any environment of Gymnasium's registry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from factory.envs.core.task import TaskConfig
+from factory.validation import require
+
+VECTORIZATIONS = ("auto", "sync", "async", "vector_entry_point")
+
+
+@dataclass(kw_only=True)
+class GymnasiumConfig(TaskConfig):
+    """Learn an environment that this project does not know, by its Gymnasium id."""
+
+    name: str = "gymnasium"
+    id: str = "factory/Gymnasium-v0"
+    eval_worlds: ClassVar[int] = 25
+    example: ClassVar[tuple[str, ...]] = ("env_id=CartPole-v1",)
+    max_episode_steps: int = 0
+    """Control steps after which an episode is truncated; 0 takes the environment's own limit, 1000 if it has none."""
+    env_id: str = ""
+    """Gymnasium id, `module:Id-v0` for one whose module has to be imported first; give it as `env_id=...`."""
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    """Keywords of the environment's constructor, as in `task.kwargs={g:9.81}`."""
+    vectorization: str = "auto"
+    """sync (all worlds in turn in this process), async (each world in a process of its own: for environments that
+    take longer than about 0.5 ms a step), vector_entry_point (the environment's own batched version), or auto: the
+    batched version where there is one, else sync."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError when a value is out of its range."""
+        require(
+            bool(self.env_id), "env_id", self.env_id, "task=gymnasium needs one, such as env_id=CartPole-v1"
+        )
+        require(
+            self.robot == "default",
+            "robot",
+            self.robot,
+            "an environment of Gymnasium has its own; leave it out",
+        )
+        require(
+            self.max_episode_steps >= 0,
+            "task.max_episode_steps",
+            self.max_episode_steps,
+            "must not be negative",
+        )
+        require(
+            self.vectorization in VECTORIZATIONS,
+            "task.vectorization",
+            self.vectorization,
+            f"choose one of {', '.join(VECTORIZATIONS)}",
+        )
+
+    def env_kwargs(self) -> dict[str, Any]:
+        """Return the keywords the environment's constructor takes."""
+        return {key: value for key, value in super().env_kwargs().items() if key != "robot"}

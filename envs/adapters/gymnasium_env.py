@@ -1,0 +1,330 @@
+"""Any environment of Gymnasium's registry as one that speaks torch."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import os
+import signal
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
+from torch import Tensor
+
+from factory.envs.adapters.spaces import flat_size, flatten, native_actions
+from factory.envs.core.shard import Shard
+from factory.envs.core.training_env import TrainingEnv, WorldError
+from factory.envs.physics import PhysicsConfig
+from factory.envs.rendering import PassthroughRenderer, Renderer, RenderingUnavailableError
+
+_DEFAULT_EPISODE_STEPS = 1000
+_SUCCESS_KEYS = ("is_success", "success")
+
+
+class GymnasiumEnv(TrainingEnv):
+    """`num_envs` worlds of a registered environment, built by `gymnasium.make_vec`.
+
+    Observations are flattened as `gymnasium.spaces.flatten` does it; the policy's actions lie in [-1, 1] where the
+    environment's are bounded, or are indices. What numpy gives is turned into torch once a step. A value that is
+    not finite is replaced by 0 and counted; the world cannot be ended for it.
+
+    A world that ended is reset in the same step where Gymnasium does the batching; an environment's own batched
+    version may take a step for it (`AutoresetMode.NEXT_STEP`), in which the world is not `live`.
+
+    An episode is a success if the environment says so (`is_success` or `success` in its info), else if its return
+    reaches the registered `reward_threshold`.
+    """
+
+    reward_terms = ("reward",)
+    resumes_exactly = False
+
+    def __init__(
+        self,
+        env_id: str,
+        *,
+        num_envs: int = 1,
+        kwargs: Mapping[str, Any] | None = None,
+        vectorization: str = "auto",
+        max_episode_steps: int = 0,
+        device: str | torch.device = "cpu",
+        physics: str | PhysicsConfig = "",
+        num_threads: int = 0,
+        seed: int | None = None,
+        render_mode: str | None = None,
+        shard: Shard = Shard(),  # noqa: B008  it is immutable
+    ) -> None:
+        """Build the worlds.
+
+        Args:
+            env_id: as registered, or `module:Id` to import `module` first.
+            num_envs: worlds.
+            kwargs: keywords of the environment's constructor.
+            vectorization: one of `factory.envs.adapters.gymnasium_config.VECTORIZATIONS`.
+            max_episode_steps: time limit [control steps]; 0 takes the registered one, or 1000 if there is none.
+            device: where tensors live.
+            physics: without effect, as is `num_threads`: the environment brings its own engine.
+            num_threads: see `physics`.
+            seed: of the first reset.
+            render_mode: None or rgb_array.
+            shard: of a run's worlds; each world's seed is that of its place among all.
+
+        Raises:
+            ValueError: there is no such environment, it cannot be built, or no policy can learn from its spaces.
+            RenderingUnavailableError: `render_mode` was given, and it cannot be built with it.
+        """
+        self.env_id, self.num_envs, self.device = env_id, num_envs, torch.device(device)
+        self.render_mode = render_mode
+        self._next_seed, self._seed, self._first_world = seed, seed or 0, shard.rows(num_envs).start
+        self._engine_s, self._failed = 0.0, False
+        self.closed = True  # while there is nothing to close
+        try:
+            spec = _find_spec(env_id)
+            self.inner = self._build(spec, dict(kwargs or {}), vectorization, max_episode_steps)
+        except Exception as error:  # whatever the environment's own code raises
+            refusal = RenderingUnavailableError if render_mode else ValueError
+            raise refusal(f"env_id={env_id}: {_one_line(error)}") from error
+        self.closed = False
+        self._set_spaces()
+        zeros = functools.partial(torch.zeros, num_envs, device=self.device)
+        self._control_steps = torch.zeros((), dtype=torch.int64)
+        self._pending_reset, self._returns = zeros(dtype=torch.bool), zeros()
+        self._threshold = spec.reward_threshold
+
+    def _build(self, spec: Any, kwargs: dict[str, Any], vectorization: str, max_episode_steps: int) -> Any:
+        """Return the worlds; set time limit, notes and engine name."""
+        has_own = spec.vector_entry_point is not None and not spec.additional_wrappers
+        if vectorization == "vector_entry_point" and not has_own:
+            raise ValueError("it has no batched version of its own; use task.vectorization=sync or async")
+        mode = vectorization if vectorization != "auto" else "vector_entry_point" if has_own else "sync"
+        self.max_episode_steps = max_episode_steps or spec.max_episode_steps or _DEFAULT_EPISODE_STEPS
+        if self.max_episode_steps != spec.max_episode_steps:
+            kwargs["max_episode_steps"] = self.max_episode_steps
+        if not max_episode_steps and spec.max_episode_steps is None:
+            limit = f"episodes end after {_DEFAULT_EPISODE_STEPS} steps at the latest"
+            self.notes = (
+                f"{self.env_id} is registered without a time limit: {limit} (task.max_episode_steps)",
+            )
+        if self.render_mode:
+            os.environ.setdefault("SDL_VIDEODRIVER", "offscreen,dummy")  # no window, and no screen needed
+            kwargs["render_mode"] = self.render_mode
+        batching: dict[str, Any] = {}
+        if mode != "vector_entry_point":
+            kwargs["disable_env_checker"] = True
+            batching["vector_kwargs"] = {"autoreset_mode": AutoresetMode.SAME_STEP, "copy": False}
+            batching["wrappers"] = [functools.partial(_leave_signals_to, os.getpid())]
+        # Gymnasium reports a worker's traceback as warnings of this process.
+        self._hear: Callable[[], Any] = functools.partial(contextlib.nullcontext, ())
+        if mode == "async":
+            self._hear = functools.partial(warnings.catch_warnings, record=True)
+        self.physics_name = f"gymnasium {mode}"
+        return gymnasium.make_vec(spec, self.num_envs, vectorization_mode=mode, **batching, **kwargs)
+
+    def _set_spaces(self) -> None:
+        """Take over spaces, autoreset mode and control rate of the worlds; close them where that is impossible."""
+        self.autoreset_mode = self.inner.metadata.get("autoreset_mode")
+        try:
+            self.native_actions = native_actions(self.inner.single_action_space)
+            size = flat_size(self.inner.single_observation_space)
+            if self.autoreset_mode not in (AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP):
+                raise ValueError(
+                    "its batched version does not reset worlds by itself; add task.vectorization=sync"
+                )
+        except ValueError as error:
+            self.close()
+            raise ValueError(f"env_id={self.env_id}: {error}") from error
+        rate_hz = float(self.inner.metadata.get("render_fps") or 1.0)
+        self.step_dt_s = 1.0 / rate_hz
+        self.metadata = {
+            "autoreset_mode": self.autoreset_mode,
+            "render_modes": ["rgb_array"],
+            "render_fps": rate_hz,
+        }
+        self.single_action_space = self.native_actions.policy_space
+        self.single_observation_space = spaces.Box(-np.inf, np.inf, (size,), np.float32)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+
+    # Gymnasium's interface.
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Start a new episode in every world; equal seeds start equal ones, if the environment keeps to its seed.
+
+        Raises:
+            WorldError: a world failed.
+        """
+        seed, self._next_seed = self._next_seed if seed is None else seed, None
+        # Worlds are seeded with consecutive numbers: spread them, so that the next seed's are other worlds.
+        spread = None
+        if seed is not None:
+            spread = int(np.random.SeedSequence(seed).generate_state(1)[0]) + self._first_world
+        obs, _ = self._run(self.inner.reset, seed=spread, options=options)
+        self._pending_reset.zero_()
+        self._returns.zero_()
+        return self._to_torch(flatten(self.inner, obs)).nan_to_num(0.0, 0.0, 0.0), {}
+
+    def step(self, actions: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
+        """Advance every world by one control step. Shape of `actions`: (num_envs, size) float or (num_envs,) int64.
+
+        Indices may also come as rollouts keep them, a column of floats (num_envs, 1).
+
+        Raises:
+            WorldError: a world failed.
+        """
+        given = torch.as_tensor(actions).cpu().reshape(self.action_space.shape or (-1,))
+        native = self.native_actions(given).numpy()
+        native = native.astype(self.inner.action_space.dtype, copy=False)
+        started = time.perf_counter()
+        raw_obs, *numbers, said = self._run(self.inner.step, native)
+        self._engine_s += time.perf_counter() - started
+        live = ~self._pending_reset
+        self._control_steps += 1
+        reward, terminated, truncated = (
+            self._to_torch(np.array(value, dtype=dtype))
+            for value, dtype in zip(numbers, (np.float32, np.bool_, np.bool_), strict=True)
+        )
+        obs = self._to_torch(flatten(self.inner, raw_obs))
+        nonfinite = ~(obs.sum(-1) + reward).isfinite()
+        obs, reward = obs.nan_to_num(0.0, 0.0, 0.0), reward.nan_to_num(0.0, 0.0, 0.0)
+        done = terminated | truncated
+        info = {"live": live, "nonfinite": nonfinite, "reward_terms": reward[:, None]}
+        info |= self._success(said, reward, done)
+        if self.autoreset_mode is AutoresetMode.SAME_STEP:
+            info |= {"final_obs": self._final(obs, done, said), "_final_obs": done}
+        else:
+            self._pending_reset = done
+        return obs, reward, terminated, truncated & ~terminated, info
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """End the worlds and their processes."""
+        processes = getattr(self.inner, "processes", ())
+        if not (self._failed and processes):
+            self.inner.close()
+            return
+        for process in processes:  # one that is gone cannot be asked to close
+            process.terminate()
+            process.join()
+        self.inner.closed = True
+
+    # What the production line asks.
+
+    @property
+    def physics_s(self) -> float:
+        """Wall time spent in steps of the environment's own code since construction [s]."""
+        return self._engine_s
+
+    @property
+    def robot_name(self) -> str:
+        """Say that there is no choice of robots."""
+        return "none"
+
+    @property
+    def layout(self) -> dict[str, str]:
+        """What an exported policy takes and gives: the environment's own values."""
+        observation = f"gymnasium.spaces.flatten of {self.inner.single_observation_space}"
+        return {"observation": observation, "action": str(self.inner.single_action_space)}
+
+    def snapshot(self) -> np.ndarray:
+        """Return the picture of world 0. Shape: (height, width, 3) uint8.
+
+        Raises:
+            RenderingUnavailableError: the environment draws none here.
+        """
+        try:
+            pictures = self.inner.render()
+        except Exception as error:
+            raise RenderingUnavailableError(f"env_id={self.env_id}: {_one_line(error)}") from error
+        if pictures is None or pictures[0] is None:
+            raise RenderingUnavailableError(f"env_id={self.env_id}: it draws no rgb_array pictures")
+        return np.array(pictures[0], dtype=np.uint8)
+
+    def open_renderer(self, *, width: int, height: int, backend: str) -> Renderer:
+        """Return what shows the pictures as they were taken; size and back end are the environment's own."""
+        return PassthroughRenderer()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return what decides the episodes after a resume: those that run now cannot be kept."""
+        return {"control_steps": self._control_steps.clone()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Let the next reset start episodes that the run has not played yet."""
+        self._control_steps = state["control_steps"].clone()
+        self._next_seed = int(
+            np.random.SeedSequence([self._seed, int(self._control_steps)]).generate_state(1)[0]
+        )
+        note = f"the episodes of {self.env_id} cannot be saved: new ones start"
+        self.notes = tuple(dict.fromkeys((*self.notes, note)))
+
+    # Inside.
+
+    def _success(self, said: dict[str, Any], reward: Tensor, done: Tensor) -> dict[str, Tensor]:
+        """Return which worlds succeed in this step, where the environment lets us know."""
+        self._returns += reward
+        success = {} if self._threshold is None else {"success": done & (self._returns >= self._threshold)}
+        self._returns.masked_fill_(done, 0.0)
+        last = said.get("final_info", said)
+        for key in (key for key in _SUCCESS_KEYS if key in last):
+            success = {"success": self._to_torch(np.array(last[key], dtype=np.bool_))}
+        return success
+
+    def _final(self, obs: Tensor, done: Tensor, said: dict[str, Any]) -> Tensor:
+        """Return the last observations of the episodes that ended, and `obs` elsewhere. Shape: (num_envs, size)."""
+        last = said.get("final_obs")
+        if last is None:
+            return obs
+        if (
+            isinstance(last, np.ndarray) and last.dtype == object
+        ):  # by Gymnasium: one entry for each world that ended
+            final, single = obs.clone(), self.inner.single_observation_space
+            for world in done.nonzero().flatten().tolist():
+                final[world] = self._to_torch(np.array(spaces.flatten(single, last[world]), dtype=np.float32))
+        else:
+            final = torch.where(done[:, None], self._to_torch(flatten(self.inner, last)), obs)
+        return final.nan_to_num(0.0, 0.0, 0.0)
+
+    def _to_torch(self, value: np.ndarray) -> Tensor:
+        return torch.from_numpy(value).to(self.device)
+
+    def _run(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call the worlds; what they raise becomes one line."""
+        with self._hear() as heard:
+            try:
+                return call(*args, **kwargs)
+            except Exception as error:
+                self._failed = True
+                trace = "\n".join(str(warning.message) for warning in heard) or traceback.format_exc()
+                raise WorldError(
+                    f"env_id={self.env_id}: a world failed: {_one_line(error)}", trace=trace
+                ) from error
+
+
+def _find_spec(env_id: str) -> Any:
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    module, _, name = env_id.rpartition(":")
+    if module:
+        importlib.import_module(module)
+    return gymnasium.spec(name)
+
+
+def _leave_signals_to(parent: int, env: gymnasium.Env) -> gymnasium.Env:
+    """Let a worker process end when its parent says so: Ctrl-C in a terminal reaches workers too."""
+    if os.getpid() != parent:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    return env
+
+
+def _one_line(error: Exception) -> str:
+    remedy = "; install the package it is in" if isinstance(error, ModuleNotFoundError) else ""
+    return (" ".join(str(error).split()) or type(error).__name__) + remedy

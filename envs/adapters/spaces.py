@@ -1,0 +1,112 @@
+"""Gymnasium's spaces as a policy needs them: flat observations, and actions in a range that does not vary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.vector.utils import iterate
+from torch import Tensor, nn
+
+
+def flat_size(space: gymnasium.Space[Any]) -> int:
+    """Return the number of features of a flattened observation.
+
+    Raises:
+        ValueError: the space holds pictures, or nothing that has a fixed size.
+    """
+    if not space.is_np_flattenable:
+        raise ValueError(f"its observations are {space}, which has no fixed size")
+    for leaf in _leaves(space):
+        if (
+            isinstance(leaf, spaces.Box)
+            and leaf.dtype == np.uint8
+            and len(leaf.shape) > 1
+            and leaf.high.max() == 255
+        ):
+            raise ValueError(
+                f"its observations hold pictures, uint8 of shape {leaf.shape}, which no policy here can see;"
+                " take an environment with numbers for observations, or let task.kwargs ask this one for them"
+            )
+    return spaces.flatdim(space)
+
+
+def flatten(env: gymnasium.vector.VectorEnv, obs: Any) -> np.ndarray:
+    """Return `env`'s batch of observations as a copy, each as `gymnasium.spaces.flatten` has it.
+
+    Shape: (num_envs, flat_size) float32.
+    """
+    single = env.single_observation_space
+    if isinstance(single, spaces.Box):
+        return np.array(obs, dtype=np.float32).reshape(env.num_envs, -1)
+    return np.array(
+        [spaces.flatten(single, one) for one in iterate(env.observation_space, obs)], dtype=np.float32
+    )
+
+
+class BoxActions(nn.Module):
+    """Stretches [-1, 1] to the bounds of a box, clipped to them; where a bound is missing, values pass unstretched."""
+
+    centre: Tensor
+    reach: Tensor
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, space: spaces.Box) -> None:
+        super().__init__()
+        self.shape = space.shape
+        low, high = (torch.tensor(end, dtype=torch.float32).flatten() for end in (space.low, space.high))
+        reach = (high - low) / 2.0
+        bounded = reach.isfinite()
+        for name, value in (
+            ("low", low),
+            ("high", high),
+            ("reach", torch.where(bounded, reach, 1.0)),
+            ("centre", torch.where(bounded, (high + low) / 2.0, 0.0)),
+        ):
+            self.register_buffer(name, value)
+        least, most = (torch.where(bounded, end, bound).numpy() for end, bound in ((-1.0, low), (1.0, high)))
+        self.policy_space: gymnasium.Space[Any] = spaces.Box(least, most, dtype=np.float32)
+
+    def forward(self, action: Tensor) -> Tensor:
+        """Return actions of the box. Shape: (B, size) -> (B, *shape)."""
+        return (action * self.reach + self.centre).clamp(self.low, self.high).unflatten(-1, self.shape)
+
+
+class DiscreteActions(nn.Module):
+    """Counts the choices from where the space starts."""
+
+    def __init__(self, space: spaces.Discrete) -> None:
+        super().__init__()
+        self.start = int(space.start)
+        self.policy_space: gymnasium.Space[Any] = spaces.Discrete(int(space.n))
+
+    def forward(self, action: Tensor) -> Tensor:
+        """Return choices of the space. Shape: (B,) int64 -> (B,)."""
+        return action + self.start
+
+
+def native_actions(space: gymnasium.Space[Any]) -> BoxActions | DiscreteActions:
+    """Return what turns a policy's actions into those of `space`; its `policy_space` is what the policy sees.
+
+    Raises:
+        ValueError: no policy here can act in such a space.
+    """
+    if isinstance(space, spaces.Discrete):
+        return DiscreteActions(space)
+    if isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating):
+        return BoxActions(space)
+    raise ValueError(f"its actions are {space}; policies here act in a Box of floats or a Discrete space")
+
+
+def _leaves(space: gymnasium.Space[Any]) -> Iterator[gymnasium.Space[Any]]:
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        parts = space.spaces.values() if isinstance(space, spaces.Dict) else space.spaces
+        for part in parts:
+            yield from _leaves(part)
+    else:
+        yield space

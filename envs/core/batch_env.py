@@ -1,0 +1,349 @@
+"""The batched environment every task derives from."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import mujoco
+import numpy as np
+import torch
+from gymnasium.spaces import Box
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
+from torch import Tensor
+
+from factory.envs.core.observations import (
+    Observation,
+    checked_actions,
+    unwrap_single_group,
+    unwrap_single_space,
+)
+from factory.envs.core.shard import Shard
+from factory.envs.core.single_env import SingleEnv
+from factory.envs.core.training_env import TrainingEnv
+from factory.envs.physics import PhysicsConfig, open_physics
+from factory.envs.rendering import Camera, Renderer, open_renderer
+
+
+class BatchEnv(TrainingEnv):
+    """`num_envs` worlds that speak torch; one subclass a task.
+
+    Observations, rewards (float32) and flags (bool) live on `device`. Every step is graph-safe: static
+    shapes, masked resets, randomness from the environment's own generator.
+
+    A task names its `config` and implements `_load_model`, `_reset_envs`, `_get_rewards_and_dones` and `_get_observations`;
+    `_apply_action` too, unless an action is what the actuators take.
+
+    Order within `step`: action -> physics -> `_get_rewards_and_dones` (task clocks, reward, termination) ->
+    final observation -> reset of the finished worlds -> observation. In SAME_STEP mode `obs` of a
+    finished world is the first of its next episode and `info["final_obs"]` (dense, valid where
+    `info["_final_obs"]`) the last of the old one.
+    """
+
+    config: type[Any]
+    """Class of the task's settings; beside what all have it knows `decimation`, physics steps of a control step."""
+    persistent: tuple[str, ...] = ()
+    """Names of the task's own tensors that `state_dict` keeps beside physics and episode clocks."""
+    capturable = True
+    camera: Camera = Camera()
+    """How films and `render` look at the task."""
+
+    def __init__(
+        self,
+        *,
+        num_envs: int = 1,
+        device: str | torch.device = "cpu",
+        physics: str | PhysicsConfig = "mujoco",
+        num_threads: int = 0,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
+        seed: int | None = None,
+        render_mode: str | None = None,
+        shard: Shard = Shard(),  # noqa: B008  it is immutable
+        **task: Any,
+    ) -> None:
+        """Build `shard` of all worlds; `task` are the values of `config` that differ from its defaults."""
+        if num_envs < 1:
+            raise ValueError(f"num_envs={num_envs}: must be at least 1")
+        if render_mode not in (None, "rgb_array"):
+            raise ValueError(f"render_mode={render_mode}: choose None or rgb_array")
+        self.num_envs, self.shard = num_envs, shard
+        self.device = torch.device(device)
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.render_mode = render_mode
+        self.cfg: Any = self.config(**task)
+        self.max_episode_steps: int = self.cfg.max_episode_steps
+        self.decimation: int = self.cfg.decimation
+        engine = PhysicsConfig.of(physics, num_threads=num_threads)
+        self.physics_name = engine.name
+        model = self._load_model()
+        self.physics = open_physics(engine, model, num_envs=num_envs, device=self.device)
+        self.step_dt_s = float(model.opt.timestep) * self.decimation
+        self.metadata = {
+            "autoreset_mode": self.autoreset_mode,
+            "render_modes": ["rgb_array"],
+            "render_fps": round(1.0 / self.step_dt_s),
+        }
+        self.generator = torch.Generator(device=self.device)
+        self._seed(seed)
+        self.episode_steps = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
+        self._pending_reset = torch.zeros(num_envs, dtype=torch.bool, device=self.device)
+        self._all_worlds = torch.ones(num_envs, dtype=torch.bool, device=self.device)
+        self._never = ~self._all_worlds
+        self._qpos, self._qvel, self._ctrl = (self.physics.field(name) for name in ("qpos", "qvel", "ctrl"))
+        self._renderer: Any = None
+        self._setup()
+        self._set_spaces()
+
+    @classmethod
+    def single(cls, **kwargs: Any) -> SingleEnv:
+        """Build the single-world version of a task, for `gymnasium.make`."""
+        return SingleEnv(cls(num_envs=1, autoreset_mode=AutoresetMode.DISABLED, **kwargs))
+
+    # What a task implements.
+
+    @abstractmethod
+    def _load_model(self) -> mujoco.MjModel:
+        """Return the model of one world."""
+
+    def _setup(self) -> None:
+        """Fetch fields once and place constants and the task's own tensors on the device."""
+
+    def _action_box(self) -> Box:
+        """Return the bounds of one world's action: the actuators' own ranges, unless a task scales them."""
+        model = self.physics.model
+        low, high = np.where(model.actuator_ctrllimited, model.actuator_ctrlrange.T, [[-np.inf], [np.inf]])
+        return Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
+
+    @abstractmethod
+    def _reset_envs(self, mask: Tensor) -> None:
+        """Write a new initial state (qpos, qvel, task tensors) for the worlds in `mask`. Shape: (num_envs,)."""
+
+    def _apply_action(self, action: Tensor) -> None:
+        """Write actuator controls for `action`, here itself within its bounds. Shape: (num_envs, action_size)."""
+        self._ctrl.copy_(action.clamp(*self._action_bounds))
+
+    @abstractmethod
+    def _get_rewards_and_dones(self) -> tuple[Tensor, Tensor, dict[str, Any]]:
+        """Return reward (num_envs,) float32, terminated (num_envs,) bool and info for the step just made."""
+
+    @abstractmethod
+    def _get_observations(self) -> Observation:
+        """Return fresh observation tensors for the state now. Shapes: (num_envs, size) float32."""
+
+    # Gymnasium's interface.
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Reset all worlds, or those in `options["reset_mask"]` (numpy or torch bool, (num_envs,)).
+
+        Raises:
+            ValueError: the mask has a wrong shape or type, or selects nothing.
+        """
+        super().reset(seed=seed)
+        if seed is not None:
+            self._seed(seed)
+        mask = self._all_worlds
+        if options and options.get("reset_mask") is not None:
+            mask = self._checked_mask(options["reset_mask"])
+        self._reset(mask)
+        return unwrap_single_group(self._get_observations()), {}
+
+    def step(self, actions: Any) -> tuple[Any, Tensor, Tensor, Tensor, dict[str, Any]]:
+        """Advance every world by one control step. Shape of `actions`: (num_envs, action_size) float.
+
+        `info["live"]` marks worlds that executed their action (all, except those NEXT_STEP resets in
+        this call). A world whose state is no longer finite is terminated and counted in
+        `info["nonfinite"]`.
+        """
+        action = checked_actions(self, actions)
+        reset_now = self._pending_reset.clone()
+        self._apply_action(action)
+        self.physics.step(self.decimation)
+        self.episode_steps += 1
+        reward, terminated, info = self._get_rewards_and_dones()
+        obs = self._get_observations()
+        # A sum is finite only if every term is, and costs a fraction of asking each.
+        nonfinite = ~sum((group.sum(-1) for group in obs.values()), reward).isfinite()
+        if self._may_hold(nonfinite):
+            obs = {name: torch.nan_to_num(group, 0.0, 0.0, 0.0) for name, group in obs.items()}
+            reward = torch.nan_to_num(reward, 0.0, 0.0, 0.0)
+        terminated = terminated | nonfinite
+        truncated = (self.episode_steps >= self.max_episode_steps) & ~terminated
+        info |= {"nonfinite": nonfinite, "live": ~reset_now}
+        return self._autoreset(obs, reward, terminated, truncated, info, reset_now=reset_now)
+
+    def render(self) -> tuple[np.ndarray, ...] | None:
+        """Return one RGB frame a world (480, 640, 3) uint8, or None without `render_mode="rgb_array"`."""
+        if self.render_mode is None:
+            return None
+        if self._renderer is None:
+            self._renderer = self.open_renderer(width=640, height=480)
+        qpos = self._qpos.cpu().numpy()
+        return tuple(self._renderer.render(row[None], camera=self.camera)[0] for row in qpos)
+
+    def snapshot(self) -> np.ndarray:
+        """Return the positions of world 0. Shape: (nq,)."""
+        return self._qpos[0].cpu().numpy().copy()
+
+    def open_renderer(self, *, width: int, height: int, backend: str = "auto") -> Renderer:
+        """Return a renderer of positions."""
+        return open_renderer(self.physics.model, width=width, height=height, backend=backend)
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Release the renderer."""
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return what the physics engine has to say."""
+        return self.physics.warnings()
+
+    # State.
+
+    @property
+    def physics_s(self) -> float:
+        """Wall time spent in the physics engine since construction [s]."""
+        return self.physics.elapsed_s
+
+    def set_state(self, qpos: Any, qvel: Any, mask: Tensor | None = None) -> None:
+        """Put the worlds in `mask` (default all) into a state. Shapes: (num_envs, nq), (num_envs, nv)."""
+        mask = self._all_worlds if mask is None else self._checked_mask(mask)
+        qpos, qvel = (torch.as_tensor(value, device=self.device) for value in (qpos, qvel))
+        self._write_state(qpos, qvel, mask)
+        self.physics.reset(mask)
+
+    def randomize_episode_phase(self) -> None:
+        """Let running episodes end at different times, so that a rollout holds every part of an episode.
+
+        They end in 32 groups: on a CPU a step in which no world ends is cheaper.
+        """
+        group = (self.uniform(0.0, 1.0) * 32).floor()
+        self.episode_steps.copy_((group * self.max_episode_steps / 32).long())
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return copies of physics, episode clocks, generator and task tensors, keyed by name."""
+        own = ("episode_steps", "_pending_reset", *self.persistent)
+        return (
+            {f"physics/{name}": value for name, value in self.physics.state().items()}
+            | {f"env/{name}": getattr(self, name).clone() for name in own}
+            | {"generator": self.generator.get_state()}
+        )
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore `state_dict()`; later steps repeat exactly."""
+        physics = {k.removeprefix("physics/"): v for k, v in state.items() if k.startswith("physics/")}
+        self.physics.set_state(physics)
+        for key in (key for key in state if key.startswith("env/")):
+            getattr(self, key.removeprefix("env/")).copy_(state[key])
+        self.generator.set_state(state["generator"].cpu())
+
+    # Helpers of subclasses.
+
+    def uniform(self, low: float, high: float, *size: int) -> Tensor:
+        """Draw from U(low, high). Shape: (num_envs, *size) float32."""
+        sample = partial(torch.rand, generator=self.generator, device=self.device)
+        return self.shard.draw(sample, self.num_envs, *size) * (high - low) + low
+
+    def normal(self, *size: int) -> Tensor:
+        """Draw from N(0, 1). Shape: (num_envs, *size) float32."""
+        sample = partial(torch.randn, generator=self.generator, device=self.device)
+        return self.shard.draw(sample, self.num_envs, *size)
+
+    def _write_state(self, qpos: Tensor, qvel: Tensor, mask: Tensor) -> None:
+        for field, value in ((self._qpos, qpos), (self._qvel, qvel)):
+            field.copy_(torch.where(mask[:, None], value.to(field.dtype), field))
+
+    # Inside.
+
+    def _autoreset(
+        self,
+        obs: Observation,
+        reward: Tensor,
+        terminated: Tensor,
+        truncated: Tensor,
+        info: dict[str, Any],
+        *,
+        reset_now: Tensor,
+    ) -> tuple[Any, Tensor, Tensor, Tensor, dict[str, Any]]:
+        if self.autoreset_mode is AutoresetMode.NEXT_STEP:
+            reward = torch.where(reset_now, torch.zeros_like(reward), reward)
+            terminated, truncated = terminated & ~reset_now, truncated & ~reset_now
+            obs = self._restarted(reset_now, obs)
+            self._pending_reset.copy_(terminated | truncated)
+        elif self.autoreset_mode is AutoresetMode.SAME_STEP:
+            done = terminated | truncated
+            info |= {"final_obs": unwrap_single_group(obs), "_final_obs": done}
+            obs = self._restarted(done, obs)
+        return unwrap_single_group(obs), reward, terminated, truncated, info
+
+    def _restarted(self, mask: Tensor, obs: Observation) -> Observation:
+        """Reset the worlds in `mask` and return `obs` with theirs new."""
+        with self._apart_draws():
+            if not self._may_hold(mask):
+                return obs
+            self._reset(mask)
+            return {
+                name: torch.where(mask[:, None], new, obs[name])
+                for name, new in self._get_observations().items()
+            }
+
+    def _may_hold(self, mask: Tensor) -> bool:
+        """Say whether any entry of `mask` may be True: a CPU is asked, a GPU is not, since that would stall it."""
+        return self.device.type != "cpu" or bool(mask.any())
+
+    @contextmanager
+    def _apart_draws(self) -> Iterator[None]:
+        """Leave the generator where it would be had nothing been drawn in the block, or everything.
+
+        A CPU draws only if a world ended; other parts of the run need not know of it. A GPU always draws.
+        """
+        if self.device.type != "cpu":
+            yield
+            return
+        seed = torch.randint(2**63 - 1, (), generator=self.generator)
+        kept, self.generator = self.generator, torch.Generator().manual_seed(int(seed))
+        try:
+            yield
+        finally:
+            self.generator = kept
+
+    def _reset(self, mask: Tensor) -> None:
+        self._reset_envs(mask)
+        self.physics.reset(mask)
+        self.episode_steps.masked_fill_(mask, 0)
+        self._pending_reset.masked_fill_(mask, False)
+
+    def _checked_mask(self, mask: Any) -> Tensor:
+        mask = torch.as_tensor(mask, device=self.device)
+        if mask.dtype != torch.bool or mask.shape != (self.num_envs,):
+            raise ValueError(
+                f"reset mask is {mask.dtype} of shape {tuple(mask.shape)}; need bool ({self.num_envs},)"
+            )
+        if not bool(mask.any()):
+            raise ValueError("reset mask selects no world; set at least one entry to True")
+        return mask
+
+    def _seed(self, seed: int | None) -> None:
+        if seed is None:
+            seed = int(np.random.SeedSequence().generate_state(1)[0])
+        self.generator.manual_seed(seed)
+
+    def _set_spaces(self) -> None:
+        """Set the spaces, that of observations from the first one."""
+        self.single_action_space = box = self._action_box()
+        self.action_space = batch_space(box, self.num_envs)
+        self._action_bounds = tuple(torch.as_tensor(end, device=self.device) for end in (box.low, box.high))
+        self._reset(self._all_worlds)
+        self.single_observation_space = unwrap_single_space(
+            {
+                k: Box(-np.inf, np.inf, tuple(v.shape[1:]), np.float32)
+                for k, v in self._get_observations().items()
+            }
+        )
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)

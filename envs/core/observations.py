@@ -1,0 +1,40 @@
+"""What crosses the boundary between an environment and its user: groups of observations, and actions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import torch
+from gymnasium.spaces import Dict
+from torch import Tensor
+
+Observation = dict[str, Tensor]
+"""Observation groups: `policy`, and `critic` where the critic sees more. Each (num_envs, size) float32."""
+
+
+def groups_of(value: Any) -> dict[str, Any]:
+    """Return the groups of an observation or of its space."""
+    return dict(value) if isinstance(value, (dict, Dict)) else {"policy": value}
+
+
+def unwrap_single_group(groups: Observation) -> Any:
+    """Return an observation as environments show it: a lone group as a tensor."""
+    return groups if len(groups) > 1 else groups["policy"]
+
+
+def unwrap_single_space(groups: dict[str, gymnasium.Space[Any]]) -> gymnasium.Space[Any]:
+    """Return the space of what `unwrap_single_group` returns."""
+    return Dict(groups) if len(groups) > 1 else groups["policy"]
+
+
+def checked_actions(env: Any, actions: Any) -> Tensor:
+    """Return `actions` as float32 on the device of `env`, where a wrong shape would otherwise be broadcast.
+
+    Raises:
+        ValueError: the shape is not that of the action space.
+    """
+    action = torch.as_tensor(actions, dtype=torch.float32, device=env.device)
+    if action.shape != env.action_space.shape:
+        raise ValueError(f"actions have shape {tuple(action.shape)}; expected {env.action_space.shape}")
+    return action

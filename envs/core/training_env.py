@@ -1,0 +1,116 @@
+"""What the production line asks of an environment, whoever simulates."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+import gymnasium
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from factory.envs.rendering import Camera, Renderer
+
+
+COMMON_STATE = ("generator", "control_steps")
+"""Names in a `state_dict` of what all worlds share; every other tensor has a row for each world."""
+
+
+class WorldError(RuntimeError):
+    """A world failed while it ran. The message is one line; `trace` is the traceback of where it failed."""
+
+    def __init__(self, message: str, *, trace: str) -> None:
+        super().__init__(message)
+        self.trace = trace
+
+
+class TrainingEnv(gymnasium.vector.VectorEnv, ABC):
+    """A vector environment that speaks torch, with what training, filming and resuming need beside it.
+
+    `step` returns observations `(num_envs, ...)` and rewards `(num_envs,)` as float32 and flags `(num_envs,)` as
+    bool, all on `device`. Its info has `live` and `nonfinite` `(num_envs,)` bool and `reward_terms`
+    `(num_envs, len(reward_terms))`, and may have `success` `(num_envs,)` bool and `diagnostics`.
+    """
+
+    device: torch.device
+    max_episode_steps: int
+    step_dt_s: float
+    """Simulated time of a control step [s]."""
+    physics_name: str
+    """What simulates, for tags."""
+    reward_terms: tuple[str, ...] = ()
+    """Names of the columns of `info["reward_terms"]`."""
+    camera: Camera | None = None
+    """How films look at the task; None follows the first body that moves."""
+    native_actions: nn.Module = nn.Identity()
+    """Turns the policy's actions into those a user of the exported policy sends to the environment."""
+    resumes_exactly: bool = True
+    """Whether `state_dict` holds everything that later steps depend on."""
+    capturable: bool = False
+    """Whether `step` on a GPU can be recorded as a CUDA graph: static shapes and places, no read from the device."""
+    notes: tuple[str, ...] = ()
+    """Lines that whoever starts a training should read."""
+
+    @property
+    @abstractmethod
+    def physics_s(self) -> float:
+        """Wall time spent in the engine since construction [s]."""
+
+    @property
+    def robot_name(self) -> str:
+        """Name of the robot for tags and titles."""
+        return "default"
+
+    @property
+    def layout(self) -> dict[str, str]:
+        """What an exported policy takes and gives, in words."""
+        return {
+            "observation": str(self.single_observation_space),
+            "action": str(self.single_action_space),
+            "meaning": inspect.getdoc(type(self)) or "",
+        }
+
+    def eval_metrics(self, means: dict[str, float]) -> dict[str, float]:
+        """Turn mean `info["diagnostics"]` over an evaluation into metrics named without the `eval/` prefix."""
+        return {}
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return one line for each thing that went wrong since the last call; this may wait for the device."""
+        return ()
+
+    # Film.
+
+    def set_demo_command(self, time_s: float) -> None:
+        """Set commands as a film's script has them at `time_s`; tasks without commands do nothing."""
+
+    def captions(self) -> list[str]:
+        """Return one line a world for the film."""
+        return [""] * self.num_envs
+
+    @abstractmethod
+    def snapshot(self) -> np.ndarray:
+        """Return what the renderer needs to draw world 0 as it is now.
+
+        Raises:
+            RenderingUnavailableError: this environment cannot be drawn here.
+        """
+
+    @abstractmethod
+    def open_renderer(self, *, width: int, height: int, backend: str) -> Renderer:
+        """Return a renderer of snapshots; environments with pictures of their own set the size themselves."""
+
+    # Resuming.
+
+    def randomize_episode_phase(self) -> None:
+        """Let running episodes end at different times, where that can be arranged."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return copies of what `load_state_dict` needs, keyed by name."""
+
+    @abstractmethod
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore `state_dict()`."""

@@ -1,0 +1,175 @@
+"""Robots that run, hop, walk or swim along x."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from factory.envs.tasks.gym_mujoco.base import ContactEnv, GymEnv
+from factory.envs.tasks.gym_mujoco.config import (
+    AntConfig,
+    HalfCheetahConfig,
+    HopperConfig,
+    SwimmerConfig,
+    Walker2dConfig,
+)
+
+
+class Runner(GymEnv):
+    """A robot that is paid for its velocity along x and pays for its actions."""
+
+    reward_terms: tuple[str, ...] = ("reward_forward", "reward_ctrl")
+    axes: tuple[str, ...] = ("x",)
+
+    def _setup(self) -> None:
+        super()._setup()
+        self._before = torch.zeros_like(self._place())
+        self._terminates = getattr(self.cfg, "terminate_when_unhealthy", False)
+
+    def _place(self) -> Tensor:
+        """Return the place whose change is the velocity. Shape: (num_envs, len(axes)) float64 [m]."""
+        return self._qpos[:, : len(self.axes)]
+
+    def _healthy(self) -> Tensor:
+        """Return where the robot is in good shape. Shape: (num_envs,) bool."""
+        return self._all_worlds
+
+    def _apply_action(self, action: Tensor) -> None:
+        super()._apply_action(action)
+        self._before.copy_(self._place())
+
+    def _get_rewards_and_dones(self) -> tuple[Tensor, Tensor, dict[str, Any]]:
+        velocity = (self._place() - self._before) / self.step_dt_s
+        healthy = self._healthy()
+        terminated = ~healthy if self._terminates else self._never
+        speeds = {f"{axis}_velocity": velocity[:, i] for i, axis in enumerate(self.axes)}
+        return self._outcome(self._terms(velocity[:, 0], healthy), terminated, **speeds)
+
+    def _terms(self, forward: Tensor, healthy: Tensor) -> list[Tensor]:
+        """Return the reward's terms for velocities along x [m/s]. Shapes: (num_envs,) float64."""
+        return [self.cfg.forward_reward_weight * forward, -self.cfg.ctrl_cost_weight * self._effort()]
+
+    def _whereabouts(self) -> dict[str, Tensor]:
+        found = super()._whereabouts()
+        return (
+            found if len(self.axes) == 1 else found | {"distance_from_origin": self._qpos[:, :2].norm(dim=-1)}
+        )
+
+
+class HalfCheetah(Runner):
+    """Observation (num_envs, 17): positions 8 without x, velocities 9. Action (num_envs, 6)."""
+
+    config = HalfCheetahConfig
+    model_file = "half_cheetah.xml"
+    normal_velocities = True
+
+
+class Swimmer(Runner):
+    """Observation (num_envs, 8): angles 3 without x and y, velocities 5. Action (num_envs, 2)."""
+
+    config = SwimmerConfig
+    model_file = "swimmer.xml"
+    axes = ("x", "y")
+
+
+class Walking(Runner):
+    """A runner that is paid for good shape, too."""
+
+    reward_terms: tuple[str, ...] = ("reward_forward", "reward_ctrl", "reward_survive")
+
+    def _terms(self, forward: Tensor, healthy: Tensor) -> list[Tensor]:
+        return [*super()._terms(forward, healthy), self.cfg.healthy_reward * healthy.double()]
+
+
+class Planar(Walking):
+    """A walker in the plane: its positions begin with x, z and pitch; observed velocities are clipped to 10."""
+
+    def _healthy(self) -> Tensor:
+        z, pitch = self._qpos[:, 1], self._qpos[:, 2]
+        return inside(z, self.cfg.healthy_z_range) & inside(pitch, self.cfg.healthy_angle_range)
+
+    def _whereabouts(self) -> dict[str, Tensor]:
+        return super()._whereabouts() | {"z_distance_from_origin": self._qpos[:, 1] - self._start[1]}
+
+    def _state(self) -> list[Tensor]:
+        return [self._qpos[:, self._hidden :], self._qvel.clamp(-10.0, 10.0)]
+
+
+class Hopper(Planar):
+    """Observation (num_envs, 11): positions 5 without x, velocities 6. Action (num_envs, 3)."""
+
+    config = HopperConfig
+    model_file = "hopper.xml"
+
+    def _healthy(self) -> Tensor:
+        state = torch.cat([self._qpos[:, 2:], self._qvel], -1)
+        return super()._healthy() & inside(state, self.cfg.healthy_state_range).all(-1)
+
+
+class Walker2d(Planar):
+    """Observation (num_envs, 17): positions 8 without x, velocities 9. Action (num_envs, 6)."""
+
+    config = Walker2dConfig
+    model_file = "walker2d_v5.xml"
+
+
+class Ant(Walking, ContactEnv):
+    """Observation (num_envs, 105): positions 13 without x, y, velocities 14, contacts 78. Action (num_envs, 8)."""
+
+    config = AntConfig
+    model_file = "ant.xml"
+    reward_terms = ("reward_forward", "reward_ctrl", "reward_survive", "reward_contact")
+    axes = ("x", "y")
+    normal_velocities = True
+
+    def _setup(self) -> None:
+        body = self._find_body(self.cfg.main_body)
+        self._torso = self.physics.field("xpos", precise=True)[:, body, :2]
+        super()._setup()
+
+    def _find_body(self, body: int | str) -> int:
+        try:
+            return int(self.physics.model.body(body).id)
+        except (KeyError, IndexError) as error:
+            model = self.physics.model
+            names = ", ".join(filter(None, (model.body(i).name for i in range(model.nbody))))
+            raise ValueError(
+                f"task.main_body={body}: the robot has no such body; choose one of {names}"
+            ) from error
+
+    def _place(self) -> Tensor:
+        return self._torso
+
+    def _healthy(self) -> Tensor:
+        low, high = self.cfg.healthy_z_range
+        z = self._qpos[:, 2]
+        return (z >= low) & (z <= high)
+
+    def _terms(self, forward: Tensor, healthy: Tensor) -> list[Tensor]:
+        self._clip_contacts()
+        return [*super()._terms(forward, healthy), -self.cfg.contact_cost_weight * self._impact()]
+
+    def _forget_contacts(self, mask: Tensor) -> None:
+        super()._forget_contacts(mask)
+        self._clip_contacts()
+
+    def _clip_contacts(self) -> None:
+        # In place: nothing in this task wants them as they were.
+        self._contacts.clamp_(*self.cfg.contact_force_range)
+
+    def _derived(self) -> list[Tensor]:
+        return [self._contacts[:, 6:]] if self.cfg.include_cfrc_ext_in_observation else []
+
+
+def inside(value: Tensor, bounds: tuple[float, float]) -> Tensor:
+    """Return where a value is within its bounds, these left out. Shape: that of `value`, bool."""
+    return (value > bounds[0]) & (value < bounds[1])
+
+
+make_half_cheetah = HalfCheetah.single
+make_swimmer = Swimmer.single
+make_hopper = Hopper.single
+make_walker2d = Walker2d.single
+make_ant = Ant.single

@@ -1,0 +1,1 @@
+"""Throughput of a training job, level by level."""

@@ -1,0 +1,212 @@
+"""The gradient of PPO's loss through actor and critic."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+from numba import prange
+
+from factory.kernels.activation import ACTIVATIONS
+from factory.kernels.compiling import Floats, check, compiled, share
+from factory.kernels.layout import as_flat, by_input, by_output, empty_sums, num_parameters, padded, rows_of
+from factory.kernels.passes import BLOCK, backward_blocks, forward_blocks, num_units, part_of
+
+_HALF_LOG_TAU = 0.5 * math.log(math.tau)
+_CACHED = 50_000
+"""Parameters whose copies and gradients leave room in a core's cache for what layers put out."""
+
+
+@compiled()
+def _surrogate(means, values, actions, numbers, log_std, coefficients, sums):
+    """Replace means and values by the loss's gradients by them; add up what `ppo_gradient` returns beside them.
+
+    Shapes: (N, A filled up), (N, 1 filled up), (N, A), (5, N), (A,), (3,), (A + 6,).
+    """
+    clip_coef, value_coef, entropy_coef = coefficients
+    size = len(log_std)
+    precision = np.empty(size, np.float32)
+    entropy = log_normalizer = np.float32(0.0)
+    for d in range(size):
+        precision[d] = math.exp(np.float32(-2.0) * log_std[d])
+        log_normalizer += log_std[d] + np.float32(_HALF_LOG_TAU)
+        entropy += log_std[d] + np.float32(0.5 + _HALF_LOG_TAU)
+    for i in range(len(means)):
+        old_log_prob, advantage, bound = numbers[0, i], numbers[1, i], numbers[2, i]
+        target, live = numbers[3, i], numbers[4, i]
+        distance = np.float32(0.0)
+        for d in range(size):
+            z = actions[i, d] - means[i, d]
+            distance += z * z * precision[d]
+        log_ratio = np.float32(-0.5) * distance - log_normalizer - old_log_prob
+        ratio = math.exp(log_ratio)
+        surrogate, error, excess = ratio * advantage, values[i, 0] - target, ratio - np.float32(1.0)
+        within = np.float32(0.0) if surrogate > bound else np.float32(1.0)
+        by_log_prob = -surrogate * within * live
+        for d in range(size):
+            z = actions[i, d] - means[i, d]
+            means[i, d] = by_log_prob * z * precision[d]
+            sums[d] += by_log_prob * (z * z * precision[d] - np.float32(1.0)) - entropy_coef * live
+        values[i, 0] = value_coef * error * live
+        sums[size] -= (bound if surrogate > bound else surrogate) * live
+        sums[size + 1] += error * error * live
+        sums[size + 2] += entropy * live
+        sums[size + 3] += (excess - log_ratio) * live
+        sums[size + 4] += live * np.float32(abs(excess) > clip_coef)
+        sums[size + 5] += live
+
+
+@compiled()
+def _gradient_rows(
+    obs, critic_obs, actions, numbers, log_std, coefficients, actor, critic, activation, sums, threads, part
+):
+    """Do what `_gradient` does for the rows of one of its threads."""
+    actor_in, actor_out, actor_sizes, actor_sums = actor
+    critic_in, critic_out, critic_sizes, critic_sums = critic
+    begin, end = part_of(len(obs), threads, part)
+    # What layers put out stays in the cache until the way back, unless weights alone fill it.
+    chunk = BLOCK if len(actor_in) + len(critic_in) < _CACHED else max(end - begin, 1)
+    actor_hidden = np.empty(chunk * num_units(actor_sizes), np.float32)
+    critic_hidden = np.empty(chunk * num_units(critic_sizes), np.float32)
+    means = np.empty(chunk * padded(actor_sizes[-1]), np.float32)
+    values = np.empty(chunk * padded(1), np.float32)
+    nothing = np.empty((0, 0), np.float32)
+    for low in range(begin, end, chunk):
+        high = min(low + chunk, end)
+        seen, critic_seen = obs[low:high], critic_obs[low:high]
+        a_hidden = actor_hidden[: (high - low) * num_units(actor_sizes)]
+        c_hidden = critic_hidden[: (high - low) * num_units(critic_sizes)]
+        forward_blocks(seen, actor_in, actor_sizes, activation, a_hidden, means)
+        forward_blocks(critic_seen, critic_in, critic_sizes, activation, c_hidden, values)
+        _surrogate(
+            rows_of(means, 0, high - low, padded(actor_sizes[-1])),
+            rows_of(values, 0, high - low, padded(1)),
+            actions[low:high],
+            numbers[:, low:high],
+            log_std,
+            coefficients,
+            sums[part],
+        )
+        backward_blocks(means, seen, actor_out, actor_sizes, activation, a_hidden, actor_sums[part], nothing)
+        backward_blocks(
+            values, critic_seen, critic_out, critic_sizes, activation, c_hidden, critic_sums[part], nothing
+        )
+
+
+@compiled(parallel=True)
+def _gradient(
+    obs, critic_obs, actions, numbers, log_std, coefficients, actor, critic, activation, sums, threads
+):
+    """Add to every thread's sums: of the loss's figures, and of the gradients by actor and critic."""
+    for part in prange(threads):
+        _gradient_rows(
+            obs,
+            critic_obs,
+            actions,
+            numbers,
+            log_std,
+            coefficients,
+            actor,
+            critic,
+            activation,
+            sums,
+            threads,
+            np.int64(part),
+        )
+
+
+def ppo_gradient(
+    obs: Floats,
+    critic_obs: Floats,
+    actions: Floats,
+    numbers: Floats,
+    flat: Floats,
+    actor: list[int],
+    critic: list[int],
+    activation: str,
+    *,
+    clip_coef: float,
+    value_coef: float,
+    entropy_coef: float,
+    threads: int,
+) -> Floats:
+    """Return the gradient of PPO's loss, summed over live samples, by all parameters, and sums of six figures.
+
+    Actions are Gaussian with a deviation of their own; the loss is -min(r A, bound) + value_coef / 2 error^2
+    - entropy_coef entropy, with r the ratio of probabilities. Shape: (P + 6,): as `flat`; then sums of policy loss,
+    squared error, entropy, KL estimate (k3, Schulman, http://joschu.net/blog/kl-approx.html), clipped and live samples.
+
+    Args:
+        obs: the actor's, (B, I).
+        critic_obs: the critic's, (B, J).
+        actions: (B, A).
+        numbers: old log-probability, advantage, bound, return and live of every sample, (5, B).
+        flat: logarithm of the deviation (A,), actor and critic, each as above, (P,).
+        actor: sizes of the actor.
+        critic: sizes of the critic.
+        activation: of both: tanh, elu or relu.
+        clip_coef: ratios further from 1 count as clipped.
+        value_coef: of the loss.
+        entropy_coef: of the loss.
+        threads: that share the samples.
+
+    Raises:
+        ValueError: shapes that do not fit.
+    """
+    rows, size = len(obs), actor[-1]
+    middle = size + num_parameters(actor)
+    check(obs, rows, actor[0])
+    check(critic_obs, rows, critic[0])
+    check(actions, rows, size)
+    check(numbers, 5, rows)
+    check(flat, middle + num_parameters(critic))
+    nets = [_laid_out(flat[size:middle], actor, threads), _laid_out(flat[middle:], critic, threads)]
+    coefficients = np.array([clip_coef, value_coef, entropy_coef], np.float32)
+    sums = np.zeros((threads, size + 6))
+    share(
+        (_gradient, _gradient_rows),
+        threads,
+        obs,
+        critic_obs,
+        actions,
+        numbers,
+        flat[:size],
+        coefficients,
+        *nets,
+        ACTIVATIONS.index(activation),
+        sums,
+    )
+    result = np.empty(len(flat) + 6, np.float32)
+    total = sums.sum(0)
+    result[:size], result[-6:] = total[:size], total[size:]
+    for (_, _, at, added), grads in zip(nets, (result[size:middle], result[middle:-6]), strict=True):
+        as_flat(added, at, grads)
+    return result
+
+
+def _laid_out(
+    flat: Floats, sizes: list[int], threads: int
+) -> tuple[Floats, Floats, npt.NDArray[np.int64], Floats]:
+    """Return a network as `_gradient` takes it: parameters by input and by output, sizes, sums of every thread."""
+    at = np.array(sizes)
+    return by_input(flat, at), by_output(flat, at), at, empty_sums(sizes, threads)
+
+
+def prepare_gradient(threads: int) -> None:
+    """Compile now what `ppo_gradient` will call, or load it from where it is kept: not in the first iteration."""
+    number, sizes = np.zeros((1, 1), np.float32), [1, 1, 1]
+    ppo_gradient(
+        number,
+        number,
+        number,
+        np.zeros((5, 1), np.float32),
+        np.zeros(9, np.float32),
+        sizes,
+        sizes,
+        "tanh",
+        clip_coef=0.2,
+        value_coef=1.0,
+        entropy_coef=0.0,
+        threads=threads,
+    )

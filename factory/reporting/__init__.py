@@ -1,0 +1,1 @@
+"""Everything a run shows: console, report and video."""

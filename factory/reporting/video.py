@@ -1,0 +1,205 @@
+"""Films of recorded motion: rendered, captioned, written as H.264 for any browser, with a strip of stills."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from factory.runtime.atomic_write import atomic_write
+
+if TYPE_CHECKING:
+    from factory.envs.rendering import Camera, Recording, Renderer
+
+_STRIP_FRAMES, _STRIP_COLUMNS = 8, 4
+_STRIP_GAP_PX = 4
+_BITS_709 = 1
+_LIMITED_RANGE = 1
+
+
+@dataclass(kw_only=True, frozen=True)
+class FilmInfo:
+    """What `film` made."""
+
+    path: Path
+    """The video."""
+    strip: Path
+    """The strip of stills beside it."""
+    num_frames: int
+    """Frames in the video."""
+    duration_s: float
+    """Playing time [s]."""
+    backend: str
+    """Renderer that drew it, `opengl:egl`, `raycast`, `rgb_array`, ..."""
+
+
+def film(
+    renderer: Renderer,
+    recording: Recording,
+    path: str | Path,
+    *,
+    fps: int,
+    captions: Sequence[str] | None = None,
+    camera: Camera | None = None,
+) -> FilmInfo:
+    """Draw a recording to a video at `path`, and `filmstrip.png` beside it; close the renderer.
+
+    Args:
+        renderer: draws snapshots of what moves.
+        recording: one snapshot per frame of the film.
+        path: the video, `*.mp4`.
+        fps: frames per second of the film.
+        captions: one text per frame, burnt into the lower left; lines are split at newlines.
+        camera: by default one that follows the first body that moves.
+
+    Raises:
+        ValueError: the captions are not one per frame, or as `write_mp4`.
+    """
+    from factory.envs.rendering import Camera
+
+    path = Path(path)
+    num_frames = len(recording)
+    if captions is not None and len(captions) != num_frames:
+        raise ValueError(f"captions has {len(captions)} texts for {num_frames} frames: give one per frame")
+    stills: list[np.ndarray] = []
+    wanted = set(_evenly(num_frames, _STRIP_FRAMES))
+
+    def finished_frames() -> Iterator[np.ndarray]:
+        pictures = renderer.frames(recording, camera=camera or Camera())
+        for index, picture in enumerate(pictures):
+            text = captions[index] if captions is not None else ""
+            frame = caption(picture, text, time_s=index / fps, progress=(index + 1) / num_frames)
+            if index in wanted:
+                stills.append(frame)
+            yield frame
+
+    with closing(renderer):
+        write_mp4(path, finished_frames(), fps=fps)
+    strip = film_strip(stills, path.with_name("filmstrip.png"))
+    return FilmInfo(
+        path=path,
+        strip=strip,
+        num_frames=num_frames,
+        duration_s=num_frames / fps,
+        backend=renderer.name,
+    )
+
+
+def write_mp4(path: str | Path, frames: Iterable[np.ndarray], *, fps: int) -> Path:
+    """Write frames `(height, width, 3)` uint8 as H.264 in yuv420p, the one coding that every browser plays.
+
+    Raises:
+        ValueError: there is no frame, a side is odd, a frame is of another size, or fps is not positive.
+    """
+    import av
+    from av.video.reformatter import Colorspace
+
+    if fps < 1:
+        raise ValueError(f"fps={fps}: must be at least 1")
+    path, stream, shape = Path(path), None, (0, 0, 3)
+    with (
+        atomic_write(path) as unfinished,
+        av.open(str(unfinished), "w", format="mp4", options={"movflags": "faststart"}) as video,
+    ):
+        for frame in frames:
+            if stream is None:
+                shape = _checked(frame.shape)
+                stream = video.add_stream(
+                    "libx264", rate=Fraction(fps), options={"crf": "20", "preset": "veryfast"}
+                )
+                stream.height, stream.width, _ = shape
+                stream.pix_fmt = "yuv420p"
+                # Players that are not told the colour matrix guess it from the size, and show other colours.
+                context = stream.codec_context
+                context.colorspace = context.color_primaries = context.color_trc = _BITS_709
+                context.color_range = _LIMITED_RANGE
+            if frame.shape != shape:
+                raise ValueError(
+                    f"frame of shape {frame.shape} in a film of {shape}: all frames must be of one size"
+                )
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+            picture = picture.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709)
+            video.mux(stream.encode(picture))
+        if stream is None:
+            raise ValueError("frames is empty: a film needs at least one frame")
+        video.mux(stream.encode())
+    return path
+
+
+def film_strip(frames: Sequence[np.ndarray], path: str | Path) -> Path:
+    """Write one PNG of at most eight evenly spaced frames, four in a row, read like text.
+
+    Raises:
+        ValueError: there is no frame.
+    """
+    if len(frames) == 0:
+        raise ValueError("frames is empty: a film strip needs at least one frame")
+    chosen = [frames[index] for index in _evenly(len(frames), _STRIP_FRAMES)]
+    columns = min(_STRIP_COLUMNS, len(chosen))
+    rows = -(-len(chosen) // columns)
+    height, width, _ = chosen[0].shape
+    size = (
+        columns * (width + _STRIP_GAP_PX) - _STRIP_GAP_PX,
+        rows * (height + _STRIP_GAP_PX) - _STRIP_GAP_PX,
+    )
+    sheet = Image.new("RGB", size, "white")
+    for index, frame in enumerate(chosen):
+        row, column = divmod(index, columns)
+        sheet.paste(
+            Image.fromarray(frame), (column * (width + _STRIP_GAP_PX), row * (height + _STRIP_GAP_PX))
+        )
+    with atomic_write(Path(path)) as unfinished:
+        sheet.save(unfinished, format="png")
+    return Path(path)
+
+
+def caption(frame: np.ndarray, text: str, *, time_s: float, progress: float) -> np.ndarray:
+    """Return the frame with `text` lower left, the time lower right and a thin bar of `progress` (0-1)."""
+    image = Image.fromarray(frame)
+    draw = ImageDraw.Draw(image, "RGBA")
+    unit = max(1, frame.shape[0] // 180)
+    font = ImageFont.load_default(size=7.5 * unit)
+    bottom = image.height - 5 * unit
+    if text:
+        _label(draw, (4 * unit, bottom), text, font, unit, anchor="ld")
+    _label(draw, (image.width - 4 * unit, bottom), f"{time_s:.1f} s", font, unit, anchor="rd")
+    draw.rectangle((0, image.height - unit, progress * image.width, image.height), fill=(255, 255, 255, 200))
+    return np.asarray(image)
+
+
+def _label(
+    draw: ImageDraw.ImageDraw,
+    corner: tuple[float, float],
+    text: str,
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    unit: int,
+    *,
+    anchor: str,
+) -> None:
+    """Write white text on a translucent box whose lower left ("ld") or lower right ("rd") is `corner`."""
+    left, top, right, bottom = draw.multiline_textbbox((0, 0), text, font=font, spacing=2 * unit)
+    pad = 3 * unit
+    width, height = right - left + 2 * pad, bottom - top + 2 * pad
+    x, y = corner[0] - (width if anchor == "rd" else 0), corner[1] - height
+    draw.rounded_rectangle((x, y, x + width, y + height), radius=2 * unit, fill=(15, 20, 28, 150))
+    draw.multiline_text((x + pad - left, y + pad - top), text, font=font, spacing=2 * unit, fill="white")
+
+
+def _evenly(length: int, count: int) -> list[int]:
+    """Return at most `count` distinct indices spread evenly over `length`, first and last among them."""
+    return sorted({int(index) for index in np.linspace(0, length - 1, min(count, length)).round()})
+
+
+def _checked(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Return the shape of a film's frames, or say what is wrong with it."""
+    if len(shape) != 3 or shape[2] != 3:
+        raise ValueError(f"frame of shape {shape}: give (height, width, 3) uint8")
+    if shape[0] % 2 or shape[1] % 2:
+        raise ValueError(f"frame of {shape[1]}x{shape[0]} pixels: H.264 needs an even width and height")
+    return shape[0], shape[1], shape[2]

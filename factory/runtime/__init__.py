@@ -1,0 +1,1 @@
+"""The process: devices, ranks, seeds, CUDA graphs, versions and files."""

@@ -1,0 +1,114 @@
+"""The device of policy and learner, and the threads torch may use."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from factory.energy.cgroup import Cgroup, allocated_cores
+from factory.runtime import distributed
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""Parameters of `mallopt`, from glibc's malloc.h."""
+
+
+@functools.cache
+def _visible() -> tuple[int, ...]:
+    """Return the CPUs that this process was given, before it kept to some of them."""
+    return tuple(
+        sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    )
+
+
+@functools.cache
+def available_cpus() -> int:
+    """Return how many CPUs this process may keep busy, together with the run's others on this host.
+
+    That is what its affinity and the quota of its control group allow (`docker --cpus`), at least one.
+    """
+    return min(len(_visible()), max(1, int(allocated_cores(Cgroup()))))
+
+
+def own_cpus() -> tuple[int, ...]:
+    """Return this process's share of the CPUs, at least one, equal for all of the run's processes on this host."""
+    count = max(1, available_cpus() // distributed.local_size())
+    first = distributed.local_rank() * count % len(_visible())
+    return _visible()[first : first + count]
+
+
+def keep_to_own_cpus() -> None:
+    """Keep off the CPUs of the run's other processes: whoever wakes there waits for what runs, some milliseconds.
+
+    What counts CPUs for itself, such as an energy gauge, must have done so before.
+    """
+    if distributed.local_size() > 1 and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, own_cpus())
+
+
+def set_up(torch_threads: int, *, precision: str = "float32") -> None:
+    """Set what is the process's, not a tensor's: threads, precision of products, memory that is kept.
+
+    Args:
+        torch_threads: that torch may use; this process's share of the CPUs when 0.
+        precision: `policy.precision`; with `tf32` a GPU rounds the factors of float32 products to 10 bits.
+    """
+    torch.set_num_threads(torch_threads or len(own_cpus()))
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    _keep_freed_memory()
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep freed blocks for the next tensor instead of handing them back to the kernel.
+
+    Otherwise every activation of a minibatch is fresh memory, whose first touch is a page fault for every 4 KiB: up to
+    a third of an update's time on a CPU. Does nothing where the C library is another one.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return
+    mallopt(_M_MMAP_THRESHOLD, 32 << 20)  # the largest it takes: bigger blocks are always the kernel's
+    mallopt(_M_TRIM_THRESHOLD, 1 << 30)
+
+
+@contextmanager
+def torch_threads(number: int) -> Iterator[None]:
+    """Let torch use `number` threads inside the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def inference_threads(multiply_adds: int) -> int:
+    """Return how many threads a network pass of so many multiply-adds is worth waking, of those allowed."""
+    return min(torch.get_num_threads(), 1 + multiply_adds // 40_000_000)
+
+
+def elementwise_threads(elements: int) -> int:
+    """Return how many threads operations on tensors of so many elements are worth waking, of those allowed."""
+    return min(torch.get_num_threads(), 1 + elements // 500_000)
+
+
+def describe(device: torch.device) -> str:
+    """Return the device's name for tags and reports."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{cpu_name()}, {available_cpus()} CPUs"
+
+
+def cpu_name() -> str:
+    """Return the processor's name, or its architecture where the system tells no more."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            return next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

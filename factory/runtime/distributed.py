@@ -1,0 +1,113 @@
+"""The processes that train one policy together, as `torchrun` starts them; a single process is the identity."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from factory.envs.core.shard import Shard
+
+T = TypeVar("T")
+
+
+class PeerLostError(RuntimeError):
+    """Another process of the run ended while this one waited for it."""
+
+
+def rank() -> int:
+    """Return this process's number; 0 keeps the ledger."""
+    return int(os.environ.get("RANK", 0))
+
+
+def size() -> int:
+    """Return the number of processes."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def local_rank() -> int:
+    """Return this process's number on its host; 0 meters the host, and the number is that of its GPU."""
+    return int(os.environ.get("LOCAL_RANK", 0))
+
+
+def local_size() -> int:
+    """Return the number of processes on this host."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+
+
+@contextmanager
+def process_group(device: str) -> Iterator[None]:
+    """Hold the connection to the other processes, over NCCL between GPUs and gloo between CPUs."""
+    if size() == 1:
+        yield
+        return
+    if device == "cuda":
+        torch.cuda.set_device(local_rank())
+    # Rank 0 evaluates and films while the others have left, so nobody waits longer than for an iteration.
+    dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=timedelta(minutes=10))
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def all_reduce_sum_(tensor: Tensor) -> Tensor:
+    """Add up `tensor` over all processes, in place, and return it."""
+    if dist.is_initialized():
+        with _waiting():
+            dist.all_reduce(tensor)
+    return tensor
+
+
+def shard() -> Shard:
+    """Return which of all worlds are this process's."""
+    return Shard(index=rank(), count=size())
+
+
+def gather(tensor: Tensor) -> Tensor:
+    """Return the rows of all processes, in the order of their worlds. Shape: (n, ...) -> (n * size, ...)."""
+    if not dist.is_initialized():
+        return tensor
+    own = tensor.contiguous().view(torch.uint8) if tensor.dtype == torch.bool else tensor.contiguous()
+    rows = [torch.empty_like(own) for _ in range(size())]
+    with _waiting():
+        dist.all_gather(rows, own)
+    return torch.cat(rows).view(tensor.dtype)
+
+
+def gather_from_peers(value: T) -> list[T]:
+    """Return what all other processes passed, in the order of their numbers."""
+    if not dist.is_initialized():
+        return []
+    values: list[Any] = [None] * size()
+    with _waiting():
+        dist.all_gather_object(values, value)
+    return [*values[: rank()], *values[rank() + 1 :]]
+
+
+def any_rank(flag: bool) -> bool:
+    """Say whether `flag` is set in any process."""
+    return bool(all_reduce_sum_(torch.tensor(float(flag), device=_device())))
+
+
+@contextmanager
+def _waiting() -> Iterator[None]:
+    """Exchange something with the other processes inside the block.
+
+    Raises:
+        PeerLostError: one of them is no more.
+    """
+    try:
+        yield
+    except RuntimeError as error:  # what gloo raises; NCCL's errors derive from it
+        raise PeerLostError("another process of this run ended") from error
+
+
+def _device() -> str:
+    return "cuda" if dist.is_initialized() and dist.get_backend() == "nccl" else "cpu"

@@ -1,0 +1,41 @@
+"""What a result was produced on: processor, memory, GPUs, and the settings that change its speed."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from factory.energy.cgroup import Cgroup, allocated_cores
+from factory.runtime import device
+
+_GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "MKL_NUM_THREADS")
+
+
+def describe() -> dict[str, Any]:
+    """Return the facts as plain values, None where the system does not tell; the load is that of now."""
+    cgroup = Cgroup()
+    return {
+        "cpu": device.cpu_name(),
+        "cpus_of_host": os.cpu_count(),
+        "cpus_available": device.available_cpus(),
+        "cores_allocated": allocated_cores(cgroup),
+        "governor": _GOVERNOR.read_text().strip() if _GOVERNOR.is_file() else None,
+        "load_average_1min": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "memory_bytes": psutil.virtual_memory().total,
+        "memory_limit_bytes": cgroup.memory_limit_bytes(),
+        "gpus": [_gpu(index) for index in range(torch.cuda.device_count())],
+        "system": platform.platform(),
+        "torch_threads": torch.get_num_threads(),
+        "environment": {name: os.environ[name] for name in _THREAD_VARIABLES if name in os.environ},
+    }
+
+
+def _gpu(index: int) -> dict[str, Any]:
+    properties = torch.cuda.get_device_properties(index)
+    return {"name": properties.name, "memory_bytes": properties.total_memory, "cuda": torch.version.cuda}

@@ -1,0 +1,54 @@
+"""Where a run comes from: code, library versions, and the tags that say so in the ledger."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import factory
+
+_LIBRARIES = (
+    "torch",
+    "numpy",
+    "gymnasium",
+    "mujoco",
+    "mjbatch",
+    "mujoco-warp",
+    "warp-lang",
+    "hydra-core",
+    "mlflow",
+)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python, of the factory and of what its results depend on."""
+    found = {"python": sys.version.split()[0], "factory": factory.__version__}
+    for name in _LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_tags() -> dict[str, str]:
+    """Return commit and dirty flag of the checkout the code runs from; `unknown` for an installed wheel."""
+    commit = _git("rev-parse", "HEAD")
+    if not commit:
+        return {"git.commit": "unknown", "git.dirty": "unknown"}
+    return {"git.commit": commit, "git.dirty": str(bool(_git("status", "--porcelain"))).lower()}
+
+
+def _git(*arguments: str) -> str:
+    folder = Path(factory.__file__).parents[1]
+    if not (folder / ".git").exists():
+        return ""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()

@@ -1,0 +1,110 @@
+"""Deterministic evaluation on fixed seeds: every world plays whole episodes, none is favoured for ending early."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from factory.energy.uncertainty import student_t
+from factory.policies.mlp import MlpPolicy
+from factory.training.collector import groups
+
+
+@dataclass(kw_only=True)
+class EvaluationResult:
+    """Statistics over episodes of the deterministic policy."""
+
+    episodes: int
+    return_mean: float
+    return_std: float
+    """Standard deviation of the episodes; NaN of a single one."""
+    return_ci95: float
+    """Half-width of the 95 % interval of the mean (Student's t); NaN of a single episode."""
+    length_mean: float
+    success_rate: float
+    fall_rate: float
+    """Share of episodes that ended in a terminal state instead of the time limit."""
+    task: dict[str, float]
+    """The task's own figures, such as tracking errors."""
+    tokens: int
+    """Control tokens executed; counted apart from training."""
+
+    def metrics(self) -> dict[str, float]:
+        """Return the figures under their `eval/` keys; those of the spread are left out where it is not known."""
+        spread = {"eval/return_std": self.return_std, "eval/return_ci95": self.return_ci95}
+        own = {f"eval/{name}": value for name, value in self.task.items()}
+        return own | {
+            "eval/return_mean": self.return_mean,
+            **{key: value for key, value in spread.items() if math.isfinite(value)},
+            "eval/episode_length_mean": self.length_mean,
+            "eval/success_rate": self.success_rate,
+            "eval/fall_rate": self.fall_rate,
+            "eval/episodes": float(self.episodes),
+        }
+
+
+def evaluate(env: Any, policy: MlpPolicy, *, episodes: int, seed: int) -> EvaluationResult:
+    """Play at least `episodes` episodes, one a world and round, and average over them.
+
+    Args:
+        env: SAME_STEP vector environment.
+        policy: acts with its mean action.
+        episodes: rounded up to a multiple of `env.num_envs`.
+        seed: of the environment, so that equal policies see equal episodes.
+    """
+    rounds = math.ceil(episodes / env.num_envs)
+    played = [_play_round(env, policy, seed=seed + index) for index in range(rounds)]
+    per_episode = torch.cat([episode for episode, _ in played], -1)
+    sums: dict[str, float] = {}
+    for _, diagnostics in played:
+        for name, value in diagnostics.items():
+            sums[name] = sums.get(name, 0.0) + value
+    returns, lengths, success, fallen = per_episode
+    steps = float(lengths.sum())
+    std, half_width = _spread(returns)
+    return EvaluationResult(
+        episodes=returns.numel(),
+        return_mean=float(returns.mean()),
+        return_std=std,
+        return_ci95=half_width,
+        length_mean=float(lengths.mean()),
+        success_rate=float(success.mean()),
+        fall_rate=float(fallen.mean()),
+        task=env.unwrapped.eval_metrics({name: value / steps for name, value in sums.items()}),
+        tokens=int(steps),
+    )
+
+
+def _spread(returns: torch.Tensor) -> tuple[float, float]:
+    """Return the standard deviation and the half-width of the mean's 95 % interval; NaN of a single return."""
+    count = returns.numel()
+    if count < 2:
+        return math.nan, math.nan
+    std = float(returns.std(correction=1))
+    return std, student_t(count - 1) * std / math.sqrt(count)
+
+
+@torch.no_grad()
+def _play_round(env: Any, policy: MlpPolicy, *, seed: int) -> tuple[torch.Tensor, dict[str, float]]:
+    """Play one episode in every world; return (return, length, success, fallen) x worlds, and step sums."""
+    obs = groups(env.reset(seed=seed)[0])
+    state = policy.initial_state(env.num_envs)
+    playing = torch.ones(env.num_envs, dtype=torch.bool, device=env.device)
+    totals = torch.zeros(4, env.num_envs, device=env.device)
+    sums: dict[str, torch.Tensor] = {}
+    for _ in range(env.unwrapped.max_episode_steps):
+        action, state = policy.act_deterministic(obs, state)
+        raw, reward, terminated, truncated, info = env.step(action)
+        obs = groups(raw)
+        success = info["success"].float() if "success" in info else torch.zeros_like(reward)
+        ended = ((terminated | truncated) & playing).float()
+        totals += torch.stack([reward * playing, playing.float(), success * ended, terminated * ended])
+        for name, value in info.get("diagnostics", {}).items():
+            sums[name] = sums.get(name, torch.zeros((), device=env.device)) + (value * playing).sum()
+        playing &= ~(terminated | truncated)
+        if not playing.any():
+            break
+    return totals.cpu(), {name: float(value) for name, value in sums.items()}

@@ -1,0 +1,152 @@
+"""One iteration's figures under the keys of the ledger."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from itertools import pairwise
+
+import torch
+
+from factory.energy import kpi
+from factory.energy.config import SiteConfig
+from factory.energy.reading import MeterReading
+from factory.energy.types import Interval, Tier
+from factory.learners.ppo import UpdateStats
+from factory.training.collector import EpisodeStats
+
+_STATS = ("episodes", "return_sum", "length_sum", "success_sum", "nonfinite", "live_steps")
+_LOSSES = tuple(field.name for field in fields(UpdateStats) if field.name != "processed")
+
+
+def read_device(
+    stats: EpisodeStats, update: UpdateStats
+) -> tuple[dict[str, float], dict[str, float], list[float]]:
+    """Fetch an iteration's numbers in one transfer: episode sums, update means, reward terms."""
+    scalars = [getattr(stats, name).float() for name in _STATS] + [
+        getattr(update, name).float() for name in _LOSSES
+    ]
+    values = torch.cat([torch.stack(scalars), stats.reward_terms]).tolist()
+    split = len(_STATS) + len(_LOSSES)
+    episode = dict(zip(_STATS, values[: len(_STATS)], strict=True))
+    losses = dict(zip(_LOSSES, values[len(_STATS) : split], strict=True))
+    return episode, losses, values[split:]
+
+
+def episodes(sums: dict[str, float]) -> dict[str, float]:
+    """Return the `train/` figures; none while no episode has ended."""
+    count = sums["episodes"]
+    if count == 0:
+        return {}
+    return {
+        "train/return_mean": sums["return_sum"] / count,
+        "train/episode_length_mean": sums["length_sum"] / count,
+        "train/success_rate": sums["success_sum"] / count,
+    }
+
+
+def losses(means: dict[str, float]) -> dict[str, float]:
+    """Return the `loss/` figures."""
+    return {f"loss/{name}": value for name, value in means.items() if name not in ("skipped", "rolled_back")}
+
+
+def energy(reading: MeterReading, tokens: int) -> dict[str, float]:
+    """Return the `energy/` figures and those per token, on the run's totals so far.
+
+    Joules per token is gross and of the whole run: everything the meter saw, over the tokens of training.
+    """
+    joules = {key: value for key, value in reading.metrics().items() if key.startswith("energy/")}
+    rollout_j = reading.phase_j["sim"] + reading.phase_j["infer"]
+    ratios = {
+        "factory/joules_per_token": kpi.joules_per_token(reading.total_j, tokens=tokens),
+        "factory/rollout_joules_per_token": kpi.joules_per_token(rollout_j, tokens=tokens),
+        "factory/tokens_per_joule": kpi.tokens_per_joule(reading.total_j, tokens=tokens),
+        "factory/cpu_s_per_token": kpi.cpu_s_per_token(reading.cpu_s, tokens=tokens),
+    }
+    return joules | {key: value for key, value in ratios.items() if math.isfinite(value)}
+
+
+def gauge_tags(reading: MeterReading) -> dict[str, str]:
+    """Return where the joules come from: of the total, of its split into phases, and of each component."""
+    tags = {
+        "energy.tier": reading.tier,
+        "energy.boundary": reading.boundary,
+        "energy.phase_tier": reading.phase_tier,
+        "energy.components": ", ".join(
+            f"{name} {tier}" for name, tier in sorted(reading.component_tier.items())
+        ),
+        "energy.lost_s": f"{reading.lost_s:.3g}" if reading.lost_s > 0.0 else "",
+    }
+    return {key: value for key, value in tags.items() if value}
+
+
+def site(joules_per_token: float, cfg: SiteConfig) -> dict[str, float]:
+    """Return electricity and carbon per million tokens under the assumptions of `energy.site`; NaN gives none."""
+    figures = {
+        "factory/usd_per_mtoken": kpi.usd_electricity_per_mtoken(
+            joules_per_token, pue=cfg.pue, price_usd_per_kwh=cfg.price_usd_per_kwh
+        ),
+        "factory/gco2e_per_mtoken": kpi.gco2e_per_mtoken(
+            joules_per_token, pue=cfg.pue, carbon_g_per_kwh=cfg.carbon_g_per_kwh
+        ),
+    }
+    return {key: value for key, value in figures.items() if math.isfinite(value)}
+
+
+def steady(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return speed and energy per token of training without its warm-up; nothing if it never settled.
+
+    Args:
+        rows: The totals at the end of every iteration.
+    """
+    rates = [
+        _increase(pair, "factory/tokens_total") / _increase(pair, "time/wall_s") for pair in pairwise(rows)
+    ]
+    start = kpi.steady_start(rates)
+    if start is None:
+        return {}
+    part = rows[start], rows[-1]
+    tokens = _increase(part, "factory/tokens_total")
+    figures = {"factory/steady_tokens_per_s": tokens / _increase(part, "time/wall_s")}
+    if "energy/total_j" in rows[start]:
+        joules = _increase(part, "energy/total_j")
+        figures["factory/steady_joules_per_token"] = kpi.joules_per_token(joules, tokens=round(tokens))
+    return figures
+
+
+def net(
+    reading: MeterReading, tokens: int, idle: Interval | None, others: Sequence[MeterReading] = ()
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Return energy per token less the idle power, beside the gross figure: metric, and its interval as tags.
+
+    Args:
+        reading: Totals of the run.
+        tokens: Tokens of training.
+        idle: Power of this host before the run [W]; None gives nothing.
+        others: What other processes metered of it: with another host's joules, whose idle power is not known, nothing.
+    """
+    if idle is None or any(other.tier != Tier.NONE for other in others):
+        return {}, {}
+    joules = kpi.net_energy(reading.energy, idle_w=idle, wall_s=reading.wall_s)
+    figure = joules.map(lambda net_j: kpi.joules_per_token(net_j, tokens=tokens))
+    tags = {
+        "energy.idle_power": f"{idle.value:.4g} W [{idle.lo:.4g}, {idle.hi:.4g}]",
+        "energy.net_joules_per_token": f"{figure.value:.4g} J/token [{figure.lo:.4g}, {figure.hi:.4g}]",
+    }
+    return {"factory/net_joules_per_token": figure.value}, tags
+
+
+def _increase(rows: tuple[Mapping[str, float], Mapping[str, float]], key: str) -> float:
+    return rows[1][key] - rows[0][key]
+
+
+def times(reading: MeterReading) -> dict[str, float]:
+    """Return the `time/` figures of training; the time to start up is not in them."""
+    return {
+        "time/wall_s": reading.wall_s - reading.phase_s["startup"],
+        "time/sim_s": reading.phase_s["sim"],
+        "time/infer_s": reading.phase_s["infer"],
+        "time/learn_s": reading.phase_s["learn"],
+        "time/meter_s": reading.overhead_s,
+    }

@@ -1,0 +1,150 @@
+"""Every task keeps Gymnasium's contract, batched and single, in all autoreset modes."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import gymnasium
+import mujoco
+import numpy as np
+import pytest
+import torch
+from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode
+
+from factory.envs import TASKS
+from factory.envs.core.check import check_vector_env
+from factory.envs.core.observations import groups_of
+from factory.envs.tasks.cartpole import CartpoleSwingup
+
+IDS = tuple(TASKS)
+
+
+class FreePole(CartpoleSwingup):
+    """The cart-pole, with a force that its model does not limit."""
+
+    def _load_model(self) -> mujoco.MjModel:
+        model = super()._load_model()
+        model.actuator_ctrllimited[:] = False
+        return model
+
+
+def make(env_id: str, **kwargs: Any) -> Any:
+    return gymnasium.make_vec(f"factory.envs:{env_id}", **kwargs).unwrapped
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_vector_contract(env_id: str) -> None:
+    """The batched environment passes the conformance check in all three autoreset modes."""
+    check_vector_env(lambda **kwargs: make(env_id, **kwargs))
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_single_environment_passes_gymnasiums_checker_without_a_warning(env_id: str) -> None:
+    """`gymnasium.make` gives an environment that `check_env` accepts; `make_vec` warns of nothing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        gymnasium.make_vec(f"factory.envs:{env_id}", num_envs=2).close()
+        env = gymnasium.make(f"factory.envs:{env_id}", render_mode=None).unwrapped
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*Box observation space.*infinity.*")
+        warnings.filterwarnings("ignore", message=".*recommend using a symmetric and normalized space.*")
+        check_env(env, skip_render_check=True)
+
+
+def test_final_observation_is_the_last_of_the_old_episode() -> None:
+    """With one world truncated, `final_obs` continues the old trajectory and `obs` starts a new one."""
+    env = make("factory/CartpoleSwingup-v0", num_envs=2, max_episode_steps=3, seed=0)
+    free = make("factory/CartpoleSwingup-v0", num_envs=2, max_episode_steps=100, seed=0)
+    env.reset(seed=0), free.reset(seed=0)
+    action = torch.full((2, 1), 0.7)
+    for _ in range(3):
+        obs, _, _, truncated, info = env.step(action)
+        expected, *_ = free.step(action)
+    assert truncated.all()
+    torch.testing.assert_close(info["final_obs"], expected, rtol=0, atol=0)
+    assert not torch.allclose(obs, expected)
+
+
+def test_state_dict_continues_bit_for_bit() -> None:
+    """Steps after `load_state_dict` repeat those after `state_dict`, derived fields and randomness included."""
+    first = make("factory/QuadrupedVelocity-v0", num_envs=8, seed=3)
+    first.reset(seed=3)
+    action = torch.linspace(-0.3, 0.3, 96).reshape(8, 12)
+    for _ in range(5):
+        first.step(action)
+    state = first.state_dict()
+    second = make("factory/QuadrupedVelocity-v0", num_envs=8, seed=99)
+    second.load_state_dict(state)
+    for _ in range(30):
+        expected, got = first.step(action), second.step(action)
+        for group in expected[0]:
+            assert torch.equal(expected[0][group], got[0][group])
+        assert torch.equal(expected[1], got[1])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300])
+@pytest.mark.parametrize("field", ["qpos", "qvel"])
+@pytest.mark.parametrize(
+    "task", ["CartpoleSwingup-v0", "QuadrupedVelocity-v0", "Ant-v5", "HalfCheetah-v5", "Humanoid-v5"]
+)
+def test_a_world_that_is_no_longer_finite_is_ended_and_restarted(task: str, field: str, value: float) -> None:
+    """It alone is terminated and counted, nobody sees it, and it goes on from a new state; others never notice."""
+    both = [make(f"factory/{task}", num_envs=3, num_threads=1, seed=0) for _ in range(2)]
+    for env in both:
+        env.reset(seed=0)
+    spoiled = both[0]
+    spoiled.physics.field(field)[1, 2 % spoiled.physics.field(field).shape[1]] = value
+    for step in range(3):
+        action = torch.zeros(spoiled.action_space.shape)
+        (obs, reward, terminated, _, info), (expected, *_) = (env.step(action) for env in both)
+        assert info["nonfinite"].tolist() == terminated.tolist() == [False, step == 0, False]
+        groups = [groups_of(found) for found in (obs, info["final_obs"], {"policy": reward})]
+        assert all(group.isfinite().all() for found in groups for group in found.values())
+        assert torch.equal(groups_of(obs)["policy"][::2], groups_of(expected)["policy"][::2])
+
+
+def test_wrong_action_shape_is_named() -> None:
+    """An action array of another shape is refused with both shapes in the message."""
+    env = make("factory/CartpoleSwingup-v0", num_envs=3)
+    with pytest.raises(ValueError, match=r"\(3, 2\).*\(3, 1\)"):
+        env.step(torch.zeros(3, 2))
+
+
+def test_render_gives_one_frame_a_world() -> None:
+    """`render_mode="rgb_array"` returns a tuple of pictures that are not empty."""
+    env = make("factory/CartpoleSwingup-v0", num_envs=2, render_mode="rgb_array")
+    env.reset(seed=0)
+    frames = env.render()
+    assert len(frames) == 2 and frames[0].shape == (480, 640, 3) and frames[0].dtype == np.uint8
+    assert frames[0].std() > 5
+    env.close()
+
+
+def test_numpy_actions_are_taken() -> None:
+    """Actions may come as numpy, as Gymnasium's `action_space.sample()` gives them."""
+    env = make("factory/CartpoleSwingup-v0", num_envs=2)
+    env.reset(seed=0)
+    obs, *_ = env.step(env.action_space.sample())
+    assert isinstance(obs, torch.Tensor)
+
+
+def test_only_known_autoreset_modes() -> None:
+    """The environment knows Gymnasium's three modes and no other."""
+    assert {mode for mode in AutoresetMode} == {
+        AutoresetMode.SAME_STEP,
+        AutoresetMode.NEXT_STEP,
+        AutoresetMode.DISABLED,
+    }
+    with pytest.raises(ValueError):
+        make("factory/CartpoleSwingup-v0", num_envs=2, autoreset_mode="sometimes")
+
+
+def test_actuators_without_a_range_take_any_action() -> None:
+    """The action space is the actuators' ranges, unbounded where a model gives none, and actions act within it."""
+    assert make("factory/HalfCheetah-v5", num_envs=1).single_action_space.is_bounded()
+    env = FreePole(num_envs=1, seed=0)
+    assert env.single_action_space.low == -np.inf and env.single_action_space.high == np.inf
+    env.step(torch.full((1, 1), 7.0))
+    assert env.physics.field("ctrl").item() == 7.0

@@ -1,0 +1,318 @@
+"""What a report says about a whole run, a broken one and an odd one."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from factory.energy.types import Tier
+from factory.reporting import report
+from factory.reporting.report import write_report
+
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+METRICS = {
+    "factory/env_steps": 81_920.0,
+    "factory/tokens_per_s": 12_345.0,
+    "factory/env_steps_per_s": 13_579.0,
+    "factory/joules_per_token": 0.0031,
+    "energy/total_j": 254.0,
+    "energy/total_j_lo": 127.0,
+    "energy/total_j_hi": 762.0,
+    "energy/cpu_j": 200.0,
+    "energy/dram_j": 54.0,
+    "energy/unattributed_j": 4.0,
+    "energy/phase/sim_j": 150.0,
+    "energy/phase/learn_j": 100.0,
+    "time/wall_s": 226.0,
+    "time/sim_s": 113.0,
+    "time/physics_s": 56.5,
+    "time/learn_s": 79.1,
+    "eval/return_mean": 231.75,
+    "eval/return_std": 6.5,
+    "eval/fall_rate": 0.034,
+    "eval/velocity_rms_m_per_s": 0.217,
+}
+TAGS = {
+    "energy.tier": "estimated",
+    "energy.boundary": "cpu+dram",
+    "task": "quadruped_velocity",
+    "robot": "go1",
+    "physics": "mujoco",
+    "device": "cpu",
+    "git.commit": "3e1a9b7c",
+    "git.dirty": "true",
+}
+
+
+class Page(HTMLParser):
+    """The tags, references and visible text of a page; fails on tags that do not match."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.source = path.read_text(encoding="utf-8")
+        self.open_tags: list[str] = []
+        self.tags: list[str] = []
+        self.references: list[str] = []
+        self.ids: list[str] = []
+        self.text = ""
+        self.feed(self.source)
+        self.close()
+        assert self.open_tags == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note the tag and what it refers to."""
+        self.tags.append(tag)
+        self.references += [v or "" for k, v in attrs if k in ("src", "href", "xlink:href", "poster", "data")]
+        self.ids += [v or "" for k, v in attrs if k == "id"]
+        if tag not in VOID:
+            self.open_tags.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Open and close the tag."""
+        self.handle_starttag(tag, attrs)
+        self.handle_endtag(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        """Fail unless it closes what was opened last."""
+        if tag not in VOID:
+            assert self.open_tags.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        """Collect visible text."""
+        if self.open_tags and self.open_tags[-1] != "style":
+            self.text += data + " "
+
+
+def make_run(folder: Path, **summary: Any) -> Path:
+    """Write a small whole run; `summary` replaces entries of summary.json."""
+    (folder / ".hydra").mkdir(parents=True)
+    (folder / "videos").mkdir()
+    with (folder / "metrics.jsonl").open("w") as file:
+        for number in range(1, 6):
+            metrics = {"train/return_mean": 40.0 * number, "loss/approx_kl": 0.01 * number}
+            record = {"step": 16_384 * number, "time_unix_s": 1.79e9 + number, "metrics": metrics}
+            file.write(json.dumps(record) + "\n")
+    (folder / "reward_terms.csv").write_text(
+        "step,track_velocity,fall\n16384,0.25,-0.5\n32768,0.625,-0.125\n"
+    )
+    (folder / "config.yaml").write_text("learner:\n  learning_rate: 0.00042\n")
+    (folder / ".hydra" / "overrides.yaml").write_text("- task=quadruped_velocity\n- task.range=[-1, 1]\n")
+    (folder / "videos" / "filmstrip.png").write_bytes(b"strip")
+    (folder / "videos" / "final.mp4").write_bytes(b"film")
+    whole = {"status": "finished", "mlflow_run_id": "a1b2c3", "metrics": METRICS, "tags": TAGS}
+    whole |= {"versions": {"torch": "2.13.0"}, "device": "Some CPU"}
+    (folder / "summary.json").write_text(json.dumps(whole | summary))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    """Return the report of a whole run."""
+    return Page(write_report(make_run(tmp_path_factory.mktemp("quadruped_velocity") / "2026-11-22_0")))
+
+
+@pytest.mark.parametrize(
+    "text", ["0.217 m/s", "231.8", "std 6.5", "3.4 %", "12.3 k tokens/s", "13.6 k env steps/s"]
+)
+def test_headlines_show_the_policy_and_its_speed(page: Page, text: str) -> None:
+    """Every headline number comes from summary.json."""
+    assert text in page.text
+
+
+@pytest.mark.parametrize("text", ["3.10 mJ/token", "3 min 46 s", "81.9 k env steps", "25 %"])
+def test_headlines_show_what_it_cost(page: Page, text: str) -> None:
+    """Energy, wall time and the physics share, which is 56.5 s of 226 s."""
+    assert text in page.text
+
+
+def test_energy_stands_beside_tier_interval_and_boundary(page: Page) -> None:
+    """Total and energy per token carry tier and bounds, and a sentence says what the tier means."""
+    assert "estimated, 1.55-9.30" in page.text
+    assert "Total 254 J (estimated, 127-762). Boundary: cpu+dram." in page.text
+    assert "No hardware counter was readable" in page.text
+    assert "The true value lies in [127 J, 762 J], if the model suits this machine." in page.text
+
+
+def test_every_tier_is_explained() -> None:
+    """There is a sentence for whatever tier a metered run can have."""
+    assert set(report.TIER_SENTENCES) == set(Tier) - {Tier.NONE}
+
+
+def test_measured_is_not_said_of_an_estimate(page: Page) -> None:
+    """The word belongs to hardware counters."""
+    assert "measured" not in page.source.lower()
+
+
+def test_measured_is_said_of_counters(tmp_path: Path) -> None:
+    """A run with hardware counters says so."""
+    text = Page(write_report(make_run(tmp_path / "run", tags=TAGS | {"energy.tier": "measured"}))).text
+    assert "measured, 1.55-9.30" in text
+    assert "The true value lies in [127 J, 762 J] with about 95 % confidence." in text
+    assert "No hardware counter" not in text
+
+
+@pytest.mark.parametrize("tier", ["replayed", "simulated"])
+def test_no_true_value_is_claimed_for_a_made_up_meter(tmp_path: Path, tier: str) -> None:
+    """A recorded or simulated power is not bounded by what this machine drew."""
+    text = Page(write_report(make_run(tmp_path / "run", tags=TAGS | {"energy.tier": tier}))).text
+    assert "true value" not in text
+    assert f"254 J ({tier}, 127-762)" in text
+
+
+def test_parts_and_rest_make_up_the_total(page: Page) -> None:
+    """Seconds that no phase took are shown as other; phases and unattributed are all of the joules."""
+    time, energy = page.text.split("Where the time went")[1].split("Where the energy went")
+    assert re.search(r"sim\s+1 min 53 s\s+50\.0 %", time)
+    assert re.search(r"other\s+33\.9 s\s+15\.0 %", time)
+    assert re.search(r"unattributed\s+4\.00 J\s+1\.6 %", energy)
+    assert "other" not in energy.split("Reward terms")[0]
+
+
+def test_curves_and_reward_terms_are_drawn(page: Page) -> None:
+    """Return over steps and over time, KL, and one panel a reward term, each with a spoken description."""
+    labels = re.findall(r'<svg role="img" aria-label="([^"]*)"', page.source)
+    assert labels == [
+        "Return against env steps: from 40 to 200, lowest 40, highest 200",
+        "Return against wall time (s): from 40 to 200, lowest 40, highest 200",
+        "track_velocity: 0.625 against env steps: from 0.25 to 0.625, lowest 0.25, highest 0.625",
+        "fall: -0.125 against env steps: from -0.5 to -0.125, lowest -0.5, highest -0.125",
+        "Approximate KL against env steps: from 0.01 to 0.05, lowest 0.01, highest 0.05",
+    ]
+
+
+def test_the_command_line_repeats_the_run(page: Page) -> None:
+    """Overrides are quoted for a shell; commit and uncommitted changes are told."""
+    assert "python -m factory.train task=quadruped_velocity 'task.range=[-1, 1]'" in page.text
+    assert "git commit 3e1a9b7c" in page.text
+    assert "uncommitted changes" in page.text
+
+
+def test_configuration_versions_and_ids_are_there(page: Page) -> None:
+    """What one needs to look a run up."""
+    for text in ("learning_rate: 0.00042", "2.13.0", "a1b2c3", "Some CPU", "go1", "mujoco"):
+        assert text in page.text
+
+
+def test_the_page_needs_nothing_else(page: Page) -> None:
+    """No reference leaves the file but the one to the video's own file, and there is no script."""
+    outside = [ref for ref in page.references if not ref.startswith(("data:", "#"))]
+    assert outside == ["videos/final.mp4"]
+    assert "://" not in page.source
+    assert not {"script", "link", "iframe", "object"} & set(page.tags)
+    assert "@import" not in page.source
+
+
+def test_ids_are_unique_and_references_resolve(page: Page) -> None:
+    """Panels drawn one by one do not borrow each other's clip paths."""
+    assert len(page.ids) == len(set(page.ids))
+    used = re.findall(r"url\(#([^)]+)\)", page.source)
+    used += [ref[1:] for ref in page.references if ref.startswith("#")]
+    assert used
+    assert set(used) <= set(page.ids)
+
+
+def test_film_and_strip_are_embedded(page: Page) -> None:
+    """A small video and the strip travel with the page."""
+    assert "data:image/png;base64,c3RyaXA=" in page.references
+    assert "data:video/mp4;base64,ZmlsbQ==" in page.references
+
+
+def test_a_large_video_is_linked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above the limit the page stays small and points at the file."""
+    monkeypatch.setattr(report, "MAX_EMBEDDED_VIDEO_BYTES", 3)
+    page = Page(write_report(make_run(tmp_path / "run")))
+    assert "video" not in page.tags
+    assert "videos/final.mp4" in page.references
+
+
+def test_a_whole_run_misses_nothing(page: Page) -> None:
+    """No box of missing pieces without a reason."""
+    assert "What is missing" not in page.text
+
+
+def test_an_interrupted_run_says_so(tmp_path: Path) -> None:
+    """Status and last known figures."""
+    metrics = {"train/return_mean": 77.25, "time/wall_s": 9.0}
+    text = Page(write_report(make_run(tmp_path / "run", status="interrupted", metrics=metrics))).text
+    assert "The run did not finish (status: interrupted)" in text
+    assert "No evaluation" in text
+    assert "not metered" in text
+    assert "77.25" in text
+
+
+def test_an_empty_folder_gets_a_report(tmp_path: Path) -> None:
+    """Nothing at all is still a page, which lists what it lacks."""
+    text = Page(write_report(tmp_path)).text
+    for name in (
+        "summary.json",
+        "metrics.jsonl",
+        "config.yaml",
+        "overrides.yaml",
+        "No video",
+        "No evaluation",
+    ):
+        assert name in text
+
+
+def test_without_a_summary_the_last_iteration_counts(tmp_path: Path) -> None:
+    """A killed run's figures come from metrics.jsonl."""
+    folder = make_run(tmp_path / "run")
+    (folder / "summary.json").unlink()
+    text = Page(write_report(folder)).text
+    assert "No summary.json" in text
+    assert re.search(r"Return\s+200\s+training", text)
+
+
+def test_text_of_the_user_is_escaped(tmp_path: Path) -> None:
+    """Markup in the configuration, a tag or a reward term stays text."""
+    tag = "<script>alert('x')</script> & \"more\""
+    folder = make_run(tmp_path / "run", tags=TAGS | {"robot": tag, "energy.boundary": tag}, device=tag)
+    (folder / "config.yaml").write_text(f"note: {tag}\n")
+    (folder / ".hydra" / "overrides.yaml").write_text("- 'note=<b>&amp;'\n")
+    (folder / "reward_terms.csv").write_text("step,<i>term</i>\n1,2\n")
+    page = Page(write_report(folder))
+    assert not {"script", "b", "i"} & set(page.tags)
+    assert f"note: {tag}" in page.text
+    assert "'note=<b>&amp;'" in page.text
+
+
+def test_figures_that_are_not_finite_are_gaps(tmp_path: Path) -> None:
+    """A run that diverged gets its report too."""
+    folder = make_run(tmp_path / "run", metrics={"eval/return_mean": float("nan"), "time/wall_s": 1.0})
+    with (folder / "metrics.jsonl").open("a") as file:
+        for number, value in enumerate((float("nan"), float("inf"))):
+            metrics = {"train/return_mean": value}
+            file.write(json.dumps({"step": 10**6 + number, "time_unix_s": 1.8e9, "metrics": metrics}) + "\n")
+    text = Page(write_report(folder)).text
+    assert re.search(r"Return\s+-\s+evaluation", text)
+
+
+def test_long_runs_are_grouped(tmp_path: Path) -> None:
+    """Thousands of iterations stay a small page, and the page says what the line is."""
+    folder = make_run(tmp_path / "run")
+    (folder / "reward_terms.csv").unlink()
+    with (folder / "metrics.jsonl").open("w") as file:
+        for step in range(3000):
+            record = {"step": step, "time_unix_s": 1.79e9 + step, "metrics": {"train/return_mean": step % 10}}
+            file.write(json.dumps(record) + "\n")
+    page = Page(write_report(folder))
+    assert "means of 300 groups" in page.text
+    assert len(page.source) < 150_000
+
+
+def test_the_same_folder_gives_the_same_page(tmp_path: Path) -> None:
+    """A report is a pure function of the run folder."""
+    folder = make_run(tmp_path / "run")
+    first = write_report(folder).read_bytes()
+    assert write_report(folder).read_bytes() == first
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    """The message names what was given."""
+    with pytest.raises(ValueError, match="nowhere"):
+        write_report(tmp_path / "nowhere")

@@ -1,0 +1,147 @@
+"""Several processes that train one policy, started as torchrun starts them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from factory.training import checkpoint
+
+JOB = (
+    "task=cartpole_swingup",
+    "num_envs=16",
+    "learner.num_steps=16",
+    "learner.num_minibatches=1",
+    "checkpoint_every=2",
+    "policy.actor_hidden=[16]",
+    "policy.critic_hidden=[16]",
+    "runtime.video_s=0",
+    "runtime.eval_episodes=2",
+    "task.max_episode_steps=20",
+    "tracking=null",
+    "seed=5",
+    "learner.schedule=adaptive",  # a linear one depends on total_steps
+)
+ITERATION = 16 * 16
+DOG = ("task=quadruped_velocity", "task.max_episode_steps=7")
+"""Its observations are drawn, also those after a reset."""
+
+
+def start(*overrides: str, processes: int) -> list[subprocess.Popen[str]]:
+    """Start a job in so many processes."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes)}
+    return [
+        subprocess.Popen(
+            [sys.executable, "-m", "factory.train", *overrides],
+            env=os.environ
+            | common
+            | {"LOCAL_WORLD_SIZE": str(processes), "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(processes)
+    ]
+
+
+def train(run_dir: Path, *overrides: str, processes: int) -> checkpoint.Checkpoint:
+    """Run a job to its end and return its last checkpoint."""
+    jobs = start(*JOB, f"hydra.run.dir={run_dir}", *overrides, processes=processes)
+    ends = [(job.communicate(timeout=120), job.returncode) for job in jobs]
+    assert [code for _, code in ends] == [0] * processes, ends
+    return checkpoint.load(run_dir)
+
+
+def learned(found: checkpoint.Checkpoint) -> dict[str, torch.Tensor]:
+    return {name: value for name, value in found.tensors["policy"].items() if value.is_floating_point()}
+
+
+@pytest.mark.parametrize("task", [(), DOG], ids=["cartpole", "dog"])
+def test_two_processes_are_one(tmp_path: Path, task: tuple[str, ...]) -> None:
+    """Policy, worlds, token and episode counts after three iterations are those of one process, but for rounding."""
+    total = f"total_steps={3 * ITERATION}"
+    one, two = (train(tmp_path / str(n), *task, total, processes=n) for n in (1, 2))
+    torch.testing.assert_close(learned(two), learned(one), rtol=1e-3, atol=1e-5)
+    for name, value in one.tensors["env"].items():
+        assert two.tensors["env"][name].shape == value.shape, name
+    assert two.state["tokens"] == one.state["tokens"]
+    rows = [json.loads((tmp_path / n / "metrics.jsonl").read_text().splitlines()[-1]) for n in ("1", "2")]
+    first, second = (
+        {k: v for k, v in row["metrics"].items() if k.startswith(("train/", "loss/"))} for row in rows
+    )
+    assert second == pytest.approx(first, rel=1e-2, abs=1e-4)
+    assert two.state["other_meters"][0]["cpu_s"] > 0
+    assert one.state["other_meters"] == []
+
+
+def test_resumed_pair_goes_on_exactly_and_a_single_process_takes_over(tmp_path: Path) -> None:
+    """Two and two iterations of two processes are four, bit for bit; the other half can be done by one process."""
+    whole = train(tmp_path / "whole", f"total_steps={4 * ITERATION}", processes=2)
+    train(tmp_path / "halves", f"total_steps={2 * ITERATION}", processes=2)
+    (tmp_path / "single").mkdir()
+    subprocess.run(["cp", "-r", f"{tmp_path}/halves/.", tmp_path / "single"], check=True)
+    spent = json.loads((tmp_path / "halves" / "energy.json").read_text())
+    halves = train(
+        tmp_path / "halves", f"total_steps={4 * ITERATION}", f"resume={tmp_path / 'halves'}", processes=2
+    )
+    (before_s, after_s) = (state["other_meters"][0]["cpu_s"] for state in (spent, halves.state))
+    assert before_s < after_s < before_s + halves.state["meter"]["cpu_s"] - 0.5 * spent["meter"]["cpu_s"]
+    assert all(torch.equal(value, learned(halves)[name]) for name, value in learned(whole).items())
+    single = train(
+        tmp_path / "single", f"total_steps={4 * ITERATION}", f"resume={tmp_path / 'single'}", processes=1
+    )
+    torch.testing.assert_close(learned(single), learned(whole), rtol=1e-3, atol=1e-5)
+
+
+def test_death_of_one_process_ends_all_with_one_line(tmp_path: Path) -> None:
+    """When a process is killed, rank 0 says so in one line, and how to go on; a third one says nothing."""
+    jobs = start(*JOB, f"hydra.run.dir={tmp_path}", "num_envs=18", "total_steps=50_000_000", processes=3)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "checkpoints" / "last").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    jobs[1].send_signal(signal.SIGKILL)
+    errors = [job.communicate(timeout=60)[1] for job in jobs]
+    assert [job.returncode for job in jobs] == [1, -signal.SIGKILL, 1]
+    assert errors[0].strip().startswith("error: another process of this run ended")
+    assert f"resume={tmp_path}" in errors[0]
+    assert len(errors[0].strip().splitlines()) == 1
+    assert errors[2] == ""
+
+
+def test_mistake_is_said_once(tmp_path: Path) -> None:
+    """A wrong value ends every process with status 2, and only rank 0 says why."""
+    jobs = start(*JOB, f"hydra.run.dir={tmp_path / 'run'}", "num_envs=15", processes=2)
+    errors = [job.communicate(timeout=60)[1] for job in jobs]
+    assert [job.returncode for job in jobs] == [2, 2]
+    assert errors == ["error: num_envs=15: must divide by 2 processes\n", ""]
+    assert not (tmp_path / "run").exists()
+
+
+def test_sweep_is_refused_in_one_line(tmp_path: Path) -> None:
+    """`-m` ends every process with status 2 where it would train several policies, and only rank 0 says why."""
+    jobs = start(*JOB, "-m", f"hydra.sweep.dir={tmp_path / 'sweep'}", "num_envs=16,32", processes=2)
+    errors = [job.communicate(timeout=60)[1] for job in jobs]
+    assert [job.returncode for job in jobs] == [2, 2]
+    assert errors[0].startswith("error: -m: the processes that torchrun starts train one policy")
+    assert errors[0].count("\n") == 1 and errors[1] == ""
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_what_only_prints_is_printed_once() -> None:
+    """Rank 0 prints, and the others end well without a word."""
+    jobs = start(*JOB, "--cfg", "job", processes=2)
+    ends = [job.communicate(timeout=60) for job in jobs]
+    assert [job.returncode for job in jobs] == [0, 0], ends
+    assert ends[0][0] and ends[0][1] == "" and ends[1] == ("", "")
