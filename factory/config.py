@@ -13,15 +13,12 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from factory import conf
 from factory.energy.config import EnergyConfig
-from factory.envs.adapters.gymnasium_config import GymnasiumConfig
 from factory.envs.core.task import TaskConfig
 from factory.envs.physics import PhysicsConfig
 from factory.envs.rendering import BACKENDS
-from factory.envs.tasks.cartpole import CartpoleSwingupConfig
-from factory.envs.tasks.gym_mujoco.config import GYM_TASKS
-from factory.envs.tasks.quadruped_config import QuadrupedVelocityConfig
 from factory.learners.ppo import PpoConfig
 from factory.policies.mlp import MlpPolicyConfig
+from factory.registry import TASKS
 from factory.runtime import distributed
 from factory.tracking.base import flatten
 from factory.tracking.config import TrackingConfig
@@ -163,19 +160,11 @@ class TrainConfig:
         require(own_id in (None, self.env_id), "task.env_id", own_id, "choose it by env_id=<id>")
 
 
-_TASKS: tuple[type[TaskConfig], ...] = (
-    CartpoleSwingupConfig,
-    GymnasiumConfig,
-    QuadrupedVelocityConfig,
-    *GYM_TASKS,
-)
-
-
 def register() -> None:
     """Make the schemas known to Hydra under `schema/`, and the help text under `hydra/help`."""
     store = ConfigStore.instance()
     store.store(name="base_train", node=TrainConfig)
-    for task in _TASKS:
+    for task in TASKS.values():
         folder, _, name = f"schema/task/{task.name}".rpartition("/")
         store.store(group=folder, name=name, node=_open_mappings(OmegaConf.structured(task)))
     for group, schema in (
@@ -211,7 +200,7 @@ def from_hydra(composed: DictConfig) -> TrainConfig:
 
 def from_plain(plain: dict[str, Any]) -> TrainConfig:
     """Turn what `to_plain` returned, e.g. from a checkpoint, back into checked dataclasses."""
-    task = next(task for task in _TASKS if task.name == plain["task"]["name"])
+    task = TASKS[plain["task"]["name"]]
     return from_hydra(OmegaConf.merge(_schema(task), plain))  # type: ignore[arg-type]
 
 
@@ -227,7 +216,7 @@ def label(cfg: TrainConfig | DictConfig) -> str:
 
 def example(task: str) -> list[str]:
     """Return overrides that choose `task` and make it complete."""
-    return [f"task={task}", *next((schema.example for schema in _TASKS if schema.name == task), ())]
+    return [f"task={task}", *(TASKS[task].example if task in TASKS else ())]
 
 
 def _schema(task: type[TaskConfig]) -> DictConfig:
@@ -246,7 +235,7 @@ def options(group: str) -> tuple[str, ...]:
 @functools.cache
 def keys() -> tuple[str, ...]:
     """Return every key there is, `learner.gamma` and so on, those of all tasks included."""
-    plain: list[Any] = [OmegaConf.to_container(_schema(task)) for task in _TASKS]
+    plain: list[Any] = [OmegaConf.to_container(_schema(task)) for task in TASKS.values()]
     return tuple(sorted({key for values in plain for key, _ in flatten(values)}))
 
 

@@ -15,6 +15,7 @@ VECTORIZATIONS = ("auto", "sync", "async", "vector_entry_point")
 class GymnasiumConfig(TaskConfig):
     """Learn an environment that this project does not know, by its Gymnasium id."""
 
+    env: ClassVar[str] = "factory.envs.adapters.gymnasium_env:GymnasiumEnv"
     name: str = "gymnasium"
     id: str = "factory/Gymnasium-v0"
     eval_worlds: ClassVar[int] = 25

@@ -13,6 +13,8 @@ from factory.validation import require
 class TaskConfig:
     """Configuration shared by all tasks; a subclass adds the task's own values."""
 
+    env: ClassVar[str] = ""
+    """Class of the environment, as `module:Class`; imported when the first environment is made."""
     eval_worlds: ClassVar[int] = 256
     """Most worlds an evaluation simulates together; the same for every run, so that all meet equal episodes."""
     example: ClassVar[tuple[str, ...]] = ()

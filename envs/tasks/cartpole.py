@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import mujoco
 import torch
@@ -13,30 +12,7 @@ from torch import Tensor
 
 from factory.envs.core.batch_env import BatchEnv
 from factory.envs.core.observations import Observation
-from factory.envs.core.task import TaskConfig
-from factory.validation import require
-
-
-@dataclass(kw_only=True)
-class CartpoleSwingupConfig(TaskConfig):
-    """Swing a hanging pole up and keep it there, near the middle of the rail."""
-
-    name: str = "cartpole_swingup"
-    id: str = "factory/CartpoleSwingup-v0"
-    max_episode_steps: int = 1000
-    return_threshold: float | None = 900.0
-    decimation: ClassVar[int] = 2
-    """Physics steps of a control step."""
-    reset_noise: float = 0.1
-    """Standard deviation of the initial positions and velocities about hanging at rest [m, rad, m/s, rad/s]."""
-
-    def __post_init__(self) -> None:
-        """Raise ValueError when a value is out of its range."""
-        super().__post_init__()
-        require(
-            self.robot == "default", "robot", self.robot, "cartpole_swingup has one robot; use robot=default"
-        )
-        require(self.reset_noise >= 0, "task.reset_noise", self.reset_noise, "must not be negative")
+from factory.envs.tasks.cartpole_config import CartpoleSwingupConfig
 
 
 class CartpoleSwingup(BatchEnv):
@@ -90,6 +66,3 @@ def reward_centred(position: Tensor) -> Tensor:
 def reward_calm(velocity: Tensor) -> Tensor:
     """Return 1 for a pole at rest, 0.5 at 5 rad/s, so that whirling does not pay. Shape: (num_envs,) [rad/s]."""
     return 1.0 / (1.0 + (velocity / 5.0).square())
-
-
-make_cartpole_swingup = CartpoleSwingup.single

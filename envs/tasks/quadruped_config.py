@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from factory.envs.core.task import TaskConfig
 from factory.validation import require
@@ -84,6 +85,7 @@ class QuadrupedRandomization:
 class QuadrupedVelocityConfig(TaskConfig):
     """Follow a planar velocity and a yaw rate on flat ground."""
 
+    env: ClassVar[str] = "factory.envs.tasks.quadruped_velocity:QuadrupedVelocity"
     name: str = "quadruped_velocity"
     id: str = "factory/QuadrupedVelocity-v0"
     max_episode_steps: int = 1000

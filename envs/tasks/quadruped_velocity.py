@@ -312,6 +312,3 @@ def _columns(addresses: np.ndarray) -> slice | Tensor:
     if np.array_equal(addresses, np.arange(first, first + len(addresses))):
         return slice(first, first + len(addresses))
     return torch.as_tensor(addresses).long()
-
-
-make_quadruped_velocity = QuadrupedVelocity.single

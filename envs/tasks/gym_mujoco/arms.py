@@ -102,7 +102,3 @@ class Pusher(Arm):
 
     def _state(self) -> list[Tensor]:
         return [self._qpos[:, :7], self._qvel[:, :7], *self._places]
-
-
-make_pusher = Pusher.single
-make_reacher = Reacher.single

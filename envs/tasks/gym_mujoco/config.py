@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 from factory.envs.core.task import TaskConfig
 from factory.validation import require
@@ -54,6 +55,7 @@ class RunnerConfig(GymConfig):
 class HalfCheetahConfig(RunnerConfig):
     """Run with a planar cheetah of six joints."""
 
+    env: ClassVar[str] = "factory.envs.tasks.gym_mujoco.runners:HalfCheetah"
     name: str = "gym/half_cheetah"
     id: str = "factory/HalfCheetah-v5"
     return_threshold: float | None = 4800.0
@@ -63,6 +65,7 @@ class HalfCheetahConfig(RunnerConfig):
 class SwimmerConfig(RunnerConfig):
     """Swim with three links in a plane."""
 
+    env: ClassVar[str] = "factory.envs.tasks.gym_mujoco.runners:Swimmer"
     name: str = "gym/swimmer"
     id: str = "factory/Swimmer-v5"
     return_threshold: float | None = 360.0
@@ -86,6 +89,7 @@ class WalkingConfig(RunnerConfig):
 class HopperConfig(WalkingConfig):
     """Hop forward on one leg in a plane."""
 
+    env: ClassVar[str] = "factory.envs.tasks.gym_mujoco.runners:Hopper"
     name: str = "gym/hopper"
     id: str = "factory/Hopper-v5"
     return_threshold: float | None = 3800.0
@@ -103,6 +107,7 @@ class HopperConfig(WalkingConfig):
 class Walker2dConfig(WalkingConfig):
     """Walk on two legs in a plane."""
 
+    env: ClassVar[str] = "factory.envs.tasks.gym_mujoco.runners:Walker2d"
     name: str = "gym/walker2d"
     id: str = "factory/Walker2d-v5"
     frame_skip: int = 4
@@ -116,6 +121,7 @@ class Walker2dConfig(WalkingConfig):
 class AntConfig(WalkingConfig):
     """Walk on four legs."""
 
+    env: ClassVar[str] = "factory.envs.tasks.gym_mujoco.runners:Ant"
     name: str = "gym/ant"
     id: str = "factory/Ant-v5"
     return_threshold: float | None = 6000.0
@@ -149,6 +155,7 @@ class HumanoidBodyConfig(GymConfig):
 class HumanoidConfig(HumanoidBodyConfig, WalkingConfig):
     """Walk on two legs."""
 
+    env: ClassVar[str] = "factory.envs.tasks.gym_mujoco.humanoids:Humanoid"
     name: str = "gym/humanoid"
     id: str = "factory/Humanoid-v5"
     forward_reward_weight: float = 1.25
@@ -165,6 +172,7 @@ class HumanoidConfig(HumanoidBodyConfig, WalkingConfig):
 class HumanoidStandupConfig(HumanoidBodyConfig):
     """Get up from lying on the back."""
 
+    env: ClassVar[str] = "factory.envs.tasks.gym_mujoco.humanoids:HumanoidStandup"
     name: str = "gym/humanoid_standup"
     id: str = "factory/HumanoidStandup-v5"
     uph_cost_weight: float = 1.0
@@ -185,6 +193,7 @@ class HumanoidStandupConfig(HumanoidBodyConfig):
 class InvertedPendulumConfig(GymConfig):
     """Balance a pole on a cart."""
 
+    env: ClassVar[str] = "factory.envs.tasks.gym_mujoco.pendulums:InvertedPendulum"
     name: str = "gym/inverted_pendulum"
     id: str = "factory/InvertedPendulum-v5"
     return_threshold: float | None = 950.0
@@ -197,6 +206,7 @@ class InvertedPendulumConfig(GymConfig):
 class InvertedDoublePendulumConfig(GymConfig):
     """Balance two poles, one on the other, on a cart."""
 
+    env: ClassVar[str] = "factory.envs.tasks.gym_mujoco.pendulums:InvertedDoublePendulum"
     name: str = "gym/inverted_double_pendulum"
     id: str = "factory/InvertedDoublePendulum-v5"
     return_threshold: float | None = 9100.0
@@ -210,6 +220,7 @@ class InvertedDoublePendulumConfig(GymConfig):
 class ReacherConfig(GymConfig):
     """Reach a target in the plane with two joints."""
 
+    env: ClassVar[str] = "factory.envs.tasks.gym_mujoco.arms:Reacher"
     name: str = "gym/reacher"
     id: str = "factory/Reacher-v5"
     max_episode_steps: int = 50
@@ -225,6 +236,7 @@ class ReacherConfig(GymConfig):
 class PusherConfig(GymConfig):
     """Push an object to a goal with an arm of seven joints."""
 
+    env: ClassVar[str] = "factory.envs.tasks.gym_mujoco.arms:Pusher"
     name: str = "gym/pusher"
     id: str = "factory/Pusher-v5"
     max_episode_steps: int = 100

@@ -89,7 +89,3 @@ class HumanoidStandup(HumanoidBody):
 
     def _whereabouts(self) -> dict[str, Tensor]:
         return super()._whereabouts() | {"z_distance_from_origin": self._qpos[:, 2] - self._start[2]}
-
-
-make_humanoid = Humanoid.single
-make_humanoid_standup = HumanoidStandup.single

@@ -49,7 +49,3 @@ class InvertedDoublePendulum(GymEnv):
         cart, angles = self._qpos[:, :1], self._qpos[:, 1:]
         clipped = (self._qvel.clamp(-10.0, 10.0), self._cart_force.clamp(-10.0, 10.0))
         return [cart, angles.sin(), angles.cos(), *clipped]
-
-
-make_inverted_double_pendulum = InvertedDoublePendulum.single
-make_inverted_pendulum = InvertedPendulum.single

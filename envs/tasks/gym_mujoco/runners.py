@@ -166,10 +166,3 @@ class Ant(Walking, ContactEnv):
 def inside(value: Tensor, bounds: tuple[float, float]) -> Tensor:
     """Return where a value is within its bounds, these left out. Shape: that of `value`, bool."""
     return (value > bounds[0]) & (value < bounds[1])
-
-
-make_half_cheetah = HalfCheetah.single
-make_swimmer = Swimmer.single
-make_hopper = Hopper.single
-make_walker2d = Walker2d.single
-make_ant = Ant.single
