@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
@@ -19,7 +18,7 @@ from factory.envs.rendering import BACKENDS
 from factory.learners.ppo import PpoConfig
 from factory.policies.mlp import MlpPolicyConfig
 from factory.registry import TASKS
-from factory.runtime import distributed
+from factory.runtime import ranks
 from factory.tracking.base import flatten
 from factory.tracking.config import TrackingConfig
 from factory.validation import require
@@ -75,6 +74,12 @@ class RuntimeConfig:
         )
 
 
+def _sees_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
 @dataclass(kw_only=True)
 class TrainConfig:
     """A training job."""
@@ -120,19 +125,16 @@ class TrainConfig:
         require(self.checkpoint_every >= 1, "checkpoint_every", self.checkpoint_every, "must be at least 1")
         require(bool(self.output_root), "output_root", self.output_root, "name a folder")
         require(self.device in ("cpu", "cuda"), "device", self.device, "choose cpu or cuda")
-        require(
-            self.device == "cpu" or torch.cuda.is_available(),
-            "device",
-            self.device,
-            "torch sees no CUDA device here; use device=cpu",
-        )
+        # Loading torch takes seconds, and everything else here is checked without it.
+        usable = self.device == "cpu" or _sees_gpu()
+        require(usable, "device", self.device, "torch sees no CUDA device here; use device=cpu")
         require(
             self.policy.precision != "tf32" or self.device == "cuda",
             "policy.precision",
             self.policy.precision,
             "a GPU has it; use device=cuda, or float32 or bfloat16",
         )
-        processes = distributed.size()
+        processes = ranks.size()
         require(
             self.num_envs % processes == 0, "num_envs", self.num_envs, f"must divide by {processes} processes"
         )

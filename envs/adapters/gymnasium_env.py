@@ -25,7 +25,8 @@ from factory.envs.adapters.spaces import flat_size, flatten, native_actions
 from factory.envs.core.shard import Shard
 from factory.envs.core.training_env import TrainingEnv, WorldError
 from factory.envs.physics import PhysicsConfig
-from factory.envs.rendering import PassthroughRenderer, Renderer, RenderingUnavailableError
+from factory.envs.rendering import RenderingUnavailableError
+from factory.envs.rendering.renderer import PassthroughRenderer, Renderer
 
 _DEFAULT_EPISODE_STEPS = 1000
 _SUCCESS_KEYS = ("is_success", "success")

@@ -26,7 +26,8 @@ from factory.envs.core.shard import Shard
 from factory.envs.core.single_env import SingleEnv
 from factory.envs.core.training_env import TrainingEnv
 from factory.envs.physics import PhysicsConfig, open_physics
-from factory.envs.rendering import Camera, Renderer, open_renderer
+from factory.envs.rendering.camera import Camera
+from factory.envs.rendering.renderer import Renderer, open_renderer
 
 
 class BatchEnv(TrainingEnv):

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from factory.envs.rendering import Camera, Renderer
+    from factory.envs.rendering.camera import Camera
+    from factory.envs.rendering.renderer import Renderer
 
 
 COMMON_STATE = ("generator", "control_steps")

@@ -1,13 +1,17 @@
-"""Physics engines behind one protocol: `mujoco` on the CPU, `warp` on a GPU."""
+"""Physics engines behind one protocol: `mujoco` on the CPU, `warp` on a GPU. Importing this loads neither."""
 
 from __future__ import annotations
 
-import mujoco
-import torch
+from typing import TYPE_CHECKING
 
-from factory.envs.physics.base import Physics
 from factory.envs.physics.config import ENGINES as ENGINES
 from factory.envs.physics.config import PhysicsConfig as PhysicsConfig
+
+if TYPE_CHECKING:
+    import mujoco
+    import torch
+
+    from factory.envs.physics.base import Physics
 
 
 def open_physics(

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import mujoco
 import numpy as np
 
-from factory.envs.rendering import Renderer
 from factory.envs.rendering.camera import Camera, Recording, View
+from factory.envs.rendering.renderer import Renderer
 
 _OFF = ("disable", "disabled", "off", "false", "0")
 _PLATFORMS = ("egl", "osmesa", "glfw", "cgl")

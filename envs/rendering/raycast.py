@@ -19,8 +19,8 @@ import mujoco
 import numpy as np
 from mjbatch import Batch
 
-from factory.envs.rendering import Renderer
 from factory.envs.rendering.camera import Camera, Recording, View
+from factory.envs.rendering.renderer import Renderer
 from factory.envs.rendering.surface import FLAT, GAMMA, Surfaces
 
 _VISIBLE = np.array([1, 1, 1, 0, 0, 0], dtype=np.uint8)

@@ -15,7 +15,8 @@ from PIL import Image, ImageDraw, ImageFont
 from factory.runtime.atomic_write import atomic_write
 
 if TYPE_CHECKING:
-    from factory.envs.rendering import Camera, Recording, Renderer
+    from factory.envs.rendering.camera import Camera, Recording
+    from factory.envs.rendering.renderer import Renderer
 
 _STRIP_FRAMES, _STRIP_COLUMNS = 8, 4
 _STRIP_GAP_PX = 4
@@ -61,7 +62,7 @@ def film(
     Raises:
         ValueError: the captions are not one per frame, or as `write_mp4`.
     """
-    from factory.envs.rendering import Camera
+    from factory.envs.rendering.camera import Camera
 
     path = Path(path)
     num_frames = len(recording)

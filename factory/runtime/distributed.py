@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -13,32 +12,13 @@ import torch.distributed as dist
 from torch import Tensor
 
 from factory.envs.core.shard import Shard
+from factory.runtime.ranks import PeerLostError as PeerLostError
+from factory.runtime.ranks import local_rank as local_rank
+from factory.runtime.ranks import local_size as local_size
+from factory.runtime.ranks import rank as rank
+from factory.runtime.ranks import size as size
 
 T = TypeVar("T")
-
-
-class PeerLostError(RuntimeError):
-    """Another process of the run ended while this one waited for it."""
-
-
-def rank() -> int:
-    """Return this process's number; 0 keeps the ledger."""
-    return int(os.environ.get("RANK", 0))
-
-
-def size() -> int:
-    """Return the number of processes."""
-    return int(os.environ.get("WORLD_SIZE", 1))
-
-
-def local_rank() -> int:
-    """Return this process's number on its host; 0 meters the host, and the number is that of its GPU."""
-    return int(os.environ.get("LOCAL_RANK", 0))
-
-
-def local_size() -> int:
-    """Return the number of processes on this host."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 @contextmanager

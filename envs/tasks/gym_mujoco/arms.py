@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from factory.envs.rendering import Camera
+from factory.envs.rendering.camera import Camera
 from factory.envs.tasks.gym_mujoco.base import GymEnv
 from factory.envs.tasks.gym_mujoco.config import PusherConfig, ReacherConfig
 

@@ -18,7 +18,8 @@ from odd_worlds import Odd
 from factory.envs.adapters.gymnasium_env import GymnasiumEnv
 from factory.envs.core.check import check_interface, check_next_step, check_same_step, check_seeding
 from factory.envs.core.training_env import WorldError
-from factory.envs.rendering import Camera, RenderingUnavailableError
+from factory.envs.rendering import RenderingUnavailableError
+from factory.envs.rendering.camera import Camera
 
 BATCHINGS = ("sync", "async")
 Make = Callable[..., GymnasiumEnv]

@@ -9,7 +9,9 @@ import mujoco
 import numpy as np
 import pytest
 
-from factory.envs.rendering import Camera, open_renderer, opengl
+from factory.envs.rendering import opengl
+from factory.envs.rendering.camera import Camera
+from factory.envs.rendering.renderer import open_renderer
 from factory.envs.rendering.surface import GAMMA, Surfaces
 
 WIDTH, HEIGHT = 160, 120

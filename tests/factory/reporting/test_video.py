@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from factory.envs.rendering import PassthroughRenderer, open_renderer
+from factory.envs.rendering.renderer import PassthroughRenderer, open_renderer
 from factory.reporting.video import caption, film, film_strip, write_mp4
 
 MODEL = """
