@@ -15,8 +15,8 @@ from factory.energy.config import EnergyConfig
 from factory.envs.core.task import TaskConfig
 from factory.envs.physics import PhysicsConfig
 from factory.envs.rendering import BACKENDS
-from factory.learners.ppo import PpoConfig
-from factory.policies.mlp import MlpPolicyConfig
+from factory.learners.ppo_config import PpoConfig
+from factory.policies.mlp_config import MlpPolicyConfig
 from factory.registry import TASKS
 from factory.runtime import ranks
 from factory.tracking.base import flatten
@@ -138,13 +138,7 @@ class TrainConfig:
         require(
             self.num_envs % processes == 0, "num_envs", self.num_envs, f"must divide by {processes} processes"
         )
-        samples = self.num_envs // processes * self.learner.num_steps
-        require(
-            self.learner.num_minibatches <= samples,
-            "learner.num_minibatches",
-            self.learner.num_minibatches,
-            f"must not exceed num_envs * learner.num_steps = {samples}",
-        )
+        self.learner.check(num_envs=self.num_envs // processes)
         self._check_names()
 
     def _check_names(self) -> None:

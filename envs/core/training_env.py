@@ -37,6 +37,8 @@ class TrainingEnv(gymnasium.vector.VectorEnv, ABC):
     """
 
     device: torch.device
+    generator: torch.Generator
+    """Source of all randomness, on `device`; only environments that are `capturable` must have it."""
     max_episode_steps: int
     step_dt_s: float
     """Simulated time of a control step [s]."""

@@ -13,9 +13,11 @@ import gymnasium
 import torch
 
 import factory  # noqa: F401  sets the wait policy before torch is loaded
-from factory.learners.ppo import Ppo, PpoConfig
+from factory.learners.ppo import Ppo
+from factory.learners.ppo_config import PpoConfig
 from factory.learners.rollout import Rollout
-from factory.policies.mlp import MlpPolicy, MlpPolicyConfig
+from factory.policies.mlp import MlpPolicy
+from factory.policies.mlp_config import MlpPolicyConfig
 from factory.runtime import device
 
 T, N, OBS, CRITIC_OBS, ACTIONS = 16, 1024, 47, 58, 12

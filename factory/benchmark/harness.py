@@ -16,8 +16,9 @@ from torch import Tensor
 from factory.config import TrainConfig
 from factory.energy.meter import Meter
 from factory.energy.reading import MeterReading
-from factory.learners.ppo import Ppo
-from factory.policies.mlp import MlpPolicy
+from factory.envs.core.training_env import TrainingEnv
+from factory.learners.base import Learner
+from factory.policies.base import Policy
 from factory.runtime import device, graphs, seeding
 from factory.training.collector import Collector, no_phase
 from factory.training.job import make_env, make_loop, make_policy
@@ -67,16 +68,16 @@ class Stretch:
 class Rig:
     """Environment, policy, learner and collector of a training job, without ledger and checkpoints."""
 
-    env: Any
-    policy: MlpPolicy
-    learner: Ppo
+    env: TrainingEnv
+    policy: Policy
+    learner: Learner
     collector: Collector
 
     def __post_init__(self) -> None:
         """Let a rollout's control steps be launched as rollouts and updates are."""
         launcher, env = self.collector.launcher, self.env
         self._actions = torch.zeros_like(self.collector.rollout.actions)
-        self._launch_env = launcher(self._step_env, [env.generator] if env.unwrapped.capturable else [])
+        self._launch_env = launcher(self._step_env, [env.generator] if env.capturable else [])
 
     @classmethod
     def open(cls, cfg: TrainConfig) -> Rig:
@@ -86,7 +87,7 @@ class Rig:
         env = make_env(cfg, num_envs=cfg.num_envs)
         policy = make_policy(cfg, env)
         collector, learner, _ = make_loop(cfg, env, policy, phase=no_phase)
-        env.unwrapped.randomize_episode_phase()
+        env.randomize_episode_phase()
         return cls(env=env, policy=policy, learner=learner, collector=collector)
 
     @property
@@ -97,7 +98,7 @@ class Rig:
     @property
     def engine(self) -> Any:
         """The physics engine of the environment, None for an environment that does not show one."""
-        return getattr(self.env.unwrapped, "physics", None)
+        return getattr(self.env, "physics", None)
 
     def train(self, meter: Meter, *, iterations: int) -> Stretch:
         """Collect and learn, metered from the first step to the last; `meter` must be new and is closed."""
@@ -107,7 +108,7 @@ class Rig:
         for _ in range(iterations):
             rollout, stats = self.collector.collect()
             with meter.phase("learn"):
-                self.learner.update(rollout)
+                self.learner.update(rollout, progress=0.0)
             tokens += int(stats.live_steps)
         meter.close()
         self.collector.phase = no_phase
@@ -122,7 +123,7 @@ class Rig:
         """Let everything be recorded that will be, and make at least `steps` control steps."""
         recording = 0 if self.collector.launcher is graphs.eager else graphs.EAGER_CALLS
         for _ in range(recording + 1):
-            self.learner.update(self.collector.collect()[0])
+            self.learner.update(self.collector.collect()[0], progress=0.0)
         start = self._state()  # the collector does not see the steps that follow
         for _ in range(recording + 1):
             self._launch_env()
@@ -169,7 +170,7 @@ class Rig:
         return self._seconds(self.collector.collect)
 
     def _learn_s(self, take: Take) -> float:
-        return self._seconds(lambda: self.learner.update(self.collector.collect()[0]))
+        return self._seconds(lambda: self.learner.update(self.collector.collect()[0], progress=0.0))
 
     def _step_env(self) -> None:
         with device.torch_threads(self.collector.sim_threads):
@@ -213,7 +214,7 @@ class Rig:
     def _state(self) -> State:
         policy = {name: value.clone() for name, value in self.policy.state_dict().items()}
         return {
-            "env": self.env.unwrapped.state_dict(),
+            "env": self.env.state_dict(),
             "collector": self.collector.state_dict(),
             "policy": policy,
             "learner": self.learner.state_dict(),
@@ -221,7 +222,7 @@ class Rig:
         }
 
     def _restore(self, state: State) -> None:
-        self.env.unwrapped.load_state_dict(state["env"])
+        self.env.load_state_dict(state["env"])
         self.collector.load_state_dict(state["collector"])
         self.policy.load_state_dict(state["policy"])
         self.learner.load_state_dict(state["learner"])

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from factory import kernels
+from factory.policies.base import ActorCritic, Evaluation
 from factory.policies.gaussian import Gaussian
 from factory.policies.mlp import MlpPolicy
 
@@ -21,7 +22,7 @@ entropy, KL estimate, clipped ratios, and their number. Shape: (P + 6,).
 
 
 def make_gradient(
-    policy: MlpPolicy,
+    policy: ActorCritic,
     parameters: list[nn.Parameter],
     flat: Tensor,
     *,
@@ -50,7 +51,7 @@ class AutogradGradient:
 
     def __init__(
         self,
-        policy: MlpPolicy,
+        policy: ActorCritic,
         parameters: list[nn.Parameter],
         flat: Tensor,
         *,
@@ -63,7 +64,10 @@ class AutogradGradient:
 
     def __call__(self, batch: dict[str, Tensor], numbers: Tensor) -> Tensor:
         """Return the gradient, see `Gradient`."""
-        out = self.policy.evaluate(batch, batch["action"])
+        # Sequences of a recurrent policy come with its state before them, and end as a flat list of samples.
+        memory = {name: batch[name] for name in ("state", "starts") if name in batch}
+        evaluated = self.policy.evaluate(batch, batch["action"], **memory)
+        out = Evaluation(*(value.flatten() for value in evaluated))
         old_log_prob, advantage, bound, returns, live = numbers
         with torch.no_grad():
             log_ratio = out.log_prob - old_log_prob
@@ -95,7 +99,7 @@ class NumbaGradient:
 
     def __init__(
         self,
-        policy: MlpPolicy,
+        policy: ActorCritic,
         parameters: list[nn.Parameter],
         flat: Tensor,
         *,
@@ -103,18 +107,21 @@ class NumbaGradient:
         value_coef: float,
         entropy_coef: float,
     ) -> None:
+        assert isinstance(policy, MlpPolicy)
         self.flat, self.activation = flat, policy.actor.activation
         self.actor, self.critic = policy.actor.sizes, policy.critic.sizes
         self.coefficients = {"clip_coef": clip_coef, "value_coef": value_coef, "entropy_coef": entropy_coef}
         kernels.prepare_gradient(torch.get_num_threads())
 
     @staticmethod
-    def fits(policy: MlpPolicy, parameters: list[nn.Parameter]) -> bool:
+    def fits(policy: ActorCritic, parameters: list[nn.Parameter]) -> bool:
         """Return whether this is such a policy, of which all parameters are learned."""
+        # Derived classes may compute something else.
+        if type(policy) is not MlpPolicy or type(policy.distribution) is not Gaussian:
+            return False
         known = [*policy.distribution.parameters(), *policy.actor.parameters(), *policy.critic.parameters()]
         return (
-            (type(policy), type(policy.distribution)) == (MlpPolicy, Gaussian)  # what is derived may differ
-            and policy.actor.precision == torch.float32
+            policy.actor.precision == torch.float32
             and all(p.device.type == "cpu" and p.dtype == torch.float32 for p in known)
             and [id(p) for p in known] == [id(p) for p in parameters]
         )

@@ -1,4 +1,4 @@
-"""Export a trained policy as one file that needs only torch: observation in, deterministic action out."""
+"""Export of trained policies as one file that needs only torch."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from factory.policies.mlp import MlpPolicy
+from factory.policies.base import Policy
 
 PROGRAM = "policy.pt2"
 DESCRIPTION = "policy.json"
@@ -19,80 +20,113 @@ PARITY_TOLERANCE = 1e-5
 
 
 class Deterministic(torch.nn.Module):
-    """From observations to the environment's own actions, for export; in float32, so that any machine runs it."""
+    """A policy for export: from observations to the actions an environment executes."""
 
-    def __init__(self, policy: MlpPolicy, native_actions: torch.nn.Module) -> None:
+    def __init__(self, policy: Policy, native_actions: torch.nn.Module) -> None:
+        """Copy the policy.
+
+        Args:
+            policy: the trained policy.
+            native_actions: maps its actions to those of the environment, within their bounds.
+        """
         super().__init__()
-        self.obs_normalizer, self.distribution = policy.obs_normalizer, policy.distribution
-        self.actor = copy.deepcopy(policy.actor)
-        self.actor.precision = torch.float32
+        self.policy = policy.for_export()
         self.native_actions = native_actions
 
-    def forward(self, obs: torch.Tensor) -> torch.Tensor:
-        """Return the likeliest action. Shape: (B, obs_dim) -> (B, *shape of an action)."""
-        return self.native_actions(self.distribution.mode(self.actor(self.obs_normalizer(obs))))
+    def forward(self, obs: Tensor, *state: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Return the deterministic action; of a policy with memory, also its next state.
+
+        Shapes: (B, obs_dim), and (B, state_size) for a policy with memory -> (B, *shape of an action).
+        """
+        if not state:
+            memoryless = obs.new_zeros(obs.shape[0], 0)
+            action, _ = self.policy.act_deterministic({"policy": obs}, memoryless)
+            return self.native_actions(action)
+        action, next_state = self.policy.act_deterministic({"policy": obs}, state[0])
+        return self.native_actions(action), next_state
 
 
 def export_policy(
-    module: torch.nn.Module, example_obs: torch.Tensor, out_dir: Path, *, metadata: dict
+    module: torch.nn.Module,
+    example_obs: Tensor,
+    out_dir: Path,
+    *,
+    metadata: dict[str, Any],
+    initial_state: Tensor | None = None,
 ) -> Path:
     """Write `policy.pt2` and `policy.json`, and check that the file acts as the module does.
 
     The module is copied to the CPU first, so that a policy trained on a GPU loads anywhere.
 
     Args:
-        module: Deterministic policy, observation normaliser included; (batch, obs_dim) -> (batch, ...).
-        example_obs: Any valid observations, float32. Shape: (batch, obs_dim).
-        out_dir: Folder to write; created if missing.
-        metadata: What a user of the file must know: task, robot, layout of observation and action,
-            `control_hz`, token spec, versions. JSON values only.
+        module: the deterministic policy, (batch, obs_dim) -> (batch, ...), such as `Deterministic`.
+        example_obs: any valid observations, float32. Shape: (batch, obs_dim).
+        out_dir: folder to write; created if missing.
+        metadata: facts for users of the file: task, robot, layout of observation and action, `control_hz`, token
+            spec, versions. JSON values only.
+        initial_state: of a policy with memory, its state at the start of an episode; it becomes the second input and
+            the next state the second output. Shape: (1, state_size).
 
     Returns:
         `out_dir`.
 
     Raises:
-        ValueError: If the exported program and the module differ by more than 1e-5 on some batch.
+        ValueError: the exported program and the module differ by more than 1e-5 on some batch.
     """
     eager = copy.deepcopy(module).cpu().eval()
     observations = example_obs.detach().to("cpu", torch.float32)
     # torch.export takes a size of 1 for a constant, so trace with two rows whatever the example has.
     rows = observations[:1].repeat(2, 1)
+    memory = () if initial_state is None else (initial_state.detach().cpu(),)
+    inputs = (rows, *(state.repeat(2, 1) for state in memory))
+    batch = torch.export.Dim("batch")
+    dynamic: tuple[Any, ...] = ({0: batch}, ({0: batch},)) if memory else ({0: batch},)
     with torch.no_grad():
-        actions = eager(rows)
-        program = torch.export.export(eager, (rows,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+        outputs = eager(*inputs)
+        program = torch.export.export(eager, inputs, dynamic_shapes=dynamic)
     out_dir.mkdir(parents=True, exist_ok=True)
     torch.export.save(program, out_dir / PROGRAM)
-    difference = _largest_difference(eager, load_exported(out_dir), observations)
+
+    difference = _largest_difference(eager, load_exported(out_dir), observations, memory)
     if not difference <= PARITY_TOLERANCE:
         raise ValueError(
             f"exported policy differs from the trained one by {difference:.3g} (limit {PARITY_TOLERANCE:g}):"
             " its forward has to be deterministic and free of state"
         )
+    action, *_ = _as_tuple(outputs)
     description = {
         **metadata,
-        "input": {"shape": [-1, rows.shape[1]], "dtype": "float32"},
-        "output": {"shape": [-1, *actions.shape[1:]], "dtype": str(actions.dtype).removeprefix("torch.")},
+        "input": _describe(rows),
+        "output": _describe(action),
         "versions": {"torch": torch.__version__, **metadata.get("versions", {})},
         "parity_max_abs_difference": difference,
     }
+    for state in memory:
+        description["state"] = _describe(state) | {"initial": state[0].tolist()}
     (out_dir / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
     return out_dir
 
 
-def load_exported(path: Path) -> Callable[[torch.Tensor], torch.Tensor]:
+def _describe(rows: Tensor) -> dict[str, Any]:
+    """Return shape and type of a batch of rows, for `policy.json`."""
+    return {"shape": [-1, *rows.shape[1:]], "dtype": str(rows.dtype).removeprefix("torch.")}
+
+
+def load_exported(path: Path) -> Callable[..., Any]:
     """Load an exported policy.
 
     Args:
-        path: Folder written by `export_policy`, or its `policy.pt2`.
+        path: folder written by `export_policy`, or its `policy.pt2`.
 
     Returns:
-        Function from observations (batch, obs_dim) float32 to actions (batch, ...), on the CPU.
+        Function from observations (batch, obs_dim) float32 to actions (batch, ...), on the CPU. Of a policy with
+        memory, it also takes the state (batch, state_size) and returns the pair of actions and next state.
     """
     program = torch.export.load(path / PROGRAM if path.is_dir() else path).module()
 
-    def act(observations: torch.Tensor) -> torch.Tensor:
+    def act(*inputs: Tensor) -> Any:
         with torch.no_grad():
-            return program(observations)
+            return program(*inputs)
 
     return act
 
@@ -103,15 +137,25 @@ def describe_exported(path: Path) -> dict[str, Any]:
 
 
 def _largest_difference(
-    eager: torch.nn.Module, exported: Callable[[torch.Tensor], torch.Tensor], observations: torch.Tensor
+    eager: torch.nn.Module,
+    exported: Callable[..., Any],
+    observations: Tensor,
+    memory: tuple[Tensor, ...],
 ) -> float:
     """Return the largest difference on random batches of about the example's scale; NaN if there is one."""
     generator = torch.Generator().manual_seed(0)
-    centre, spread = observations[:1], observations.abs().max() + 1.0
+    centre = observations[:1]
+    spread = observations.abs().max() + 1.0
     differences = []
     for batch in PARITY_BATCHES:
         noise = torch.randn(batch, observations.shape[1], generator=generator)
-        sample = centre + spread * noise
+        inputs = [centre + spread * noise, *(state.repeat(batch, 1) for state in memory)]
         with torch.no_grad():
-            differences.append((exported(sample) - eager(sample)).abs().max().float())
+            found = _as_tuple(exported(*inputs))
+            expected = _as_tuple(eager(*inputs))
+        differences += [(a - b).abs().max().float() for a, b in zip(found, expected, strict=True)]
     return float(torch.stack(differences).max())
+
+
+def _as_tuple(outputs: Any) -> tuple[Tensor, ...]:
+    return outputs if isinstance(outputs, tuple) else (outputs,)

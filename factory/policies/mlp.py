@@ -3,65 +3,23 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium
 import torch
 from torch import Tensor, nn
 
+from factory import kernels
 from factory.energy.tokens import TokenSpec
 from factory.policies import distribution
+from factory.policies.base import ActorCritic, Evaluation, Observations, Policy
+from factory.policies.mlp_config import MlpPolicyConfig
 from factory.policies.normalizer import RunningNormalizer
-from factory.policies.perceptron import ACTIVATIONS, PRECISIONS, Perceptron
-from factory.validation import require
+from factory.policies.perceptron import Perceptron
 
 
-@dataclass(kw_only=True)
-class MlpPolicyConfig:
-    """Actor and critic as separate perceptrons over normalised observations."""
-
-    name: str = "mlp"
-    """Name of the option in the Hydra group `policy`."""
-    actor_hidden: list[int] = field(default_factory=lambda: [128, 128])
-    """Units of the actor's hidden layers."""
-    critic_hidden: list[int] = field(default_factory=lambda: [128, 128])
-    """Units of the critic's hidden layers."""
-    activation: str = "elu"
-    """elu, tanh or relu."""
-    precision: str = "float32"
-    """Of matrix products: float32; tf32 (a GPU's); or bfloat16, which is faster where the hardware has it."""
-    init_std: float = 0.5
-    """Initial standard deviation of the noise on continuous actions [action units]."""
-    normalize_observations: bool = True
-    """Standardise observations by their running mean and variance."""
-
-    def __post_init__(self) -> None:
-        """Raise ValueError when a value is out of its range."""
-        for key, choices in (("activation", ACTIVATIONS), ("precision", PRECISIONS)):
-            value = getattr(self, key)
-            require(value in choices, f"policy.{key}", value, f"choose one of {', '.join(choices)}")
-        require(self.init_std > 0, "policy.init_std", self.init_std, "must be positive")
-        for key in ("actor_hidden", "critic_hidden"):
-            sizes = getattr(self, key)
-            require(
-                bool(sizes) and min(sizes) > 0, f"policy.{key}", sizes, "needs at least one positive size"
-            )
-
-
-class Evaluation(NamedTuple):
-    """What a learner asks of a policy for a minibatch of B samples."""
-
-    log_prob: Tensor
-    """Shape: (B,)."""
-    entropy: Tensor
-    """Shape: (B,)."""
-    value: Tensor
-    """Normalised value. Shape: (B,)."""
-
-
-class MlpPolicy(nn.Module):
-    """Actor, whose actions are Gaussian or categorical as the action space is, and asymmetric critic.
+class MlpPolicy(ActorCritic):
+    """Actor with Gaussian or categorical actions, depending on the action space, and an asymmetric critic.
 
     The critic predicts returns standardised by `return_normalizer`; `update_returns` moves the statistics and
     rescales the last layer so that the predicted returns stay as they were (PopArt, van Hasselt et al. 2016,
@@ -108,66 +66,80 @@ class MlpPolicy(nn.Module):
         """Multiply-adds of the actor for one observation."""
         return sum(layer.weight.numel() for layer in self.actor if isinstance(layer, nn.Linear))
 
-    def initial_state(self, num_envs: int) -> Tensor:
-        """Return the recurrent state at episode start; a perceptron has none. Shape: (num_envs, 0)."""
-        return torch.zeros(num_envs, 0, device=self.return_normalizer.mean.device)
+    def prepare(self) -> None:
+        """Compile the passes of the networks for a CPU."""
+        if self.device.type == "cpu" and self.actor.precision == torch.float32:
+            kernels.prepare_passes(torch.get_num_threads())
 
     @torch.no_grad()
-    def act(self, obs: dict[str, Tensor], state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Sample actions; values come from `value`, for a whole rollout at once.
-
-        Returns:
-            action as the space has it (num_envs, A) or (num_envs,), its log-probability (num_envs,), next state.
-        """
+    def act(self, obs: Observations, state: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """Sample actions, with their log-probability (num_envs,), see `Policy.act`."""
         features = self.actor(self.obs_normalizer(obs["policy"]))
         action = self.distribution.sample(features, self.generator)
-        return action, self.distribution.log_prob(features, action.view(len(features), -1)), state
+        log_prob = self.distribution.log_prob(features, action.view(len(features), -1))
+        return action, {"log_prob": log_prob}, state
 
     @torch.no_grad()
-    def act_deterministic(self, obs: dict[str, Tensor], state: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the likeliest action (num_envs, A) or (num_envs,) and the next state."""
-        return self.distribution.mode(self.actor(self.obs_normalizer(obs["policy"]))), state
+    def act_deterministic(self, obs: Observations, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the likeliest action (num_envs, A) or (num_envs,) and the state as it was."""
+        features = self.actor(self.obs_normalizer(obs["policy"]))
+        return self.distribution.mode(features), state
+
+    def for_export(self) -> Policy:
+        """Return a copy without the critic, whose products are in float32, so that any machine runs it."""
+        twin: Any = super().for_export()
+        for part in ("critic", "critic_normalizer", "return_normalizer"):
+            delattr(twin, part)
+        twin.actor.precision = torch.float32
+        return twin
 
     @torch.no_grad()
-    def value(self, obs: dict[str, Tensor]) -> Tensor:
+    def value(self, obs: Observations) -> Tensor:
         """Return values in return units. Shape: (..., critic_obs_size) -> (...,)."""
         normalized = self.critic(self.critic_normalizer(obs["critic"])).squeeze(-1)
         stats = self.return_normalizer
         return normalized * stats.std.float() + stats.mean.float()
 
-    def normalize(self, obs: dict[str, Tensor]) -> dict[str, Tensor]:
+    def normalize(self, obs: Observations) -> Observations:
         """Return observations as `evaluate` expects them."""
         normalizers = {"policy": self.obs_normalizer, "critic": self.critic_normalizer}
         return {name: normalizers[name](group) for name, group in obs.items()}
 
-    def evaluate(self, obs: dict[str, Tensor], action: Tensor) -> Evaluation:
-        """Return log-probability, entropy and normalised value of a minibatch of normalised observations.
+    def normalize_returns(self, returns: Tensor) -> Tensor:
+        """Return returns in the critic's units. Shape: (...,) -> (...,) float32."""
+        stats = self.return_normalizer
+        return ((returns - stats.mean) / stats.std).float()
 
-        Without a group `critic` the critic sees the policy's. Shape of `action`: (B, A), with A = 1 for the index of
-        a discrete one.
-        """
+    def evaluate(
+        self, obs: Observations, action: Tensor, *, state: Tensor | None = None, starts: Tensor | None = None
+    ) -> Evaluation:
+        """Return log-probability, entropy and normalised value of a minibatch, see `ActorCritic.evaluate`."""
         features = self.actor(obs["policy"])
         value = self.critic(obs.get("critic", obs["policy"])).squeeze(-1)
-        return Evaluation(
-            self.distribution.log_prob(features, action), self.distribution.entropy(features), value
-        )
+        log_prob = self.distribution.log_prob(features, action)
+        return Evaluation(log_prob, self.distribution.entropy(features), value)
 
     @torch.no_grad()
-    def update_observations(self, obs: dict[str, Tensor], live: Tensor | None = None) -> None:
-        """Move the observation statistics by a rollout's live rows. Shapes: (T, num_envs, size), (T, num_envs)."""
+    def update_observations(self, obs: Observations, live: Tensor | None = None) -> None:
+        """Take a rollout's live rows into the statistics. Shapes: (T, num_envs, size), (T, num_envs)."""
         self.obs_normalizer.update(obs["policy"], live)
         self.critic_normalizer.update(obs["critic"], live)
 
     @torch.no_grad()
     def update_returns(self, returns: Tensor, live: Tensor | None = None) -> None:
-        """Move the statistics by the returns of live rows; keep the critic's predictions. Shapes: (T, num_envs)."""
+        """Take in the returns of live rows; the critic goes on predicting the same. Shapes: (T, num_envs)."""
         stats = self.return_normalizer
-        old_std, old_mean = stats.std.clone(), stats.mean.clone()
+        old_std = stats.std.clone()
+        old_mean = stats.mean.clone()
         stats.update(returns[..., None], live)
+
+        # The critic's last layer w x + b predicts (return - mean) / std. With new statistics the same return is
+        # predicted by w' = w std / std' and b' = (b std + mean - mean') / std'.
         last: Any = self.critic[-1]
         ratio = (old_std / stats.std).float()
+        shift = ((old_mean - stats.mean) / stats.std).float()
         last.weight.mul_(ratio)
-        last.bias.mul_(ratio).add_(((old_mean - stats.mean) / stats.std).float())
+        last.bias.mul_(ratio).add_(shift)
 
 
 class Identity(nn.Module):

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from factory.policies.fused import OneDnn, compiled
 
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "elu": functools.partial(nn.ELU, inplace=True),
     "tanh": nn.Tanh,
     "relu": functools.partial(nn.ReLU, inplace=True),
 }
-PRECISIONS = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16}
+_PRECISIONS = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class Perceptron(nn.Sequential):
@@ -38,16 +38,16 @@ class Perceptron(nn.Sequential):
             inputs: features.
             hidden: units of the hidden layers.
             outputs: units of the last layer, which has no activation.
-            activation: a key of `ACTIVATIONS`.
-            precision: a key of `PRECISIONS`.
+            activation: one of `ACTIVATIONS` in `mlp_config.py`.
+            precision: one of `PRECISIONS` in `config.py`.
             gain: scale of the last layer's weights.
         """
         layers: list[nn.Module] = []
         for size in hidden:
-            layers += [_linear(inputs, size, math.sqrt(2.0)), ACTIVATIONS[activation]()]
+            layers += [_linear(inputs, size, math.sqrt(2.0)), _ACTIVATIONS[activation]()]
             inputs = size
         super().__init__(*layers, _linear(inputs, outputs, gain))
-        self.activation, self.precision = activation, PRECISIONS[precision]
+        self.activation, self.precision = activation, _PRECISIONS[precision]
 
     @property
     def sizes(self) -> list[int]:

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from factory.envs.core.training_env import TrainingEnv
 from factory.learners.rollout import Rollout
-from factory.policies.mlp import MlpPolicy
+from factory.policies.base import Policy
 from factory.runtime import device, distributed
 from factory.runtime.graphs import Launcher, eager
 
@@ -45,58 +46,46 @@ class EpisodeStats:
 
 @dataclass(kw_only=True)
 class Collector:
-    """Steps `env` with `policy`, `num_steps` control steps a rollout.
+    """Steps `env` with `policy`, `num_steps` control steps a rollout; it knows no learning algorithm.
 
     Rollout tensors are allocated once and overwritten by the next `collect`.
     """
 
-    env: Any
-    policy: MlpPolicy
+    env: TrainingEnv
+    policy: Policy
     num_steps: int
     phase: Phase
     launcher: Launcher = eager
     obs: dict[str, Tensor] = field(init=False)
+    """Observations the next action is chosen from."""
     state: Tensor = field(init=False)
+    """State of the policy before the next action. Shape: (num_envs, state_size)."""
     episode_return: Tensor = field(init=False)
     episode_length: Tensor = field(init=False)
     rollout: Rollout = field(init=False)
-    """The last one."""
+    """The last rollout."""
     sim_threads: int = field(init=False)
-    """Torch threads that the environment's arithmetic is worth."""
+    """Torch threads for the arithmetic of the environment."""
 
     def __post_init__(self) -> None:
         """Start the first episodes and allocate the rollout."""
-        on, num_envs = self.env.device, self.env.num_envs
         self._start()
-        shape = (self.num_steps, num_envs)
-        zeros = lambda *size: torch.zeros(*shape, *size, device=on)  # noqa: E731
-        flags = lambda: torch.zeros(shape, dtype=torch.bool, device=on)  # noqa: E731
-        seen = zeros(self.obs["policy"].shape[-1])
-        is_shared = self.obs["critic"] is self.obs["policy"]
-        self.rollout = Rollout(
-            obs={"policy": seen, "critic": seen if is_shared else zeros(self.obs["critic"].shape[-1])},
-            actions=zeros(math.prod(self.env.single_action_space.shape)),
-            log_probs=zeros(),
-            values=zeros(),
-            next_values=zeros(),
-            rewards=zeros(),
-            terminated=flags(),
-            truncated=flags(),
-            live=flags(),
-        )
+        self.rollout = self._allocate()
+
+        # Small tensors are slower with more threads, so networks and environment get as many as they are worth.
+        num_envs = self.env.num_envs
         self._infer_threads = device.inference_threads(num_envs * self.policy.num_multiply_adds)
         self.sim_threads = device.elementwise_threads(self.obs["critic"].numel())
-        self._final_critic_obs = torch.zeros_like(self.rollout.obs["critic"])
+
         if self.launcher is eager:
             self._launch = lambda: self.steps(self.phase)
         else:
-            self._recorded = self.launcher(
-                partial(self.steps, no_phase), [self.policy.generator, self.env.generator]
-            )
+            generators = [self.policy.generator, self.env.generator]
+            self._recorded = self.launcher(partial(self.steps, no_phase), generators)
             self._launch = self._launch_graph
 
     def collect(self) -> tuple[Rollout, EpisodeStats]:
-        """Run `num_steps` control steps; the environment goes on where it was."""
+        """Run `num_steps` control steps from where the last rollout ended."""
         sums = distributed.all_reduce_sum_(self._launch())
         stats = EpisodeStats(
             episodes=sums[0],
@@ -110,59 +99,91 @@ class Collector:
         return self.rollout, stats
 
     def _launch_graph(self) -> Tensor:
-        """Launch a rollout as one; what happens when within it is not seen from here."""
+        """Launch a whole rollout as a CUDA graph; phases within it cannot be told apart from here."""
         with self.phase("sim"):
             return self._recorded()
 
     def steps(self, phase: Phase) -> Tensor:
-        """Fill the rollout operation by operation; return the sums of what `_count` gives. Shape: (6 + num_terms,)."""
+        """Fill the rollout operation by operation; return the sums of `_count`. Shape: (6 + num_terms,)."""
         rollout = self.rollout
-        sums = torch.zeros(6 + len(self.env.unwrapped.reward_terms), device=self.env.device)
+        rollout.initial_state.copy_(self.state)
+        sums = torch.zeros(6 + len(self.env.reward_terms), device=self.env.device)
         with device.torch_threads(self.sim_threads):
             for t in range(self.num_steps):
                 with phase("infer"), device.torch_threads(self._infer_threads):
-                    action, log_prob, state = self.policy.act(self.obs, self.state)
-                rollout.obs["policy"][t] = self.obs["policy"]
-                if self.obs["critic"] is not self.obs["policy"]:
-                    rollout.obs["critic"][t] = self.obs["critic"]
+                    action, extras, state = self.policy.act(self.obs, self.state)
+                self._store(rollout.obs, t, self.obs)
                 with phase("sim"):
                     obs, reward, terminated, truncated, info = self.env.step(action)
-                rollout.actions[t], rollout.log_probs[t] = action.view(len(action), -1), log_prob
-                rollout.rewards[t], rollout.terminated[t], rollout.truncated[t] = (
-                    reward,
-                    terminated,
-                    truncated,
-                )
+
+                rollout.actions[t] = action.view(len(action), -1)
+                rollout.rewards[t] = reward
+                rollout.terminated[t] = terminated
+                rollout.truncated[t] = truncated
                 rollout.live[t] = info["live"]
-                self._final_critic_obs[t] = groups(info.get("final_obs", obs))["critic"]
-                sums += self._count(reward, terminated | truncated, info)
-                self._keep(groups(obs), state)
-        with phase("infer"):
-            self._value(rollout)
+                self._store(rollout.final_obs, t, groups(info.get("final_obs", obs)))
+                for name, value in extras.items():
+                    self._extra(name, value)[t] = value
+
+                ended = terminated | truncated
+                sums += self._count(reward, ended, info)
+                self._keep(groups(obs), self._restart(state, ended | ~info["live"]))
         return sums
 
+    def _allocate(self) -> Rollout:
+        """Return a rollout of zeros; groups that share a tensor in the environment share one here."""
+        env = self.env
+        shape = (self.num_steps, env.num_envs)
+
+        def zeros(*size: int) -> Tensor:
+            return torch.zeros(*shape, *size, device=env.device)
+
+        def flags() -> Tensor:
+            return torch.zeros(shape, dtype=torch.bool, device=env.device)
+
+        def observations() -> dict[str, Tensor]:
+            policy = zeros(self.obs["policy"].shape[-1])
+            is_shared = self.obs["critic"] is self.obs["policy"]
+            critic = policy if is_shared else zeros(self.obs["critic"].shape[-1])
+            return {"policy": policy, "critic": critic}
+
+        return Rollout(
+            obs=observations(),
+            final_obs=observations(),
+            actions=zeros(math.prod(env.single_action_space.shape or ())),
+            rewards=zeros(),
+            terminated=flags(),
+            truncated=flags(),
+            live=flags(),
+            initial_state=torch.zeros_like(self.state),
+        )
+
+    def _extra(self, name: str, value: Tensor) -> Tensor:
+        """Return the rollout's tensor for an extra of the policy, allocated when it first appears."""
+        extras = self.rollout.extras
+        if name not in extras:
+            extras[name] = torch.zeros(self.num_steps, *value.shape, dtype=value.dtype, device=value.device)
+        return extras[name]
+
+    @staticmethod
+    def _store(target: dict[str, Tensor], row: int, obs: dict[str, Tensor]) -> None:
+        """Copy observation groups into a row of the rollout, shared ones once."""
+        target["policy"][row] = obs["policy"]
+        if target["critic"] is not target["policy"]:
+            target["critic"][row] = obs["critic"]
+
+    def _restart(self, state: Tensor, ended: Tensor) -> Tensor:
+        """Return the policy's state with the initial one where an episode ended. Shape: (num_envs, state_size)."""
+        if state.shape[-1] == 0:
+            return state
+        return torch.where(ended[:, None], self._initial_state, state)
+
     def _keep(self, obs: dict[str, Tensor], state: Tensor) -> None:
-        """Keep what the next step starts from, where it was kept before."""
+        """Copy what the next step starts from to fixed addresses, as CUDA graphs need it."""
         self.obs["policy"].copy_(obs["policy"])
         if self.obs["critic"] is not self.obs["policy"]:
             self.obs["critic"].copy_(obs["critic"])
         self.state.copy_(state)
-
-    def _value(self, rollout: Rollout) -> None:
-        """Fill in the values of every observation and of the state that every step really led to.
-
-        Within an episode that is the next row's observation. A CPU asks the critic only about the other rows; on a
-        GPU picking them would stall it.
-        """
-        rollout.values.copy_(self.policy.value(rollout.obs))
-        rollout.next_values[:-1] = rollout.values[1:]
-        apart = rollout.terminated | rollout.truncated
-        apart[-1] = True
-        if self.env.device.type == "cpu":
-            rollout.next_values[apart] = self.policy.value({"critic": self._final_critic_obs[apart]})
-        else:
-            final = self.policy.value({"critic": self._final_critic_obs})
-            rollout.next_values.copy_(torch.where(apart, final, rollout.next_values))
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return what the next `collect` starts from."""
@@ -176,7 +197,7 @@ class Collector:
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore `state_dict()`; where the environment cannot go on in its episodes, start new ones."""
-        if not self.env.unwrapped.resumes_exactly:
+        if not self.env.resumes_exactly:
             self._start()
             return
         self._keep(
@@ -194,7 +215,8 @@ class Collector:
             "policy": policy,
             "critic": policy if obs["critic"] is obs["policy"] else obs["critic"].clone(),
         }
-        self.state = self.policy.initial_state(num_envs)
+        self._initial_state = self.policy.initial_state(num_envs)
+        self.state = self._initial_state.clone()
         self.episode_return = torch.zeros(num_envs, device=on)
         self.episode_length = torch.zeros(num_envs, device=on)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from factory.energy.uncertainty import student_t
-from factory.policies.mlp import MlpPolicy
+from factory.envs.core.training_env import TrainingEnv
+from factory.policies.base import Policy
 from factory.training.collector import groups
 
 
@@ -46,7 +46,7 @@ class EvaluationResult:
         }
 
 
-def evaluate(env: Any, policy: MlpPolicy, *, episodes: int, seed: int) -> EvaluationResult:
+def evaluate(env: TrainingEnv, policy: Policy, *, episodes: int, seed: int) -> EvaluationResult:
     """Play at least `episodes` episodes, one a world and round, and average over them.
 
     Args:
@@ -73,7 +73,7 @@ def evaluate(env: Any, policy: MlpPolicy, *, episodes: int, seed: int) -> Evalua
         length_mean=float(lengths.mean()),
         success_rate=float(success.mean()),
         fall_rate=float(fallen.mean()),
-        task=env.unwrapped.eval_metrics({name: value / steps for name, value in sums.items()}),
+        task=env.eval_metrics({name: value / steps for name, value in sums.items()}),
         tokens=int(steps),
     )
 
@@ -88,14 +88,14 @@ def _spread(returns: torch.Tensor) -> tuple[float, float]:
 
 
 @torch.no_grad()
-def _play_round(env: Any, policy: MlpPolicy, *, seed: int) -> tuple[torch.Tensor, dict[str, float]]:
+def _play_round(env: TrainingEnv, policy: Policy, *, seed: int) -> tuple[torch.Tensor, dict[str, float]]:
     """Play one episode in every world; return (return, length, success, fallen) x worlds, and step sums."""
     obs = groups(env.reset(seed=seed)[0])
     state = policy.initial_state(env.num_envs)
     playing = torch.ones(env.num_envs, dtype=torch.bool, device=env.device)
     totals = torch.zeros(4, env.num_envs, device=env.device)
     sums: dict[str, torch.Tensor] = {}
-    for _ in range(env.unwrapped.max_episode_steps):
+    for _ in range(env.max_episode_steps):
         action, state = policy.act_deterministic(obs, state)
         raw, reward, terminated, truncated, info = env.step(action)
         obs = groups(raw)

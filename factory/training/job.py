@@ -8,14 +8,14 @@ import signal
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, cast
 
 import gymnasium
 import torch
 import yaml
 from torch import Tensor
 
-from factory import kernels, tracking
+from factory import tracking
 from factory.config import TrainConfig, label, to_plain
 from factory.energy.ledger import Ledger
 from factory.energy.meter import Meter
@@ -23,8 +23,8 @@ from factory.energy.reading import MeterReading, merge_readings
 from factory.energy.tokens import TokenCounter
 from factory.envs.core.shard import Shard
 from factory.envs.core.training_env import COMMON_STATE, TrainingEnv, WorldError
-from factory.learners.ppo import Ppo
-from factory.policies.mlp import MlpPolicy
+from factory.learners.base import Learner
+from factory.policies.base import Policy
 from factory.reporting import console
 from factory.reporting.console import Console
 from factory.runtime import device, distributed, graphs, provenance, seeding
@@ -44,9 +44,9 @@ def make_env(
     num_envs: int,
     render_mode: str | None = None,
     shard: Shard = Shard(),  # noqa: B008  it is immutable
-) -> Any:
-    """Build the vector environment of `cfg` with `num_envs` worlds."""
-    return gymnasium.make_vec(
+) -> TrainingEnv:
+    """Build the environments of `cfg`, `num_envs` of them."""
+    env = gymnasium.make_vec(
         f"factory.envs:{cfg.task.id}",
         num_envs=num_envs,
         device=cfg.device,
@@ -57,43 +57,49 @@ def make_env(
         shard=shard,
         **cfg.task.env_kwargs(),
     )
+    return cast(TrainingEnv, env.unwrapped)
 
 
-def make_policy(cfg: TrainConfig, env: Any) -> MlpPolicy:
+def make_policy(cfg: TrainConfig, env: TrainingEnv) -> Policy:
     """Build the policy for the observation groups and actions of `env`."""
-    sizes = {name: group.shape[-1] for name, group in groups(env.reset()[0]).items()}
-    policy = MlpPolicy(
-        cfg.policy,
-        obs_size=sizes["policy"],
-        critic_obs_size=sizes["critic"],
+    obs, _ = env.reset()
+    policy = cfg.policy.build(
+        obs_sizes={name: group.shape[-1] for name, group in groups(obs).items()},
         action_space=env.single_action_space,
-        control_hz=1.0 / env.unwrapped.step_dt_s,
+        control_hz=1.0 / env.step_dt_s,
         generator=seeding.make_generator(cfg.seed, stream=1, device=env.device),
     )
     return policy.to(env.device)
 
 
-def make_loop(cfg: TrainConfig, env: Any, policy: MlpPolicy, *, phase: Phase) -> tuple[Collector, Ppo, str]:
-    """Build what collects and what improves `policy`, and say in a line why they run without CUDA graphs, if so."""
-    if env.device.type == "cpu" and policy.actor.precision == torch.float32:
-        kernels.prepare_passes(torch.get_num_threads())
-    capturable = env.unwrapped.capturable
-    launcher, reason = graphs.make_launcher(env.device, capturable=capturable, wanted=cfg.runtime.cuda_graphs)
+def make_loop(
+    cfg: TrainConfig, env: TrainingEnv, policy: Policy, *, phase: Phase
+) -> tuple[Collector, Learner, str]:
+    """Build collector and learner.
+
+    Returns:
+        The two, and the reason why their work is not launched as CUDA graphs; empty if it is, or without a GPU.
+    """
+    policy.prepare()
+    launcher, reason = graphs.make_launcher(
+        env.device, capturable=env.capturable, wanted=cfg.runtime.cuda_graphs
+    )
     collector = Collector(
         env=env, policy=policy, num_steps=cfg.learner.num_steps, phase=phase, launcher=launcher
     )
     generator = seeding.make_generator(cfg.seed, stream=2, device=policy.generator.device)
-    return collector, Ppo(cfg.learner, policy, generator=generator, launcher=launcher), reason
+    learner = cfg.learner.build(policy, generator=generator, launcher=launcher)
+    return collector, learner, reason
 
 
-def load_tensors(cfg: TrainConfig, found: Checkpoint, env: Any, **parts: Any) -> None:
+def load_tensors(cfg: TrainConfig, found: Checkpoint, env: TrainingEnv, **parts: Any) -> None:
     """Restore this process's worlds, and the parts that are given by the names of their tensors.
 
     Raises:
         ValueError: they do not fit.
     """
     rows = distributed.shard().rows(env.num_envs)
-    for name, part in {"env": env.unwrapped, **parts}.items():
+    for name, part in {"env": env, **parts}.items():
         try:
             state = found.tensors[name]
             if name in ("env", "collector"):
@@ -115,9 +121,9 @@ class Line:
     cfg: TrainConfig
     run_dir: Path
     meter: Meter
-    env: Any
-    policy: MlpPolicy
-    learner: Ppo
+    env: TrainingEnv
+    policy: Policy
+    learner: Learner
     collector: Collector
     tokens: TokenCounter
     tracker: Tracker
@@ -164,12 +170,12 @@ class Line:
         env = make_env(cfg, num_envs=cfg.num_envs // distributed.size(), shard=distributed.shard())
         policy = make_policy(cfg, env)
         collector, learner, no_graphs = make_loop(cfg, env, policy, phase=meter.phase)
-        env.unwrapped.randomize_episode_phase()
+        env.randomize_episode_phase()
         if resumed:
             load_tensors(cfg, resumed, env, policy=policy, learner=learner, collector=collector)
         run_dir.mkdir(parents=True, exist_ok=True)
         (run_dir / "config.yaml").write_text(yaml.safe_dump(to_plain(cfg), sort_keys=False))
-        tags = _tags(cfg, policy, env.unwrapped)
+        tags = _tags(cfg, policy, env)
         output_root = Path(cfg.output_root).absolute()
         line = cls(
             cfg=cfg,
@@ -232,7 +238,7 @@ class Line:
         tensors = {
             "policy": self.policy.state_dict(),
             "learner": self.learner.state_dict(),
-            "env": _gathered(self.env.unwrapped.state_dict()),
+            "env": _gathered(self.env.state_dict()),
             "collector": _gathered(self.collector.state_dict()),
             "generators": global_tensors | {"policy": self.policy.generator.get_state()},
         }
@@ -257,7 +263,7 @@ class Line:
     @property
     def physics_s(self) -> float:
         """Time spent in the training environment's physics engine, resumed parts included [s]."""
-        return self.physics_before_s + self.env.unwrapped.physics_s
+        return self.physics_before_s + self.env.physics_s
 
     def times(self, reading: MeterReading) -> dict[str, float]:
         """Return the `time/` figures of the training that led to the present weights.
@@ -356,7 +362,7 @@ def write_summary(line: Line, status: str) -> None:
         unfinished.write_text(json.dumps(nan_to_none(content), indent=1, allow_nan=False))
 
 
-def _tags(cfg: TrainConfig, policy: MlpPolicy, env: TrainingEnv) -> dict[str, str]:
+def _tags(cfg: TrainConfig, policy: Policy, env: TrainingEnv) -> dict[str, str]:
     return {
         "task": label(cfg),
         "robot": env.robot_name,

@@ -4,34 +4,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from itertools import pairwise
 
 import torch
+from torch import Tensor
 
 from factory.energy import kpi
 from factory.energy.config import SiteConfig
 from factory.energy.reading import MeterReading
 from factory.energy.types import Interval, Tier
-from factory.learners.ppo import UpdateStats
+from factory.learners.base import COUNTS
 from factory.training.collector import EpisodeStats
 
 _STATS = ("episodes", "return_sum", "length_sum", "success_sum", "nonfinite", "live_steps")
-_LOSSES = tuple(field.name for field in fields(UpdateStats) if field.name != "processed")
 
 
 def read_device(
-    stats: EpisodeStats, update: UpdateStats
+    stats: EpisodeStats, update: Mapping[str, Tensor]
 ) -> tuple[dict[str, float], dict[str, float], list[float]]:
-    """Fetch an iteration's numbers in one transfer: episode sums, update means, reward terms."""
-    scalars = [getattr(stats, name).float() for name in _STATS] + [
-        getattr(update, name).float() for name in _LOSSES
-    ]
-    values = torch.cat([torch.stack(scalars), stats.reward_terms]).tolist()
-    split = len(_STATS) + len(_LOSSES)
-    episode = dict(zip(_STATS, values[: len(_STATS)], strict=True))
-    losses = dict(zip(_LOSSES, values[len(_STATS) : split], strict=True))
-    return episode, losses, values[split:]
+    """Fetch an iteration's numbers in one transfer: episode sums, results of the update, reward terms."""
+    sums = [getattr(stats, name).float() for name in _STATS]
+    results = [value.float() for value in update.values()]
+    values = torch.cat([torch.stack([*sums, *results]), stats.reward_terms]).tolist()
+    num_sums = len(sums)
+    num_scalars = num_sums + len(results)
+    episode = dict(zip(_STATS, values[:num_sums], strict=True))
+    learned = dict(zip(update, values[num_sums:num_scalars], strict=True))
+    return episode, learned, values[num_scalars:]
 
 
 def episodes(sums: dict[str, float]) -> dict[str, float]:
@@ -46,9 +45,9 @@ def episodes(sums: dict[str, float]) -> dict[str, float]:
     }
 
 
-def losses(means: dict[str, float]) -> dict[str, float]:
-    """Return the `loss/` figures."""
-    return {f"loss/{name}": value for name, value in means.items() if name not in ("skipped", "rolled_back")}
+def losses(learned: dict[str, float]) -> dict[str, float]:
+    """Return the `loss/` metrics of an update."""
+    return {f"loss/{name}": value for name, value in learned.items() if name not in COUNTS}
 
 
 def energy(reading: MeterReading, tokens: int) -> dict[str, float]:

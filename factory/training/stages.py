@@ -17,8 +17,8 @@ from factory.config import TrainConfig, label
 from factory.energy.types import Interval
 from factory.envs.core.training_env import TrainingEnv
 from factory.envs.rendering import RenderingUnavailableError
+from factory.policies.base import Policy
 from factory.policies.export import Deterministic, export_policy
-from factory.policies.mlp import MlpPolicy
 from factory.reporting.report import write_report
 from factory.reporting.run_folder import read_records
 from factory.reporting.video import film
@@ -39,12 +39,10 @@ def train(line: Line) -> None:
     """Collect and learn until `total_steps`, or until a process is asked to stop; end with a checkpoint."""
     cfg, meter = line.cfg, line.meter
     line.console.start(_header(line), total_steps=cfg.total_steps, start_steps=line.env_steps)
-    for note in filter(None, (*meter.explanation, *line.env.unwrapped.notes, line.no_graphs)):
+    for note in filter(None, (*meter.explanation, *line.env.notes, line.no_graphs)):
         line.console.message(note)
     window: deque[dict[str, float]] = deque(maxlen=_RETURN_WINDOW)
-    with RewardTable(
-        line.run_dir / "reward_terms.csv", line.env.unwrapped.reward_terms, line.env_steps
-    ) as table:
+    with RewardTable(line.run_dir / "reward_terms.csv", line.env.reward_terms, line.env_steps) as table:
         stop = False  # as agreed: a signal may come at any time, and processes must leave the loop together
         while line.env_steps < cfg.total_steps and not stop:
             rollout, stats = line.collector.collect()
@@ -53,7 +51,7 @@ def train(line: Line) -> None:
             with meter.phase("io"):
                 sums, means, terms = metrics.read_device(stats, update)
                 window.append(sums)
-                _advance(line, sums, means, update.processed * distributed.size())
+                _advance(line, sums, means)
                 stop = distributed.any_rank(line.stop_asked)
                 _log(line, window, means)
                 table.append(line.env_steps, terms)
@@ -107,8 +105,15 @@ def export(line: Line) -> None:
     """Write the policy as a program that needs only torch."""
     with line.console.stage("export"), line.meter.phase("io"):
         example = line.collector.obs["policy"][:2]
-        policy = Deterministic(line.policy, line.env.unwrapped.native_actions)
-        export_policy(policy, example, line.run_dir / "export", metadata=_policy_metadata(line))
+        module = Deterministic(line.policy, line.env.native_actions)
+        state = line.policy.initial_state(1)
+        export_policy(
+            module,
+            example,
+            line.run_dir / "export",
+            metadata=_policy_metadata(line),
+            initial_state=state if state.shape[-1] > 0 else None,
+        )
 
 
 def register(line: Line) -> None:
@@ -156,7 +161,7 @@ def report(line: Line, *, idle: Interval | None = None) -> Path:
     return path
 
 
-def record_film(cfg: TrainConfig, policy: MlpPolicy, path: Path) -> None:
+def record_film(cfg: TrainConfig, policy: Policy, path: Path) -> None:
     """Play the task's script in one world and film it to `path`, with a film strip beside it.
 
     Raises:
@@ -165,40 +170,42 @@ def record_film(cfg: TrainConfig, policy: MlpPolicy, path: Path) -> None:
     runtime = cfg.runtime
     with contextlib.closing(make_env(cfg, num_envs=1, render_mode="rgb_array")) as env:
         recording, captions = _perform(env, policy, duration_s=runtime.video_s, fps=runtime.video_fps)
-        renderer = env.unwrapped.open_renderer(width=640, height=360, backend=runtime.renderer)
-        camera = env.unwrapped.camera
+        renderer = env.open_renderer(width=640, height=360, backend=runtime.renderer)
+        camera = env.camera
     film(renderer, recording, path, fps=runtime.video_fps, captions=captions, camera=camera)
 
 
 @torch.no_grad()
 def _perform(
-    env: Any, policy: MlpPolicy, *, duration_s: float, fps: int
+    env: TrainingEnv, policy: Policy, *, duration_s: float, fps: int
 ) -> tuple[list[np.ndarray], list[str]]:
     """Return a snapshot and a caption for every frame of a performance in world 0."""
-    base: TrainingEnv = env.unwrapped
     obs, state = groups(env.reset(seed=EVAL_SEED)[0]), policy.initial_state(1)
     frames, captions, next_frame_s = [], [], 0.0
-    for step in range(max(1, round(duration_s / base.step_dt_s))):
-        time_s = step * base.step_dt_s
-        base.set_demo_command(time_s)
+    for step in range(max(1, round(duration_s / env.step_dt_s))):
+        time_s = step * env.step_dt_s
+        env.set_demo_command(time_s)
         if time_s >= next_frame_s:
-            picture, text = base.snapshot(), base.captions()[0]
+            picture, text = env.snapshot(), env.captions()[0]
         while time_s >= next_frame_s:  # more than once where control steps are longer than frames
             frames.append(picture)
             captions.append(text)
             next_frame_s += 1.0 / fps
         action, state = policy.act_deterministic(obs, state)
-        obs = groups(env.step(action)[0])
+        raw_obs, _, terminated, truncated, _ = env.step(action)
+        obs = groups(raw_obs)
+        ended = terminated | truncated
+        state = torch.where(ended[:, None], policy.initial_state(1), state)
     return frames, captions
 
 
-def _advance(line: Line, sums: dict[str, float], means: dict[str, float], processed: int) -> None:
+def _advance(line: Line, sums: dict[str, float], means: dict[str, float]) -> None:
     line.iteration += 1
     line.env_steps += line.steps_per_iteration
     line.tokens.add(int(sums["live_steps"]))
-    line.tokens.add_processed(processed)
-    line.nonfinite += int(sums["nonfinite"] + means["skipped"])
-    line.rollbacks += int(means["rolled_back"])
+    line.tokens.add_processed(int(means.get("processed", 0.0)) * distributed.size())
+    line.nonfinite += int(sums["nonfinite"] + means.get("skipped", 0.0))
+    line.rollbacks += int(means.get("rolled_back", 0.0))
 
 
 def _log(line: Line, window: deque[dict[str, float]], means: dict[str, float]) -> None:
@@ -237,8 +244,8 @@ def _log(line: Line, window: deque[dict[str, float]], means: dict[str, float]) -
     line.console.update(row, reading.tier)
 
 
-def _warn(line: Line, env: Any) -> None:
-    for warning in (*env.unwrapped.warnings(), *line.meter.warnings()):
+def _warn(line: Line, env: TrainingEnv) -> None:
+    for warning in (*env.warnings(), *line.meter.warnings()):
         line.console.message(warning)
 
 
@@ -267,7 +274,7 @@ def _policy_metadata(line: Line) -> dict[str, Any]:
         "task": line.cfg.task.name,
         "env_id": line.cfg.env_id or line.cfg.task.id,
         "robot": line.cfg.robot,
-        **line.env.unwrapped.layout,
+        **line.env.layout,
         "env_steps": line.env_steps,
         "control_hz": line.policy.token_spec.control_hz,
         "token_spec": dataclasses.asdict(line.policy.token_spec) | {"hash": line.policy.token_spec.hash},

@@ -11,8 +11,10 @@ from gymnasium.spaces import Box, Discrete
 from torch import Tensor, nn
 
 from factory.learners.gradient import AutogradGradient, NumbaGradient, make_gradient
-from factory.learners.ppo import Ppo, PpoConfig
-from factory.policies.mlp import MlpPolicy, MlpPolicyConfig
+from factory.learners.ppo import Ppo
+from factory.learners.ppo_config import PpoConfig
+from factory.policies.mlp import MlpPolicy
+from factory.policies.mlp_config import MlpPolicyConfig
 
 COEFFICIENTS = {"clip_coef": 0.2, "value_coef": 0.7, "entropy_coef": 0.01}
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import pytest
 import torch
 from gymnasium.spaces import Box, Discrete, Space
 
-from factory.learners.ppo import Ppo, PpoConfig
+from factory.learners.ppo import Ppo
+from factory.learners.ppo_config import PpoConfig
 from factory.learners.rollout import Rollout, advantages
-from factory.policies.mlp import MlpPolicy, MlpPolicyConfig
+from factory.policies.mlp import MlpPolicy
+from factory.policies.mlp_config import MlpPolicyConfig
 
 OBS, ACTIONS = 3, 2
 
@@ -36,17 +37,16 @@ def bandit(policy: MlpPolicy, *, num_steps: int = 4, num_envs: int = 32, seed: i
     generator = torch.Generator().manual_seed(seed)
     obs = torch.randn(num_steps * num_envs, OBS, generator=generator)
     seen = {"policy": obs, "critic": obs}
-    action, log_prob, _ = policy.act(seen, policy.initial_state(len(obs)))
-    value = policy.value(seen)
+    action, extras, _ = policy.act(seen, policy.initial_state(len(obs)))
     reward = -(action - torch.tensor([0.5, -0.5])).square().sum(-1)
     shape = (num_steps, num_envs)
     ended = torch.ones(shape, dtype=torch.bool)
     return Rollout(
         obs={name: group.view(*shape, OBS) for name, group in seen.items()},
+        final_obs={name: torch.zeros(*shape, OBS) for name in seen},
+        initial_state=policy.initial_state(num_envs),
         actions=action.view(*shape, ACTIONS),
-        log_probs=log_prob.view(shape),
-        values=value.view(shape),
-        next_values=torch.zeros(shape),
+        extras={"log_prob": extras["log_prob"].view(shape)},
         rewards=reward.view(shape),
         terminated=ended,
         truncated=~ended,
@@ -82,7 +82,7 @@ def test_adaptive_step_size_moves_towards_the_desired_divergence(desired_kl: flo
     ends = {"min_learning_rate": 1e-4, "max_learning_rate": 1e-2}
     learner = build(schedule="adaptive", desired_kl=desired_kl, learning_rate=1e-3, num_epochs=8, **ends)
     stats = learner.update(bandit(learner.policy))
-    assert (float(stats.learning_rate) > 1e-3) is grows
+    assert (float(stats["learning_rate"]) > 1e-3) is grows
     for update in range(5):
         learner.update(bandit(learner.policy, seed=update))
     assert float(learner.learning_rate) == pytest.approx(1e-2 if grows else 1e-4, rel=0.6)
@@ -94,7 +94,7 @@ def test_linear_step_size_falls_with_progress() -> None:
     """The step size is the configured one times what is left of the run."""
     learner = build(schedule="linear", learning_rate=8e-3)
     found = [
-        float(learner.update(bandit(learner.policy), progress=p).learning_rate) for p in (0.0, 0.25, 1.0)
+        float(learner.update(bandit(learner.policy), progress=p)["learning_rate"]) for p in (0.0, 0.25, 1.0)
     ]
     assert found == pytest.approx([8e-3, 6e-3, 0.0])
 
@@ -102,18 +102,18 @@ def test_linear_step_size_falls_with_progress() -> None:
 def test_fixed_step_size_stays() -> None:
     """`schedule=fixed` never touches the step size."""
     learner = build(learning_rate=2e-3)
-    assert float(learner.update(bandit(learner.policy), progress=0.9).learning_rate) == pytest.approx(2e-3)
+    assert float(learner.update(bandit(learner.policy), progress=0.9)["learning_rate"]) == pytest.approx(2e-3)
 
 
 def test_gradient_that_is_not_finite_is_skipped_and_counted() -> None:
     """One poisoned sample costs the gradient steps it is in, one a pass, and nothing else."""
     learner = build(num_epochs=3, num_minibatches=4)
     rollout = bandit(learner.policy)
-    rollout.log_probs[0, 0] = float("nan")
+    rollout.extras["log_prob"][0, 0] = float("nan")
     before = parameters(learner)
     stats = learner.update(rollout)
-    assert float(stats.skipped) == 3
-    assert float(stats.rolled_back) == 0
+    assert float(stats["skipped"]) == 3
+    assert float(stats["rolled_back"]) == 0
     assert all(parameter.isfinite().all() for parameter in learner.parameters)
     assert not all(torch.equal(a, b) for a, b in zip(before, learner.parameters, strict=True))
 
@@ -124,10 +124,10 @@ def test_advantages_that_are_not_finite_leave_a_working_policy() -> None:
     rollout = bandit(learner.policy)
     rollout.rewards[1, 2] = float("nan")
     stats = learner.update(rollout)
-    assert float(stats.skipped) == 3 * 4
+    assert float(stats["skipped"]) == 3 * 4
     assert all(parameter.isfinite().all() for parameter in learner.parameters)
     assert all(value.isfinite().all() for value in learner.policy.state_dict().values())
-    assert float(learner.update(bandit(learner.policy, seed=1)).skipped) == 0
+    assert float(learner.update(bandit(learner.policy, seed=1))["skipped"]) == 0
 
 
 def test_update_that_breaks_a_parameter_is_undone() -> None:
@@ -135,7 +135,7 @@ def test_update_that_breaks_a_parameter_is_undone() -> None:
     learner = build(learning_rate=3e38)
     before = {name: value.clone() for name, value in learner.policy.named_parameters()}
     stats = learner.update(bandit(learner.policy))
-    assert float(stats.rolled_back) == 1
+    assert float(stats["rolled_back"]) == 1
     assert float(learner.learning_rate) == pytest.approx(1.5e38)
     last = {f"critic.{len(learner.policy.critic) - 1}.{kind}" for kind in ("weight", "bias")}
     for name, value in learner.policy.named_parameters():
@@ -159,7 +159,7 @@ def test_resumed_learner_goes_on_bit_for_bit() -> None:
     assert learner.state_dict().keys() == resumed.state_dict().keys()
     for name, value in learner.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
-    assert torch.equal(first.policy, second.policy)
+    assert torch.equal(first["policy"], second["policy"])
 
 
 def test_state_is_a_copy() -> None:
@@ -207,15 +207,15 @@ def test_first_step_starts_at_ratio_one() -> None:
     learner = build(num_epochs=1, num_minibatches=1)
     for update in range(2):  # the second time with observation statistics that have moved
         stats = learner.update(bandit(learner.policy, seed=update))
-        assert abs(float(stats.approx_kl)) < 1e-6
-        assert float(stats.clip_fraction) == 0.0
+        assert abs(float(stats["approx_kl"])) < 1e-6
+        assert float(stats["clip_fraction"]) == 0.0
 
 
 @pytest.mark.parametrize(("num_minibatches", "processed"), [(1, 2 * 20), (3, 2 * 18), (20, 2 * 20)])
 def test_processed_samples_are_those_that_reached_a_gradient(num_minibatches: int, processed: int) -> None:
     """Minibatch samples times epochs; what a pass cannot share out evenly is not counted."""
     learner = build(num_minibatches=num_minibatches)
-    assert learner.update(bandit(learner.policy, num_steps=4, num_envs=5)).processed == processed
+    assert learner.update(bandit(learner.policy, num_steps=4, num_envs=5))["processed"] == processed
 
 
 @pytest.mark.parametrize("mostly", [False, True])
@@ -227,15 +227,12 @@ def test_worlds_that_were_reset_teach_nothing(mostly: bool) -> None:
         rollout = bandit(learner.policy)
         rollout.live[:, : 30 if mostly else 2] = False
         reset = ~rollout.live
-        for tensor in (rollout.log_probs, rollout.rewards, rollout.values, rollout.next_values):
+        for tensor in (rollout.extras["log_prob"], rollout.rewards, *rollout.final_obs.values()):
             tensor[reset] += poison
         for tensor in (*rollout.obs.values(), rollout.actions):
             tensor[reset] *= 1.0 + poison
         stats = learner.update(rollout)
-        figures = [
-            getattr(stats, field.name) for field in dataclasses.fields(stats) if field.name != "processed"
-        ]
-        results.append([*learner.policy.state_dict().values(), *figures])
+        results.append([*learner.policy.state_dict().values(), *stats.values()])
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
@@ -264,8 +261,8 @@ def test_statistics_are_those_of_live_steps() -> None:
     rollout = bandit(learner.policy)
     rollout.live[:, 5:] = False
     policy, live = learner.policy, rollout.live
-    _, (_, advantage, *_) = learner._samples(rollout, rollout.rewards, rollout.rewards)
-    kept = advantage.view(live.shape)[live]
+    _, advantage, *_ = learner._columns(rollout, rollout.rewards, rollout.rewards)
+    kept = advantage[live]
     assert float(kept.mean()) == pytest.approx(0.0, abs=1e-6)
     assert float(kept.std(correction=0)) == pytest.approx(1.0, abs=1e-5)
     learner.update(rollout)
@@ -285,7 +282,7 @@ def test_rollout_without_a_live_step_changes_nothing_but_adams_clock() -> None:
     rollout.live[:] = False
     before = {name: value.clone() for name, value in learner.policy.state_dict().items()}
     stats = learner.update(rollout)
-    assert float(stats.rolled_back) == 0
+    assert float(stats["rolled_back"]) == 0
     assert all(torch.equal(value, before[name]) for name, value in learner.policy.state_dict().items())
 
 

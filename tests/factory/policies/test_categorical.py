@@ -10,7 +10,8 @@ from torch.distributions import Categorical as Reference
 from factory.policies.categorical import Categorical
 from factory.policies.distribution import for_space
 from factory.policies.gaussian import Gaussian
-from factory.policies.mlp import MlpPolicy, MlpPolicyConfig
+from factory.policies.mlp import MlpPolicy
+from factory.policies.mlp_config import MlpPolicyConfig
 
 
 @pytest.mark.parametrize("shape", [(4,), (6, 4), (2, 6, 4)])
@@ -65,7 +66,8 @@ def test_policy_gives_indices_and_agrees_with_itself() -> None:
     """`act` gives indices with their log-probabilities, which `evaluate` repeats; the mode is the argmax."""
     policy = build()
     obs = {"policy": torch.randn(7, 2), "critic": torch.randn(7, 2)}
-    action, log_prob, _ = policy.act(obs, policy.initial_state(7))
+    action, extras, _ = policy.act(obs, policy.initial_state(7))
+    log_prob = extras["log_prob"]
     assert (action.dtype, action.shape) == (torch.int64, (7,))
     found = policy.evaluate(policy.normalize(obs), action[:, None].float())
     torch.testing.assert_close(found.log_prob, log_prob)

@@ -8,7 +8,8 @@ from gymnasium.spaces import Box
 from torch.distributions import Independent, Normal
 
 from factory.energy.tokens import TokenSpec
-from factory.policies.mlp import MlpPolicy, MlpPolicyConfig
+from factory.policies.mlp import MlpPolicy
+from factory.policies.mlp_config import MlpPolicyConfig
 
 
 def build(*, seed: int = 0, **values: object) -> MlpPolicy:
@@ -40,7 +41,8 @@ def test_sampled_log_prob_is_that_of_the_sampled_action() -> None:
     policy, obs = build(), observations(5)
     state = policy.initial_state(5)
     mean, _ = policy.act_deterministic(obs, state)
-    action, log_prob, _ = policy.act(obs, state)
+    action, extras, _ = policy.act(obs, state)
+    log_prob = extras["log_prob"]
     reference = Independent(Normal(mean, policy.distribution.log_std.exp()), 1)
     torch.testing.assert_close(log_prob, reference.log_prob(action))
     assert action.shape == (5, 3)
@@ -50,7 +52,8 @@ def test_sampled_log_prob_is_that_of_the_sampled_action() -> None:
 def test_learner_and_collector_agree() -> None:
     """`evaluate` on normalised observations gives what `act` gave."""
     policy, obs = build(), observations(5)
-    action, log_prob, _ = policy.act(obs, policy.initial_state(5))
+    action, extras, _ = policy.act(obs, policy.initial_state(5))
+    log_prob = extras["log_prob"]
     found = policy.evaluate(policy.normalize(obs), action)
     torch.testing.assert_close(found.log_prob, log_prob)
     normal = Normal(torch.zeros(3), policy.distribution.log_std.exp())

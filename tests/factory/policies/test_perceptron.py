@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from factory.policies.perceptron import ACTIVATIONS, Perceptron
+from factory.policies.mlp_config import ACTIVATIONS
+from factory.policies.perceptron import Perceptron
 
 
 def build(activation: str, *, precision: str = "float32") -> Perceptron:

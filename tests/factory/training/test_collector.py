@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from factory.envs.tasks.cartpole import CartpoleSwingup
-from factory.learners.rollout import advantages
-from factory.policies.mlp import MlpPolicy, MlpPolicyConfig
+from factory.learners.rollout import advantages, bootstrap_values
+from factory.policies.mlp import MlpPolicy
+from factory.policies.mlp_config import MlpPolicyConfig
 from factory.training.collector import Collector, groups
 
 
@@ -110,16 +111,16 @@ class CountingEnv:
 
 
 class EchoPolicy:
-    """A policy whose action, log-probability and value all repeat the observation."""
+    """A policy whose action, log-probability and value all repeat the observation; its state counts steps from 5."""
 
     num_multiply_adds = 1
 
     def initial_state(self, num_envs: int) -> Tensor:
-        return torch.zeros(num_envs, 1)
+        return torch.full((num_envs, 1), 5.0)
 
-    def act(self, obs: dict[str, Tensor], state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def act(self, obs: dict[str, Tensor], state: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         seen = obs["policy"]
-        return seen + 0.25, -seen[:, 0], state + 1
+        return seen + 0.25, {"log_prob": -seen[:, 0], "memory": state[:, 0].clone()}, state + 1
 
     def value(self, obs: dict[str, Tensor]) -> Tensor:
         return obs["critic"][..., 0]
@@ -140,10 +141,12 @@ def test_every_transition_lands_at_its_place() -> None:
         assert torch.equal(rollout.obs["critic"][..., 0], before)
         assert torch.equal(rollout.actions[..., 0], before + 0.25)
         assert torch.equal(torch.stack(env.actions[first:]), rollout.actions)
-        assert torch.equal(rollout.log_probs, -before)
-        assert torch.equal(rollout.values, before)
+        assert torch.equal(rollout.extras["log_prob"], -before)
         assert torch.equal(rollout.rewards, before + 1)
-        assert torch.equal(rollout.next_values, before + 1)
+        assert torch.equal(rollout.final_obs["policy"][..., 0], before + 1)
+        values, next_values = bootstrap_values(rollout, EchoPolicy().value)
+        assert torch.equal(values, before)
+        assert torch.equal(next_values, before + 1)
         assert rollout.live.all()
         assert not (rollout.terminated | rollout.truncated).any()
 
@@ -155,8 +158,28 @@ def test_next_values_look_at_the_final_observation_never_past_the_reset() -> Non
     assert torch.equal(rollout.terminated[:, 1], torch.tensor([False, False, True] * 2))
     assert not rollout.truncated[:, 1].any()
     assert not rollout.terminated[:, 0].any()
-    assert rollout.next_values[2].tolist() == [3.0, 1003.0]
-    assert rollout.values[3].tolist() == [-3.0, -1003.0]
+    values, next_values = bootstrap_values(rollout, EchoPolicy().value)
+    assert next_values[2].tolist() == [3.0, 1003.0]
+    assert values[3].tolist() == [-3.0, -1003.0]
+    assert rollout.final_obs["critic"][2, :, 0].tolist() == [3.0, 1003.0]
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
+def test_state_of_the_policy_restarts_with_every_episode(mode: AutoresetMode) -> None:
+    """The memory of one episode never reaches the next, and the rollout says where it restarted."""
+    env = CountingEnv(num_envs=2, length=3, mode=mode)
+    collector = collector_of(env, EchoPolicy(), num_steps=5)
+    period = [5.0, 6.0, 7.0] if mode is AutoresetMode.SAME_STEP else [5.0, 6.0, 7.0, 5.0]
+    seen = []
+    for _ in range(3):
+        rollout, _ = collector.collect()
+        memory = rollout.extras["memory"]
+        seen += memory[:, 0].tolist()
+        assert torch.equal(memory[0], rollout.initial_state[:, 0])
+        # A row is a start exactly where the memory is the initial one again, the first row aside.
+        assert torch.equal(rollout.episode_starts[1:], memory[1:] == 5.0)
+        assert not rollout.episode_starts[0].any()
+    assert seen == (period * 15)[:15]
 
 
 def test_time_limit_is_no_loss_and_a_terminal_state_is() -> None:
@@ -177,8 +200,7 @@ def test_time_limit_is_no_loss_and_a_terminal_state_is() -> None:
     rollout, _ = collector_of(OneEnv(num_envs=2, length=4), KnowingPolicy(), num_steps=8).collect()
     found = advantages(
         rollout.rewards,
-        rollout.values,
-        rollout.next_values,
+        *bootstrap_values(rollout, KnowingPolicy().value),
         rollout.terminated,
         rollout.truncated,
         gamma=gamma,
@@ -211,7 +233,7 @@ def test_steps_that_reset_are_not_live_and_no_tokens() -> None:
     assert stats.length_sum == 2 * 2 * 3
     assert stats.reward_terms.tolist() == [1.0, 2.0]
     assert (rollout.rewards[3] == 0).all()
-    assert rollout.next_values[2].tolist() == [3.0, 1003.0]
+    assert rollout.final_obs["policy"][2, :, 0].tolist() == [3.0, 1003.0]
 
 
 @pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
@@ -239,8 +261,8 @@ def test_choices_are_kept_as_numbers_in_a_column() -> None:
     """Indices (num_envs,) go to the environment as they are and into the rollout as (T, N, 1)."""
 
     class Choosing(EchoPolicy):
-        def act(self, obs: dict[str, Tensor], state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            return torch.arange(len(obs["policy"])), -obs["policy"][:, 0], state
+        def act(self, obs: dict[str, Tensor], state: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+            return torch.arange(len(obs["policy"])), {}, state
 
     env = CountingEnv(num_envs=3, length=100)
     env.single_action_space = Discrete(3)
@@ -274,8 +296,10 @@ def test_collection_continues_from_a_saved_state() -> None:
     other_policy.generator.set_state(saved[1])
     other.load_state_dict(saved[2])
     found, other_stats = other.collect()
-    for name in ("actions", "log_probs", "values", "next_values", "rewards", "truncated"):
+    for name in ("actions", "rewards", "truncated"):
         assert torch.equal(getattr(found, name), getattr(expected, name)), name
+    assert torch.equal(found.extras["log_prob"], expected.extras["log_prob"])
+    assert torch.equal(found.final_obs["policy"], expected.final_obs["policy"])
     assert other_stats.return_sum == stats.return_sum
 
 

@@ -13,8 +13,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
 from factory.envs.core import batch_env
-from factory.learners.ppo import Ppo, PpoConfig
-from factory.policies.mlp import MlpPolicy, MlpPolicyConfig
+from factory.learners.ppo import Ppo
+from factory.learners.ppo_config import PpoConfig
+from factory.policies.mlp import MlpPolicy
+from factory.policies.mlp_config import MlpPolicyConfig
 from factory.registry import TASKS
 from factory.training.collector import Collector, groups, no_phase
 
@@ -121,7 +123,7 @@ def test_rollout_and_update_stay_on_the_device(env_id: str, schedule: str) -> No
     before = kept(env.unwrapped) | kept(collector) | kept(learner)
     with OneDevice():
         collector.steps(no_phase)
-        learner._improve(collector.rollout)
+        learner._run_epochs(collector.rollout)
     after = kept(env.unwrapped) | kept(collector) | kept(learner)
     assert {name for name in after if after[name] is not before.get(name)} == set()
 
