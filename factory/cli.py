@@ -23,7 +23,7 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from factory import config
+from factory import config, plugins
 from factory.config import TrainConfig
 from factory.envs.core.training_env import WorldError
 from factory.runtime import distributed
@@ -82,13 +82,14 @@ def validate_arguments(arguments: Sequence[str]) -> list[str]:
         ValueError, HydraException, OmegaConfBaseException: the first mistake found.
     """
     flags = _parse_flags(arguments)
+    overrides = [_quote_null(argument) for argument in _with_plugins(flags.overrides)]
     if _is_info_only(flags):
-        return [_quote_null(argument) for argument in arguments]
+        resolved = dict(zip(flags.overrides, overrides, strict=True))
+        return [resolved.get(argument, argument) for argument in arguments]
     if flags.multirun and distributed.size() > 1:
         raise ValueError(
             "-m: the processes that torchrun starts train one policy; run a sweep without torchrun"
         )
-    overrides = [_quote_null(argument) for argument in flags.overrides]
     parsed = [_parse_override(argument) for argument in overrides]
     swept = [str(override.key_or_group) for override in parsed if override.is_sweep_override()]
     if swept and not flags.multirun:
@@ -116,7 +117,7 @@ def single_job(overrides: Sequence[str]) -> TrainConfig:
     Raises:
         ValueError, HydraException, OmegaConfBaseException: the first mistake found.
     """
-    quoted = [_quote_null(override) for override in overrides]
+    quoted = [_quote_null(override) for override in _with_plugins(overrides)]
     swept = [str(o.key_or_group) for o in map(_parse_override, quoted) if o.is_sweep_override()]
     if swept:
         raise ValueError(f"{swept[0]}: several values given; give one")
@@ -125,6 +126,13 @@ def single_job(overrides: Sequence[str]) -> TrainConfig:
         raise ValueError(f"resume={cfg.resume}: there is nothing to resume here; leave it out")
     _check_parts(cfg)
     return cfg
+
+
+def _with_plugins(overrides: Sequence[str]) -> list[str]:
+    """Load all plug-ins, and return the overrides with the absolute paths of those in `plugins=[...]`."""
+    resolved, files = plugins.resolve_overrides(overrides)
+    config.load_plugins(files)
+    return resolved
 
 
 def _parse_flags(arguments: Sequence[str]) -> Namespace:
@@ -181,6 +189,7 @@ def _jobs(overrides: list[str]) -> list[list[str]]:
 
 def compose_config(overrides: list[str]) -> tuple[TrainConfig, Path]:
     """Return the checked configuration and the folder Hydra would give the run."""
+    overrides = _with_plugins(overrides)  # a resumed run has some of its own
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(config.CONF_DIR), version_base="1.3"):
         composed = compose("train", overrides=overrides, return_hydra_config=True)

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import functools
+import dataclasses
+import difflib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 
-from factory import conf
+import factory.envs  # noqa: F401  registers the tasks
+from factory import conf, plugins
 from factory.energy.config import EnergyConfig
 from factory.envs.core.task import TaskConfig
 from factory.envs.physics import PhysicsConfig
 from factory.envs.rendering import BACKENDS
+from factory.learners.config import LearnerConfig
 from factory.learners.ppo_config import PpoConfig
+from factory.policies.config import PolicyConfig
 from factory.policies.mlp_config import MlpPolicyConfig
-from factory.registry import TASKS
+from factory.registry import LEARNERS, POLICIES, TASKS
 from factory.runtime import ranks
 from factory.tracking.base import flatten
 from factory.tracking.config import TrackingConfig
@@ -26,6 +31,8 @@ from factory.validation import require
 CONF_DIR = Path(conf.__file__).parent
 GROUPS = ("task", "physics", "policy", "learner", "energy", "tracking", "runtime", "experiment")
 """Config groups, in the order of `--help`."""
+REGISTRIES: dict[str, Mapping[str, type]] = {"task": TASKS, "policy": POLICIES, "learner": LEARNERS}
+"""Groups whose options are config classes -> the classes by name."""
 
 
 @dataclass(kw_only=True)
@@ -88,9 +95,9 @@ class TrainConfig:
     """What is to be learned (group `task`)."""
     physics: PhysicsConfig = field(default_factory=PhysicsConfig)
     """Physics engine (group `physics`)."""
-    policy: MlpPolicyConfig = field(default_factory=MlpPolicyConfig)
+    policy: PolicyConfig = field(default_factory=MlpPolicyConfig)
     """Actor-critic (group `policy`)."""
-    learner: PpoConfig = field(default_factory=PpoConfig)
+    learner: LearnerConfig = field(default_factory=PpoConfig)
     """Learning algorithm (group `learner`)."""
     energy: EnergyConfig = field(default_factory=EnergyConfig)
     """Energy gauges (group `energy`)."""
@@ -114,6 +121,8 @@ class TrainConfig:
     """Iterations between checkpoints."""
     output_root: str = "outputs"
     """Folder of all runs and of the MLflow store; relative to where the command is given."""
+    plugins: list[str] = field(default_factory=list)
+    """Python files that register tasks, robots, policies, learners or energy sources of your own."""
     resume: str = ""
     """Run folder to continue, or `last` for the newest under `output_root`; empty starts a new run."""
 
@@ -144,44 +153,69 @@ class TrainConfig:
     def _check_names(self) -> None:
         """Raise ValueError when a name says something else than the part it belongs to."""
         for group, part in (("task", self.task), ("policy", self.policy), ("learner", self.learner)):
-            require(part.name == type(part).name, f"{group}.name", part.name, f"choose it by {group}=<name>")
+            schema = type(part)
+            require(part.name == schema.name, f"{group}.name", part.name, f"choose it by {group}=<name>")
+            remedy = f"not registered; call factory.registry.register_{group}({schema.__name__})"
+            require(REGISTRIES[group].get(part.name) is schema, group, part.name, remedy)
         require(self.task.id == type(self.task).id, "task.id", self.task.id, "choose it by task=<name>")
         own_id = getattr(self.task, "env_id", None)
-        require(
-            own_id is not None or not self.env_id,
-            "env_id",
-            self.env_id,
-            "add task=gymnasium; no other takes one",
-        )
+        takes_id = own_id is not None or not self.env_id
+        require(takes_id, "env_id", self.env_id, "add task=gymnasium; no other takes one")
         require(own_id in (None, self.env_id), "task.env_id", own_id, "choose it by env_id=<id>")
 
 
+def load_plugins(files: Sequence[str] = ()) -> None:
+    """Load the plug-ins of installed packages and those in `files`, and make their options known to Hydra.
+
+    Raises:
+        ValueError: a file does not exist or fails; the message is one line.
+    """
+    plugins.load(files)
+    register()
+
+
 def register() -> None:
-    """Make the schemas known to Hydra under `schema/`, and the help text under `hydra/help`."""
-    store = ConfigStore.instance()
-    store.store(name="base_train", node=TrainConfig)
-    for task in TASKS.values():
-        folder, _, name = f"schema/task/{task.name}".rpartition("/")
-        store.store(group=folder, name=name, node=_open_mappings(OmegaConf.structured(task)))
-    for group, schema in (
-        ("physics", PhysicsConfig),
-        ("policy", MlpPolicyConfig),
-        ("learner", PpoConfig),
-        ("energy", EnergyConfig),
-        ("tracking", TrackingConfig),
-        ("runtime", RuntimeConfig),
-    ):
-        store.store(group=f"schema/{group}", name=group, node=schema)
-    store.store(
-        group="hydra/help", name="factory", node={"app_name": "factory.train", "template": help_text()}
-    )
+    """Make the schemas of all registered components, and the help text, known to Hydra."""
+    base = OmegaConf.structured(TrainConfig)
+    for group in REGISTRIES:
+        base[group] = MISSING
+    _store("base_train", _open_mappings(base))
+    for group, classes in REGISTRIES.items():
+        for name, schema in classes.items():
+            node = _open_mappings(OmegaConf.structured(schema))
+            # A task's file also has values for policies and learners other than the one that is chosen.
+            # `schema/closed` comes last and shuts the node again, so that the command line cannot add keys.
+            if group != "task":
+                OmegaConf.set_struct(node, False)
+            _store(f"schema/{group}/{name}", node)
+    closed = OmegaConf.create({"policy": {}, "learner": {}})
+    for node in closed.values():
+        OmegaConf.set_struct(node, True)
+    _store("schema/closed", closed, package="_global_")
+    for group in GROUPS:
+        for name in sorted(_registered(group) - _files(group)):
+            _store(f"{group}/{name}", _settings_without_file(group, name), package="_global_")
+    _store("hydra/help/factory", {"app_name": "factory.train", "template": help_text()})
+
+
+def _store(path: str, node: Any, *, package: str | None = None) -> None:
+    group, _, name = path.rpartition("/")
+    ConfigStore.instance().store(group=group or None, name=name, node=node, package=package)
+
+
+def _settings_without_file(group: str, name: str) -> dict[str, Any]:
+    """Return the settings of an option that is registered and has no YAML file."""
+    return {"task": {"robot": "${robot}"}} if group == "task" else {}
 
 
 def _open_mappings(node: DictConfig) -> DictConfig:
     """Let the command line put any key into fields that are mappings, such as `task.kwargs`."""
     for key in node:
+        value = node._get_node(key)
         if OmegaConf.get_type(node, str(key)) is dict:
             OmegaConf.set_struct(node[key], False)
+        elif isinstance(value, DictConfig) and not (value._is_missing() or value._is_none()):
+            _open_mappings(value)
     return node
 
 
@@ -191,13 +225,49 @@ def from_hydra(composed: DictConfig) -> TrainConfig:
     Raises:
         ValueError: a value is out of range, or values contradict each other.
     """
+    composed = composed.copy()
+    for group in ("policy", "learner"):
+        _drop_keys_of_others(composed[group], group)
     return OmegaConf.to_object(composed)  # type: ignore[return-value]
 
 
-def from_plain(plain: dict[str, Any]) -> TrainConfig:
-    """Turn what `to_plain` returned, e.g. from a checkpoint, back into checked dataclasses."""
-    task = TASKS[plain["task"]["name"]]
-    return from_hydra(OmegaConf.merge(_schema(task), plain))  # type: ignore[arg-type]
+def _drop_keys_of_others(node: DictConfig, group: str) -> None:
+    """Remove the keys that a file sets for another policy or learner than the chosen one.
+
+    Raises:
+        ValueError: no policy or learner has such a key.
+    """
+    own = _field_names(OmegaConf.get_type(node))
+    everyones = set().union(*map(_field_names, REGISTRIES[group].values()))
+    for key in [str(key) for key in node if key not in own]:
+        if key not in everyones:
+            near = difflib.get_close_matches(key, own)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"choose one of {', '.join(sorted(own))}"
+            raise ValueError(f"{group}.{key}={node[key]}: no such key; {hint}")
+        with open_dict(node):
+            del node[key]
+
+
+def _field_names(schema: type[Any] | None) -> set[str]:
+    return {entry.name for entry in dataclasses.fields(schema)} if schema else set()
+
+
+def from_plain(plain: Mapping[str, Any]) -> TrainConfig:
+    """Turn what `to_plain` returned, e.g. from a checkpoint, back into checked dataclasses.
+
+    The run's plug-ins are loaded first.
+
+    Raises:
+        ValueError: a plug-in cannot be loaded, or a component is not registered.
+    """
+    load_plugins(plain["plugins"])
+    schema = OmegaConf.structured(TrainConfig)
+    for group, classes in REGISTRIES.items():
+        name = plain[group]["name"]
+        remedy = "not registered here; install its package, or name its file in plugins=[...]"
+        require(name in classes, group, name, remedy)
+        schema[group] = classes[name]
+    return OmegaConf.to_object(OmegaConf.merge(schema, plain))  # type: ignore[return-value]
 
 
 def to_plain(cfg: TrainConfig) -> dict[str, Any]:
@@ -215,24 +285,31 @@ def example(task: str) -> list[str]:
     return [f"task={task}", *(TASKS[task].example if task in TASKS else ())]
 
 
-def _schema(task: type[TaskConfig]) -> DictConfig:
-    schema = OmegaConf.structured(TrainConfig)
-    schema.task = task
-    return schema
-
-
-@functools.cache
 def options(group: str) -> tuple[str, ...]:
     """Return the choices of a config group, e.g. `gym/ant` for a file in a subfolder."""
-    folder = CONF_DIR / group
-    return tuple(sorted(str(p.relative_to(folder).with_suffix("")) for p in folder.rglob("*.yaml")))
+    return tuple(sorted(_files(group) | _registered(group)))
 
 
-@functools.cache
+def _files(group: str) -> set[str]:
+    """Return the options of a group that are YAML files, those of plug-ins included."""
+    folders = [folder / group for folder in (CONF_DIR, *plugins.conf_dirs())]
+    files = [(folder, path) for folder in folders for path in folder.rglob("*.yaml")]
+    return {str(path.relative_to(folder).with_suffix("")) for folder, path in files}
+
+
+def _registered(group: str) -> set[str]:
+    return set(REGISTRIES.get(group, ()))
+
+
 def keys() -> tuple[str, ...]:
-    """Return every key there is, `learner.gamma` and so on, those of all tasks included."""
-    plain: list[Any] = [OmegaConf.to_container(_schema(task)) for task in TASKS.values()]
-    return tuple(sorted({key for values in plain for key, _ in flatten(values)}))
+    """Return every key there is, `learner.gamma` and so on, those of all tasks, policies and learners included."""
+    base = OmegaConf.to_container(OmegaConf.structured(TrainConfig))
+    found = {key for key, _ in flatten(base)}  # type: ignore[arg-type]
+    for group, classes in REGISTRIES.items():
+        for schema in classes.values():
+            values = OmegaConf.to_container(OmegaConf.structured(schema))
+            found |= {f"{group}.{key}" for key, _ in flatten(values)}  # type: ignore[arg-type]
+    return tuple(sorted(found))
 
 
 def help_text() -> str:

@@ -76,11 +76,18 @@ class SameIdConfig(CartpoleSwingupConfig):
     name: str = "same_id"
 
 
+@dataclass(kw_only=True)
+class SameNameConfig(CartpoleSwingupConfig):
+    """Another task under the same name."""
+
+    id: str = "factory/SameName-v0"
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
         (NamelessConfig, "NamelessConfig: a task needs the class attribute `env`"),
-        (CartpoleSwingupConfig, "task=cartpole_swingup: already registered by factory.envs.tasks"),
+        (SameNameConfig, "task=cartpole_swingup: already registered by factory.envs.tasks"),
         (SameIdConfig, "factory/CartpoleSwingup-v0: Gymnasium already has an environment of this id"),
     ],
 )
