@@ -196,7 +196,8 @@ def compose_config(overrides: list[str]) -> tuple[TrainConfig, Path]:
         run_dir = Path(composed.hydra.run.dir)
     with open_dict(composed):
         del composed["hydra"]
-    return config.from_hydra(composed), run_dir
+    given = [override.partition("=")[0] for override in overrides]
+    return config.from_hydra(composed, given=given), run_dir
 
 
 def _check(cfg: TrainConfig, run_dir: Path) -> None:
@@ -268,6 +269,7 @@ def parse(schema: type[T], arguments: Sequence[str]) -> T:
     wrong = [argument for argument in arguments if "=" not in argument or argument.startswith("-")]
     if wrong:
         raise ValueError(f"{wrong[0]}: give key=value; --help lists the keys")
+    arguments, _ = plugins.resolve_overrides(arguments)
     known = [field.name for field in fields(schema)]  # type: ignore[arg-type]
     unknown = [
         argument for argument in arguments if argument.partition("=")[0].partition(".")[0] not in known

@@ -219,31 +219,35 @@ def _open_mappings(node: DictConfig) -> DictConfig:
     return node
 
 
-def from_hydra(composed: DictConfig) -> TrainConfig:
+def from_hydra(composed: DictConfig, *, given: Sequence[str] = ()) -> TrainConfig:
     """Turn a composed configuration into checked dataclasses.
 
+    Args:
+        composed: what Hydra returned.
+        given: keys that the command line sets.
+
     Raises:
-        ValueError: a value is out of range, or values contradict each other.
+        ValueError: a value is out of range, values contradict each other, or a key does not exist.
     """
     composed = composed.copy()
     for group in ("policy", "learner"):
-        _drop_keys_of_others(composed[group], group)
+        _drop_keys_of_others(composed[group], group, given)
     return OmegaConf.to_object(composed)  # type: ignore[return-value]
 
 
-def _drop_keys_of_others(node: DictConfig, group: str) -> None:
+def _drop_keys_of_others(node: DictConfig, group: str, given: Sequence[str]) -> None:
     """Remove the keys that a file sets for another policy or learner than the chosen one.
 
     Raises:
-        ValueError: no policy or learner has such a key.
+        ValueError: no policy or learner has such a key, or the command line gave it.
     """
     own = _field_names(OmegaConf.get_type(node))
     everyones = set().union(*map(_field_names, REGISTRIES[group].values()))
     for key in [str(key) for key in node if key not in own]:
-        if key not in everyones:
+        if key not in everyones or f"{group}.{key}" in given:
             near = difflib.get_close_matches(key, own)
             hint = f"did you mean {' or '.join(near)}?" if near else f"choose one of {', '.join(sorted(own))}"
-            raise ValueError(f"{group}.{key}={node[key]}: no such key; {hint}")
+            raise ValueError(f"{group}.{key}={node[key]}: {group}={node.name} has no such key; {hint}")
         with open_dict(node):
             del node[key]
 

@@ -1,7 +1,7 @@
 """Evaluate a trained policy.
 
 usage: python -m factory.evaluate run=<run folder | MLflow run id | last> [episodes=256] [video=true]
-                                  [seed=...] [device=cpu|cuda] [output_root=outputs]
+                                  [seed=...] [device=cpu|cuda] [output_root=outputs] [plugins=[<file.py>,...]]
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,8 @@ class EvaluateConfig:
     """cpu or cuda; empty: the one it was trained on."""
     output_root: str = "outputs"
     """Folder of the runs and of the MLflow store."""
+    plugins: list[str] = field(default_factory=list)
+    """Where the run's plug-in files are now, if they were moved."""
 
     def __post_init__(self) -> None:
         """Raise ValueError when a value is out of its range."""
@@ -57,7 +59,8 @@ def run_evaluation(cfg: EvaluateConfig) -> tuple[EvaluationResult, Path]:
     """
     run_dir = cli.find_run(cfg.run, key="run", output_root=Path(cfg.output_root))
     found = checkpoint.load(run_dir, key="run")
-    train_cfg = config.from_plain(_on(cfg.device or found.config["device"], found.config))
+    moved = {"plugins": cfg.plugins} if cfg.plugins else {}
+    train_cfg = config.from_plain(_on(cfg.device or found.config["device"], found.config | moved))
     device.set_up(train_cfg.runtime.torch_threads, precision=train_cfg.policy.precision)
     env = make_env(train_cfg, num_envs=min(cfg.episodes, train_cfg.task.eval_worlds))
     policy = make_policy(train_cfg, env)

@@ -1,9 +1,13 @@
-"""List every task: `python -m factory.tasks`."""
+"""List every task.
+
+usage: python -m factory.tasks [plugins=[<file.py>,...]]
+"""
 
 from __future__ import annotations
 
 import math
 import sys
+from dataclasses import dataclass, field
 from typing import Any
 
 from gymnasium.spaces import Discrete
@@ -25,6 +29,14 @@ COLUMNS = (
     "worlds",
     "env steps",
 )
+
+
+@dataclass(kw_only=True)
+class TasksConfig:
+    """What to list."""
+
+    plugins: list[str] = field(default_factory=list)
+    """Python files whose tasks are listed, too."""
 
 
 def describe(cfg: TrainConfig) -> tuple[str, ...]:
@@ -61,9 +73,8 @@ def main() -> None:
         print(__doc__)
         return
     with cli.one_line_errors():
-        if arguments:
-            raise ValueError(f"{arguments[0]}: nothing can be chosen here; give no arguments")
-    config.register()
+        files = cli.parse(TasksConfig, arguments).plugins
+        config.load_plugins(files)
     table = Table(
         *COLUMNS, title="Tasks (robot=default, and the budget each trains with; gymnasium takes any env_id)"
     )

@@ -252,7 +252,7 @@ def test_table_of_tasks_takes_no_arguments(
     monkeypatch.setattr(sys, "argv", ["factory-tasks", "foo=bar"])
     with pytest.raises(SystemExit, match="2"):
         tasks.main()
-    assert capsys.readouterr() == ("", "error: foo=bar: nothing can be chosen here; give no arguments\n")
+    assert capsys.readouterr() == ("", "error: foo=bar: no such key; choose one of plugins\n")
 
 
 @pytest.mark.slow

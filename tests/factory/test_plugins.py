@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import pytest
 from hydra.errors import HydraException
 
 from factory import cli, config, plugins, registry
+from factory.config import TrainConfig
+from factory.policies.config import PolicyConfig
 
 TASK = '''
 from dataclasses import dataclass
@@ -144,3 +147,65 @@ def test_broken_package_is_a_warning(
     assert "robot_factory.tasks: park = parks.gone:GoneConfig" in message
     assert "ModuleNotFoundError: No module named 'parks.gone'" in message
     assert "\n" not in message
+
+
+@dataclass(kw_only=True)
+class GruConfig(PolicyConfig):
+    """A policy that shares one key with perceptrons."""
+
+    name: str = "gru"
+    cells: int = 8
+    """Cells of the hidden layer."""
+    init_std: float = 0.1
+    """Initial standard deviation of the exploration noise [action units]."""
+
+
+@pytest.fixture
+def gru(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Register a second policy."""
+    registry.register_policy(GruConfig)
+    yield
+    del registry.POLICIES["gru"]
+
+
+def test_policy_of_ones_own_takes_its_keys_only(gru: None) -> None:
+    """Keys that a task's file sets for perceptrons are left out; a key that both have is taken from it."""
+    cfg, _ = cli.compose_config(["policy=gru", "task=cartpole_swingup", "policy.cells=3"])
+    assert cfg.policy == GruConfig(cells=3, init_std=0.5)
+    assert type(config.from_plain(config.to_plain(cfg)).policy) is GruConfig
+    assert {"policy.cells", "policy.actor_hidden"} <= set(config.keys())
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("policy.cels=3", r"policy\.cels"),
+        ("policy.actor_hidden=[3]", "policy=gru has no such key; choose one of cells, "),
+    ],
+)
+def test_key_of_another_policy_is_refused(gru: None, override: str, message: str) -> None:
+    """A key given on the command line has to be one of the chosen policy's."""
+    with pytest.raises((ValueError, HydraException), match=message):
+        cli.compose_config(["policy=gru", "task=cartpole_swingup", override])
+
+
+def test_unknown_key_in_a_file_is_refused(park: Path) -> None:
+    """A file of settings cannot set a key that no policy has."""
+    file = park / "conf" / "experiment" / "park_small.yaml"
+    file.write_text("# @package _global_\npolicy:\n  init_sdt: 0.1\n")
+    with pytest.raises(
+        ValueError, match=r"policy\.init_sdt=0\.1: policy=mlp has no such key; did you mean init_std"
+    ):
+        cli.compose_config(["plugins=[park.py]", "experiment=park_small"])
+
+
+def test_component_that_is_not_registered_is_named() -> None:
+    """A run whose package is gone, and a class that nobody registered, end in one line."""
+    plain = config.to_plain(cli.compose_config([])[0])
+    plain["learner"]["name"] = "gone"
+    with pytest.raises(
+        ValueError, match="learner=gone: not registered here; install its package, or name its file"
+    ):
+        config.from_plain(plain)
+    with pytest.raises(ValueError, match=r"policy=gru: not registered; call .*register_policy\(GruConfig\)"):
+        TrainConfig(task=registry.TASKS["cartpole_swingup"](), policy=GruConfig())
