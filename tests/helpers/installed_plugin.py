@@ -1,0 +1,26 @@
+"""Make `tests/plugin_package` look installed, with neither a network nor a second environment."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1] / "plugin_package"
+
+
+def install(site: Path) -> Path:
+    """Put the package and the metadata that pip would write for its `pyproject.toml` into the folder `site`."""
+    project = tomllib.loads((PACKAGE / "pyproject.toml").read_text())["project"]
+    for name in ("shuttle",):
+        (site / name).symlink_to(PACKAGE / name, target_is_directory=True)
+
+    info = site / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    info.mkdir()
+    metadata = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    (info / "METADATA").write_text(metadata)
+    groups = []
+    for group, points in project["entry-points"].items():
+        lines = [f"{name} = {reference}" for name, reference in points.items()]
+        groups.append("\n".join([f"[{group}]", *lines, ""]))
+    (info / "entry_points.txt").write_text("\n".join(groups))
+    return site
