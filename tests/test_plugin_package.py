@@ -13,6 +13,7 @@ from typing import Any
 import gymnasium
 import pytest
 import torch
+import yaml
 from installed_plugin import install
 
 from factory import bench, config, evaluate, plugins, registry
@@ -71,14 +72,9 @@ def assert_equal_checkpoints(first: Path, second: Path) -> None:
 
 def test_settings_come_from_the_package(run_dir: Path) -> None:
     """Its YAML file, its classes and the command line meet in the run's configuration, which comes back whole."""
-    cfg = config.from_plain(
-        json.loads((run_dir / "checkpoints" / "last" / "state.json").read_text())["config"]
-    )
-    assert [type(part).__name__ for part in (cfg.task, cfg.policy, cfg.learner)] == [
-        "ShuttleConfig",
-        "GruConfig",
-        "PpoConfig",
-    ]
+    cfg = config.from_plain(yaml.safe_load((run_dir / "config.yaml").read_text()))
+    names = [type(part).__name__ for part in (cfg.task, cfg.policy, cfg.learner)]
+    assert names == ["ShuttleConfig", "GruConfig", "PpoConfig"]
     values: Any = cfg.policy
     assert (values.cells, values.init_std) == (6, 0.4)
 
