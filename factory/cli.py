@@ -212,7 +212,8 @@ def _check(cfg: TrainConfig, run_dir: Path) -> None:
 def _check_parts(cfg: TrainConfig) -> None:
     """Check that environment and gauges can be built, and that what is resumed fits."""
     from factory.energy.meter import Meter
-    from factory.training.job import load_tensors, make_env, make_policy
+    from factory.training.build import make_env, make_policy
+    from factory.training.snapshot import load_tensors
 
     with contextlib.closing(make_env(cfg, num_envs=1)) as env:
         env.reset()

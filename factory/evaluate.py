@@ -20,9 +20,9 @@ from factory.envs.rendering import RenderingUnavailableError
 from factory.reporting.console import print_evaluation
 from factory.runtime import device
 from factory.training import checkpoint
+from factory.training.build import make_env, make_policy
 from factory.training.evaluation import EvaluationResult, evaluate
-from factory.training.job import make_env, make_policy
-from factory.training.stages import EVAL_SEED, record_film
+from factory.training.stages import EVAL_SEED, write_policy_video
 from factory.validation import require
 
 
@@ -37,7 +37,7 @@ class EvaluateConfig:
     seed: int = EVAL_SEED
     """Seed of the environment."""
     video: bool = False
-    """Film the policy too."""
+    """Record a video of the policy as well."""
     device: str = ""
     """cpu or cuda; empty: the one it was trained on."""
     output_root: str = "outputs"
@@ -71,9 +71,9 @@ def run_evaluation(cfg: EvaluateConfig) -> tuple[EvaluationResult, Path]:
     (run_dir / "evaluation.json").write_text(json.dumps(content, indent=1))
     if cfg.video:
         try:
-            record_film(train_cfg, policy, run_dir / "videos" / f"policy_{found.env_steps:09d}.mp4")
+            write_policy_video(train_cfg, policy, run_dir / "videos" / f"policy_{found.env_steps:09d}.mp4")
         except RenderingUnavailableError as reason:
-            print(f"no film: {reason}")
+            print(f"no video: {reason}")
     return result, run_dir
 
 

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from factory import cli, config
 from factory.config import TrainConfig, options
-from factory.training.job import make_env
+from factory.training.build import make_env
 
 COLUMNS = (
     "task",

@@ -1,10 +1,12 @@
-"""Train a policy: `python -m factory.train task=... [key=value ...]`; `--help` lists what there is."""
+"""Train a policy: `python -m factory.train task=... [key=value ...]`; `--help` lists all groups and keys."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import sys
+from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
@@ -16,66 +18,68 @@ from omegaconf import DictConfig
 
 from factory import cli, config
 from factory.config import TrainConfig
-from factory.energy.idle import idle_power
-from factory.energy.meter import Meter
-from factory.reporting.console import print_summary
+from factory.reporting.console import NullConsole, open_console, print_summary
 from factory.runtime import distributed
 from factory.tracking import TrackingConfig
-from factory.tracking.store import resolve_uri
-from factory.training import stages as pipeline
-from factory.training.job import Line
+from factory.training.control import RunControl, stop_on_signals
+from factory.training.job import open_job
+from factory.training.run import measure_idle_power, run_job
+from factory.training.run import train as train  # the library call: raises, prints nothing, never exits
+from factory.training.stages import tracking_uri
+from factory.training.state import TrainState
 from factory.training.sweep import parent_run_id
 
 config.register()
 
 
-def train(cfg: TrainConfig, run_dir: Path) -> dict[str, float]:
-    """Run one line from start to report and return its last metrics."""
-    if cfg.energy.idle_s:
-        print(f"sitting still for {cfg.energy.idle_s:g} s, to know the power before the run", flush=True)
-    idle = idle_power(cfg.energy, cfg.device)
-    with distributed.process_group(cfg.device):
-        meter = Meter.from_config(cfg.energy, cfg.device)
-        meter.start()
-        with meter.phase("startup"), cli.one_line_errors():
-            line = Line.open(cfg, run_dir, meter=meter, parent_run_id=parent_run_id())
-        with cli.one_line_faults(run_dir), line:
-            pipeline.train(line)
-            pipeline.finish(line)
-            pipeline.report(line, idle=idle)
-    print_summary(line.metrics, line.tags, run_dir, tracking_uri=tracking_uri(cfg))
-    if line.interrupted:
-        raise SystemExit(130)
-    return line.metrics
+def train_from_command_line(cfg: TrainConfig, run_dir: Path) -> TrainState:
+    """Train with a console, signal handlers and errors of one line."""
+    console = open_console()
+    control = RunControl()
+
+    def announce() -> None:
+        console.message(f"interrupted: finishing the {control.current}")
+
+    idle = measure_idle_power(cfg, console)
+    with distributed.process_group(cfg.device), stop_on_signals(control, announce):
+        with cli.one_line_errors():
+            job, state = open_job(
+                cfg, run_dir, console=console, control=control, parent_run_id=parent_run_id()
+            )
+        with cli.one_line_faults(run_dir):
+            state = run_job(job, state, idle=idle)
+    print_summary(state.metrics, state.tags, run_dir, tracking_uri=tracking_uri(cfg))
+    return state
 
 
 def assist(cfg: TrainConfig) -> None:
-    """Train as one of the processes beside rank 0, which keeps ledger and checkpoints for all."""
+    """Train as one of the processes beside rank 0, which tracks and saves for all."""
     cfg = replace(cfg, tracking=TrackingConfig(kind="null"))
+    control = RunControl()
     with (
+        _scratch_folder() as scratch,
         distributed.process_group(cfg.device),
-        TemporaryDirectory() as scratch,
-        redirect_stdout(io.StringIO()),
+        stop_on_signals(control, announce=lambda: None),
     ):
-        meter = Meter.from_config(cfg.energy, cfg.device)
-        meter.start()
-        with meter.phase("startup"), cli.one_line_errors():
-            line = Line.open(cfg, Path(scratch), meter=meter)
-        with cli.one_line_faults(Path(scratch)), line:
-            pipeline.train(line)
+        with cli.one_line_errors():
+            job, state = open_job(cfg, scratch, console=NullConsole(), control=control)
+        with cli.one_line_faults(scratch):
+            run_job(job, state, after=())
 
 
-def tracking_uri(cfg: TrainConfig) -> str | None:
-    """Return where the run's ledger is, None where MLflow keeps none."""
-    if cfg.tracking.kind != "mlflow":
-        return None
-    return resolve_uri(cfg.tracking, output_root=Path(cfg.output_root))
+@contextlib.contextmanager
+def _scratch_folder() -> Iterator[Path]:
+    """Give a folder for what rank 0 keeps for all, and keep standard output to rank 0."""
+    with TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
+        yield Path(folder)
 
 
 @hydra.main(version_base="1.3", config_path=str(config.CONF_DIR), config_name="train")
 def _job(composed: DictConfig) -> float:
-    metrics = train(config.from_hydra(composed), Path(HydraConfig.get().runtime.output_dir))
-    return metrics.get("eval/return_mean", float("nan"))
+    state = train_from_command_line(config.from_hydra(composed), Path(HydraConfig.get().runtime.output_dir))
+    if state.is_interrupted:
+        raise SystemExit(130)
+    return state.metrics.get("eval/return_mean", float("nan"))
 
 
 def main() -> None:

@@ -174,7 +174,7 @@ def peer(scale: Scale, cells: Sequence[str]) -> Found:
 
     from factory.benchmark.harness import Rig
     from factory.envs.adapters.rsl_rl import RslRlVecEnv
-    from factory.training.job import make_env
+    from factory.training.build import make_env
 
     for cell in cells:
         _, task, size = cell.split()

@@ -20,8 +20,8 @@ from factory.envs.core.training_env import TrainingEnv
 from factory.learners.base import Learner
 from factory.policies.base import Policy
 from factory.runtime import device, graphs, seeding
+from factory.training.build import make_env, make_loop, make_policy
 from factory.training.collector import Collector, no_phase
-from factory.training.job import make_env, make_loop, make_policy
 
 LEVELS = ("raw", "env", "policy", "learn")
 """Engine alone, env.step, rollouts, rollouts and updates: each does what the one before does, and more."""

@@ -6,7 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Protocol, TextIO
 
@@ -42,6 +42,26 @@ class Console(Protocol):
 
     def close(self) -> None:
         """Show the last state and give the terminal back."""
+
+
+class NullConsole:
+    """Console that shows nothing, for jobs that run as a library call."""
+
+    def start(self, header: dict[str, str], total_steps: int, start_steps: int = 0) -> None:
+        """Show nothing."""
+
+    def update(self, metrics: dict[str, float], tier: str) -> None:
+        """Show nothing."""
+
+    def message(self, text: str) -> None:
+        """Show nothing."""
+
+    def stage(self, name: str) -> AbstractContextManager[None]:
+        """Show nothing."""
+        return nullcontext()
+
+    def close(self) -> None:
+        """Have nothing to close."""
 
 
 class PlainLines:

@@ -13,19 +13,19 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-FORMAT = 3
-"""Of what checkpoints hold; raised whenever an older one would not load."""
+FORMAT = 4
+"""Version of the contents; raised whenever older checkpoints cannot be loaded."""
 
 
 @dataclass(kw_only=True)
 class Checkpoint:
-    """State of a line at `env_steps`."""
+    """State of a training job at `env_steps`."""
 
     env_steps: int
     tensors: dict[str, dict[str, Tensor]]
     """File name without suffix -> named tensors: policy, learner, env, collector, generators."""
     state: dict[str, Any]
-    """What JSON holds: token and joule totals, generators, MLflow run id, versions."""
+    """Plain values: token and energy totals, generators, MLflow run id, versions."""
     config: dict[str, Any]
     """The resolved configuration of the run."""
 
@@ -49,9 +49,8 @@ def save(checkpoint: Checkpoint, folder: Path, *, keep: int) -> Path:
         raise OSError(
             f"checkpoint {target} could not be written ({error}); the one before is whole"
         ) from error
-    if (
-        target.exists()
-    ):  # and `last` may name it: let it name the new one while that takes the old one's place
+    if target.exists():
+        # `last` may point at it, so it points at the new one while that takes the place of the old one.
         _point(folder / "last", temporary.name)
         shutil.rmtree(target)
     temporary.rename(target)
@@ -85,10 +84,11 @@ def load(run_dir: Path, *, key: str = "resume") -> Checkpoint:
     if (written := state.pop("format", "unknown")) != FORMAT:
         remedy = "train anew, or go on with the version that wrote it"
         raise ValueError(
-            f"{key}={run_dir}: {folder} is of format {written}, this version reads {FORMAT}; {remedy}"
+            f"{key}={run_dir}: the checkpoint is of an older format ({written}; this version reads {FORMAT});"
+            f" {remedy}"
         )
-    env_steps = int(folder.name.strip(".").partition(".")[0])
-    return Checkpoint(env_steps=env_steps, tensors=tensors, state=state, config=config)
+    # A copied run may hold `last` as a folder of its own, so its name says nothing.
+    return Checkpoint(env_steps=state.pop("env_steps"), tensors=tensors, state=state, config=config)
 
 
 def manifest(run_dir: Path) -> dict[str, Any]:
@@ -100,18 +100,30 @@ def manifest(run_dir: Path) -> dict[str, Any]:
         path.name: {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
         for path in sorted(folder.iterdir())
     }
-    return {"checkpoint": str(folder), "env_steps": int(folder.name), "files": files}
+    env_steps = json.loads((folder / "state.json").read_text())["env_steps"]
+    return {"checkpoint": str(folder), "env_steps": env_steps, "files": files}
 
 
 def _write(checkpoint: Checkpoint, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     for name, tensors in checkpoint.tensors.items():
-        save_file({key: value.contiguous() for key, value in tensors.items()}, folder / f"{name}.safetensors")
-    for name, content in (("state", checkpoint.state | {"format": FORMAT}), ("config", checkpoint.config)):
+        file = folder / f"{name}.safetensors"
+        save_file({key: value.contiguous() for key, value in tensors.items()}, file)
+        # The library writes files for their owner alone; the others of the folder are as the umask says.
+        file.chmod(0o666 & ~_umask())
+    state = checkpoint.state | {"format": FORMAT, "env_steps": checkpoint.env_steps}
+    for name, content in (("state", state), ("config", checkpoint.config)):
         (folder / f"{name}.json").write_text(json.dumps(content, indent=1))
     for path in (*folder.iterdir(), folder):
         _sync(path)
+
+
+def _umask() -> int:
+    """Return the file mode mask, which can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def _point(link: Path, name: str) -> None:

@@ -45,7 +45,7 @@ def episodes(sums: dict[str, float]) -> dict[str, float]:
     }
 
 
-def losses(learned: dict[str, float]) -> dict[str, float]:
+def losses(learned: Mapping[str, float]) -> dict[str, float]:
     """Return the `loss/` metrics of an update."""
     return {f"loss/{name}": value for name, value in learned.items() if name not in COUNTS}
 
@@ -66,7 +66,7 @@ def energy(reading: MeterReading, tokens: int) -> dict[str, float]:
     return joules | {key: value for key, value in ratios.items() if math.isfinite(value)}
 
 
-def gauge_tags(reading: MeterReading) -> dict[str, str]:
+def energy_tags(reading: MeterReading) -> dict[str, str]:
     """Return where the joules come from: of the total, of its split into phases, and of each component."""
     tags = {
         "energy.tier": reading.tier,

@@ -12,13 +12,15 @@ class RewardTable:
     """`reward_terms.csv`: the mean of every reward term in a control step, one row an iteration."""
 
     def __init__(self, path: Path, names: tuple[str, ...], resumed_at: int) -> None:
-        """Open the table; rows later than `resumed_at` are dropped, and a kill meanwhile loses none of the others."""
+        """Open the table.
+
+        Rows later than `resumed_at` are dropped; a kill in between loses none of the others.
+        """
         kept = []
         if path.exists() and resumed_at:
             with path.open(newline="") as file:
-                kept = [
-                    row for row in csv.reader(file) if row and row[0].isdigit() and int(row[0]) <= resumed_at
-                ]
+                steps = [row for row in csv.reader(file) if row and row[0].isdigit()]
+            kept = [row for row in steps if int(row[0]) <= resumed_at]
         with atomic_write(path) as unfinished, unfinished.open("w", newline="") as file:
             csv.writer(file).writerows([["step", *names], *kept])
         self._file = path.open("a", newline="")
@@ -29,8 +31,6 @@ class RewardTable:
         self._writer.writerow([step, *(f"{value:.6g}" for value in terms)])
         self._file.flush()
 
-    def __enter__(self) -> RewardTable:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Close the file."""
         self._file.close()

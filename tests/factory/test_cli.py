@@ -14,8 +14,8 @@ import yaml
 from factory import cli, config, evaluate
 from factory.energy.sources.estimate import EstimateSource
 from factory.training import checkpoint
+from factory.training.build import make_env, make_policy
 from factory.training.checkpoint import Checkpoint
-from factory.training.job import make_env, make_policy
 
 ROOT = Path(__file__).parents[2]
 FOOTLESS = '<mujoco><worldbody><body name="trunk"><freejoint/><geom size="0.1"/></body></worldbody></mujoco>'

@@ -24,7 +24,7 @@ import factory.evaluate
 from factory import cli
 from factory.config import TrainConfig
 from factory.registry import TASKS
-from factory.training.job import make_env
+from factory.training.build import make_env
 
 config.register()
 CHOICES = [(group, option) for group in config.GROUPS for option in config.options(group)]

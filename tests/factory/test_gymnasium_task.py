@@ -122,7 +122,7 @@ def test_exported_policy_plays_in_the_environment_itself(trained: tuple[str, Pat
 
 def test_exported_choice_is_the_argmax(trained: tuple[str, Path]) -> None:
     """The exported program is the deterministic policy of the checkpoint, in the environment's own units."""
-    from factory.training.job import make_env, make_policy
+    from factory.training.build import make_env, make_policy
 
     _, run_dir = trained
     cfg = config.from_plain(yaml.safe_load((run_dir / "config.yaml").read_text()))

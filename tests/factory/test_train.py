@@ -239,7 +239,7 @@ def test_exported_policy_acts_like_the_checkpoint(smoke: Path) -> None:
     """The exported program is the deterministic policy of the last checkpoint."""
     from factory import config
     from factory.policies.export import load_exported
-    from factory.training.job import make_env, make_policy
+    from factory.training.build import make_env, make_policy
 
     cfg = config.from_plain(yaml.safe_load((smoke / "config.yaml").read_text()))
     env = make_env(cfg, num_envs=3)
@@ -298,7 +298,7 @@ def test_resuming_goes_on_with_the_same_ledger_run(
     history_s = [point.value for point in ledger.get_metric_history(run.info.run_id, "time/wall_s")]
     assert training_s < figures["time/wall_s"] == max(history_s)
     state = json.loads((run_dir / "checkpoints" / "last" / "state.json").read_text())
-    assert state["aside_s"]["time/wall_s"] > 0.0 == state["aside_s"]["time/sim_s"], (
+    assert state["excluded_s"]["time/wall_s"] > 0.0 == state["excluded_s"]["time/sim_s"], (
         "evaluation is not training time"
     )
     assert yaml.safe_load((run_dir / "config.yaml").read_text())["seed"] == 7
@@ -519,10 +519,10 @@ def test_interrupt_after_training_leaves_out_the_stages_that_remain(
 ) -> None:
     """One that comes during the evaluation lets it end, says what it leaves out, and a resume makes up for it."""
     with monkeypatch.context() as patch, pytest.raises(SystemExit, match="130"):
-        interrupt_after(patch, pipeline, "play", calls=1)
+        interrupt_after(patch, pipeline.evaluation, "evaluate", calls=1)
         command_line(*CARTPOLE, FILES_ONLY, f"total_steps={ROLLOUT}")
     run_dir = newest_run(tmp_path)
-    assert "finishing the stage, leaving out all others but the report" in capsys.readouterr().out
+    assert "finishing the stage, then skipping to the report" in capsys.readouterr().out
     assert summary_of(run_dir)["status"] == "interrupted"
     assert "eval/return_mean" in summary_of(run_dir)["metrics"] and (run_dir / "report.html").exists()
     assert not (run_dir / "export").exists()

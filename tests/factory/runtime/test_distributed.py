@@ -82,8 +82,8 @@ def test_two_processes_are_one(tmp_path: Path, task: tuple[str, ...]) -> None:
         {k: v for k, v in row["metrics"].items() if k.startswith(("train/", "loss/"))} for row in rows
     )
     assert second == pytest.approx(first, rel=1e-2, abs=1e-4)
-    assert two.state["other_meters"][0]["cpu_s"] > 0
-    assert one.state["other_meters"] == []
+    assert two.state["peer_meters"][0]["cpu_s"] > 0
+    assert one.state["peer_meters"] == []
 
 
 def test_resumed_pair_goes_on_exactly_and_a_single_process_takes_over(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_resumed_pair_goes_on_exactly_and_a_single_process_takes_over(tmp_path: 
     halves = train(
         tmp_path / "halves", f"total_steps={4 * ITERATION}", f"resume={tmp_path / 'halves'}", processes=2
     )
-    (before_s, after_s) = (state["other_meters"][0]["cpu_s"] for state in (spent, halves.state))
+    (before_s, after_s) = (state["peer_meters"][0]["cpu_s"] for state in (spent, halves.state))
     assert before_s < after_s < before_s + halves.state["meter"]["cpu_s"] - 0.5 * spent["meter"]["cpu_s"]
     assert all(torch.equal(value, learned(halves)[name]) for name, value in learned(whole).items())
     single = train(

@@ -183,7 +183,8 @@ def test_other_format_is_one_line(run_dir: Path) -> None:
     path = run_dir / "checkpoints" / "100" / "state.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 2}))
     with pytest.raises(
-        ValueError, match=f"is of format 2, this version reads {checkpoint.FORMAT}; train anew"
+        ValueError,
+        match=f"the checkpoint is of an older format .2; this version reads {checkpoint.FORMAT}.; train anew",
     ):
         checkpoint.load(run_dir)
 

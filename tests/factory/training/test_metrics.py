@@ -45,12 +45,12 @@ def test_cost_and_carbon_are_joules_times_the_site() -> None:
 
 def test_every_component_keeps_its_tier(reading: MeterReading) -> None:
     """An estimate beside a counter is shown as such, and so are the split into phases and what was lost."""
-    tags = metrics.gauge_tags(reading)
+    tags = metrics.energy_tags(reading)
     assert tags["energy.tier"] == "estimated"
     assert tags["energy.components"] == "cpu estimated, gpu measured"
     assert tags["energy.phase_tier"] == "estimated"
     assert "energy.lost_s" not in tags
-    assert metrics.gauge_tags(replace(reading, lost_s=2.5))["energy.lost_s"] == "2.5"
+    assert metrics.energy_tags(replace(reading, lost_s=2.5))["energy.lost_s"] == "2.5"
 
 
 def test_net_figure_stands_beside_the_gross_one_with_its_interval(reading: MeterReading) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from factory.training.reward_table import RewardTable
 
 def written(path: Path) -> Path:
     """Return a table with the rows of steps 10, 20 and 30."""
-    with RewardTable(path, ("upright", "effort"), 0) as table:
+    with closing(RewardTable(path, ("upright", "effort"), 0)) as table:
         for step in (10, 20, 30):
             table.append(step, [step / 10.0, -0.5])
     return path
@@ -20,7 +21,7 @@ def written(path: Path) -> Path:
 def test_resumption_drops_later_rows_and_goes_on(tmp_path: Path) -> None:
     """Rows up to the resumed step stay, later ones go, new ones follow; no other file is left behind."""
     path = written(tmp_path / "reward_terms.csv")
-    with RewardTable(path, ("upright", "effort"), 20) as table:
+    with closing(RewardTable(path, ("upright", "effort"), 20)) as table:
         table.append(25, [7.0, 0.25])
     assert path.read_text().splitlines() == ["step,upright,effort", "10,1,-0.5", "20,2,-0.5", "25,7,0.25"]
     assert list(tmp_path.iterdir()) == [path]

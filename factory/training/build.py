@@ -1,0 +1,76 @@
+"""The parts of a training job, built from its configuration."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import gymnasium
+
+from factory.config import TrainConfig
+from factory.envs.core.shard import Shard
+from factory.envs.core.training_env import TrainingEnv
+from factory.learners.base import Learner
+from factory.policies.base import Policy
+from factory.runtime import device, graphs, seeding
+from factory.training.collector import Collector, Phase, groups
+
+
+def make_env(
+    cfg: TrainConfig,
+    *,
+    num_envs: int,
+    render_mode: str | None = None,
+    shard: Shard = Shard(),  # noqa: B008  it is immutable
+) -> TrainingEnv:
+    """Build `num_envs` environments.
+
+    Args:
+        cfg: the job.
+        num_envs: environments of this process.
+        render_mode: `rgb_array` for environments that draw their own pictures, None otherwise.
+        shard: which of the environments of all processes they are.
+    """
+    env = gymnasium.make_vec(
+        f"factory.envs:{cfg.task.id}",
+        num_envs=num_envs,
+        device=cfg.device,
+        physics=cfg.physics,
+        num_threads=len(device.own_cpus()),
+        seed=cfg.seed,
+        render_mode=render_mode,
+        shard=shard,
+        **cfg.task.env_kwargs(),
+    )
+    return cast(TrainingEnv, env.unwrapped)
+
+
+def make_policy(cfg: TrainConfig, env: TrainingEnv) -> Policy:
+    """Build the policy for the observation groups and actions of `env`."""
+    obs, _ = env.reset()
+    policy = cfg.policy.build(
+        obs_sizes={name: group.shape[-1] for name, group in groups(obs).items()},
+        action_space=env.single_action_space,
+        control_hz=1.0 / env.step_dt_s,
+        generator=seeding.make_generator(cfg.seed, stream=1, device=env.device),
+    )
+    return policy.to(env.device)
+
+
+def make_loop(
+    cfg: TrainConfig, env: TrainingEnv, policy: Policy, *, phase: Phase
+) -> tuple[Collector, Learner, str]:
+    """Build collector and learner.
+
+    Returns:
+        The two, and the reason why their work is not launched as CUDA graphs; empty if it is, or without a GPU.
+    """
+    policy.prepare()
+    launcher, reason = graphs.make_launcher(
+        env.device, capturable=env.capturable, wanted=cfg.runtime.cuda_graphs
+    )
+    collector = Collector(
+        env=env, policy=policy, num_steps=cfg.learner.num_steps, phase=phase, launcher=launcher
+    )
+    generator = seeding.make_generator(cfg.seed, stream=2, device=policy.generator.device)
+    learner = cfg.learner.build(policy, generator=generator, launcher=launcher)
+    return collector, learner, reason

@@ -1,0 +1,87 @@
+"""Stop, pause and observe a training job while it runs."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+
+MetricsListener = Callable[[Mapping[str, float], int], None]
+"""Takes an iteration's metrics and its environment steps."""
+
+
+class RunControl:
+    """Requests to a training job, which polls them once an iteration. Safe to use from other threads and handlers.
+
+    A stop takes effect at the end of the current iteration or stage; the job then writes a checkpoint and its report.
+    """
+
+    def __init__(self, *, on_metrics: MetricsListener | None = None) -> None:
+        """Prepare a job that runs.
+
+        Args:
+            on_metrics: called after every iteration, in the thread of the job.
+        """
+        self._stop = threading.Event()
+        self._unpaused = threading.Event()
+        self._unpaused.set()
+        self._on_metrics = on_metrics
+        self.current = "iteration, then writing a checkpoint"
+        """Work that a stop lets the job finish, for messages to the user."""
+
+    def request_stop(self) -> None:
+        """Ask the job to end early; a paused job goes on to its end."""
+        self._stop.set()
+        self._unpaused.set()
+
+    def pause(self) -> None:
+        """Ask the job to wait after the current iteration."""
+        self._unpaused.clear()
+
+    def resume(self) -> None:
+        """Let a paused job go on."""
+        self._unpaused.set()
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether a stop was requested."""
+        return self._stop.is_set()
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the job waits, or will wait after the current iteration."""
+        return not self._unpaused.is_set()
+
+    def wait_while_paused(self) -> None:
+        """Block until the job may go on."""
+        self._unpaused.wait()
+
+    def on_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        """Hand an iteration's metrics to the listener."""
+        if self._on_metrics is not None:
+            self._on_metrics(metrics, step)
+
+
+@contextmanager
+def stop_on_signals(control: RunControl, announce: Callable[[], None]) -> Iterator[None]:
+    """Let SIGINT and SIGTERM request a stop inside the block; a second SIGINT raises KeyboardInterrupt.
+
+    Args:
+        control: receives the request.
+        announce: called once a stop is requested, to tell the user what happens next.
+    """
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if control.should_stop and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        control.request_stop()
+        announce()
+
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

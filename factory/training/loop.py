@@ -1,0 +1,119 @@
+"""The training loop: collect, learn, log, checkpoint."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+from factory.envs.core.training_env import TrainingEnv
+from factory.runtime import distributed
+from factory.training import metrics, snapshot
+from factory.training.job import TrainingJob
+from factory.training.state import TrainState, advance
+
+
+def start(job: TrainingJob, state: TrainState) -> None:
+    """Show what is about to be trained."""
+    header = {
+        "task": state.tags["task"],
+        "robot": state.tags["robot"],
+        "physics": state.tags["physics"],
+        "policy": job.cfg.policy.name,
+        "learner": job.cfg.learner.name,
+        "device": job.cfg.device,
+        "worlds": str(job.cfg.num_envs),
+        "seed": str(job.cfg.seed),
+    }
+    job.console.start(header, total_steps=job.cfg.total_steps, start_steps=state.env_steps)
+    for note in job.notes:
+        job.console.message(note)
+
+
+def iterate(job: TrainingJob, state: TrainState) -> TrainState:
+    """Make one iteration: a rollout, an update, its log rows, and a checkpoint where one is due."""
+    progress = state.env_steps / job.cfg.total_steps
+    rollout, stats = job.collector.collect()
+    with job.meter.phase("learn"):
+        update = job.learner.update(rollout, progress=progress)
+    with job.meter.phase("io"):
+        sums, learned, terms = metrics.read_device(stats, update)
+        steps = job.steps_per_iteration
+        state = advance(state, sums, learned, steps=steps, num_processes=distributed.size())
+        # A request may reach one process at any time, and all processes must leave the loop together.
+        state = replace(state, is_stopping=distributed.any_rank(job.control.should_stop))
+        state = _log(job, state, learned)
+        job.reward_table.append(state.env_steps, terms)
+        show_warnings(job, job.env)
+    if state.iteration % job.cfg.checkpoint_every == 0:
+        save_checkpoint(job, state)
+    if job.control.is_paused:
+        job.console.message(f"paused at {state.env_steps} environment steps")
+        with job.meter.phase("idle"):
+            job.control.wait_while_paused()
+    return state
+
+
+def is_done(job: TrainingJob, state: TrainState) -> bool:
+    """Whether the training ends here: all steps are made, or all processes agreed to stop."""
+    return state.is_stopping or state.env_steps >= job.cfg.total_steps
+
+
+def end(job: TrainingJob, state: TrainState) -> None:
+    """Write the last checkpoint, unless the last iteration did; a stop skips the stages that follow."""
+    if state.is_stopping:
+        # Perhaps another process received the request.
+        job.control.request_stop()
+    if state.iteration % job.cfg.checkpoint_every != 0:
+        save_checkpoint(job, state)
+
+
+def save_checkpoint(job: TrainingJob, state: TrainState) -> None:
+    """Write a checkpoint and report its folder."""
+    with job.meter.phase("checkpoint"):
+        path = snapshot.save(job, state)
+    job.console.message(f"checkpoint {path}")
+
+
+def show_warnings(job: TrainingJob, env: TrainingEnv) -> None:
+    """Show warnings of an environment and of the energy meter."""
+    for warning in (*env.warnings(), *job.meter.warnings()):
+        job.console.message(warning)
+
+
+def _log(job: TrainingJob, state: TrainState, learned: Mapping[str, float]) -> TrainState:
+    """Hand the metrics of an iteration to journal, tracker, console and listener; return the state with them."""
+    own = job.meter.read()
+    state = replace(state, peers=tuple(distributed.gather_from_peers(own)))
+    reading = state.total(own)
+    times = state.times(reading, physics_s=job.env.physics_s)
+    episodes = {key: sum(sums[key] for sums in state.window) for key in state.window[-1]}
+    wall_s = times["time/wall_s"]
+    row = {
+        **metrics.episodes(episodes),
+        **metrics.losses(learned),
+        **times,
+        **metrics.energy(reading, state.tokens.total),
+        "factory/env_steps": float(state.env_steps),
+        "factory/iterations": float(state.iteration),
+        "factory/tokens_total": float(state.tokens.total),
+        "factory/tokens_per_s": state.tokens.total / wall_s,
+        "factory/env_steps_per_s": state.env_steps / wall_s,
+        "health/nonfinite_count": float(state.nonfinite),
+        "health/rollbacks": float(state.rollbacks),
+    }
+
+    threshold = job.cfg.task.return_threshold
+    is_reached = threshold is not None and row.get("train/return_mean", -math.inf) >= threshold
+    if is_reached and not state.threshold:
+        first = {"factory/joules_to_threshold": reading.total_j, "factory/seconds_to_threshold": wall_s}
+        state = replace(state, threshold=first)
+    row |= state.threshold
+
+    state = replace(state, metrics=state.metrics | row, tags=state.tags | metrics.energy_tags(reading))
+    job.journal.append(row, state.env_steps)
+    job.tracker.log(row, state.env_steps)
+    snapshot.write_energy(job, state)
+    job.console.update(row, reading.tier)
+    job.control.on_metrics(row, state.env_steps)
+    return state

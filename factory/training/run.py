@@ -1,0 +1,96 @@
+"""Run a training job from start to report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from factory.config import TrainConfig
+from factory.energy.idle import idle_power
+from factory.energy.types import Interval
+from factory.reporting.console import Console, NullConsole
+from factory.runtime import distributed
+from factory.training import loop, stages
+from factory.training.control import RunControl
+from factory.training.job import TrainingJob, close_job, open_job
+from factory.training.stages import STAGES, Stage
+from factory.training.state import TrainState
+
+
+def train(
+    cfg: TrainConfig, run_dir: Path, *, control: RunControl | None = None, console: Console | None = None
+) -> dict[str, float]:
+    """Train, evaluate, record, export and report in this process.
+
+    Nothing is printed without a console, no signal handler is installed, and errors are raised as they are.
+
+    Args:
+        cfg: the job, for example from `factory.config.compose`.
+        run_dir: folder for everything the run leaves behind.
+        control: stops, pauses or observes the job from another thread.
+        console: shows the run.
+
+    Returns:
+        Last value of every metric, as in `summary.json`.
+
+    Raises:
+        ValueError: the configuration does not fit this machine, or the checkpoint to resume.
+        OSError: a file could not be written; the last checkpoint is whole.
+        WorldError: an environment failed.
+    """
+    console = console or NullConsole()
+    idle = measure_idle_power(cfg, console)
+    with distributed.process_group(cfg.device):
+        job, state = open_job(cfg, run_dir, console=console, control=control or RunControl())
+        state = run_job(job, state, idle=idle)
+    return state.metrics
+
+
+def measure_idle_power(cfg: TrainConfig, console: Console) -> Interval | None:
+    """Return the power of the idle machine before a job [W], None unless `energy.idle_s` asks for it."""
+    if cfg.energy.idle_s:
+        console.message(f"measuring idle power for {cfg.energy.idle_s:g} s")
+    return idle_power(cfg.energy, cfg.device)
+
+
+def run_job(
+    job: TrainingJob,
+    state: TrainState,
+    *,
+    idle: Interval | None = None,
+    after: Sequence[Stage] = STAGES,
+) -> TrainState:
+    """Run an open job to its end and close it, also when it fails.
+
+    Args:
+        job: parts of the job.
+        state: state to start from.
+        idle: power before the run, for net energy [W].
+        after: stages between training and report.
+
+    Returns:
+        The last state.
+    """
+    status = "failed"
+    try:
+        loop.start(job, state)
+        while not loop.is_done(job, state):
+            state = loop.iterate(job, state)
+        loop.end(job, state)
+
+        job.control.current = "stage, then skipping to the report"
+        for stage in after:
+            state = replace(state, is_interrupted=job.control.should_stop)
+            if state.is_interrupted:
+                break
+            state = stage(job, state)
+        if distributed.rank() == 0:
+            state = stages.report(job, state, idle=idle)
+        status = "interrupted" if state.is_interrupted else "finished"
+    except KeyboardInterrupt:
+        status = "interrupted"
+        raise
+    finally:
+        close_job(job, state, status)
+    return state
