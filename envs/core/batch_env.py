@@ -93,7 +93,7 @@ class BatchEnv(TrainingEnv):
         self.episode_steps = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
         self._pending_reset = torch.zeros(num_envs, dtype=torch.bool, device=self.device)
         self._all_worlds = torch.ones(num_envs, dtype=torch.bool, device=self.device)
-        self._never = ~self._all_worlds
+        self._no_worlds = ~self._all_worlds
         self._qpos, self._qvel, self._ctrl = (self.physics.field(name) for name in ("qpos", "qvel", "ctrl"))
         self._renderer: Any = None
         self._setup()
@@ -170,7 +170,7 @@ class BatchEnv(TrainingEnv):
         obs = self._get_observations()
         # A sum is finite only if every term is, and costs a fraction of asking each.
         nonfinite = ~sum((group.sum(-1) for group in obs.values()), reward).isfinite()
-        if self._may_hold(nonfinite):
+        if self._any_or_gpu(nonfinite):
             obs = {name: torch.nan_to_num(group, 0.0, 0.0, 0.0) for name, group in obs.items()}
             reward = torch.nan_to_num(reward, 0.0, 0.0, 0.0)
         terminated = terminated | nonfinite
@@ -275,18 +275,18 @@ class BatchEnv(TrainingEnv):
         if self.autoreset_mode is AutoresetMode.NEXT_STEP:
             reward = torch.where(reset_now, torch.zeros_like(reward), reward)
             terminated, truncated = terminated & ~reset_now, truncated & ~reset_now
-            obs = self._restarted(reset_now, obs)
+            obs = self._merge_reset_obs(reset_now, obs)
             self._pending_reset.copy_(terminated | truncated)
         elif self.autoreset_mode is AutoresetMode.SAME_STEP:
             done = terminated | truncated
             info |= {"final_obs": unwrap_single_group(obs), "_final_obs": done}
-            obs = self._restarted(done, obs)
+            obs = self._merge_reset_obs(done, obs)
         return unwrap_single_group(obs), reward, terminated, truncated, info
 
-    def _restarted(self, mask: Tensor, obs: Observation) -> Observation:
+    def _merge_reset_obs(self, mask: Tensor, obs: Observation) -> Observation:
         """Reset the worlds in `mask` and return `obs` with theirs new."""
-        with self._apart_draws():
-            if not self._may_hold(mask):
+        with self._isolated_rng():
+            if not self._any_or_gpu(mask):
                 return obs
             self._reset(mask)
             return {
@@ -294,12 +294,12 @@ class BatchEnv(TrainingEnv):
                 for name, new in self._get_observations().items()
             }
 
-    def _may_hold(self, mask: Tensor) -> bool:
+    def _any_or_gpu(self, mask: Tensor) -> bool:
         """Say whether any entry of `mask` may be True: a CPU is asked, a GPU is not, since that would stall it."""
         return self.device.type != "cpu" or bool(mask.any())
 
     @contextmanager
-    def _apart_draws(self) -> Iterator[None]:
+    def _isolated_rng(self) -> Iterator[None]:
         """Leave the generator where it would be had nothing been drawn in the block, or everything.
 
         A CPU draws only if a world ended; other parts of the run need not know of it. A GPU always draws.

@@ -40,7 +40,7 @@ class CartpoleSwingup(BatchEnv):
             [reward_upright(qpos[:, 1]), reward_centred(qpos[:, 0]), reward_calm(qvel[:, 1])], -1
         )
         reward = terms.prod(-1)
-        return reward, self._never, {"reward_terms": terms, "success": terms[:, 0] > 0.95}
+        return reward, self._no_worlds, {"reward_terms": terms, "success": terms[:, 0] > 0.95}
 
     def _get_observations(self) -> Observation:
         qpos, qvel = self._qpos.float(), self._qvel.float()

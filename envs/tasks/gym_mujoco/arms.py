@@ -54,8 +54,8 @@ class Reacher(Arm):
     def _get_rewards_and_dones(self) -> tuple[Tensor, Tensor, dict[str, Any]]:
         distance = (self._fingertip - self._target).norm(dim=-1)
         cfg = self.cfg
-        terms = [-cfg.reward_dist_weight * distance, -cfg.reward_control_weight * self._effort()]
-        return self._outcome(terms, self._never)
+        terms = [-cfg.reward_dist_weight * distance, -cfg.reward_control_weight * self._control_cost()]
+        return self._pack_step(terms, self._no_worlds)
 
     def _state(self) -> list[Tensor]:
         joints, goal = self._qpos[:, :2], self._qpos[:, 2:]
@@ -95,9 +95,9 @@ class Pusher(Arm):
     def _get_rewards_and_dones(self) -> tuple[Tensor, Tensor, dict[str, Any]]:
         cfg, (fingertip, thing, goal) = self.cfg, self._places
         miss, reach = (thing - goal).norm(dim=-1), (thing - fingertip).norm(dim=-1)
-        effort = cfg.reward_control_weight * self._effort()
-        return self._outcome(
-            [-cfg.reward_dist_weight * miss, -effort, -cfg.reward_near_weight * reach], self._never
+        effort = cfg.reward_control_weight * self._control_cost()
+        return self._pack_step(
+            [-cfg.reward_dist_weight * miss, -effort, -cfg.reward_near_weight * reach], self._no_worlds
         )
 
     def _state(self) -> list[Tensor]:

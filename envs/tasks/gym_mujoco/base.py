@@ -41,7 +41,7 @@ class GymEnv(BatchEnv):
     ) -> tuple[Any, dict[str, Any]]:
         """Reset worlds; `info` says where they are, as far as gymnasium's does."""
         obs, info = super().reset(seed=seed, options=options)
-        return obs, info | self._whereabouts()
+        return obs, info | self._position_info()
 
     @property
     def robot_name(self) -> str:
@@ -81,11 +81,11 @@ class GymEnv(BatchEnv):
         velocity = scale * self.normal(nv) if self.normal_velocities else noise[:, nq:]
         self._write_state(self._start + noise[:, :nq], velocity, mask)
 
-    def _effort(self) -> Tensor:
+    def _control_cost(self) -> Tensor:
         """Return the sum of the squared actions. Shape: (num_envs,) float64."""
         return self._ctrl.square().sum(-1)
 
-    def _outcome(
+    def _pack_step(
         self, terms: list[Tensor], terminated: Tensor, **info: Tensor
     ) -> tuple[Tensor, Tensor, dict[str, Any]]:
         """Return what `_get_rewards_and_dones` returns, from float64 `terms` in the order of `reward_terms`."""
@@ -95,10 +95,10 @@ class GymEnv(BatchEnv):
         return (
             exact.sum(-1).float(),
             terminated,
-            {"reward_terms": table, **self._whereabouts(), **info, **named},
+            {"reward_terms": table, **self._position_info(), **info, **named},
         )
 
-    def _whereabouts(self) -> dict[str, Tensor]:
+    def _position_info(self) -> dict[str, Tensor]:
         """Return the entries of `info` that `reset` gives, too. Shapes: (num_envs, ...)."""
         place = self._qpos[:, : len(self.axes)].clone()
         return {f"{axis}_position": place[:, i] for i, axis in enumerate(self.axes)}
@@ -129,7 +129,7 @@ class ContactEnv(GymEnv):
         self._contacts = self.physics.field("cfrc_ext").flatten(1)
         """Torque and force [N m, N] on every body, the world first. Shape: (num_envs, 6 * nbody) float32."""
 
-    def _impact(self) -> Tensor:
+    def _contact_cost(self) -> Tensor:
         """Return the sum of the squared contact forces. Shape: (num_envs,) float64."""
         return torch.linalg.vector_norm(self._contacts, dim=-1).double().square()
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from factory.envs.tasks.gym_mujoco.base import ContactEnv
 from factory.envs.tasks.gym_mujoco.config import HumanoidConfig, HumanoidStandupConfig
-from factory.envs.tasks.gym_mujoco.runners import Walking, inside
+from factory.envs.tasks.gym_mujoco.runners import Walking, in_open_interval
 
 _DERIVED = {"cinert": 10, "cvel": 6, "qfrc_actuator": 6}
 """Observed field -> how many of its numbers belong to the world or to the root's free joint, and are left out."""
@@ -39,12 +39,12 @@ class HumanoidBody(ContactEnv):
     def _derived(self) -> list[Tensor]:
         return self._parts
 
-    def _whereabouts(self) -> dict[str, Tensor]:
+    def _position_info(self) -> dict[str, Tensor]:
         tendons = {
             "tendon_length": self._tendon_length.clone(),
             "tendon_velocity": self._tendon_velocity.clone(),
         }
-        return super()._whereabouts() | tendons
+        return super()._position_info() | tendons
 
 
 class Humanoid(HumanoidBody, Walking):
@@ -58,14 +58,14 @@ class Humanoid(HumanoidBody, Walking):
         self._centre = self.physics.field("subtree_com", precise=True)[:, 0, :2]
         super()._setup()
 
-    def _place(self) -> Tensor:
+    def _tracked_position(self) -> Tensor:
         return self._centre
 
     def _healthy(self) -> Tensor:
-        return inside(self._qpos[:, 2], self.cfg.healthy_z_range)
+        return in_open_interval(self._qpos[:, 2], self.cfg.healthy_z_range)
 
     def _terms(self, forward: Tensor, healthy: Tensor) -> list[Tensor]:
-        cost = (self.cfg.contact_cost_weight * self._impact()).clamp(*self.cfg.contact_cost_range)
+        cost = (self.cfg.contact_cost_weight * self._contact_cost()).clamp(*self.cfg.contact_cost_range)
         return [*super()._terms(forward, healthy), -cost]
 
 
@@ -84,8 +84,10 @@ class HumanoidStandup(HumanoidBody):
     def _get_rewards_and_dones(self) -> tuple[Tensor, Tensor, dict[str, Any]]:
         cfg = self.cfg
         rise = self._qpos[:, 2] / self._timestep_s
-        impact = (cfg.impact_cost_weight * self._impact()).clamp(*cfg.impact_cost_range)
-        return self._outcome([rise, -cfg.ctrl_cost_weight * self._effort(), -impact, self._one], self._never)
+        impact = (cfg.impact_cost_weight * self._contact_cost()).clamp(*cfg.impact_cost_range)
+        return self._pack_step(
+            [rise, -cfg.ctrl_cost_weight * self._control_cost(), -impact, self._one], self._no_worlds
+        )
 
-    def _whereabouts(self) -> dict[str, Tensor]:
-        return super()._whereabouts() | {"z_distance_from_origin": self._qpos[:, 2] - self._start[2]}
+    def _position_info(self) -> dict[str, Tensor]:
+        return super()._position_info() | {"z_distance_from_origin": self._qpos[:, 2] - self._start[2]}

@@ -19,7 +19,7 @@ class InvertedPendulum(GymEnv):
 
     def _get_rewards_and_dones(self) -> tuple[Tensor, Tensor, dict[str, Any]]:
         upright = self._qpos[:, 1].abs() <= 0.2
-        return self._outcome([upright.double()], ~upright)
+        return self._pack_step([upright.double()], ~upright)
 
 
 class InvertedDoublePendulum(GymEnv):
@@ -43,7 +43,7 @@ class InvertedDoublePendulum(GymEnv):
         fallen = height <= 1.0
         distance = 0.01 * x.square() + (height - 2.0).square()
         speed = 1e-3 * self._qvel[:, 1].square() + 5e-3 * self._qvel[:, 2].square()
-        return self._outcome([self.cfg.healthy_reward * (~fallen).double(), -distance, -speed], fallen)
+        return self._pack_step([self.cfg.healthy_reward * (~fallen).double(), -distance, -speed], fallen)
 
     def _state(self) -> list[Tensor]:
         cart, angles = self._qpos[:, :1], self._qpos[:, 1:]

@@ -25,10 +25,10 @@ class Runner(GymEnv):
 
     def _setup(self) -> None:
         super()._setup()
-        self._before = torch.zeros_like(self._place())
+        self._before = torch.zeros_like(self._tracked_position())
         self._terminates = getattr(self.cfg, "terminate_when_unhealthy", False)
 
-    def _place(self) -> Tensor:
+    def _tracked_position(self) -> Tensor:
         """Return the place whose change is the velocity. Shape: (num_envs, len(axes)) float64 [m]."""
         return self._qpos[:, : len(self.axes)]
 
@@ -38,21 +38,21 @@ class Runner(GymEnv):
 
     def _apply_action(self, action: Tensor) -> None:
         super()._apply_action(action)
-        self._before.copy_(self._place())
+        self._before.copy_(self._tracked_position())
 
     def _get_rewards_and_dones(self) -> tuple[Tensor, Tensor, dict[str, Any]]:
-        velocity = (self._place() - self._before) / self.step_dt_s
+        velocity = (self._tracked_position() - self._before) / self.step_dt_s
         healthy = self._healthy()
-        terminated = ~healthy if self._terminates else self._never
+        terminated = ~healthy if self._terminates else self._no_worlds
         speeds = {f"{axis}_velocity": velocity[:, i] for i, axis in enumerate(self.axes)}
-        return self._outcome(self._terms(velocity[:, 0], healthy), terminated, **speeds)
+        return self._pack_step(self._terms(velocity[:, 0], healthy), terminated, **speeds)
 
     def _terms(self, forward: Tensor, healthy: Tensor) -> list[Tensor]:
         """Return the reward's terms for velocities along x [m/s]. Shapes: (num_envs,) float64."""
-        return [self.cfg.forward_reward_weight * forward, -self.cfg.ctrl_cost_weight * self._effort()]
+        return [self.cfg.forward_reward_weight * forward, -self.cfg.ctrl_cost_weight * self._control_cost()]
 
-    def _whereabouts(self) -> dict[str, Tensor]:
-        found = super()._whereabouts()
+    def _position_info(self) -> dict[str, Tensor]:
+        found = super()._position_info()
         return (
             found if len(self.axes) == 1 else found | {"distance_from_origin": self._qpos[:, :2].norm(dim=-1)}
         )
@@ -88,10 +88,12 @@ class Planar(Walking):
 
     def _healthy(self) -> Tensor:
         z, pitch = self._qpos[:, 1], self._qpos[:, 2]
-        return inside(z, self.cfg.healthy_z_range) & inside(pitch, self.cfg.healthy_angle_range)
+        return in_open_interval(z, self.cfg.healthy_z_range) & in_open_interval(
+            pitch, self.cfg.healthy_angle_range
+        )
 
-    def _whereabouts(self) -> dict[str, Tensor]:
-        return super()._whereabouts() | {"z_distance_from_origin": self._qpos[:, 1] - self._start[1]}
+    def _position_info(self) -> dict[str, Tensor]:
+        return super()._position_info() | {"z_distance_from_origin": self._qpos[:, 1] - self._start[1]}
 
     def _state(self) -> list[Tensor]:
         return [self._qpos[:, self._hidden :], self._qvel.clamp(-10.0, 10.0)]
@@ -105,7 +107,7 @@ class Hopper(Planar):
 
     def _healthy(self) -> Tensor:
         state = torch.cat([self._qpos[:, 2:], self._qvel], -1)
-        return super()._healthy() & inside(state, self.cfg.healthy_state_range).all(-1)
+        return super()._healthy() & in_open_interval(state, self.cfg.healthy_state_range).all(-1)
 
 
 class Walker2d(Planar):
@@ -139,7 +141,7 @@ class Ant(Walking, ContactEnv):
                 f"task.main_body={body}: the robot has no such body; choose one of {names}"
             ) from error
 
-    def _place(self) -> Tensor:
+    def _tracked_position(self) -> Tensor:
         return self._torso
 
     def _healthy(self) -> Tensor:
@@ -149,7 +151,7 @@ class Ant(Walking, ContactEnv):
 
     def _terms(self, forward: Tensor, healthy: Tensor) -> list[Tensor]:
         self._clip_contacts()
-        return [*super()._terms(forward, healthy), -self.cfg.contact_cost_weight * self._impact()]
+        return [*super()._terms(forward, healthy), -self.cfg.contact_cost_weight * self._contact_cost()]
 
     def _forget_contacts(self, mask: Tensor) -> None:
         super()._forget_contacts(mask)
@@ -163,6 +165,6 @@ class Ant(Walking, ContactEnv):
         return [self._contacts[:, 6:]] if self.cfg.include_cfrc_ext_in_observation else []
 
 
-def inside(value: Tensor, bounds: tuple[float, float]) -> Tensor:
+def in_open_interval(value: Tensor, bounds: tuple[float, float]) -> Tensor:
     """Return where a value is within its bounds, these left out. Shape: that of `value`, bool."""
     return (value > bounds[0]) & (value < bounds[1])

@@ -52,8 +52,8 @@ def test_control_step_is_graph_safe(env_id: str, monkeypatch: pytest.MonkeyPatch
     env.reset(seed=0)
     action = torch.from_numpy(env.action_space.sample())
     env.step(action)  # as before a capture: fields are fetched at the first step
-    monkeypatch.setattr(env, "_may_hold", lambda mask: True)
-    monkeypatch.setattr(env, "_apart_draws", contextlib.nullcontext)
+    monkeypatch.setattr(env, "_any_or_gpu", lambda mask: True)
+    monkeypatch.setattr(env, "_isolated_rng", contextlib.nullcontext)
     for name in ("step", "reset", "forward"):
         monkeypatch.setattr(env.physics, name, _without_guard(getattr(env.physics, name)))
     with graph_safe():

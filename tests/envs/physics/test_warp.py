@@ -99,8 +99,8 @@ def test_control_step_is_graph_safe(env_id: str, monkeypatch: pytest.MonkeyPatch
     env.reset(seed=0)
     action = torch.from_numpy(env.action_space.sample())
     env.step(action)
-    monkeypatch.setattr(env, "_may_hold", lambda mask: True)
-    monkeypatch.setattr(env, "_apart_draws", contextlib.nullcontext)
+    monkeypatch.setattr(env, "_any_or_gpu", lambda mask: True)
+    monkeypatch.setattr(env, "_isolated_rng", contextlib.nullcontext)
     with graph_safe():
         for _ in range(3):
             env.step(action)
