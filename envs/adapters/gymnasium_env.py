@@ -100,6 +100,7 @@ class GymnasiumEnv(TrainingEnv):
         self._control_steps = torch.zeros((), dtype=torch.int64)
         self._pending_reset, self._returns = zeros(dtype=torch.bool), zeros()
         self._threshold = spec.reward_threshold
+        self.defines_success = self._threshold is not None
 
     def _build(self, spec: Any, kwargs: dict[str, Any], vectorization: str, max_episode_steps: int) -> Any:
         """Return the worlds; set time limit, notes and engine name."""
@@ -277,6 +278,7 @@ class GymnasiumEnv(TrainingEnv):
         last = said.get("final_info", said)
         for key in (key for key in _SUCCESS_KEYS if key in last):
             success = {"success": self._to_torch(np.array(last[key], dtype=np.bool_))}
+            self.defines_success = True
         return success
 
     def _final(self, obs: Tensor, done: Tensor, said: dict[str, Any]) -> Tensor:

@@ -33,7 +33,8 @@ class TrainingEnv(gymnasium.vector.VectorEnv, ABC):
 
     `step` returns observations `(num_envs, ...)` and rewards `(num_envs,)` as float32 and flags `(num_envs,)` as
     bool, all on `device`. Its info has `live` and `nonfinite` `(num_envs,)` bool and `reward_terms`
-    `(num_envs, len(reward_terms))`, and may have `success` `(num_envs,)` bool and `diagnostics`.
+    `(num_envs, len(reward_terms))`, `success` `(num_envs,)` bool if the task defines success, and optionally
+    `diagnostics`, a dict of `(num_envs,)` floats.
     """
 
     device: torch.device
@@ -46,6 +47,10 @@ class TrainingEnv(gymnasium.vector.VectorEnv, ABC):
     """What simulates, for tags."""
     reward_terms: tuple[str, ...] = ()
     """Names of the columns of `info["reward_terms"]`."""
+    defines_success: bool = False
+    """Whether `info["success"]` at the end of an episode tells if it succeeded; else no success rate is reported."""
+    defines_fall: bool = False
+    """Whether a terminated episode means that the robot fell; else no fall rate is reported."""
     camera: Camera | None = None
     """How films look at the task; None follows the first body that moves."""
     native_actions: nn.Module = nn.Identity()

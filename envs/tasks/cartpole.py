@@ -25,6 +25,7 @@ class CartpoleSwingup(BatchEnv):
     """
 
     config = CartpoleSwingupConfig
+    defines_success = True
     reward_terms = ("upright", "centred", "calm")
 
     def _load_model(self) -> mujoco.MjModel:

@@ -35,6 +35,8 @@ class QuadrupedVelocity(BatchEnv):
     """
 
     config = QuadrupedVelocityConfig
+    defines_success = True
+    defines_fall = True
     reward_terms = (
         "linear_velocity",
         "angular_velocity",

@@ -25,23 +25,27 @@ class EvaluationResult:
     """Half-width of the 95 % interval of the mean (Student's t); NaN of a single episode."""
     length_mean: float
     success_rate: float
+    """NaN if the task does not define success."""
     fall_rate: float
-    """Share of episodes that ended in a terminal state instead of the time limit."""
+    """Share of episodes that ended in a terminal state instead of the time limit; NaN if that is not a fall."""
     task: dict[str, float]
     """The task's own figures, such as tracking errors."""
     tokens: int
     """Control tokens executed; counted apart from training."""
 
     def metrics(self) -> dict[str, float]:
-        """Return the figures under their `eval/` keys; those of the spread are left out where it is not known."""
-        spread = {"eval/return_std": self.return_std, "eval/return_ci95": self.return_ci95}
+        """Return the metrics under their `eval/` keys, without those that are NaN."""
+        optional = {
+            "eval/return_std": self.return_std,
+            "eval/return_ci95": self.return_ci95,
+            "eval/success_rate": self.success_rate,
+            "eval/fall_rate": self.fall_rate,
+        }
         own = {f"eval/{name}": value for name, value in self.task.items()}
         return own | {
             "eval/return_mean": self.return_mean,
-            **{key: value for key, value in spread.items() if math.isfinite(value)},
+            **{key: value for key, value in optional.items() if not math.isnan(value)},
             "eval/episode_length_mean": self.length_mean,
-            "eval/success_rate": self.success_rate,
-            "eval/fall_rate": self.fall_rate,
             "eval/episodes": float(self.episodes),
         }
 
@@ -71,11 +75,16 @@ def evaluate(env: TrainingEnv, policy: Policy, *, episodes: int, seed: int) -> E
         return_std=std,
         return_ci95=half_width,
         length_mean=float(lengths.mean()),
-        success_rate=float(success.mean()),
-        fall_rate=float(fallen.mean()),
+        success_rate=_rate(success, defined=env.defines_success),
+        fall_rate=_rate(fallen, defined=env.defines_fall),
         task=env.eval_metrics({name: value / steps for name, value in sums.items()}),
         tokens=int(steps),
     )
+
+
+def _rate(flags: torch.Tensor, *, defined: bool) -> float:
+    """Return the share of episodes that are marked, or NaN if the task gives the mark no meaning."""
+    return float(flags.mean()) if defined else math.nan
 
 
 def _spread(returns: torch.Tensor) -> tuple[float, float]:

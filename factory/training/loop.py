@@ -90,7 +90,7 @@ def _log(job: TrainingJob, state: TrainState, learned: Mapping[str, float]) -> T
     episodes = {key: sum(sums[key] for sums in state.window) for key in state.window[-1]}
     wall_s = times["time/wall_s"]
     row = {
-        **metrics.episodes(episodes),
+        **metrics.episodes(episodes, success=job.env.defines_success),
         **metrics.losses(learned),
         **times,
         **metrics.energy(reading, state.tokens.total),

@@ -33,16 +33,23 @@ def read_device(
     return episode, learned, values[num_scalars:]
 
 
-def episodes(sums: dict[str, float]) -> dict[str, float]:
-    """Return the `train/` figures; none while no episode has ended."""
+def episodes(sums: dict[str, float], *, success: bool) -> dict[str, float]:
+    """Return the `train/` metrics; none while no episode has ended.
+
+    Args:
+        sums: over the episodes that ended.
+        success: whether the task defines success, `env.defines_success`.
+    """
     count = sums["episodes"]
     if count == 0:
         return {}
-    return {
+    means = {
         "train/return_mean": sums["return_sum"] / count,
         "train/episode_length_mean": sums["length_sum"] / count,
-        "train/success_rate": sums["success_sum"] / count,
     }
+    if success:
+        means["train/success_rate"] = sums["success_sum"] / count
+    return means
 
 
 def losses(learned: Mapping[str, float]) -> dict[str, float]:

@@ -14,6 +14,7 @@ class InvertedPendulum(GymEnv):
     """Observation (num_envs, 4): cart position, pole angle, their velocities. Action (num_envs, 1)."""
 
     config = InvertedPendulumConfig
+    defines_fall = True
     model_file = "inverted_pendulum.xml"
     reward_terms = ("reward_survive",)
 
@@ -29,6 +30,7 @@ class InvertedDoublePendulum(GymEnv):
     """
 
     config = InvertedDoublePendulumConfig
+    defines_fall = True
     model_file = "inverted_double_pendulum.xml"
     reward_terms = ("reward_survive", "distance_penalty", "velocity_penalty")
     normal_velocities = True

@@ -75,8 +75,9 @@ class Swimmer(Runner):
 
 
 class Walking(Runner):
-    """A runner that is paid for good shape, too."""
+    """A runner that also earns a reward for staying healthy, which means upright."""
 
+    defines_fall = True
     reward_terms: tuple[str, ...] = ("reward_forward", "reward_ctrl", "reward_survive")
 
     def _terms(self, forward: Tensor, healthy: Tensor) -> list[Tensor]:
