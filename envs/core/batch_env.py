@@ -17,6 +17,7 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from factory.envs.core.observations import (
+    ClampToBox,
     Observation,
     checked_actions,
     unwrap_single_group,
@@ -125,7 +126,7 @@ class BatchEnv(TrainingEnv):
 
     def _apply_action(self, action: Tensor) -> None:
         """Write actuator controls for `action`, here itself within its bounds. Shape: (num_envs, action_size)."""
-        self._ctrl.copy_(action.clamp(*self._action_bounds))
+        self._ctrl.copy_(self.native_actions(action))
 
     @abstractmethod
     def _get_rewards_and_dones(self) -> tuple[Tensor, Tensor, dict[str, Any]]:
@@ -339,7 +340,7 @@ class BatchEnv(TrainingEnv):
         """Set the spaces, that of observations from the first one."""
         self.single_action_space = box = self._action_box()
         self.action_space = batch_space(box, self.num_envs)
-        self._action_bounds = tuple(torch.as_tensor(end, device=self.device) for end in (box.low, box.high))
+        self.native_actions = ClampToBox(box, device=self.device)
         self._reset(self._all_worlds)
         self.single_observation_space = unwrap_single_space(
             {

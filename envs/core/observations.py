@@ -6,8 +6,8 @@ from typing import Any
 
 import gymnasium
 import torch
-from gymnasium.spaces import Dict
-from torch import Tensor
+from gymnasium.spaces import Box, Dict
+from torch import Tensor, nn
 
 Observation = dict[str, Tensor]
 """Observation groups: `policy`, and `critic` where the critic sees more. Each (num_envs, size) float32."""
@@ -26,6 +26,23 @@ def unwrap_single_group(groups: Observation) -> Any:
 def unwrap_single_space(groups: dict[str, gymnasium.Space[Any]]) -> gymnasium.Space[Any]:
     """Return the space of what `unwrap_single_group` returns."""
     return Dict(groups) if len(groups) > 1 else groups["policy"]
+
+
+class ClampToBox(nn.Module):
+    """Moves actions to the nearest ones inside a Box, as environments do with those outside."""
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, box: Box, *, device: torch.device) -> None:
+        """Keep the bounds of `box` on `device`."""
+        super().__init__()
+        self.register_buffer("low", torch.as_tensor(box.low, device=device))
+        self.register_buffer("high", torch.as_tensor(box.high, device=device))
+
+    def forward(self, action: Tensor) -> Tensor:
+        """Return actions within the bounds. Shape: (B, A) -> (B, A)."""
+        return action.clamp(self.low, self.high)
 
 
 def checked_actions(env: Any, actions: Any) -> Tensor:

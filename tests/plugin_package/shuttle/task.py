@@ -55,7 +55,7 @@ class Shuttle(BatchEnv):
     def _get_rewards_and_dones(self) -> tuple[Tensor, Tensor, dict[str, Any]]:
         distance = (self._qpos.float() - self.place)[:, 0].abs()
         near = reward_near(distance)
-        return near, self._never, {"reward_terms": near[:, None], "success": distance < 0.1}
+        return near, self._no_worlds, {"reward_terms": near[:, None], "success": distance < 0.1}
 
     def _get_observations(self) -> Observation:
         is_shown = self.episode_steps[:, None] < self.cfg.shown_steps
