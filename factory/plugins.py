@@ -125,9 +125,9 @@ def _load_file(path: Path) -> None:
     # Configs and environments are found again by module name, in this process and in those it starts.
     if loaded is not None or (importlib.util.find_spec(name) is not None and not _is_found_as(name, path)):
         raise ValueError(f"plugins={path}: there is a module {name!r} already; rename the file")
-    # At the end: a user's folder may have modules named as installed ones, which must keep their names.
+    # First, as Python does it for a script: the file imports its own neighbours, whatever their names.
     if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))
+        sys.path.insert(0, str(path.parent))
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ValueError(f"plugins={path}: not a Python file; give one that ends in .py")

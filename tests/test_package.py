@@ -9,10 +9,10 @@ import subprocess
 import sys
 import sysconfig
 import zipfile
-from importlib import metadata
 from pathlib import Path
 
 import pytest
+from user_project import COMMAND, check_run, make_project
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ("factory", "envs", "conf", "pyproject.toml", "README.md", "LICENSE")
@@ -36,35 +36,59 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> str:
     return done.stdout
 
 
+def copy_sources(folder: Path, *, symlinks: bool) -> Path:
+    """Copy what the package is built from, so that nothing is written into the checkout.
+
+    Args:
+        folder: where to; it must not exist.
+        symlinks: keep `factory/envs` and `factory/conf` as links, as a clone has them; else copy what they point to.
+    """
+    folder.mkdir()
+    for name in SOURCES:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name, symlinks=symlinks)
+        else:
+            shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+def pip(*arguments: str | Path, cwd: Path) -> None:
+    """Run pip without downloading anything: a build uses the setuptools of this environment."""
+    offline = ("--no-deps", "--no-index", "--no-build-isolation")
+    run(sys.executable, "-m", "pip", *arguments, *offline, cwd=cwd)
+
+
+def build_wheel(source: Path) -> Path:
+    """Build a wheel from a folder or an sdist; return its path."""
+    target = source.parent / f"wheel_of_{source.name}"
+    pip("wheel", "--wheel-dir", target, source, cwd=source.parent)
+    (built,) = target.glob("*.whl")
+    return built
+
+
+def make_environment(folder: Path, *installed: str | Path) -> Path:
+    """Make an environment that sees the libraries of this one, and install into it; return its `bin`."""
+    folder.mkdir()
+    run(sys.executable, "-m", "venv", "--without-pip", folder / "venv", cwd=folder)
+    bin_dir = folder / "venv" / ("Scripts" if os.name == "nt" else "bin")
+    show = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    purelib = Path(run(bin_dir / "python", "-c", show, cwd=folder).strip())
+    # A plain path: what is installed there as editable, this project perhaps, is not seen.
+    (purelib / "libraries.pth").write_text(sysconfig.get_path("purelib"))
+    pip("--python", bin_dir / "python", "install", *installed, cwd=folder)
+    return bin_dir
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel from a copy of the sources, so that nothing is written into the checkout."""
-    folder = tmp_path_factory.mktemp("build")
-    for name in SOURCES:
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, folder / name)
-    # With setuptools at hand nothing has to be downloaded for the build.
-    at_hand = int(metadata.version("setuptools").partition(".")[0]) >= 77
-    isolation = ["--no-build-isolation"] if at_hand else []
-    run(sys.executable, "-m", "pip", "wheel", "--no-deps", *isolation, "--wheel-dir", "dist", ".", cwd=folder)
-    (built,) = (folder / "dist").glob("*.whl")
-    return built
+    """Build the wheel of a clone."""
+    return build_wheel(copy_sources(tmp_path_factory.mktemp("build") / "clone", symlinks=True))
 
 
 @pytest.fixture(scope="module")
 def scripts(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Install the wheel alone into a new environment that sees the libraries of this one; return its `bin`."""
-    folder = tmp_path_factory.mktemp("installed")
-    run(sys.executable, "-m", "venv", "--without-pip", folder / "venv", cwd=folder)
-    bin_dir = folder / "venv" / ("Scripts" if os.name == "nt" else "bin")
-    pip = [sys.executable, "-m", "pip", "--python", str(bin_dir / "python")]
-    run(*pip, "install", "--no-deps", "--no-index", wheel, cwd=folder)
-    found = run(
-        bin_dir / "python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder
-    )
-    # A plain path: what is installed there as editable, this project perhaps, is not seen.
-    (Path(found.strip()) / "libraries.pth").write_text(sysconfig.get_path("purelib"))
-    return bin_dir
+    """Install the wheel alone into a new environment; return its `bin`."""
+    return make_environment(tmp_path_factory.mktemp("installed") / "environment", wheel)
 
 
 def test_wheel_carries_code_configuration_and_robots(wheel: Path) -> None:
@@ -77,6 +101,34 @@ def test_wheel_carries_code_configuration_and_robots(wheel: Path) -> None:
             assert expected <= names, expected - names
     assert "factory/py.typed" in names
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"factory", "robot_factory"}
+
+
+@pytest.mark.parametrize("way", ["sdist", "copy without links"])
+def test_other_ways_to_build_give_the_same_wheel(wheel: Path, tmp_path: Path, way: str) -> None:
+    """A source distribution, and a copy made by `cp -rL`, hold the same files under the same names."""
+    source = copy_sources(tmp_path / "source", symlinks=way == "sdist")
+    if way == "sdist":
+        run(sys.executable, "-c", "import setuptools; setuptools.setup()", "sdist", cwd=source)
+        (source,) = (source / "dist").glob("*.tar.gz")
+    files = [{i.filename: i.CRC for i in zipfile.ZipFile(w).infolist()} for w in (wheel, build_wheel(source))]
+    for found in files:
+        for name in [name for name in found if name.endswith("/RECORD")]:
+            del found[name]
+    assert files[0] == files[1]
+
+
+@pytest.mark.parametrize("way", ["wheel", "editable"])
+def test_project_with_the_same_folder_names_works(wheel: Path, tmp_path: Path, way: str) -> None:
+    """In a folder with its own `envs/`, `conf/` and `tests/`, module and script train the folder's task."""
+    editable = ("--editable", copy_sources(tmp_path / "clone", symlinks=True))
+    bin_dir = make_environment(tmp_path / "environment", *((wheel,) if way == "wheel" else editable))
+    for name, command in (
+        ("module", (bin_dir / "python", "-m", "factory.train")),
+        ("script", (bin_dir / "factory-train",)),
+    ):
+        project = make_project(tmp_path / name)
+        run(*command, *COMMAND, cwd=project)
+        check_run(project)
 
 
 def test_installed_package_is_the_one_that_runs(scripts: Path, tmp_path: Path) -> None:
