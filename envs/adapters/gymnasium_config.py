@@ -26,6 +26,9 @@ class GymnasiumConfig(TaskConfig):
     """Gymnasium id, `module:Id-v0` for one whose module has to be imported first; give it as `env_id=...`."""
     kwargs: dict[str, Any] = field(default_factory=dict)
     """Keywords of the environment's constructor, as in `task.kwargs={g:9.81}`."""
+    wrappers: list[str] = field(default_factory=list)
+    """Wrappers of each single environment, the innermost first, as in `task.wrappers=[minigrid.wrappers:ImgObsWrapper]`;
+    a function of your own module that takes an environment and returns one works, too."""
     vectorization: str = "auto"
     """sync (all worlds in turn in this process), async (each world in a process of its own: for environments that
     take longer than about 0.5 ms a step), vector_entry_point (the environment's own batched version), or auto: the
@@ -48,6 +51,14 @@ class GymnasiumConfig(TaskConfig):
             self.max_episode_steps,
             "must not be negative",
         )
+        for reference in self.wrappers:
+            module, _, wrapper = reference.partition(":")
+            require(
+                bool(module and wrapper),
+                "task.wrappers",
+                reference,
+                "give module:Wrapper, such as gymnasium.wrappers:FlattenObservation",
+            )
         require(
             self.vectorization in VECTORIZATIONS,
             "task.vectorization",

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
 import os
-import signal
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gymnasium
@@ -21,6 +19,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
+from factory.envs.adapters import gymnasium_worlds as worlds
 from factory.envs.adapters.spaces import flat_size, flatten, native_actions
 from factory.envs.core.shard import Shard
 from factory.envs.core.training_env import TrainingEnv, WorldError
@@ -29,21 +28,24 @@ from factory.envs.rendering import RenderingUnavailableError
 from factory.envs.rendering.renderer import PassthroughRenderer, Renderer
 
 _DEFAULT_EPISODE_STEPS = 1000
-_SUCCESS_KEYS = ("is_success", "success")
+_SUCCESS_KEYS = ("success", "is_success")
+"""Keys of an environment's info that report success, the first that is there counts."""
+_SEED_LIMIT = 2**31 - 2**24
+"""Many simulators take seeds of 31 bits; this leaves room for the consecutive seeds of 16 million worlds."""
 
 
 class GymnasiumEnv(TrainingEnv):
     """`num_envs` worlds of a registered environment, built by `gymnasium.make_vec`.
 
     Observations are flattened as `gymnasium.spaces.flatten` does it; the policy's actions lie in [-1, 1] where the
-    environment's are bounded, or are indices. What numpy gives is turned into torch once a step. A value that is
+    environment's are bounded, or are indices. Numpy arrays are turned into tensors once a step. A value that is
     not finite is replaced by 0 and counted; the world cannot be ended for it.
 
     A world that ended is reset in the same step where Gymnasium does the batching; an environment's own batched
     version may take a step for it (`AutoresetMode.NEXT_STEP`), in which the world is not `live`.
 
-    An episode is a success if the environment says so (`is_success` or `success` in its info), else if its return
-    reaches the registered `reward_threshold`.
+    An episode is a success if the environment says so (`success` or `is_success` in its info; of an array, all
+    entries), else if its return reaches the registered `reward_threshold`. Without either, success is not defined.
     """
 
     reward_terms = ("reward",)
@@ -55,6 +57,7 @@ class GymnasiumEnv(TrainingEnv):
         *,
         num_envs: int = 1,
         kwargs: Mapping[str, Any] | None = None,
+        wrappers: Sequence[str] = (),
         vectorization: str = "auto",
         max_episode_steps: int = 0,
         device: str | torch.device = "cpu",
@@ -70,6 +73,7 @@ class GymnasiumEnv(TrainingEnv):
             env_id: as registered, or `module:Id` to import `module` first.
             num_envs: worlds.
             kwargs: keywords of the environment's constructor.
+            wrappers: `module:Wrapper` of everything to wrap a single environment in, the innermost first.
             vectorization: one of `factory.envs.adapters.gymnasium_config.VECTORIZATIONS`.
             max_episode_steps: time limit [control steps]; 0 takes the registered one, or 1000 if there is none.
             device: where tensors live.
@@ -83,31 +87,42 @@ class GymnasiumEnv(TrainingEnv):
             ValueError: there is no such environment, it cannot be built, or no policy can learn from its spaces.
             RenderingUnavailableError: `render_mode` was given, and it cannot be built with it.
         """
-        self.env_id, self.num_envs, self.device = env_id, num_envs, torch.device(device)
+        self.env_id = env_id
+        self.num_envs = num_envs
+        self.device = torch.device(device)
         self.render_mode = render_mode
-        self._next_seed, self._seed, self._first_world = seed, seed or 0, shard.rows(num_envs).start
-        self._engine_s, self._failed = 0.0, False
+        self._next_seed = seed
+        self._seed = seed or 0
+        self._first_world = shard.rows(num_envs).start
+        self._engine_s = 0.0
+        self._failed = False
         self.closed = True  # while there is nothing to close
         try:
-            spec = _find_spec(env_id)
-            self.inner = self._build(spec, dict(kwargs or {}), vectorization, max_episode_steps)
+            spec = worlds.find_spec(env_id)
+            self.inner = self._build(spec, dict(kwargs or {}), wrappers, vectorization, max_episode_steps)
         except Exception as error:  # whatever the environment's own code raises
             refusal = RenderingUnavailableError if render_mode else ValueError
-            raise refusal(f"env_id={env_id}: {_one_line(error)}") from error
+            reason = worlds.one_line(error, trace=traceback.format_exc())
+            raise refusal(f"env_id={env_id}: {reason}") from error
         self.closed = False
         self._set_spaces()
-        zeros = functools.partial(torch.zeros, num_envs, device=self.device)
         self._control_steps = torch.zeros((), dtype=torch.int64)
-        self._pending_reset, self._returns = zeros(dtype=torch.bool), zeros()
+        self._pending_reset = torch.zeros(num_envs, dtype=torch.bool, device=self.device)
+        self._returns = torch.zeros(num_envs, device=self.device)
         self._threshold = spec.reward_threshold
         self.defines_success = self._threshold is not None
 
-    def _build(self, spec: Any, kwargs: dict[str, Any], vectorization: str, max_episode_steps: int) -> Any:
+    def _build(
+        self,
+        spec: Any,
+        kwargs: dict[str, Any],
+        wrappers: Sequence[str],
+        vectorization: str,
+        max_episode_steps: int,
+    ) -> Any:
         """Return the worlds; set time limit, notes and engine name."""
-        has_own = spec.vector_entry_point is not None and not spec.additional_wrappers
-        if vectorization == "vector_entry_point" and not has_own:
-            raise ValueError("it has no batched version of its own; use task.vectorization=sync or async")
-        mode = vectorization if vectorization != "auto" else "vector_entry_point" if has_own else "sync"
+        mode = worlds.choose_batching(spec, vectorization, is_wrapped=bool(wrappers))
+        self.physics_name = f"gymnasium {mode}"
         self.max_episode_steps = max_episode_steps or spec.max_episode_steps or _DEFAULT_EPISODE_STEPS
         if self.max_episode_steps != spec.max_episode_steps:
             kwargs["max_episode_steps"] = self.max_episode_steps
@@ -119,16 +134,17 @@ class GymnasiumEnv(TrainingEnv):
         if self.render_mode:
             os.environ.setdefault("SDL_VIDEODRIVER", "offscreen,dummy")  # no window, and no screen needed
             kwargs["render_mode"] = self.render_mode
+
         batching: dict[str, Any] = {}
         if mode != "vector_entry_point":
             kwargs["disable_env_checker"] = True
             batching["vector_kwargs"] = {"autoreset_mode": AutoresetMode.SAME_STEP, "copy": False}
-            batching["wrappers"] = [functools.partial(_leave_signals_to, os.getpid())]
+            leave_signals = functools.partial(worlds.leave_signals_to, os.getpid())
+            batching["wrappers"] = [leave_signals, *worlds.load_wrappers(wrappers)]
         # Gymnasium reports a worker's traceback as warnings of this process.
-        self._hear: Callable[[], Any] = functools.partial(contextlib.nullcontext, ())
+        self._collect_warnings: Callable[[], Any] = functools.partial(contextlib.nullcontext, ())
         if mode == "async":
-            self._hear = functools.partial(warnings.catch_warnings, record=True)
-        self.physics_name = f"gymnasium {mode}"
+            self._collect_warnings = functools.partial(warnings.catch_warnings, record=True)
         return gymnasium.make_vec(spec, self.num_envs, vectorization_mode=mode, **batching, **kwargs)
 
     def _set_spaces(self) -> None:
@@ -166,12 +182,14 @@ class GymnasiumEnv(TrainingEnv):
         Raises:
             WorldError: a world failed.
         """
-        seed, self._next_seed = self._next_seed if seed is None else seed, None
-        # Worlds are seeded with consecutive numbers: spread them, so that the next seed's are other worlds.
-        spread = None
+        seed = self._next_seed if seed is None else seed
+        self._next_seed = None
+        first_seed = None
         if seed is not None:
-            spread = int(np.random.SeedSequence(seed).generate_state(1)[0]) + self._first_world
-        obs, _ = self._run(self.inner.reset, seed=spread, options=options)
+            # Worlds are seeded with consecutive numbers: spread the seeds, so that the next one's are other worlds.
+            spread = int(np.random.SeedSequence(seed).generate_state(1)[0])
+            first_seed = spread % _SEED_LIMIT + self._first_world
+        obs, _ = self._run(self.inner.reset, seed=first_seed, options=options)
         self._pending_reset.zero_()
         self._returns.zero_()
         return self._to_torch(flatten(self.inner, obs)).nan_to_num(0.0, 0.0, 0.0), {}
@@ -188,22 +206,27 @@ class GymnasiumEnv(TrainingEnv):
         native = self.native_actions(given).numpy()
         native = native.astype(self.inner.action_space.dtype, copy=False)
         started = time.perf_counter()
-        raw_obs, *numbers, said = self._run(self.inner.step, native)
+        raw_obs, raw_reward, raw_terminated, raw_truncated, inner_info = self._run(self.inner.step, native)
         self._engine_s += time.perf_counter() - started
-        live = ~self._pending_reset
         self._control_steps += 1
-        reward, terminated, truncated = (
-            self._to_torch(np.array(value, dtype=dtype))
-            for value, dtype in zip(numbers, (np.float32, np.bool_, np.bool_), strict=True)
-        )
+
         obs = self._to_torch(flatten(self.inner, raw_obs))
+        reward = self._to_torch(np.array(raw_reward, dtype=np.float32))
+        terminated = self._to_torch(np.array(raw_terminated, dtype=np.bool_))
+        truncated = self._to_torch(np.array(raw_truncated, dtype=np.bool_))
+        # A sum is finite only if every term is.
         nonfinite = ~(obs.sum(-1) + reward).isfinite()
-        obs, reward = obs.nan_to_num(0.0, 0.0, 0.0), reward.nan_to_num(0.0, 0.0, 0.0)
+        obs = obs.nan_to_num(0.0, 0.0, 0.0)
+        reward = reward.nan_to_num(0.0, 0.0, 0.0)
         done = terminated | truncated
-        info = {"live": live, "nonfinite": nonfinite, "reward_terms": reward[:, None]}
-        info |= self._success(said, reward, done)
+
+        info = {"live": ~self._pending_reset, "nonfinite": nonfinite, "reward_terms": reward[:, None]}
+        success = self._success(inner_info, reward, done)
+        if success is not None:
+            info["success"] = success
+            self.defines_success = True
         if self.autoreset_mode is AutoresetMode.SAME_STEP:
-            info |= {"final_obs": self._final(obs, done, said), "_final_obs": done}
+            info |= {"final_obs": self._final(obs, done, inner_info), "_final_obs": done}
         else:
             self._pending_reset = done
         return obs, reward, terminated, truncated & ~terminated, info
@@ -219,7 +242,7 @@ class GymnasiumEnv(TrainingEnv):
             process.join()
         self.inner.closed = True
 
-    # What the production line asks.
+    # What training asks of an environment.
 
     @property
     def physics_s(self) -> float:
@@ -233,7 +256,7 @@ class GymnasiumEnv(TrainingEnv):
 
     @property
     def layout(self) -> dict[str, str]:
-        """What an exported policy takes and gives: the environment's own values."""
+        """Describe an exported policy's inputs and outputs: the environment's own values."""
         observation = f"gymnasium.spaces.flatten of {self.inner.single_observation_space}"
         return {"observation": observation, "action": str(self.inner.single_action_space)}
 
@@ -246,52 +269,64 @@ class GymnasiumEnv(TrainingEnv):
         try:
             pictures = self.inner.render()
         except Exception as error:
-            raise RenderingUnavailableError(f"env_id={self.env_id}: {_one_line(error)}") from error
+            reason = worlds.one_line(error, trace=traceback.format_exc())
+            raise RenderingUnavailableError(f"env_id={self.env_id}: {reason}") from error
         if pictures is None or pictures[0] is None:
             raise RenderingUnavailableError(f"env_id={self.env_id}: it draws no rgb_array pictures")
         return np.array(pictures[0], dtype=np.uint8)
 
     def open_renderer(self, *, width: int, height: int, backend: str) -> Renderer:
-        """Return what shows the pictures as they were taken; size and back end are the environment's own."""
+        """Return a renderer that shows the pictures as they were taken, in the environment's own size."""
         return PassthroughRenderer()
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return what decides the episodes after a resume: those that run now cannot be kept."""
+        """Return the state that decides the episodes after a resume: running episodes cannot be saved."""
         return {"control_steps": self._control_steps.clone()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Let the next reset start episodes that the run has not played yet."""
         self._control_steps = state["control_steps"].clone()
-        self._next_seed = int(
-            np.random.SeedSequence([self._seed, int(self._control_steps)]).generate_state(1)[0]
-        )
+        entropy = [self._seed, int(self._control_steps)]
+        self._next_seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
         note = f"the episodes of {self.env_id} cannot be saved: new ones start"
         self.notes = tuple(dict.fromkeys((*self.notes, note)))
 
     # Inside.
 
-    def _success(self, said: dict[str, Any], reward: Tensor, done: Tensor) -> dict[str, Tensor]:
-        """Return which worlds succeed in this step, where the environment lets us know."""
+    def _success(self, inner_info: dict[str, Any], reward: Tensor, done: Tensor) -> Tensor | None:
+        """Return the worlds that succeed in this step (num_envs,), or None if the environment does not tell."""
         self._returns += reward
-        success = {} if self._threshold is None else {"success": done & (self._returns >= self._threshold)}
+        reaches = None if self._threshold is None else done & (self._returns >= self._threshold)
         self._returns.masked_fill_(done, 0.0)
-        last = said.get("final_info", said)
-        for key in (key for key in _SUCCESS_KEYS if key in last):
-            success = {"success": self._to_torch(np.array(last[key], dtype=np.bool_))}
-            self.defines_success = True
-        return success
+        # Where an episode ended and the next began in the same step, its last info is kept apart.
+        last = inner_info.get("final_info", inner_info)
+        for key in _SUCCESS_KEYS:
+            if key in last:
+                return self._to_torch(self._flags(key, last[key]))
+        return reaches
 
-    def _final(self, obs: Tensor, done: Tensor, said: dict[str, Any]) -> Tensor:
+    def _flags(self, key: str, values: Any) -> np.ndarray:
+        """Return one flag a world of an entry in info; an array of flags counts if all are set. Shape: (num_envs,)."""
+        values = np.asarray(values)
+        if values.shape[:1] != (self.num_envs,):
+            shape = f"shape {values.shape}, not one entry for each of {self.num_envs} worlds"
+            raise WorldError(f'env_id={self.env_id}: info["{key}"] has {shape}', trace="")
+        if values.dtype == object:  # worlds that do not report it have None
+            return np.array([value is not None and bool(np.all(value)) for value in values])
+        return values.astype(np.bool_).reshape(self.num_envs, -1).all(1)
+
+    def _final(self, obs: Tensor, done: Tensor, inner_info: dict[str, Any]) -> Tensor:
         """Return the last observations of the episodes that ended, and `obs` elsewhere. Shape: (num_envs, size)."""
-        last = said.get("final_obs")
+        last = inner_info.get("final_obs")
         if last is None:
             return obs
-        if (
-            isinstance(last, np.ndarray) and last.dtype == object
-        ):  # by Gymnasium: one entry for each world that ended
-            final, single = obs.clone(), self.inner.single_observation_space
+        if isinstance(last, np.ndarray) and last.dtype == object:
+            # Gymnasium's batching: one entry for each world that ended.
+            final = obs.clone()
+            single = self.inner.single_observation_space
             for world in done.nonzero().flatten().tolist():
-                final[world] = self._to_torch(np.array(spaces.flatten(single, last[world]), dtype=np.float32))
+                row = np.array(spaces.flatten(single, last[world]), dtype=np.float32)
+                final[world] = self._to_torch(row)
         else:
             final = torch.where(done[:, None], self._to_torch(flatten(self.inner, last)), obs)
         return final.nan_to_num(0.0, 0.0, 0.0)
@@ -300,34 +335,12 @@ class GymnasiumEnv(TrainingEnv):
         return torch.from_numpy(value).to(self.device)
 
     def _run(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Call the worlds; what they raise becomes one line."""
-        with self._hear() as heard:
+        """Call the worlds; an exception of theirs becomes one line."""
+        with self._collect_warnings() as collected:
             try:
                 return call(*args, **kwargs)
             except Exception as error:
                 self._failed = True
-                trace = "\n".join(str(warning.message) for warning in heard) or traceback.format_exc()
-                raise WorldError(
-                    f"env_id={self.env_id}: a world failed: {_one_line(error)}", trace=trace
-                ) from error
-
-
-def _find_spec(env_id: str) -> Any:
-    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
-    module, _, name = env_id.rpartition(":")
-    if module:
-        importlib.import_module(module)
-    return gymnasium.spec(name)
-
-
-def _leave_signals_to(parent: int, env: gymnasium.Env) -> gymnasium.Env:
-    """Let a worker process end when its parent says so: Ctrl-C in a terminal reaches workers too."""
-    if os.getpid() != parent:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    return env
-
-
-def _one_line(error: Exception) -> str:
-    remedy = "; install the package it is in" if isinstance(error, ModuleNotFoundError) else ""
-    return (" ".join(str(error).split()) or type(error).__name__) + remedy
+                trace = "\n".join(str(warning.message) for warning in collected) or traceback.format_exc()
+                reason = worlds.one_line(error, trace=trace)
+                raise WorldError(f"env_id={self.env_id}: a world failed: {reason}", trace=trace) from error

@@ -17,17 +17,17 @@ def flat_size(space: gymnasium.Space[Any]) -> int:
     """Return the number of features of a flattened observation.
 
     Raises:
-        ValueError: the space holds pictures, or nothing that has a fixed size.
+        ValueError: the space holds pictures or text, or has no fixed size.
     """
     if not space.is_np_flattenable:
         raise ValueError(f"its observations are {space}, which has no fixed size")
     for leaf in _leaves(space):
-        if (
-            isinstance(leaf, spaces.Box)
-            and leaf.dtype == np.uint8
-            and len(leaf.shape) > 1
-            and leaf.high.max() == 255
-        ):
+        if isinstance(leaf, spaces.Text):
+            raise ValueError(
+                "its observations hold text, which no policy here can read; leave it out with a wrapper,"
+                " task.wrappers=[module:Wrapper]"
+            )
+        if _holds_pictures(leaf):
             raise ValueError(
                 f"its observations hold pictures, uint8 of shape {leaf.shape}, which no policy here can see;"
                 " take an environment with numbers for observations, or let task.kwargs ask this one for them"
@@ -49,7 +49,10 @@ def flatten(env: gymnasium.vector.VectorEnv, obs: Any) -> np.ndarray:
 
 
 class BoxActions(nn.Module):
-    """Stretches [-1, 1] to the bounds of a box, clipped to them; where a bound is missing, values pass unstretched."""
+    """Stretches [-1, 1] to the bounds of a box, clipped to them; where a bound is missing, values pass unstretched.
+
+    action = centre + reach * policy's, with reach = (high - low) / 2 and centre = (high + low) / 2
+    """
 
     centre: Tensor
     reach: Tensor
@@ -59,22 +62,22 @@ class BoxActions(nn.Module):
     def __init__(self, space: spaces.Box) -> None:
         super().__init__()
         self.shape = space.shape
-        low, high = (torch.tensor(end, dtype=torch.float32).flatten() for end in (space.low, space.high))
+        low = torch.from_numpy(_rounded(space.low, towards=np.inf))
+        high = torch.from_numpy(_rounded(space.high, towards=-np.inf))
         reach = (high - low) / 2.0
         bounded = reach.isfinite()
-        for name, value in (
-            ("low", low),
-            ("high", high),
-            ("reach", torch.where(bounded, reach, 1.0)),
-            ("centre", torch.where(bounded, (high + low) / 2.0, 0.0)),
-        ):
-            self.register_buffer(name, value)
-        least, most = (torch.where(bounded, end, bound).numpy() for end, bound in ((-1.0, low), (1.0, high)))
+        self.register_buffer("low", low)
+        self.register_buffer("high", high)
+        self.register_buffer("reach", torch.where(bounded, reach, 1.0))
+        self.register_buffer("centre", torch.where(bounded, (high + low) / 2.0, 0.0))
+        least = torch.where(bounded, -1.0, low).numpy()
+        most = torch.where(bounded, 1.0, high).numpy()
         self.policy_space: gymnasium.Space[Any] = spaces.Box(least, most, dtype=np.float32)
 
     def forward(self, action: Tensor) -> Tensor:
         """Return actions of the box. Shape: (B, size) -> (B, *shape)."""
-        return (action * self.reach + self.centre).clamp(self.low, self.high).unflatten(-1, self.shape)
+        clipped = (action * self.reach + self.centre).clamp(self.low, self.high)
+        return clipped.unflatten(-1, self.shape) if self.shape else clipped.squeeze(-1)
 
 
 class DiscreteActions(nn.Module):
@@ -101,6 +104,19 @@ def native_actions(space: gymnasium.Space[Any]) -> BoxActions | DiscreteActions:
     if isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating):
         return BoxActions(space)
     raise ValueError(f"its actions are {space}; policies here act in a Box of floats or a Discrete space")
+
+
+def _rounded(bound: np.ndarray, *, towards: float) -> np.ndarray:
+    """Return float64 bounds as float32 that lie within them: an environment may check. Shape: (size,)."""
+    nearest = bound.astype(np.float32).flatten()
+    outside = nearest > bound.flatten() if towards < 0 else nearest < bound.flatten()
+    return np.where(outside, np.nextafter(nearest, np.float32(towards)), nearest)
+
+
+def _holds_pictures(leaf: gymnasium.Space[Any]) -> bool:
+    if not isinstance(leaf, spaces.Box) or leaf.dtype != np.uint8:
+        return False
+    return len(leaf.shape) > 1 and leaf.high.max() == 255
 
 
 def _leaves(space: gymnasium.Space[Any]) -> Iterator[gymnasium.Space[Any]]:

@@ -1,0 +1,107 @@
+"""The worlds of a registered environment: how they are found, batched and wrapped, and what their failures say."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import re
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+from gymnasium.envs.registration import EnvSpec, load_env_creator
+
+from factory.registry import load
+
+Wrap = Callable[[gymnasium.Env], gymnasium.Env]
+
+_PLACE = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
+
+
+def find_spec(env_id: str) -> EnvSpec:
+    """Return the registration of `env_id`, after importing the module that `module:Id` names."""
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    module, _, name = env_id.rpartition(":")
+    if module:
+        importlib.import_module(module)
+    return gymnasium.spec(name)
+
+
+def choose_batching(spec: EnvSpec, vectorization: str, *, is_wrapped: bool) -> str:
+    """Return `sync`, `async` or `vector_entry_point` for a `vectorization` that may be `auto`.
+
+    Raises:
+        ValueError: the environment's own batched version was asked for and cannot be used.
+    """
+    obstacle = _obstacle_to_own_batching(spec, is_wrapped=is_wrapped)
+    if vectorization == "auto":
+        return "sync" if obstacle else "vector_entry_point"
+    if vectorization == "vector_entry_point" and obstacle:
+        raise ValueError(f"{obstacle}; use task.vectorization=sync or async")
+    return vectorization
+
+
+def load_wrappers(references: Sequence[str]) -> list[Wrap]:
+    """Return the wrappers that `module:name` references point to.
+
+    Raises:
+        ValueError: one of them does not exist.
+    """
+    wrappers = []
+    for reference in references:
+        try:
+            wrappers.append(load(reference))
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ValueError(f"task.wrappers={reference}: {' '.join(str(error).split())}") from error
+    return wrappers
+
+
+def leave_signals_to(parent: int, env: gymnasium.Env) -> gymnasium.Env:
+    """Let a worker process end when process `parent` says so: Ctrl-C in a terminal reaches workers too."""
+    if os.getpid() != parent:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    return env
+
+
+def one_line(error: Exception, *, trace: str) -> str:
+    """Return the error's message on one line; its type and place if it has none.
+
+    Args:
+        error: raised by the environment's code.
+        trace: its traceback, as text since it may come from another process.
+    """
+    text = " ".join(str(error).split())
+    if not text:
+        text = type(error).__name__
+        places = _PLACE.findall(trace)
+        if places:
+            file, line, function = places[-1]
+            text += f" without a message in {Path(file).name}, line {line} ({function})"
+    if isinstance(error, ModuleNotFoundError):
+        text += "; install the package it is in"
+    return text
+
+
+def _obstacle_to_own_batching(spec: EnvSpec, *, is_wrapped: bool) -> str:
+    """Return why the environment's own batched version cannot be used, or nothing if it can."""
+    if spec.vector_entry_point is None or spec.additional_wrappers:
+        return "it has no batched version of its own"
+    if is_wrapped:
+        return "its own batched version takes no task.wrappers"
+    # The time limit is the batched version's own business, since Gymnasium's `TimeLimit` wraps single environments.
+    if not _takes_time_limit(spec.vector_entry_point):
+        return "its own batched version takes no max_episode_steps"
+    return ""
+
+
+def _takes_time_limit(entry_point: Any) -> bool:
+    creator = entry_point if callable(entry_point) else load_env_creator(entry_point)
+    parameters = inspect.signature(creator).parameters.values()
+    return any(
+        parameter.name == "max_episode_steps" or parameter.kind is parameter.VAR_KEYWORD
+        for parameter in parameters
+    )
