@@ -109,7 +109,7 @@ class Rig:
             rollout, stats = self.collector.collect()
             with meter.phase("learn"):
                 self.learner.update(rollout, progress=0.0)
-            tokens += int(stats.live_steps)
+            tokens += int(stats.sums["live_steps"])
         meter.close()
         self.collector.phase = no_phase
         return Stretch(

@@ -18,6 +18,9 @@ from factory.policies.normalizer import moments
 from factory.runtime import distributed
 from factory.runtime.graphs import Launcher, eager
 
+_STEP_RESULTS = ("policy", "value", "entropy", "approx_kl", "clip_fraction", "grad_norm", "skipped")
+"""Results of `Ppo._gradient_step`, in this order."""
+
 
 class Ppo(Learner):
     """Clipped-surrogate PPO with an adaptive step size, all of it on the device."""
@@ -66,18 +69,12 @@ class Ppo(Learner):
         sums, rolled_back, explained_variance = self._launch()
 
         gradient_steps = self.cfg.num_epochs * self.cfg.num_minibatches
-        mean = sums / gradient_steps
+        means = dict(zip(_STEP_RESULTS, sums / gradient_steps, strict=True))
         processed = self._minibatch_size(rollout) * gradient_steps
-        return {
-            "policy": mean[0],
-            "value": mean[1],
-            "entropy": mean[2],
-            "approx_kl": mean[3],
-            "clip_fraction": mean[4],
-            "grad_norm": mean[5],
+        return means | {
             "explained_variance": explained_variance,
             "learning_rate": self.learning_rate.clone(),
-            "skipped": sums[6],
+            "skipped": sums[_STEP_RESULTS.index("skipped")],
             "rolled_back": rolled_back,
             "processed": torch.full_like(rolled_back, processed),
         }
@@ -93,7 +90,8 @@ class Ppo(Learner):
         """Make all gradient steps of an update.
 
         Returns:
-            Sums over gradient steps as `_gradient_step` returns them (7,), rolled back (), explained variance ().
+            Sums of the results of all gradient steps, see `_STEP_RESULTS`; 1 if the update was rolled back, else 0;
+            explained variance of the values.
         """
         cfg = self.cfg
         policy = self.policy
@@ -103,6 +101,7 @@ class Ppo(Learner):
         if cfg.schedule == "annealed":
             desired_kl = cfg.desired_kl * self._remaining
 
+        # Advantages and returns, with the critic as it was while the rollout was collected.
         values, next_values = bootstrap_values(rollout, self.policy.value)
         gae = advantages(
             rollout.rewards,
@@ -117,11 +116,12 @@ class Ppo(Learner):
         policy.update_returns(returns, rollout.live)
 
         before = self.flat.clone()
-        sums = torch.zeros(7, device=gae.device)
+        sums = torch.zeros(len(_STEP_RESULTS), device=gae.device)
         for batch, columns in self._minibatches(rollout, gae, returns):
             sums += self._gradient_step(batch, columns, desired_kl=desired_kl)
         rolled_back = self._roll_back(before)
 
+        # The statistics move last: until here they are those the actions were chosen with.
         policy.update_observations(rollout.obs, rollout.live)
         return sums, rolled_back, _explained_variance(values, returns, rollout.live)
 
@@ -189,39 +189,51 @@ class Ppo(Learner):
         return torch.stack([rollout.extras["log_prob"], advantage, bound, value, rollout.live.float()])
 
     def _gradient_step(self, batch: dict[str, Tensor], columns: Tensor, *, desired_kl: Tensor) -> Tensor:
-        """Make one step; return policy, value, entropy, KL, clipped share, gradient norm, skipped. Shape: (7,)."""
+        """Make one gradient step; return its results, see `_STEP_RESULTS`. Shape: (7,)."""
         cfg = self.cfg
         sums = self._gradient(batch, columns)
         with torch.no_grad():
-            # Sums over samples until here; now over processes, in one message, and then means.
+            # Sums over the samples of this process become sums over all processes, in one message, and then means.
+            # The last entry is the number of samples.
             means = distributed.all_reduce_sum_(sums)
             means /= means[-1].clamp(min=1.0)
-            grad, figures = means[:-6], means[-6:-1]
+            grad = means[:-6]
+            losses = means[-6:-1]
+
+            # Scale a long gradient to `max_grad_norm`; one that is not finite is replaced by zero and counted.
             norm = grad.norm()
-            finite = norm.isfinite()
+            is_finite = norm.isfinite()
             scale = (cfg.max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
+            clipped = torch.where(is_finite, grad * scale, 0.0)
+
             if cfg.schedule in ("adaptive", "annealed"):
-                self._adapt(figures[3], desired_kl=desired_kl)
-            self.adam.step(torch.where(finite, grad * scale, 0.0), learning_rate=self.learning_rate)
-            return torch.cat([figures, norm[None], ~finite[None]])
+                approx_kl = losses[_STEP_RESULTS.index("approx_kl")]
+                self._adapt(approx_kl, desired_kl=desired_kl)
+            self.adam.step(clipped, learning_rate=self.learning_rate)
+            return torch.cat([losses, norm[None], ~is_finite[None]])
 
     @torch.no_grad()
     def _roll_back(self, before: Tensor) -> Tensor:
-        """Undo the update if it left a parameter that is not finite, and halve the step size. Shape: ()."""
-        healthy = self.flat.isfinite().all()
-        self.flat.copy_(torch.where(healthy, self.flat, before))
+        """Undo the update if it left a parameter that is not finite; return 1 if it was undone. Shape: ().
+
+        Adam's moments restart and the step size is halved, so that the next update does not end the same way.
+        """
+        is_healthy = self.flat.isfinite().all()
+        self.flat.copy_(torch.where(is_healthy, self.flat, before))
         for moment in (self.adam.mean, self.adam.square):
-            moment.copy_(torch.where(healthy, moment, 0.0))
-        self.learning_rate.mul_(torch.where(healthy, 1.0, 0.5))
-        return (~healthy).float()
+            moment.copy_(torch.where(is_healthy, moment, 0.0))
+        self.learning_rate.mul_(torch.where(is_healthy, 1.0, 0.5))
+        return (~is_healthy).float()
 
     def _adapt(self, approx_kl: Tensor, *, desired_kl: Tensor) -> None:
         """Steer the step size so that an update moves the policy by about `desired_kl`, as rsl_rl does."""
-        cfg, rate = self.cfg, self.learning_rate
+        cfg = self.cfg
         factor = torch.where(approx_kl > 2.0 * desired_kl, 1 / 1.5, 1.0)
-        # Below 0 there is rounding only, as in the first step of every update: no reason to go faster.
-        factor = torch.where((approx_kl < 0.5 * desired_kl) & (approx_kl >= 0.0), 1.5, factor)
-        rate.copy_((rate * factor).clamp(cfg.min_learning_rate, cfg.max_learning_rate))
+        # A negative estimate is rounding, as in the first step of every update, and no reason to go faster.
+        is_small = (approx_kl < 0.5 * desired_kl) & (approx_kl >= 0.0)
+        factor = torch.where(is_small, 1.5, factor)
+        rate = self.learning_rate * factor
+        self.learning_rate.copy_(rate.clamp(cfg.min_learning_rate, cfg.max_learning_rate))
 
 
 def _own_groups(rollout: Rollout) -> dict[str, Tensor]:
@@ -234,9 +246,12 @@ def _own_groups(rollout: Rollout) -> dict[str, Tensor]:
 
 def _explained_variance(values: Tensor, returns: Tensor, live: Tensor) -> Tensor:
     """Return the share of the live returns' variance that the values predicted. Shapes: (T, N) -> ()."""
-    columns = torch.stack([returns.flatten(), (returns - values).flatten()], -1)
-    _, (total, rest), _ = moments(columns, live.flatten())
-    return 1.0 - rest / total.clamp(min=1e-8)
+    # 1 - Var(return - value) / Var(return)
+    errors = returns - values
+    columns = torch.stack([returns.flatten(), errors.flatten()], -1)
+    _, variances, _ = moments(columns, live.flatten())
+    total, unexplained = variances
+    return 1.0 - unexplained / total.clamp(min=1e-8)
 
 
 def _flatten_parameters(parameters: list[nn.Parameter]) -> Tensor:

@@ -21,11 +21,15 @@ class Categorical(Distribution):
     def sample(self, features: Tensor, generator: torch.Generator) -> Tensor:
         """Return indices. Shape: (..., n) -> (...,) int64.
 
-        The largest of logits with Gumbel noise is a draw from their softmax (Gumbel 1954; Maddison et al. 2014,
-        arXiv:1411.0030); -log of an exponential draw is such noise.
+        The largest of logits plus Gumbel noise is a draw from their softmax (Gumbel 1954; Maddison et al. 2014,
+        arXiv:1411.0030).
         """
-        sample = lambda shape: features.new_empty(shape).exponential_(generator=generator)  # noqa: E731
+
+        def sample(shape: tuple[int, ...]) -> Tensor:
+            return features.new_empty(shape).exponential_(generator=generator)
+
         noise = distributed.shard().draw(sample, *features.shape)
+        # -log of an exponential draw is Gumbel noise.
         return (features - noise.log()).argmax(-1)
 
     def mode(self, features: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""How actions are drawn from what an actor puts out; which way follows from the action space."""
+"""Distributions over actions, chosen by the action space."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Distribution(nn.Module, ABC):
     """A distribution over actions, given features (..., num_features) from the actor."""
 
     kind: str
-    """Of the control tokens it makes, see `TokenSpec.kind`."""
+    """Kind of its control tokens, see `TokenSpec.kind`."""
     num_features: int
-    """Features the actor has to put out."""
+    """Outputs of the actor."""
 
     @abstractmethod
     def sample(self, features: Tensor, generator: torch.Generator) -> Tensor:

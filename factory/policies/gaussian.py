@@ -15,7 +15,7 @@ _HALF_LOG_TAU = 0.5 * math.log(math.tau)
 
 
 class Gaussian(Distribution):
-    """Actions about the actor's output, with a learned deviation that is the same everywhere."""
+    """Actions around the mean from the actor, with a learned standard deviation that does not depend on it."""
 
     kind = "vector"
 
@@ -45,10 +45,12 @@ class Gaussian(Distribution):
 
 def log_prob(action: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
     """Return the log-density summed over action dimensions. Shapes: (..., A), (..., A), (A,) -> (...,)."""
+    # log N(a; mu, sigma) = -sum_i (a_i - mu_i)^2 / (2 sigma_i^2) - sum_i log sigma_i - A/2 log(2 pi)
     half_precision = 0.5 * (-2.0 * log_std).exp()
     return -((action - mean).square() @ half_precision) - (log_std.sum() + action.shape[-1] * _HALF_LOG_TAU)
 
 
 def entropy(log_std: Tensor) -> Tensor:
     """Return the differential entropy [nat]. Shape: (A,) -> ()."""
+    # sum_i (log sigma_i + 1/2 + 1/2 log(2 pi))
     return (log_std + 0.5 + _HALF_LOG_TAU).sum()

@@ -1,4 +1,4 @@
-"""Running mean and variance, on the device, for observations and returns."""
+"""Running mean and variance on the device, for observations and returns."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from factory.runtime import distributed
 
 
 class RunningNormalizer(nn.Module):
-    """Standardise by the mean and variance of what was seen so far (Chan et al. 1979, parallel update).
+    """Standardise values by the running mean and variance (Chan et al. 1979, parallel update).
 
     Statistics are float64 buffers, so that millions of samples do not drown the increments.
     """
@@ -38,35 +38,44 @@ class RunningNormalizer(nn.Module):
 
     def forward(self, value: Tensor) -> Tensor:
         """Return the standardised value, clipped to +-10. Shape: (..., size) float32."""
+        # (value - mean) / std as one fused multiply-add
         scale = (1.0 / self.std).float()
         return torch.addcmul(-self.mean.float() * scale, value, scale).clamp_(-10.0, 10.0)
 
     @torch.no_grad()
     def update(self, batch: Tensor, live: Tensor | None = None) -> None:
-        """Take in a batch, or its rows that are live; one that is not finite is passed over.
+        """Take in the live rows of a batch; a batch with values that are not finite is skipped.
 
         Shapes: (..., size), (...,) bool.
         """
-        live = torch.ones_like(batch[..., 0]) if live is None else live
+        if live is None:
+            live = torch.ones_like(batch[..., 0])
         mean, var, rows = moments(batch.reshape(-1, batch.shape[-1]), live.flatten())
         count = self.count.clamp(max=self.max_count)
         total = count + rows
-        healthy = (mean.isfinite() & var.isfinite()).all() & (rows > 0)
-        mean, var = torch.where(healthy, mean, 0.0), torch.where(healthy, var, 0.0)
-        weight = torch.where(healthy, rows / total, 0.0)
+
+        # A skipped batch gets weight 0, since a branch would wait for the device.
+        is_healthy = (mean.isfinite() & var.isfinite()).all() & (rows > 0)
+        mean = torch.where(is_healthy, mean, 0.0)
+        var = torch.where(is_healthy, var, 0.0)
+        weight = torch.where(is_healthy, rows / total, 0.0)
+
+        # With w = rows / total and delta = batch mean - mean:
+        # var' = (1 - w) var + w batch var + w (1 - w) delta^2,  mean' = mean + w delta
         delta = mean.double() - self.mean
         self.var.copy_(
             (1 - weight) * self.var + weight * var.double() + weight * (1 - weight) * delta.square()
         )
         self.mean.add_(delta * weight)
-        self.count.copy_(torch.where(healthy, total, self.count))
+        self.count.copy_(torch.where(is_healthy, total, self.count))
 
 
 def moments(values: Tensor, live: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return mean and variance of the live rows of all processes, and their number; without one, 0, 0 and 0.
+    """Return mean, variance and number of the live rows of all processes; zeros if there are none.
 
     Shapes: (B, size), (B,) -> (size,), (size,), ().
     """
+    # Two passes: the variance about the mean itself loses no digits to a large mean.
     weight = live.to(values.dtype)
     sums = distributed.all_reduce_sum_(torch.cat([weight @ values, weight.sum()[None]]))
     rows = sums[-1]

@@ -1,4 +1,4 @@
-"""Collects rollouts: the policy acts, the environment steps, tensors fill up."""
+"""Collection of rollouts: the policy acts, the environment steps, and the rollout fills up."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from factory.runtime.graphs import Launcher, eager
 Phase = Callable[[str], AbstractContextManager[Any]]
 """Enters a phase of the meter: `with phase("sim"):`."""
 
-
 _NO_PHASE = nullcontext()
+_EPISODE_SUMS = ("episodes", "return_sum", "length_sum", "success_sum", "nonfinite", "live_steps")
+"""Sums that `_count` returns, in this order, before the sums of the reward terms."""
 
 
 def no_phase(name: str) -> AbstractContextManager[None]:
@@ -32,16 +33,12 @@ def no_phase(name: str) -> AbstractContextManager[None]:
 
 @dataclass(kw_only=True)
 class EpisodeStats:
-    """Sums over the episodes that ended in a rollout, and over its steps; on the device until read."""
+    """Sums over the episodes that ended in a rollout, and over its steps; on the device until they are read."""
 
-    episodes: Tensor
-    return_sum: Tensor
-    length_sum: Tensor
-    success_sum: Tensor
-    nonfinite: Tensor
-    live_steps: Tensor
+    sums: dict[str, Tensor]
+    """`episodes` that ended, their `return_sum`, `length_sum` and `success_sum`; `nonfinite` states; `live_steps`."""
     reward_terms: Tensor
-    """Mean of every term in a live control step. Shape: (num_terms,)."""
+    """Mean of every reward term in a live control step. Shape: (num_terms,)."""
 
 
 @dataclass(kw_only=True)
@@ -86,17 +83,11 @@ class Collector:
 
     def collect(self) -> tuple[Rollout, EpisodeStats]:
         """Run `num_steps` control steps from where the last rollout ended."""
-        sums = distributed.all_reduce_sum_(self._launch())
-        stats = EpisodeStats(
-            episodes=sums[0],
-            return_sum=sums[1],
-            length_sum=sums[2],
-            success_sum=sums[3],
-            nonfinite=sums[4],
-            live_steps=sums[5],
-            reward_terms=sums[6:] / sums[5].clamp(min=1.0),
-        )
-        return self.rollout, stats
+        values = distributed.all_reduce_sum_(self._launch())
+        num_sums = len(_EPISODE_SUMS)
+        sums = dict(zip(_EPISODE_SUMS, values[:num_sums], strict=True))
+        term_means = values[num_sums:] / sums["live_steps"].clamp(min=1.0)
+        return self.rollout, EpisodeStats(sums=sums, reward_terms=term_means)
 
     def _launch_graph(self) -> Tensor:
         """Launch a whole rollout as a CUDA graph; phases within it cannot be told apart from here."""
@@ -104,10 +95,10 @@ class Collector:
             return self._recorded()
 
     def steps(self, phase: Phase) -> Tensor:
-        """Fill the rollout operation by operation; return the sums of `_count`. Shape: (6 + num_terms,)."""
+        """Fill the rollout operation by operation; return the sums of `_count` over its steps."""
         rollout = self.rollout
         rollout.initial_state.copy_(self.state)
-        sums = torch.zeros(6 + len(self.env.reward_terms), device=self.env.device)
+        sums = torch.zeros(len(_EPISODE_SUMS) + len(self.env.reward_terms), device=self.env.device)
         with device.torch_threads(self.sim_threads):
             for t in range(self.num_steps):
                 with phase("infer"), device.torch_threads(self._infer_threads):
@@ -125,6 +116,8 @@ class Collector:
                 for name, value in extras.items():
                     self._extra(name, value)[t] = value
 
+                # A step that only reset the environment ran the policy on the old episode once more, so its state
+                # restarts after such a step as well.
                 ended = terminated | truncated
                 sums += self._count(reward, ended, info)
                 self._keep(groups(obs), self._restart(state, ended | ~info["live"]))
@@ -143,8 +136,9 @@ class Collector:
 
         def observations() -> dict[str, Tensor]:
             policy = zeros(self.obs["policy"].shape[-1])
-            is_shared = self.obs["critic"] is self.obs["policy"]
-            critic = policy if is_shared else zeros(self.obs["critic"].shape[-1])
+            critic = policy
+            if self.obs["critic"] is not self.obs["policy"]:
+                critic = zeros(self.obs["critic"].shape[-1])
             return {"policy": policy, "critic": critic}
 
         return Rollout(
@@ -200,33 +194,41 @@ class Collector:
         if not self.env.resumes_exactly:
             self._start()
             return
-        self._keep(
-            {k.removeprefix("obs/"): v for k, v in state.items() if k.startswith("obs/")}, state["state"]
-        )
+        obs = {name.removeprefix("obs/"): value for name, value in state.items() if name.startswith("obs/")}
+        self._keep(obs, state["state"])
         self.episode_return.copy_(state["episode_return"])
         self.episode_length.copy_(state["episode_length"])
 
     def _start(self) -> None:
-        """Start an episode in every world."""
-        on, num_envs = self.env.device, self.env.num_envs
-        obs = groups(self.env.reset()[0])
+        """Start an episode in every environment."""
+        on = self.env.device
+        num_envs = self.env.num_envs
+        raw_obs, _ = self.env.reset()
+        obs = groups(raw_obs)
+
+        # Groups that share a tensor go on sharing one, so that it is copied and normalised once.
         policy = obs["policy"].clone()
-        self.obs = {
-            "policy": policy,
-            "critic": policy if obs["critic"] is obs["policy"] else obs["critic"].clone(),
-        }
+        critic = policy
+        if obs["critic"] is not obs["policy"]:
+            critic = obs["critic"].clone()
+        self.obs = {"policy": policy, "critic": critic}
         self._initial_state = self.policy.initial_state(num_envs)
         self.state = self._initial_state.clone()
         self.episode_return = torch.zeros(num_envs, device=on)
         self.episode_length = torch.zeros(num_envs, device=on)
 
     def _count(self, reward: Tensor, done: Tensor, info: dict[str, Any]) -> Tensor:
-        """Return this step's episode sums and reward terms. Shape: (6 + num_terms,)."""
+        """Return this step's sums, `_EPISODE_SUMS` and the reward terms. Shape: (num_sums + num_terms,)."""
+        # Episodes go on across rollouts; a step that only reset an environment belongs to none.
         live = info["live"]
         self.episode_return += reward * live
         self.episode_length += live
+
         ended = done.float()
-        success = info["success"].float() if "success" in info else torch.zeros_like(ended)
+        if "success" in info:
+            success = info["success"].float()
+        else:
+            success = torch.zeros_like(ended)
         sums = torch.stack(
             [
                 ended.sum(),
@@ -239,11 +241,14 @@ class Collector:
         )
         self.episode_return.masked_fill_(done, 0.0)
         self.episode_length.masked_fill_(done, 0.0)
-        return torch.cat([sums, (info["reward_terms"] * live[:, None]).sum(0)])
+        term_sums = (info["reward_terms"] * live[:, None]).sum(0)
+        return torch.cat([sums, term_sums])
 
 
 def groups(obs: Any) -> dict[str, Tensor]:
-    """Return observation groups `policy` and `critic`; the critic sees the policy's where it has none."""
-    if isinstance(obs, dict):
-        return obs if "critic" in obs else obs | {"critic": obs["policy"]}
-    return {"policy": obs, "critic": obs}
+    """Return the observation groups `policy` and `critic`; a critic without a group of its own sees the policy's."""
+    if not isinstance(obs, dict):
+        return {"policy": obs, "critic": obs}
+    if "critic" in obs:
+        return obs
+    return obs | {"critic": obs["policy"]}

@@ -1,4 +1,7 @@
-"""Deterministic evaluation on fixed seeds: every world plays whole episodes, none is favoured for ending early."""
+"""Deterministic evaluation on fixed seeds.
+
+Every environment runs whole episodes, as many as the others, so that short episodes do not weigh more.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ class EvaluationResult:
     fall_rate: float
     """Share of episodes that ended in a terminal state instead of the time limit; NaN if that is not a fall."""
     task: dict[str, float]
-    """The task's own figures, such as tracking errors."""
+    """Metrics of the task's own, such as tracking errors."""
     tokens: int
     """Control tokens executed; counted apart from training."""
 
@@ -51,13 +54,13 @@ class EvaluationResult:
 
 
 def evaluate(env: TrainingEnv, policy: Policy, *, episodes: int, seed: int) -> EvaluationResult:
-    """Play at least `episodes` episodes, one a world and round, and average over them.
+    """Run at least `episodes` episodes, one per environment and round, and average over them.
 
     Args:
         env: SAME_STEP vector environment.
-        policy: acts with its mean action.
-        episodes: rounded up to a multiple of `env.num_envs`.
-        seed: of the environment, so that equal policies see equal episodes.
+        policy: policy to evaluate, with its deterministic actions.
+        episodes: number of episodes, rounded up to a multiple of `env.num_envs`.
+        seed: seed of the environment, so that equal policies see equal episodes.
     """
     rounds = math.ceil(episodes / env.num_envs)
     played = [_play_round(env, policy, seed=seed + index) for index in range(rounds)]

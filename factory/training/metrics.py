@@ -1,4 +1,4 @@
-"""One iteration's figures under the keys of the ledger."""
+"""The metrics of an iteration and of a run, under their keys in the experiment tracker."""
 
 from __future__ import annotations
 
@@ -16,19 +16,17 @@ from factory.energy.types import Interval, Tier
 from factory.learners.base import COUNTS
 from factory.training.collector import EpisodeStats
 
-_STATS = ("episodes", "return_sum", "length_sum", "success_sum", "nonfinite", "live_steps")
-
 
 def read_device(
     stats: EpisodeStats, update: Mapping[str, Tensor]
 ) -> tuple[dict[str, float], dict[str, float], list[float]]:
     """Fetch an iteration's numbers in one transfer: episode sums, results of the update, reward terms."""
-    sums = [getattr(stats, name).float() for name in _STATS]
-    results = [value.float() for value in update.values()]
-    values = torch.cat([torch.stack([*sums, *results]), stats.reward_terms]).tolist()
-    num_sums = len(sums)
-    num_scalars = num_sums + len(results)
-    episode = dict(zip(_STATS, values[:num_sums], strict=True))
+    scalars = [value.float() for value in (*stats.sums.values(), *update.values())]
+    # One transfer waits for the device once; every `.item()` would wait again.
+    values = torch.cat([torch.stack(scalars), stats.reward_terms]).tolist()
+    num_sums = len(stats.sums)
+    num_scalars = len(scalars)
+    episode = dict(zip(stats.sums, values[:num_sums], strict=True))
     learned = dict(zip(update, values[num_sums:num_scalars], strict=True))
     return episode, learned, values[num_scalars:]
 

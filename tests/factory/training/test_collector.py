@@ -215,12 +215,12 @@ def test_episode_sums_cover_what_ended_in_the_rollout() -> None:
     """Return, length and success are summed over ended episodes; an open one is carried to the next rollout."""
     collector = collector_of(CountingEnv(num_envs=2, length=3), EchoPolicy(), num_steps=4)
     _, stats = collector.collect()
-    assert (stats.episodes, stats.length_sum, stats.success_sum) == (2.0, 6.0, 1.0)
-    assert stats.return_sum == (1 + 2 + 3) + (1001 + 1002 + 1003)
-    assert stats.live_steps == 8
+    assert (stats.sums["episodes"], stats.sums["length_sum"], stats.sums["success_sum"]) == (2.0, 6.0, 1.0)
+    assert stats.sums["return_sum"] == (1 + 2 + 3) + (1001 + 1002 + 1003)
+    assert stats.sums["live_steps"] == 8
     assert stats.reward_terms.tolist() == [1.0, 2.0]
     _, stats = collector.collect()
-    assert stats.return_sum == (4 + 5 + 6) + (1004 + 1005 + 1006)
+    assert stats.sums["return_sum"] == (4 + 5 + 6) + (1004 + 1005 + 1006)
 
 
 def test_steps_that_reset_are_not_live_and_no_tokens() -> None:
@@ -229,8 +229,8 @@ def test_steps_that_reset_are_not_live_and_no_tokens() -> None:
     rollout, stats = collector_of(env, EchoPolicy(), num_steps=8).collect()
     expected = torch.tensor([True, True, True, False] * 2)
     assert torch.equal(rollout.live, expected[:, None].expand(8, 2))
-    assert stats.live_steps == 2 * 6
-    assert stats.length_sum == 2 * 2 * 3
+    assert stats.sums["live_steps"] == 2 * 6
+    assert stats.sums["length_sum"] == 2 * 2 * 3
     assert stats.reward_terms.tolist() == [1.0, 2.0]
     assert (rollout.rewards[3] == 0).all()
     assert rollout.final_obs["policy"][2, :, 0].tolist() == [3.0, 1003.0]
@@ -252,9 +252,9 @@ def test_real_environment_counts_only_executed_actions(mode: AutoresetMode) -> N
     rollout, stats = collector_of(env, policy, num_steps=10).collect()
     env.close()
     resets = 0 if mode is AutoresetMode.SAME_STEP else 2
-    assert stats.live_steps == 3 * (10 - resets)
+    assert stats.sums["live_steps"] == 3 * (10 - resets)
     assert int((~rollout.live).sum()) == 3 * resets
-    assert stats.length_sum == 4 * stats.episodes
+    assert stats.sums["length_sum"] == 4 * stats.sums["episodes"]
 
 
 def test_choices_are_kept_as_numbers_in_a_column() -> None:
@@ -300,7 +300,7 @@ def test_collection_continues_from_a_saved_state() -> None:
         assert torch.equal(getattr(found, name), getattr(expected, name)), name
     assert torch.equal(found.extras["log_prob"], expected.extras["log_prob"])
     assert torch.equal(found.final_obs["policy"], expected.final_obs["policy"])
-    assert other_stats.return_sum == stats.return_sum
+    assert other_stats.sums["return_sum"] == stats.sums["return_sum"]
 
 
 def test_critic_sees_the_policy_group_where_it_has_none() -> None:
