@@ -25,6 +25,7 @@ from factory.envs.core.shard import Shard
 from factory.envs.core.training_env import TrainingEnv, WorldError
 from factory.envs.physics import PhysicsConfig
 from factory.envs.rendering import RenderingUnavailableError
+from factory.envs.rendering.in_process import load_triton_first
 from factory.envs.rendering.renderer import PassthroughRenderer, Renderer
 
 _DEFAULT_EPISODE_STEPS = 1000
@@ -97,6 +98,8 @@ class GymnasiumEnv(TrainingEnv):
         self._engine_s = 0.0
         self._failed = False
         self.closed = True  # while there is nothing to close
+        if render_mode:
+            load_triton_first()
         try:
             spec = worlds.find_spec(env_id)
             self.inner = self._build(spec, dict(kwargs or {}), wrappers, vectorization, max_episode_steps)

@@ -1,7 +1,7 @@
-"""Films of recorded motion: what a renderer is, and the choice between two back ends.
+"""Videos of recorded motion, drawn by one of two back ends.
 
 A renderer takes a MuJoCo model and recorded positions, nothing of the simulation that made them. `opengl` is
-MuJoCo's own renderer, used where an offscreen OpenGL context works; `raycast` needs only the physics' rays.
+MuJoCo's own renderer, used where an offscreen OpenGL context works; `raycast` needs only MuJoCo's rays.
 """
 
 from __future__ import annotations

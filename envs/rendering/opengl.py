@@ -3,93 +3,143 @@
 from __future__ import annotations
 
 import functools
-import importlib
+import json
 import os
+import select
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Iterator
 
 import mujoco
 import numpy as np
 
-from factory.envs.rendering.camera import Camera, Recording, View
+from factory.envs.rendering import RenderingUnavailableError
+from factory.envs.rendering.camera import Camera, Recording
+from factory.envs.rendering.opengl_process import COUNT, READY, Hello, pack_views
 from factory.envs.rendering.renderer import Renderer
 
+PLATFORMS = ("egl", "osmesa", "glfw", "cgl")
 _OFF = ("disable", "disabled", "off", "false", "0")
-_PLATFORMS = ("egl", "osmesa", "glfw", "cgl")
-_PROBE_TIMEOUT_S = 60.0
+_TIMEOUT_S = 60.0
+"""Longest wait for the context or for one frame; a driver that hangs is given up."""
 
 
 class OpenGLRenderer(Renderer):
-    """Draws with `mjr_render` into an offscreen context of its own.
-
-    `mujoco.Renderer` is not used: its platform is fixed by `MUJOCO_GL` when mujoco is first imported, and it
-    refuses pictures larger than the model's `offwidth`.
-    """
+    """Draws in a process of its own, so that a driver's crash costs the video and nothing else."""
 
     def __init__(self, model: mujoco.MjModel, *, width: int, height: int, platform: str) -> None:
-        """Open a context of `platform` (`egl`, `osmesa`, `glfw`, `cgl`) and upload the model to it."""
+        """Start the process, open a context of `platform` in it and send it the model.
+
+        Raises:
+            RenderingUnavailableError: the process does not draw; the message ends with the reason it gave.
+        """
         self.name = f"opengl:{platform}"
         self._model = model
-        self._data = mujoco.MjData(model)
-        self._rect = mujoco.MjrRect(0, 0, width, height)
-        self._scene = mujoco.MjvScene(model, maxgeom=10_000)
-        self._option = mujoco.MjvOption()
-        self._gl = importlib.import_module(f"mujoco.{platform}").GLContext(width, height)
-        self._gl.make_current()
-        self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
-        self._context.shadowClip *= (
-            4.0  # at the border of its area the shadow map speckles: keep it out of the picture
-        )
-        mujoco.mjr_resizeOffscreen(width, height, self._context)
-        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
+        self._shape = (height, width, 3)
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  it lives as long as the process
+        self._process = self._started()
+        hello = Hello(platform, width, height)
+        model_bytes = np.empty(mujoco.mj_sizeModel(model), dtype=np.uint8)
+        mujoco.mj_saveModel(model, None, model_bytes)
+        self._send(json.dumps(hello).encode(), model_bytes.tobytes())
+        self._receive(len(READY))
 
     def frames(self, recording: Recording, *, camera: Camera) -> Iterator[np.ndarray]:
-        """Yield the picture of every row of positions; see `Renderer`."""
-        for row, view in zip(recording, camera.views(self._model, recording), strict=True):
-            yield self._draw(row, view)
+        """Yield the picture of every row of positions; see `Renderer`.
+
+        Raises:
+            RenderingUnavailableError: the process ended or hung before the last frame.
+        """
+        positions = np.ascontiguousarray(recording, dtype=np.float64)
+        views = pack_views(camera.views(self._model, positions))
+        self._send(positions.tobytes(), views.tobytes(), num_frames=len(positions))
+        num_bytes = int(np.prod(self._shape))
+        for _ in range(len(positions)):
+            yield np.frombuffer(self._receive(num_bytes), dtype=np.uint8).reshape(self._shape)
 
     def close(self) -> None:
-        """Free the context."""
-        if self._gl is not None:
-            self._gl.make_current()
-            self._context.free()
-            self._gl.free()
-            self._gl = None
+        """End the process."""
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                stream.close()
+        self._process.kill()
+        self._process.wait()
+        self._errors.close()
 
-    def _draw(self, qpos: np.ndarray, view: View) -> np.ndarray:
-        self._data.qpos[:] = qpos
-        mujoco.mj_fwdPosition(self._model, self._data)
-        # The scene is built with the free camera nearest to the view (infinite planes and haze depend on it),
-        # and its two eyes are then set exactly, so that roll and field of view are the view's too.
-        mujoco.mjv_updateScene(
-            self._model,
-            self._data,
-            self._option,
-            None,
-            _free_camera(view),
-            mujoco.mjtCatBit.mjCAT_ALL.value,
-            self._scene,
-        )
-        for eye in self._scene.camera:
-            half_height = eye.frustum_near * np.tan(np.radians(view.fovy_deg) / 2)
-            eye.pos[:], eye.forward[:], eye.up[:] = view.eye, -view.axes[:, 2], view.axes[:, 1]
-            eye.frustum_top, eye.frustum_bottom = half_height, -half_height
-        # The shadows of a directional light end some metres about the light: let it follow what is looked at.
-        looked_at = view.eye - view.focus_m * view.axes[:, 2]
-        for light in self._scene.lights[: self._scene.nlight]:
-            if light.type == mujoco.mjtLightType.mjLIGHT_DIRECTIONAL.value:
-                light.pos[:] = looked_at - 4.0 * view.focus_m * light.dir
-        self._gl.make_current()
-        mujoco.mjr_render(self._rect, self._scene, self._context)
-        picture = np.empty((self._rect.height, self._rect.width, 3), dtype=np.uint8)
-        mujoco.mjr_readPixels(picture, None, self._rect, self._context)
-        return np.ascontiguousarray(picture[::-1])
+    def _started(self) -> subprocess.Popen[bytes]:
+        # The process names its platform itself; at import mujoco would open the one of MUJOCO_GL.
+        environment = {
+            **os.environ,
+            "MUJOCO_GL": "off",
+            "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path),
+        }
+        environment.pop("PYOPENGL_PLATFORM", None)
+        try:
+            return subprocess.Popen(
+                [sys.executable, "-m", "factory.envs.rendering.opengl_process"],
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                bufsize=0,
+                start_new_session=True,  # Ctrl-C is for the run, which decides what to finish
+            )
+        except OSError as error:
+            raise RenderingUnavailableError(f"{self.name}: cannot start a process: {error}") from error
+
+    def _send(self, *blocks: bytes, num_frames: int | None = None) -> None:
+        stdin = self._process.stdin
+        assert stdin is not None
+        try:
+            if num_frames is not None:
+                stdin.write(COUNT.pack(num_frames))
+            for block in blocks:
+                stdin.write(COUNT.pack(len(block)))
+                remaining = memoryview(block)
+                while remaining:  # an unbuffered pipe takes what fits
+                    remaining = remaining[stdin.write(remaining) :]
+        except OSError:
+            raise self._failure() from None
+
+    def _receive(self, num_bytes: int) -> bytearray:
+        stdout = self._process.stdout
+        assert stdout is not None
+        received = bytearray(num_bytes)
+        view = memoryview(received)
+        deadline_s = time.monotonic() + _TIMEOUT_S
+        while view:
+            waited_out = not select.select([stdout], [], [], max(0.0, deadline_s - time.monotonic()))[0]
+            count = 0 if waited_out else stdout.readinto(view)  # type: ignore[attr-defined]
+            if not count:
+                raise self._failure()
+            view = view[count:]
+        return received
+
+    def _failure(self) -> RenderingUnavailableError:
+        """Return the error of a process that ended, closed its pipe or hangs; end it."""
+        try:
+            status = self._process.wait(timeout=1.0)
+        except subprocess.TimeoutExpired:
+            reason = f"no answer within {_TIMEOUT_S:.0f} s"
+            self._process.kill()
+        else:
+            reason = f"signal {-status}" if status < 0 else f"exit status {status}"
+        self._errors.seek(0)
+        last_line = self._errors.read().decode(errors="replace").strip().rpartition("\n")[2]
+        detail = f": {last_line[:200]}" if last_line else ""
+        return RenderingUnavailableError(f"{self.name} stopped with {reason}{detail}")
 
 
 def working_platform() -> str | None:
     """Return the OpenGL platform that draws here, or None; `MUJOCO_GL` goes first, or switches all off."""
-    return _first_working(os.environ.get("MUJOCO_GL", "").lower().strip())
+    return _first_working(chosen_platform())
+
+
+def chosen_platform() -> str:
+    """Return what `MUJOCO_GL` says, in lower case; empty if it is not set."""
+    return os.environ.get("MUJOCO_GL", "").lower().strip()
 
 
 @functools.cache
@@ -97,50 +147,24 @@ def _first_working(setting: str) -> str | None:
     if setting in _OFF:
         return None
     defaults = ("cgl",) if sys.platform == "darwin" else ("egl", "osmesa")
-    wanted = (setting,) if setting in _PLATFORMS else ()
+    wanted = (setting,) if setting in PLATFORMS else ()
     return next((platform for platform in dict.fromkeys((*wanted, *defaults)) if _draws(platform)), None)
 
 
 def _draws(platform: str) -> bool:
-    """Return whether a picture comes out, in a process of its own: a broken driver may abort or hang it."""
-    # os._exit skips the interpreter's shutdown, where some drivers crash after the work is done.
-    code = f"import os; from envs.rendering.opengl import draws_red; os._exit(not draws_red({platform!r}))"
-    # mujoco opens no context of its own at import when MUJOCO_GL is off; the probe names the platform.
-    environment = {
-        **os.environ,
-        "MUJOCO_GL": "off",
-        "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path),
-    }
-    try:
-        answer = subprocess.run(
-            [sys.executable, "-c", code],
-            env=environment,
-            capture_output=True,
-            timeout=_PROBE_TIMEOUT_S,
-            check=False,
-        )
-    except (subprocess.TimeoutExpired, OSError):
-        return False
-    return answer.returncode == 0
-
-
-def draws_red(platform: str) -> bool:
-    """Draw a red ball and return whether its middle came out red."""
+    """Return whether a red ball comes out red in its middle."""
     model = mujoco.MjModel.from_xml_string(
         "<mujoco><worldbody><light pos='0 0 3'/><geom size='.5' rgba='1 0 0 1'/></worldbody></mujoco>"
     )
-    renderer = OpenGLRenderer(model, width=64, height=48, platform=platform)
-    red, green, _ = renderer.render(np.zeros((1, 0)), camera=Camera(distance_m=2.0))[0, 24, 32].astype(int)
-    renderer.close()
+    try:
+        renderer = OpenGLRenderer(model, width=64, height=48, platform=platform)
+    except RenderingUnavailableError:
+        return False
+    try:
+        picture = renderer.render(np.zeros((1, 0)), camera=Camera(distance_m=2.0))[0]
+    except RenderingUnavailableError:
+        return False
+    finally:
+        renderer.close()
+    red, green, _ = picture[24, 32].astype(int)
     return bool(red > 100 and red > 1.5 * green)
-
-
-def _free_camera(view: View) -> mujoco.MjvCamera:
-    forward = -view.axes[:, 2]
-    camera = mujoco.MjvCamera()
-    camera.type = mujoco.mjtCamera.mjCAMERA_FREE
-    camera.lookat[:] = view.eye + view.focus_m * forward
-    camera.distance = view.focus_m
-    camera.azimuth = np.degrees(np.arctan2(forward[1], forward[0]))
-    camera.elevation = np.degrees(np.arcsin(np.clip(forward[2], -1.0, 1.0)))
-    return camera

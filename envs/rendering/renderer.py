@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 import mujoco
 import numpy as np
 
-from factory.envs.rendering import BACKENDS
+from factory.envs.rendering import BACKENDS, RenderingUnavailableError
 from factory.envs.rendering.camera import Camera, Recording
 
 _log = logging.getLogger(__name__)
@@ -25,7 +26,7 @@ class Renderer(ABC):
     def frames(self, recording: Recording, *, camera: Camera) -> Iterator[np.ndarray]:
         """Yield the picture `(height, width, 3)` uint8 of every snapshot, in order.
 
-        Few pictures are held at once, however long the film.
+        Few pictures are held at once, however long the video.
         """
 
     def render(self, recording: Recording, *, camera: Camera) -> np.ndarray:
@@ -52,37 +53,78 @@ class PassthroughRenderer(Renderer):
         """Hold nothing."""
 
 
+class FallbackRenderer(Renderer):
+    """Draws with the first renderer, and casts rays from the frame on at which that one stops."""
+
+    def __init__(self, first: Renderer, model: mujoco.MjModel, *, width: int, height: int) -> None:
+        """Keep what ray casting needs; it is opened only when needed."""
+        self.name = first.name
+        self._renderer = first
+        self._model = model
+        self._size = (width, height)
+
+    def frames(self, recording: Recording, *, camera: Camera) -> Iterator[np.ndarray]:
+        """Yield the picture of every row of positions; see `Renderer`."""
+        num_drawn = 0
+        try:
+            for picture in self._renderer.frames(recording, camera=camera):
+                yield picture
+                num_drawn += 1
+        except RenderingUnavailableError as error:
+            _log.warning("%s; the remaining frames are drawn by ray casting", error)
+            self.close()
+            width, height = self._size
+            self._renderer = _raycast(self._model, width=width, height=height)
+            self.name = self._renderer.name
+            # The whole recording gives the camera the same smoothed path; the frames already drawn are skipped.
+            remaining = self._renderer.frames(recording, camera=camera)
+            yield from itertools.islice(remaining, num_drawn, None)
+
+    def close(self) -> None:
+        """Close the renderer in use."""
+        self._renderer.close()
+
+
 def open_renderer(model: mujoco.MjModel, *, width: int, height: int, backend: str = "auto") -> Renderer:
     """Return a renderer of `model`; `auto` takes OpenGL where it works and ray casting elsewhere.
 
     Raises:
         ValueError: the back end is unknown or the picture has no area.
-        RuntimeError: `opengl` was asked for by name and no context works here.
+        RenderingUnavailableError: `opengl` was asked for by name and no context works here.
     """
     if backend not in BACKENDS:
         raise ValueError(f"backend={backend}: choose one of {', '.join(BACKENDS)}")
     if width < 1 or height < 1:
         raise ValueError(f"width={width} height={height}: both must be at least 1 pixel")
-    if backend != "raycast":
-        from factory.envs.rendering.opengl import OpenGLRenderer, working_platform
+    if backend == "raycast":
+        return _raycast(model, width=width, height=height)
 
-        platform = working_platform()
-        if platform:
-            try:
-                return OpenGLRenderer(model, width=width, height=height, platform=platform)
-            except (ImportError, RuntimeError, mujoco.FatalError) as error:
-                # The probe is another process: this one may already hold a context of another kind.
-                if backend == "opengl":
-                    raise RuntimeError(
-                        f"backend=opengl: {platform} works, but not in this process: {error}"
-                    ) from error
-                _log.warning(
-                    "OpenGL (%s) does not work in this process, casting rays instead: %s", platform, error
-                )
-        elif backend == "opengl":
-            raise RuntimeError(
-                "backend=opengl: no working context; install libegl1 or libosmesa6, or use raycast"
-            )
+    from factory.envs.rendering import opengl
+
+    platform = opengl.working_platform()
+    chosen = opengl.chosen_platform()
+    if chosen in opengl.PLATFORMS and platform != chosen:
+        drawn_with = f"OpenGL ({platform})" if platform else "ray casting"
+        _log.warning("MUJOCO_GL=%s does not draw on this machine; using %s", chosen, drawn_with)
+    if platform is None and backend == "opengl":
+        raise RenderingUnavailableError(
+            "backend=opengl: no working context; install libegl1 or libosmesa6, or use raycast"
+        )
+    if platform is None:
+        return _raycast(model, width=width, height=height)
+    try:
+        renderer = opengl.OpenGLRenderer(model, width=width, height=height, platform=platform)
+    except RenderingUnavailableError as error:
+        if backend == "opengl":
+            raise
+        _log.warning("%s; casting rays instead", error)
+        return _raycast(model, width=width, height=height)
+    if backend == "opengl":
+        return renderer
+    return FallbackRenderer(renderer, model, width=width, height=height)
+
+
+def _raycast(model: mujoco.MjModel, *, width: int, height: int) -> Renderer:
     from factory.envs.rendering.raycast import RaycastRenderer
 
     return RaycastRenderer(model, width=width, height=height)

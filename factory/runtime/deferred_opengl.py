@@ -1,0 +1,36 @@
+"""Delay the OpenGL library that `MUJOCO_GL` names until a context is asked for.
+
+`import mujoco` loads that library at once. If it is missing, every command ends there. If it is OSMesa, its LLVM
+and the one of triton, which torch loads on Linux, crash the process that holds both.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from types import ModuleType
+from typing import Any
+
+_MODULE = "mujoco.rendering.classic.gl_context"
+_LOADED_AT_IMPORT = ("egl", "osmesa")
+
+
+class _DeferredModule(ModuleType):
+    """Stands in for the module in which mujoco picks its platform."""
+
+    def GLContext(self, width: int, height: int) -> Any:  # noqa: N802  mujoco's name
+        """Return a context of the platform that `MUJOCO_GL` names now."""
+        platform = os.environ.get("MUJOCO_GL", "").lower().strip()
+        return importlib.import_module(f"mujoco.{platform or 'egl'}").GLContext(width, height)
+
+
+def defer_opengl() -> None:
+    """Let a later `import mujoco` load no OpenGL library; `mujoco.Renderer` still works, and loads it then."""
+    platform = os.environ.get("MUJOCO_GL", "").lower().strip()
+    if platform not in _LOADED_AT_IMPORT or "mujoco" in sys.modules:
+        return
+    module = _DeferredModule(_MODULE)
+    # mujoco takes the module's names with a star import, which looks at `__dict__` only.
+    module.__dict__["GLContext"] = module.GLContext
+    sys.modules[_MODULE] = module
