@@ -17,13 +17,13 @@ from factory import conf, plugins
 from factory.energy.config import EnergyConfig
 from factory.envs.core.task import TaskConfig
 from factory.envs.physics import PhysicsConfig
-from factory.envs.rendering import BACKENDS
 from factory.learners.config import LearnerConfig
 from factory.learners.ppo_config import PpoConfig
 from factory.policies.config import PolicyConfig
 from factory.policies.mlp_config import MlpPolicyConfig
 from factory.registry import LEARNERS, POLICIES, TASKS
 from factory.runtime import ranks
+from factory.runtime.config import RuntimeConfig
 from factory.tracking.base import flatten
 from factory.tracking.config import TrackingConfig
 from factory.validation import require
@@ -33,52 +33,6 @@ GROUPS = ("task", "physics", "policy", "learner", "energy", "tracking", "runtime
 """Config groups, in the order of `--help`."""
 REGISTRIES: dict[str, Mapping[str, type]] = {"task": TASKS, "policy": POLICIES, "learner": LEARNERS}
 """Groups whose options are config classes -> the classes by name."""
-
-
-@dataclass(kw_only=True)
-class RuntimeConfig:
-    """What happens around training."""
-
-    torch_threads: int = 0
-    """Threads of torch's operations; 0 takes every CPU this process may use."""
-    cuda_graphs: bool = True
-    """On a GPU, launch a rollout and an update as one CUDA graph each; false: operation by operation."""
-    eval_episodes: int = 256
-    """Episodes of the final deterministic evaluation."""
-    video_s: float = 12.0
-    """Length of the film of the trained policy [s]; 0 makes none."""
-    video_fps: int = 25
-    """Frames a second of the film [Hz]."""
-    renderer: str = "auto"
-    """auto (OpenGL where it works, else ray casting), opengl or raycast."""
-    keep_checkpoints: int = 3
-    """Newest checkpoints to keep."""
-    register_model: bool = True
-    """Log the exported policy as an MLflow model and register it under the task's name."""
-
-    def __post_init__(self) -> None:
-        """Raise ValueError when a value is out of its range."""
-        require(
-            self.torch_threads >= 0,
-            "runtime.torch_threads",
-            self.torch_threads,
-            "must be 0 (automatic) or more",
-        )
-        require(self.eval_episodes >= 1, "runtime.eval_episodes", self.eval_episodes, "must be at least 1")
-        require(self.video_s >= 0, "runtime.video_s", self.video_s, "must not be negative")
-        require(1 <= self.video_fps <= 100, "runtime.video_fps", self.video_fps, "must be in [1, 100]")
-        require(
-            self.keep_checkpoints >= 1,
-            "runtime.keep_checkpoints",
-            self.keep_checkpoints,
-            "must be at least 1",
-        )
-        require(
-            self.renderer in BACKENDS,
-            "runtime.renderer",
-            self.renderer,
-            f"choose one of {', '.join(BACKENDS)}",
-        )
 
 
 def _sees_gpu() -> bool:

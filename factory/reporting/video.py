@@ -1,4 +1,4 @@
-"""Films of recorded motion: rendered, captioned, written as H.264 for any browser, with a strip of stills."""
+"""Videos of recorded motion: drawn, captioned, written as H.264 for any browser, with a strip of stills."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ if TYPE_CHECKING:
     from factory.envs.rendering.camera import Camera, Recording
     from factory.envs.rendering.renderer import Renderer
 
-_STRIP_FRAMES, _STRIP_COLUMNS = 8, 4
+_STRIP_FRAMES = 8
+_STRIP_COLUMNS = 4
 _STRIP_GAP_PX = 4
 _BITS_709 = 1
 _LIMITED_RANGE = 1
 
 
 @dataclass(kw_only=True, frozen=True)
-class FilmInfo:
-    """What `film` made."""
+class VideoInfo:
+    """Files and facts of a video."""
 
     path: Path
     """The video."""
@@ -40,7 +41,7 @@ class FilmInfo:
     """Renderer that drew it, `opengl:egl`, `raycast`, `rgb_array`, ..."""
 
 
-def film(
+def draw_video(
     renderer: Renderer,
     recording: Recording,
     path: str | Path,
@@ -48,14 +49,14 @@ def film(
     fps: int,
     captions: Sequence[str] | None = None,
     camera: Camera | None = None,
-) -> FilmInfo:
+) -> VideoInfo:
     """Draw a recording to a video at `path`, and `filmstrip.png` beside it; close the renderer.
 
     Args:
         renderer: draws snapshots of what moves.
-        recording: one snapshot per frame of the film.
+        recording: one snapshot per frame.
         path: the video, `*.mp4`.
-        fps: frames per second of the film.
+        fps: frames per second.
         captions: one text per frame, burnt into the lower left; lines are split at newlines.
         camera: by default one that follows the first body that moves.
 
@@ -82,8 +83,8 @@ def film(
 
     with closing(renderer):
         write_mp4(path, finished_frames(), fps=fps)
-    strip = film_strip(stills, path.with_name("filmstrip.png"))
-    return FilmInfo(
+    strip = write_filmstrip(stills, path.with_name("filmstrip.png"))
+    return VideoInfo(
         path=path,
         strip=strip,
         num_frames=num_frames,
@@ -93,7 +94,7 @@ def film(
 
 
 def write_mp4(path: str | Path, frames: Iterable[np.ndarray], *, fps: int) -> Path:
-    """Write frames `(height, width, 3)` uint8 as H.264 in yuv420p, the one coding that every browser plays.
+    """Write frames `(height, width, 3)` uint8 as H.264 in yuv420p, the one encoding that every browser plays.
 
     Raises:
         ValueError: there is no frame, a side is odd, a frame is of another size, or fps is not positive.
@@ -103,7 +104,9 @@ def write_mp4(path: str | Path, frames: Iterable[np.ndarray], *, fps: int) -> Pa
 
     if fps < 1:
         raise ValueError(f"fps={fps}: must be at least 1")
-    path, stream, shape = Path(path), None, (0, 0, 3)
+    path = Path(path)
+    stream = None
+    shape = (0, 0, 3)
     with (
         atomic_write(path) as unfinished,
         av.open(str(unfinished), "w", format="mp4", options={"movflags": "faststart"}) as video,
@@ -118,22 +121,24 @@ def write_mp4(path: str | Path, frames: Iterable[np.ndarray], *, fps: int) -> Pa
                 stream.pix_fmt = "yuv420p"
                 # Players that are not told the colour matrix guess it from the size, and show other colours.
                 context = stream.codec_context
-                context.colorspace = context.color_primaries = context.color_trc = _BITS_709
+                context.colorspace = _BITS_709
+                context.color_primaries = _BITS_709
+                context.color_trc = _BITS_709
                 context.color_range = _LIMITED_RANGE
             if frame.shape != shape:
                 raise ValueError(
-                    f"frame of shape {frame.shape} in a film of {shape}: all frames must be of one size"
+                    f"frame of shape {frame.shape} in a video of {shape}: all frames must be of one size"
                 )
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
             picture = picture.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709)
             video.mux(stream.encode(picture))
         if stream is None:
-            raise ValueError("frames is empty: a film needs at least one frame")
+            raise ValueError("frames is empty: a video needs at least one frame")
         video.mux(stream.encode())
     return path
 
 
-def film_strip(frames: Sequence[np.ndarray], path: str | Path) -> Path:
+def write_filmstrip(frames: Sequence[np.ndarray], path: str | Path) -> Path:
     """Write one PNG of at most eight evenly spaced frames, four in a row, read like text.
 
     Raises:
@@ -166,6 +171,7 @@ def caption(frame: np.ndarray, text: str, *, time_s: float, progress: float) -> 
     draw = ImageDraw.Draw(image, "RGBA")
     unit = max(1, frame.shape[0] // 180)
     font = ImageFont.load_default(size=7.5 * unit)
+    # The bar of progress takes the last unit; labels stay clear of it.
     bottom = image.height - 5 * unit
     if text:
         _label(draw, (4 * unit, bottom), text, font, unit, anchor="ld")
@@ -186,8 +192,12 @@ def _label(
     """Write white text on a translucent box whose lower left ("ld") or lower right ("rd") is `corner`."""
     left, top, right, bottom = draw.multiline_textbbox((0, 0), text, font=font, spacing=2 * unit)
     pad = 3 * unit
-    width, height = right - left + 2 * pad, bottom - top + 2 * pad
-    x, y = corner[0] - (width if anchor == "rd" else 0), corner[1] - height
+    width = right - left + 2 * pad
+    height = bottom - top + 2 * pad
+    # Text sits inside the box, so its own bearings (left, top) are taken off where it is written.
+    x, y = corner[0], corner[1] - height
+    if anchor == "rd":
+        x -= width
     draw.rounded_rectangle((x, y, x + width, y + height), radius=2 * unit, fill=(15, 20, 28, 150))
     draw.multiline_text((x + pad - left, y + pad - top), text, font=font, spacing=2 * unit, fill="white")
 
@@ -198,7 +208,11 @@ def _evenly(length: int, count: int) -> list[int]:
 
 
 def _checked(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """Return the shape of a film's frames, or say what is wrong with it."""
+    """Return the shape of a frame.
+
+    Raises:
+        ValueError: it is no RGB picture, or H.264 cannot code its size.
+    """
     if len(shape) != 3 or shape[2] != 3:
         raise ValueError(f"frame of shape {shape}: give (height, width, 3) uint8")
     if shape[0] % 2 or shape[1] % 2:

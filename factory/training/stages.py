@@ -23,7 +23,7 @@ from factory.policies.base import Policy
 from factory.policies.export import Deterministic, export_policy
 from factory.reporting.report import write_report
 from factory.reporting.run_folder import read_records
-from factory.reporting.video import film
+from factory.reporting.video import draw_video
 from factory.runtime import provenance
 from factory.training import checkpoint, evaluation, metrics
 from factory.training.build import make_env
@@ -153,9 +153,11 @@ def write_policy_video(cfg: TrainConfig, policy: Policy, path: Path) -> None:
     runtime = cfg.runtime
     with contextlib.closing(make_env(cfg, num_envs=1, render_mode="rgb_array")) as env:
         recording, captions = _record(env, policy, duration_s=runtime.video_s, fps=runtime.video_fps)
-        renderer = env.open_renderer(width=640, height=360, backend=runtime.renderer)
+        renderer = env.open_renderer(
+            width=runtime.video_width, height=runtime.video_height, backend=runtime.renderer
+        )
         camera = env.camera
-    film(renderer, recording, path, fps=runtime.video_fps, captions=captions, camera=camera)
+    draw_video(renderer, recording, path, fps=runtime.video_fps, captions=captions, camera=camera)
 
 
 @torch.no_grad()

@@ -191,7 +191,7 @@ def test_run_without_pictures_says_so_and_goes_on(
     monkeypatch.setattr(Odd, "render", lambda self: None)
     env_id = "odd_worlds:odd/Odd-v0"
     command_line(*SMALL, f"env_id={env_id}", "tracking=jsonl", f"total_steps={ROLLOUT}")
-    assert f"no film: env_id={env_id}: it draws no rgb_array pictures" in capsys.readouterr().out
+    assert f"no video: env_id={env_id}: it draws no rgb_array pictures" in capsys.readouterr().out
     assert summary_of(only_run(env_id))["status"] == "finished"
     assert (only_run(env_id) / "export" / "policy.pt2").exists()
     assert not (only_run(env_id) / "videos").exists()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -201,8 +205,8 @@ def test_the_camera_jumps_with_a_new_episode() -> None:
     assert eyes[79, 0] == pytest.approx(79 * 0.05, abs=0.4)
 
 
-def test_films_longer_than_the_queue_come_in_order() -> None:
-    """Every picture of a film is the picture of its own row."""
+def test_videos_longer_than_the_queue_come_in_order() -> None:
+    """Every picture of a video is the picture of its own row."""
     track = at(*((0.0, 0.0, 0.02 * step) for step in range(25)))
     frames = picture(scene(), track, Camera(fixed="top"))
     areas = [reddish(frame).sum() for frame in frames]
@@ -226,6 +230,70 @@ def test_a_platform_that_cannot_draw_is_found_out() -> None:
 
 
 @needs_opengl
+def test_a_crash_of_the_driver_costs_nothing_but_the_look(caplog: pytest.LogCaptureFixture) -> None:
+    """The process that draws is killed after two of five frames: the others are ray-cast, and one line says so."""
+    with closing(open_renderer(scene(), width=512, height=512)) as renderer:
+        frames = renderer.frames(at(*[(0.0, 0.0, 0.0)] * 5), camera=LEVEL)
+        drawn = [next(frames) for _ in range(2)]
+        renderer._renderer._process.kill()  # type: ignore[attr-defined]
+        drawn += list(frames)
+        assert renderer.name == "raycast"
+    assert [reddish(frame.astype(int)).any() for frame in drawn] == [True] * 5
+    assert "stopped with signal 9; the remaining frames are drawn by ray casting" in caplog.text
+    assert len(caplog.records) == 1
+
+
+@needs_opengl
+def test_the_driver_is_never_loaded_into_this_process() -> None:
+    """Neither EGL, OSMesa nor their LLVM is mapped by a process that has drawn: triton's LLVM would crash with it."""
+    code = (
+        "import factory, mujoco, numpy as np\n"
+        "from factory.envs.rendering.camera import Camera\n"
+        "from factory.envs.rendering.renderer import open_renderer\n"
+        "model = mujoco.MjModel.from_xml_string('<mujoco><worldbody><geom size=\".3\"/></worldbody></mujoco>')\n"
+        "renderer = open_renderer(model, width=64, height=48, backend='opengl')\n"
+        "renderer.render(np.zeros((1, 0)), camera=Camera(distance_m=2.0))\n"
+        "print(open('/proc/self/maps').read())"
+    )
+    for setting in ("", "egl", "osmesa"):
+        environment = {**os.environ, "MUJOCO_GL": setting}
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+        )
+        assert "libmujoco" in done.stdout
+        assert not re.search("LLVM|libEGL|OSMesa|libGLX", done.stdout)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="OSMesa is an option on Linux only")
+def test_a_chosen_platform_that_is_missing_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, unprobed: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`MUJOCO_GL=osmesa` without OSMesa: mujoco can be imported, and the video is drawn by other means."""
+    monkeypatch.setenv("MUJOCO_GL", "osmesa")
+    monkeypatch.setattr(opengl, "_draws", lambda platform: False)
+    with closing(open_renderer(scene(), width=8, height=8)) as renderer:
+        assert renderer.name == "raycast"
+    assert caplog.messages == ["MUJOCO_GL=osmesa does not draw on this machine; using ray casting"]
+
+
+@needs_opengl
+def test_mujocos_own_renderer_still_works() -> None:
+    """A user's `mujoco.Renderer` opens the platform of MUJOCO_GL when it is made, not at import."""
+    code = (
+        "import factory, mujoco\n"
+        "model = mujoco.MjModel.from_xml_string('<mujoco><worldbody><geom size=\".3\"/></worldbody></mujoco>')\n"
+        "renderer = mujoco.Renderer(model, 48, 64)\n"
+        "renderer.update_scene(mujoco.MjData(model))\n"
+        "print(renderer.render().shape)"
+    )
+    environment = {**os.environ, "MUJOCO_GL": opengl.working_platform() or ""}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "(48, 64, 3)"
+
+
+@needs_opengl
 def test_auto_takes_opengl_where_it_works() -> None:
     """The renderer says which platform draws."""
     with closing(open_renderer(scene(), width=8, height=8)) as renderer:
@@ -234,7 +302,7 @@ def test_auto_takes_opengl_where_it_works() -> None:
 
 @needs_opengl
 def test_opengl_pictures_may_exceed_the_models_buffer() -> None:
-    """The offscreen buffer is sized by the film, not by the model."""
+    """The offscreen buffer is sized by the video, not by the model."""
     model = scene()
     with closing(
         open_renderer(model, width=model.vis.global_.offwidth + 2, height=16, backend="opengl")

@@ -155,14 +155,14 @@ def test_plain_stage_tells_outcome_and_seconds(error: Exception | None) -> None:
     clock = Clock()
     console, file = plain(clock)
     try:
-        with console.stage("film"):
+        with console.stage("video"):
             clock.now_s += 12.34
             if error:
                 raise error
     except KeyError as caught:
         assert caught is error
     outcome = "failed after" if error else "done in"
-    assert file.getvalue().splitlines()[-1] == f"film {outcome} 12.3 s"
+    assert file.getvalue().splitlines()[-1] == f"video {outcome} 12.3 s"
 
 
 def test_live_panel_shows_every_field_at_width_80() -> None:

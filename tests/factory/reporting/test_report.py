@@ -103,7 +103,7 @@ def make_run(folder: Path, **summary: Any) -> Path:
     (folder / "config.yaml").write_text("learner:\n  learning_rate: 0.00042\n")
     (folder / ".hydra" / "overrides.yaml").write_text("- task=quadruped_velocity\n- task.range=[-1, 1]\n")
     (folder / "videos" / "filmstrip.png").write_bytes(b"strip")
-    (folder / "videos" / "final.mp4").write_bytes(b"film")
+    (folder / "videos" / "final.mp4").write_bytes(b"video")
     whole = {"status": "finished", "mlflow_run_id": "a1b2c3", "metrics": METRICS, "tags": TAGS}
     whole |= {"versions": {"torch": "2.13.0"}, "device": "Some CPU"}
     (folder / "summary.json").write_text(json.dumps(whole | summary))

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from factory.envs.rendering.renderer import PassthroughRenderer, open_renderer
-from factory.reporting.video import caption, film, film_strip, write_mp4
+from factory.reporting.video import caption, draw_video, write_filmstrip, write_mp4
 
 MODEL = """
 <mujoco><worldbody><geom type="plane" size="0 0 1"/>
@@ -33,7 +33,7 @@ def read(path: Path) -> list[np.ndarray]:
 
 def test_a_video_reads_back_frame_by_frame(tmp_path: Path) -> None:
     """Count, size, order, rate and coding are those that a browser was promised."""
-    path = write_mp4(tmp_path / "film.mp4", iter(plain(12)), fps=25)
+    path = write_mp4(tmp_path / "policy.mp4", iter(plain(12)), fps=25)
     frames = read(path)
     assert len(frames) == 12
     assert frames[0].shape == (48, 64, 3)
@@ -52,7 +52,7 @@ def test_a_video_reads_back_frame_by_frame(tmp_path: Path) -> None:
 def test_colours_survive_the_coding(tmp_path: Path) -> None:
     """A saturated colour comes back as it was drawn, for the matrix it was coded with is stated."""
     orange = np.full((48, 64, 3), (230, 130, 30), dtype=np.uint8)
-    path = write_mp4(tmp_path / "film.mp4", [orange] * 3, fps=25)
+    path = write_mp4(tmp_path / "policy.mp4", [orange] * 3, fps=25)
     with av.open(str(path)) as video:
         frame = next(video.decode(video=0))
         assert frame.colorspace == av.video.reformatter.Colorspace.ITU709
@@ -62,8 +62,8 @@ def test_colours_survive_the_coding(tmp_path: Path) -> None:
 
 
 def test_a_crash_leaves_no_file(tmp_path: Path) -> None:
-    """If the frames stop in an error, the old film stays and nothing half-made lies beside it."""
-    path = write_mp4(tmp_path / "film.mp4", plain(3), fps=25)
+    """If the frames stop in an error, the old video stays and nothing half-made lies beside it."""
+    path = write_mp4(tmp_path / "policy.mp4", plain(3), fps=25)
     before = path.read_bytes()
 
     def broken() -> Iterator[np.ndarray]:
@@ -88,14 +88,14 @@ def test_a_crash_leaves_no_file(tmp_path: Path) -> None:
 def test_bad_frames_are_refused(frames: list[np.ndarray], message: str, tmp_path: Path) -> None:
     """The message says what is wrong, and no file appears."""
     with pytest.raises(ValueError, match=message):
-        write_mp4(tmp_path / "film.mp4", frames, fps=25)
+        write_mp4(tmp_path / "policy.mp4", frames, fps=25)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_strip_shows_evenly_spaced_frames(tmp_path: Path) -> None:
     """Eight stills, four in a row, from the first frame to the last."""
     frames = [np.full((48, 64, 3), index, dtype=np.uint8) for index in range(71)]
-    sheet = np.asarray(Image.open(film_strip(frames, tmp_path / "strip.png")))
+    sheet = np.asarray(Image.open(write_filmstrip(frames, tmp_path / "strip.png")))
     assert sheet.shape == (2 * 48 + 4, 4 * 64 + 3 * 4, 3)
     assert [sheet[10, 68 * column + 10, 0] for column in range(4)] == [0, 10, 20, 30]
     assert [sheet[60, 68 * column + 10, 0] for column in range(4)] == [40, 50, 60, 70]
@@ -103,7 +103,7 @@ def test_a_strip_shows_evenly_spaced_frames(tmp_path: Path) -> None:
 
 def test_a_strip_of_a_short_film_repeats_nothing(tmp_path: Path) -> None:
     """Three frames make one row of three."""
-    sheet = Image.open(film_strip(plain(3), tmp_path / "strip.png"))
+    sheet = Image.open(write_filmstrip(plain(3), tmp_path / "strip.png"))
     assert sheet.size == (3 * 64 + 2 * 4, 48)
 
 
@@ -128,32 +128,32 @@ def test_progress_is_a_bar_along_the_bottom() -> None:
     assert (last[165:] == 0).all()
 
 
-def test_a_film_of_recorded_positions(tmp_path: Path) -> None:
+def test_a_video_of_recorded_positions(tmp_path: Path) -> None:
     """Video and strip lie side by side; the report says what was made, and captions are in the picture."""
     model = mujoco.MjModel.from_xml_string(MODEL)
     qpos = np.array([[0.1 * step, 0, 0.2, 1, 0, 0, 0] for step in range(10)])
-    path = tmp_path / "videos" / "film.mp4"
+    path = tmp_path / "videos" / "policy.mp4"
     draw = lambda: open_renderer(model, width=96, height=64, backend="raycast")  # noqa: E731
-    info = film(draw(), qpos, path, fps=5, captions=["go"] * 10)
+    info = draw_video(draw(), qpos, path, fps=5, captions=["go"] * 10)
     captioned = read(path)
     assert (info.num_frames, info.duration_s, info.backend) == (10, 2.0, "raycast")
-    assert sorted(path.parent.iterdir()) == [info.path, info.strip]
+    assert sorted(path.parent.iterdir()) == [info.strip, info.path]
     assert len(captioned) == 10
     assert captioned[0].shape == (64, 96, 3)
     assert Image.open(info.strip).size == (4 * 96 + 3 * 4, 2 * 64 + 4)
-    film(draw(), qpos, path, fps=5)
+    draw_video(draw(), qpos, path, fps=5)
     assert np.abs(read(path)[0].astype(int) - captioned[0])[40:, :40].max() > 40
 
 
 def test_captions_must_be_one_per_frame(tmp_path: Path) -> None:
     """Too few texts are refused before anything is drawn."""
     with pytest.raises(ValueError, match="captions has 1 texts for 2 frames"):
-        film(PassthroughRenderer(), plain(2), tmp_path / "film.mp4", fps=5, captions=["go"])
+        draw_video(PassthroughRenderer(), plain(2), tmp_path / "policy.mp4", fps=5, captions=["go"])
 
 
-def test_a_film_of_pictures_the_environment_drew_itself(tmp_path: Path) -> None:
+def test_a_video_of_pictures_the_environment_drew_itself(tmp_path: Path) -> None:
     """Frames come in order and whole, but for the last row or column of an odd size."""
-    info = film(PassthroughRenderer(), plain(8, width=65, height=49), tmp_path / "film.mp4", fps=5)
+    info = draw_video(PassthroughRenderer(), plain(8, width=65, height=49), tmp_path / "policy.mp4", fps=5)
     frames = read(info.path)
     assert (info.backend, len(frames), frames[0].shape) == ("rgb_array", 8, (48, 64, 3))
     assert [int(frame[:20].mean()) for frame in frames] == pytest.approx(

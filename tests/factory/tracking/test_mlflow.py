@@ -259,7 +259,7 @@ def test_artifacts_lie_beside_the_database(
 ) -> None:
     """Files and folders are stored under the output root, whatever the current folder is."""
     (tmp_path / "videos").mkdir()
-    (tmp_path / "videos" / "a.mp4").write_bytes(b"film")
+    (tmp_path / "videos" / "a.mp4").write_bytes(b"video")
     (tmp_path / "report.html").write_text("report")
     tracker = open_run()
     tracker.log_artifacts(tmp_path / "report.html")
@@ -269,7 +269,7 @@ def test_artifacts_lie_beside_the_database(
     folder = root / "mlartifacts" / "gym.half_cheetah" / str(tracker.run_id) / "artifacts"
     assert run_of(client, tracker).info.artifact_uri == folder.as_uri()
     assert (folder / "report.html").read_text() == "report"
-    assert (folder / "videos" / "a.mp4").read_bytes() == b"film"
+    assert (folder / "videos" / "a.mp4").read_bytes() == b"video"
 
 
 @pytest.mark.parametrize("over", ["file", "http"])

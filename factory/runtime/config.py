@@ -1,0 +1,56 @@
+"""The `runtime` config group: threads, evaluation, video, checkpoints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from factory.envs.rendering import BACKENDS
+from factory.validation import require
+
+_LONGEST_VIDEO_S = 3600.0
+_VIDEO_SIDE_PX = range(64, 3841)
+"""H.264 halves the colour planes, so sides are even; 3840 is the widest that every browser plays."""
+
+
+@dataclass(kw_only=True)
+class RuntimeConfig:
+    """What happens around training."""
+
+    torch_threads: int = 0
+    """Threads of torch's operations; 0 takes every CPU this process may use."""
+    cuda_graphs: bool = True
+    """On a GPU, launch a rollout and an update as one CUDA graph each; false: operation by operation."""
+    eval_episodes: int = 256
+    """Episodes of the final deterministic evaluation."""
+    video_s: float = 12.0
+    """Length of the video of the trained policy [s]; 0 makes none."""
+    video_fps: int = 25
+    """Frames per second of the video [Hz]."""
+    video_width: int = 640
+    """Width of the video [px], even; environments that draw their own pictures keep their size."""
+    video_height: int = 360
+    """Height of the video [px], even."""
+    renderer: str = "auto"
+    """auto (OpenGL where it works, else ray casting), opengl or raycast."""
+    keep_checkpoints: int = 3
+    """Newest checkpoints to keep."""
+    register_model: bool = True
+    """Log the exported policy as an MLflow model and register it under the task's name."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError when a value is out of its range."""
+        threads = self.torch_threads
+        require(threads >= 0, "runtime.torch_threads", threads, "must be 0 (automatic) or more")
+        require(self.eval_episodes >= 1, "runtime.eval_episodes", self.eval_episodes, "must be at least 1")
+        in_range = 0 <= self.video_s <= _LONGEST_VIDEO_S  # false for nan
+        require(in_range, "runtime.video_s", self.video_s, f"must be in [0, {_LONGEST_VIDEO_S:g}]")
+        require(1 <= self.video_fps <= 100, "runtime.video_fps", self.video_fps, "must be in [1, 100]")
+        for side in ("video_width", "video_height"):
+            pixels = getattr(self, side)
+            usable = pixels in _VIDEO_SIDE_PX and pixels % 2 == 0
+            first, last = _VIDEO_SIDE_PX[0], _VIDEO_SIDE_PX[-1]
+            require(usable, f"runtime.{side}", pixels, f"must be an even number in [{first}, {last}]")
+        keep = self.keep_checkpoints
+        require(keep >= 1, "runtime.keep_checkpoints", keep, "must be at least 1")
+        renderers = ", ".join(BACKENDS)
+        require(self.renderer in BACKENDS, "runtime.renderer", self.renderer, f"choose one of {renderers}")
