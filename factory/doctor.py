@@ -112,15 +112,15 @@ class Diagnosis:
 
 def diagnose(cfg: DoctorConfig) -> Diagnosis:
     """Look at everything, and run the self-test unless `cfg.seconds` is 0."""
-    place = machine.find_place()
+    host = machine.find_host()
     device = cfg.device if cfg.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     rapl_root = Path(cfg.energy.rapl_root)
     findings = [
-        *look("machine", lambda: machine.examine(place)),
-        *look("simulate", lambda: simulate.examine(place)),
-        *look("draw", lambda: simulate.examine_drawing(place)),
-        *look("measure", lambda: measure.examine(cfg.energy, place, device=device)),
-        *look("actuate", lambda: actuate.examine(place, rapl_root=rapl_root)),
+        *look("machine", lambda: machine.examine(host)),
+        *look("simulate", lambda: simulate.examine(host)),
+        *look("draw", lambda: simulate.examine_drawing(host)),
+        *look("measure", lambda: measure.examine(cfg.energy, host, device=device)),
+        *look("actuate", lambda: actuate.examine(host, rapl_root=rapl_root)),
         *look("ledger", lambda: tracker_store.examine(Path(cfg.output_root), cfg.tracking)),
     ]
     if not cfg.seconds:

@@ -10,27 +10,27 @@ from pathlib import Path
 from typing import Any
 
 from factory.diagnosis.finding import Finding, Status
-from factory.diagnosis.machine import Place
+from factory.diagnosis.machine import HostEnvironment
 
 _CAP_SYS_ADMIN = 21
 _LIMIT = "constraint_0_power_limit_uw"
 
 
 def examine(
-    place: Place, *, rapl_root: Path, sys_root: Path = Path("/sys"), nvml: Any = None
+    host: HostEnvironment, *, rapl_root: Path, sys_root: Path = Path("/sys"), nvml: Any = None
 ) -> list[Finding]:
     """Return every knob with its present value, its range, and whether this process may turn it.
 
     Args:
-        place: Decides which remedy can help.
+        host: Decides which remedy can help.
         rapl_root: The powercap tree.
         sys_root: Where /sys is.
         nvml: A library like `pynvml`; the installed one if None.
     """
     return [
         _work(),
-        _cpu_limit(rapl_root, place),
-        _governor(sys_root / "devices/system/cpu", place),
+        _cpu_limit(rapl_root, host),
+        _governor(sys_root / "devices/system/cpu", host),
         *_gpus(nvml),
     ]
 
@@ -40,11 +40,11 @@ def _work() -> Finding:
     return _finding("work", Status.OK, text)
 
 
-def _cpu_limit(root: Path, place: Place) -> Finding:
+def _cpu_limit(root: Path, host: HostEnvironment) -> Finding:
     limits = list(_package_limits(root))
     if not limits:
         text = f"no power limit of a CPU package under {root}"
-        return _finding("CPU power limit", Status.MISSING, text, _no_cpu_knob(place))
+        return _finding("CPU power limit", Status.MISSING, text, _no_cpu_knob(host))
     shown = ", ".join(f"{folder.name} {watts}" for folder, watts in limits)
     if all(os.access(folder / _LIMIT, os.W_OK) for folder, _ in limits):
         return _finding("CPU power limit", Status.OK, f"may be set: {shown}")
@@ -70,11 +70,11 @@ def _package_limits(root: Path) -> Iterator[tuple[Path, str]]:
             )
 
 
-def _governor(cpu_root: Path, place: Place) -> Finding:
+def _governor(cpu_root: Path, host: HostEnvironment) -> Finding:
     folder = next(iter(sorted(cpu_root.glob("cpu[0-9]*/cpufreq"))), None)
     if folder is None:
         text = f"no frequency control of the CPU under {cpu_root}/cpu*/cpufreq"
-        return _finding("CPU frequency", Status.MISSING, text, _no_cpu_knob(place))
+        return _finding("CPU frequency", Status.MISSING, text, _no_cpu_knob(host))
     low, high = (_word(folder / f"cpuinfo_{end}_freq") for end in ("min", "max"))
     span = f", {int(low) * 1e-6:g} to {int(high) * 1e-6:g} GHz" if low.isdigit() and high.isdigit() else ""
     choices = (folder / "scaling_available_governors").read_text().split() if span else []
@@ -130,10 +130,10 @@ def _is_admin() -> bool:
     return False
 
 
-def _no_cpu_knob(place: Place) -> str:
-    if place.is_virtual:
+def _no_cpu_knob(host: HostEnvironment) -> str:
+    if host.is_virtual:
         return "nothing inside helps: the hypervisor keeps this knob; set it on the physical machine"
-    if place.container:
+    if host.container:
         return "set it on the host: containers are given /sys read-only and without this folder"
     return "load the processor's driver: sudo modprobe intel_rapl_msr for the limit, acpi_cpufreq for the frequency"
 

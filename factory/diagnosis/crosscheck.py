@@ -96,7 +96,7 @@ def watching(watchers: Sequence[Monitor]) -> Iterator[list[Figure]]:
 
 def own_figure(reading: MeterReading) -> Figure:
     """Return the factory's own figure of the load."""
-    joules = {name: getattr(reading, f"{name}_j") for name in reading.component_tier}
+    joules = dict(reading.components_j)
     tiers = ", ".join(f"{name} {tier}" for name, tier in reading.component_tier.items())
     interval = f"[{reading.total_j_lo:.4g}, {reading.total_j_hi:.4g}] J"
     reasons = [

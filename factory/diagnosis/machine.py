@@ -20,7 +20,7 @@ _CONTAINER_MARKS = {"docker": "Docker", "kubepods": "Kubernetes", "containerd": 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class HostEnvironment:
     """What surrounds the process and decides which remedy can help."""
 
     system: str = "Linux"
@@ -37,16 +37,16 @@ class Place:
 
     @property
     def words(self) -> str:
-        """Return the place in plain words, fit for `in ...`."""
+        """Return the host in plain words, fit for `in ...`."""
         machine = "a virtual machine" if self.is_virtual else "a machine of its own"
         return f"a container ({self.container}) on {machine}" if self.container else machine
 
 
-def find_place(root: Path = Path("/"), *, environ: Mapping[str, str] | None = None) -> Place:
+def find_host(root: Path = Path("/"), *, environ: Mapping[str, str] | None = None) -> HostEnvironment:
     """Look around; `root` is where /proc, /sys and /dev hang."""
     cpu_flags = _text(root / "proc/cpuinfo")
     version = _text(root / "proc/driver/nvidia/version")
-    return Place(
+    return HostEnvironment(
         system=platform.system(),
         container=_container(root, os.environ if environ is None else environ),
         is_virtual=" hypervisor" in cpu_flags or (root / "sys/hypervisor/type").exists(),
@@ -56,27 +56,27 @@ def find_place(root: Path = Path("/"), *, environ: Mapping[str, str] | None = No
     )
 
 
-def nvidia_gap(place: Place) -> tuple[str, str]:
+def nvidia_gap(host: HostEnvironment) -> tuple[str, str]:
     """Return why no NVIDIA GPU can be used, and what would change that, from the outside inwards."""
     install = "install NVIDIA's driver, then reboot (Ubuntu: sudo ubuntu-drivers install)"
     toolkit = "start the container with --gpus all (needs the NVIDIA Container Toolkit on the host)"
-    if place.container and not place.has_nvidia_node and (place.nvidia_boards or place.nvidia_driver):
+    if host.container and not host.has_nvidia_node and (host.nvidia_boards or host.nvidia_driver):
         return "the machine has an NVIDIA GPU, but this container was not given it", toolkit
-    if place.nvidia_boards and not place.nvidia_driver:
+    if host.nvidia_boards and not host.nvidia_driver:
         return "there is an NVIDIA GPU, but no driver is loaded", install
-    if not (place.nvidia_boards or place.nvidia_driver or place.has_nvidia_node):
-        remedy = f"nothing to do if the host has none; if it has one, {toolkit}" if place.container else ""
+    if not (host.nvidia_boards or host.nvidia_driver or host.has_nvidia_node):
+        remedy = f"nothing to do if the host has none; if it has one, {toolkit}" if host.container else ""
         return "no NVIDIA GPU is visible here", remedy or "nothing to do unless you add one"
     return "", ""
 
 
-def examine(place: Place) -> list[Finding]:
+def examine(host: HostEnvironment) -> list[Finding]:
     """Return what the machine is."""
     cgroup = Cgroup()
     where = Finding(
-        section="machine", name="place", status=Status.OK, text=f"{platform.platform()}, in {place.words}"
+        section="machine", name="host", status=Status.OK, text=f"{platform.platform()}, in {host.words}"
     )
-    return [where, _processor(cgroup), _load(), _memory(cgroup), _gpu(place)]
+    return [where, _processor(cgroup), _load(), _memory(cgroup), _gpu(host)]
 
 
 def _processor(cgroup: Cgroup) -> Finding:
@@ -117,16 +117,16 @@ def _memory(cgroup: Cgroup) -> Finding:
     )
 
 
-def _gpu(place: Place) -> Finding:
+def _gpu(host: HostEnvironment) -> Finding:
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-        text = f"{', '.join(names)}; driver {place.nvidia_driver or 'of unknown version'}"
-        facts = {"names": names, "driver": place.nvidia_driver}
+        text = f"{', '.join(names)}; driver {host.nvidia_driver or 'of unknown version'}"
+        facts = {"names": names, "driver": host.nvidia_driver}
         return Finding(section="machine", name="GPU", status=Status.OK, text=text, facts=facts)
-    why, remedy = nvidia_gap(place)
+    why, remedy = nvidia_gap(host)
     if why:
         return Finding(section="machine", name="GPU", status=Status.MISSING, text=why, remedy=remedy)
-    text = f"NVIDIA driver {place.nvidia_driver} is there, but torch {torch.__version__} cannot use it"
+    text = f"NVIDIA driver {host.nvidia_driver} is there, but torch {torch.__version__} cannot use it"
     remedy = (
         "install the build of torch for CUDA that fits this driver"
         if torch.version.cuda is None

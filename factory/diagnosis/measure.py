@@ -1,69 +1,76 @@
-"""Every energy source: what it would give a run here, or why not and what would change that."""
+"""Energy sources: what each would give a run here, or why not and what would change that."""
 
 from __future__ import annotations
 
-import dataclasses
+import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from factory.diagnosis.finding import Finding, Status
-from factory.diagnosis.machine import Place, nvidia_gap
+from factory.diagnosis.machine import HostEnvironment, nvidia_gap
+from factory.energy import registry
 from factory.energy.config import EnergyConfig
 from factory.energy.selection import select_sources
 from factory.energy.sources.base import EnergySource, SourceUnavailable
-from factory.energy.sources.estimate import EstimateSource
-from factory.energy.sources.nvml import NvmlSource
-from factory.energy.sources.rapl import RaplSource
-from factory.energy.types import Capability, Tier
+from factory.energy.types import Boundary, Capability, Tier
 
-_CALIBRATE = "or calibrate the estimate against a wall meter (docs/doctor.md)"
-_SURE = (Tier.MEASURED, Tier.SAMPLED)
-_SUBJECTS = {"rapl": "CPU joules", "nvml": "GPU joules", "estimate": "CPU and memory joules"}
+_CALIBRATE = "calibrate the estimate against a wall meter (docs/doctor.md)"
+_RELIABLE = (Tier.MEASURED, Tier.SAMPLED)
+_PLAIN_NAMES = {"cpu": "CPU", "gpu": "GPU", "dram": "memory"}
 
 
-def examine(cfg: EnergyConfig, place: Place, *, device: str, nvml: Any = None) -> list[Finding]:
-    """Return every source and, first, what they come to for a run.
+def examine(cfg: EnergyConfig, host: HostEnvironment, *, device: str) -> list[Finding]:
+    """Return a finding for every source and, first, what they add up to for a run.
 
     Args:
-        cfg: Settings of the run's gauges.
-        place: Decides which remedy can help.
+        cfg: Settings of the run.
+        host: Decides which remedy can help.
         device: Where the policy would run, `cpu` or `cuda`.
-        nvml: A library like `pynvml`; the installed one if None.
     """
-    rapl = _examine_source(
-        RaplSource(Path(cfg.rapl_root)), "RAPL (CPU, DRAM)", lambda gap: _rapl_remedy(gap, cfg, place)
-    )
-    boards = _examine_source(NvmlSource(nvml), "NVML (GPU)", lambda gap: _nvml_remedy(gap, place))
-    estimate = _examine_source(EstimateSource(cfg.estimate), "estimate (CPU, DRAM)", lambda gap: gap.remedy)
-    return [_verdict(cfg, device, rapl), rapl, boards, _narrowed(estimate, cfg)]
+    by_source: dict[str, Finding] = {}
+    for name, source in registry.SOURCES.items():
+        if source.reads_this_machine or name == cfg.source:
+            by_source[name] = _examine_source(source, cfg, host, device=device)
+    return [_verdict(cfg, device, by_source), *by_source.values()]
 
 
-def _examine_source(source: EnergySource, name: str, remedy: Callable[[SourceUnavailable], str]) -> Finding:
+def _examine_source(
+    source_class: type[EnergySource], cfg: EnergyConfig, host: HostEnvironment, *, device: str
+) -> Finding:
+    components = ", ".join(name.upper() for name in source_class.components)
+    name = f"{source_class.title} ({components})"
+    source = source_class.from_config(cfg, device, os.environ)
     try:
         capability = source.open()
     except SourceUnavailable as gap:
-        return Finding(
-            section="measure", name=name, status=Status.MISSING, text=gap.reason, remedy=remedy(gap)
-        )
+        advise = _REMEDIES.get(source_class.name, _own_remedy)
+        return _finding(name, Status.MISSING, gap.reason, remedy=advise(gap, cfg, host))
     finally:
         source.close()
-    status = Status.OK if capability.tier in _SURE else Status.LIMITED
-    return Finding(
-        section="measure", name=name, status=status, text=_describe(capability), facts=_facts(capability)
+    return _finding(
+        name,
+        _status(capability.tier),
+        _describe(capability),
+        remedy=_improvement(source_class.name, cfg),
+        facts=_facts(capability),
     )
+
+
+def _status(tier: Tier) -> Status:
+    if tier in _RELIABLE:
+        return Status.OK
+    return Status.LIMITED
 
 
 def _describe(capability: Capability) -> str:
-    period = (
-        f"{capability.period_s * 1e3:g} ms" if capability.period_s < 1.0 else f"{capability.period_s:g} s"
-    )
-    head = (
-        f"{capability.tier} joules of {' and '.join(capability.components)}, boundary {capability.boundary}"
-    )
-    counters = ": " + ", ".join(capability.keys) if capability.tier in _SURE else ""
-    details = "".join(f"; {detail}" for detail in capability.details)
-    return f"{head}, new every {period}{counters}{details}"
+    period = f"{capability.period_s:g} s"
+    if capability.period_s < 1.0:
+        period = f"{capability.period_s * 1e3:g} ms"
+    components = " and ".join(capability.components)
+    text = f"{capability.tier} joules of {components}, boundary {capability.boundary}, updated every {period}"
+    if capability.tier in _RELIABLE:
+        text += f": {', '.join(capability.keys)}"
+    return "; ".join((text, *capability.details))
 
 
 def _facts(capability: Capability) -> dict[str, Any]:
@@ -76,88 +83,114 @@ def _facts(capability: Capability) -> dict[str, Any]:
     }
 
 
-def _verdict(cfg: EnergyConfig, device: str, rapl: Finding) -> Finding:
+def _verdict(cfg: EnergyConfig, device: str, by_source: dict[str, Finding]) -> Finding:
     """Say what a run here would get with these settings, and why."""
+    name = "a run here"
     try:
         selection = select_sources(cfg, device)
     except ValueError as error:
         text = f"no run can start with these settings: {error}"
-        return Finding(
-            section="measure", name="a run here", status=Status.MISSING, text=text, remedy=rapl.remedy
-        )
+        return _finding(name, Status.MISSING, text, remedy=by_source[cfg.source].remedy)
     if not selection.sources:
         text = f"no joules at all: {selection.explanation[0]}"
-        return Finding(
-            section="measure", name="a run here", status=Status.MISSING, text=text, remedy="energy=auto"
-        )
-    tiers = {source.name: source.open().tier for source in selection.sources}
+        return _finding(name, Status.MISSING, text, remedy="energy=auto")
+    capabilities: list[Capability] = []
     for source in selection.sources:
+        capabilities.append(source.open())
         source.close()
-    words = [f"{_SUBJECTS.get(name, 'joules')} are {tier} (source {name})" for name, tier in tiers.items()]
-    if "estimate" in tiers:
-        why = rapl.text if rapl.status is Status.MISSING else f"energy.source={cfg.source}"
-        words += [f"no power counter of the CPU is read: {why}", _model(cfg)]
-    if device == "cuda" and "nvml" not in tiers:
-        words.append("the energy of the GPU is in no figure")
-    worst = Tier.worst(tiers.values())
-    status = Status.OK if worst in _SURE else Status.LIMITED
-    facts = {"tier": worst.value, "sources": list(tiers), "device": device}
-    return Finding(section="measure", name="a run here", status=status, text="; ".join(words), facts=facts)
+    words = [_summarise(capability) for capability in capabilities]
+    names = [capability.source for capability in capabilities]
+    if "estimate" in names:
+        reason = f"energy.source={cfg.source}"
+        if by_source["rapl"].status is Status.MISSING:
+            reason = by_source["rapl"].text
+        words += [f"no power counter of the CPU is read: {reason}", _explain_model(cfg)]
+    has_gpu = any(found.boundary is Boundary.NODE or "gpu" in found.components for found in capabilities)
+    if device == "cuda" and not has_gpu:
+        words.append("the energy of the GPU is in no metric")
+    worst = Tier.worst(capability.tier for capability in capabilities)
+    facts = {"tier": worst.value, "sources": names, "device": device}
+    return _finding(name, _status(worst), "; ".join(words), facts=facts)
 
 
-def _model(cfg: EnergyConfig) -> str:
-    """Say what stands in for a counter."""
+def _summarise(capability: Capability) -> str:
+    subject = " and ".join(_PLAIN_NAMES.get(name, name) for name in capability.components)
+    return f"{subject} joules are {capability.tier} (source {capability.source})"
+
+
+def _explain_model(cfg: EnergyConfig) -> str:
+    """Say what replaces a counter."""
     if cfg.estimate.calibration:
         return (
-            "instead, CPU time, which the kernel counts, is multiplied by powers per core fitted to an outside meter "
-            f"({cfg.estimate.calibration.origin}); so every figure of energy carries the word calibrated and the fit's "
-            "interval [lo, hi]"
+            "instead, the CPU time counted by the kernel is multiplied by powers per core that were fitted to an "
+            f"outside meter ({cfg.estimate.calibration.origin}); so every energy value is labelled calibrated and "
+            "carries the interval [lo, hi] of the fit"
         )
     return (
-        "instead, CPU time, which the kernel counts, and the size of memory are multiplied by powers per core and "
-        "per GB that are published means of servers, not of this machine; so every figure of energy carries the "
-        "word estimated and a wide interval [lo, hi]"
+        "instead, the CPU time counted by the kernel and the size of memory are multiplied by powers per core and per "
+        "GB that are published means of servers, not of this machine; so every energy value is labelled estimated and "
+        "carries a wide interval [lo, hi]"
     )
 
 
-def _narrowed(estimate: Finding, cfg: EnergyConfig) -> Finding:
-    """Add what makes the estimate better."""
-    if cfg.estimate.calibration:
-        return estimate
-    remedy = (
-        f"to narrow it: energy.estimate.highest_w_per_core=<TDP / hardware threads of the host> (now "
-        f"{cfg.estimate.highest_w_per_core:g} W), {_CALIBRATE}"
+def _improvement(name: str, cfg: EnergyConfig) -> str:
+    """Return how to get better values from a source that works."""
+    if name != "estimate" or cfg.estimate.calibration:
+        return ""
+    return (
+        "to narrow it: energy.estimate.highest_w_per_core=<TDP / hardware threads of the host> (now "
+        f"{cfg.estimate.highest_w_per_core:g} W), or {_CALIBRATE}"
     )
-    return dataclasses.replace(estimate, remedy=remedy)
 
 
-def _rapl_remedy(gap: SourceUnavailable, cfg: EnergyConfig, place: Place) -> str:
-    """Return the one remedy that can help in this place; a mount is of no use where the host has no counter."""
+def _own_remedy(gap: SourceUnavailable, cfg: EnergyConfig, host: HostEnvironment) -> str:
+    return gap.remedy
+
+
+def _rapl_remedy(gap: SourceUnavailable, cfg: EnergyConfig, host: HostEnvironment) -> str:
+    """Return the one remedy that can help on this host; a mount is useless where the host has no counter."""
     if "cannot be read" in gap.reason:
-        on_host = "on the host, " if place.container else ""
-        return f"{on_host}{gap.remedy}; docs/doctor.md has the udev rule that does so by itself"
-    if place.system != "Linux":
-        return f"RAPL is read through Linux; {_CALIBRATE}".replace("; or", "; here")
-    if place.is_virtual:
+        where = ""
+        if host.container:
+            where = "on the host, "
+        return f"{where}{gap.remedy}; docs/doctor.md has the udev rule that does this at every boot"
+    if host.system != "Linux":
+        return f"RAPL is read through Linux; here {_CALIBRATE}"
+    if host.is_virtual:
         return (
-            "nothing inside helps: hypervisors do not pass these counters on, so a mount or a permission has nothing "
-            f"to show. Run on the physical machine, {_CALIBRATE}"
+            "nothing inside this machine helps: hypervisors do not pass these counters on, so a mount or a permission "
+            f"has nothing to show. Run on the physical machine, or {_CALIBRATE}"
         )
-    if place.container:
-        # Its parts of /sys/class/powercap are links into this folder, which container engines hide.
+    if host.container:
+        # Zones in /sys/class/powercap are links into this folder, which container engines hide.
         return (
             "add to docker run: -v /sys/devices/virtual/powercap:/rapl:ro and to the command: energy.rapl_root=/rapl; "
             "if it then cannot be read, run as root or, on the host, sudo chmod a+r "
             "/sys/class/powercap/intel-rapl:*/energy_uj"
         )
     if cfg.rapl_root != EnergyConfig.rapl_root:
-        return f"energy.rapl_root={cfg.rapl_root} is not such a tree: leave the key out to read {EnergyConfig.rapl_root}"
+        return (
+            f"energy.rapl_root={cfg.rapl_root} is not such a tree: leave the key out to read {EnergyConfig.rapl_root}"
+        )
     return "run 'sudo modprobe intel_rapl_msr' (Intel, and AMD Zen from Linux 5.8 on); other processors have no RAPL"
 
 
-def _nvml_remedy(gap: SourceUnavailable, place: Place) -> str:
-    _, remedy = nvidia_gap(place)
+def _nvml_remedy(gap: SourceUnavailable, cfg: EnergyConfig, host: HostEnvironment) -> str:
+    _, remedy = nvidia_gap(host)
     if "nvidia-ml-py" in gap.reason:
         package = "pip install nvidia-ml-py (part of extra gpu; not the package pynvml)"
-        return f"{remedy}; then {package}" if remedy else package
+        return "; then ".join(step for step in (remedy, package) if step)
     return remedy or gap.remedy
+
+
+_REMEDIES: dict[str, Callable[[SourceUnavailable, EnergyConfig, HostEnvironment], str]] = {
+    "rapl": _rapl_remedy,
+    "nvml": _nvml_remedy,
+}
+"""Remedies that depend on the host; other sources bring their own."""
+
+
+def _finding(
+    name: str, status: Status, text: str, *, remedy: str = "", facts: dict[str, Any] | None = None
+) -> Finding:
+    return Finding(section="measure", name=name, status=status, text=text, remedy=remedy, facts=facts or {})

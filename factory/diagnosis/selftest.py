@@ -119,7 +119,7 @@ def _sum(reading: MeterReading) -> Finding:
 
 def _advance(test: SelfTest) -> Finding:
     names = sorted(test.reading.component_tier)
-    rises = {name: [getattr(mark, f"{name}_j") for mark in test.marks] for name in names}
+    rises = {name: [mark.components_j.get(name, 0.0) for mark in test.marks] for name in names}
     stuck = [name for name, values in rises.items() if any(b <= a for a, b in pairwise(values))]
     lost = f"; {test.reading.lost_s:.2g} s were lost" if test.reading.lost_s else ""
     if stuck or lost:
@@ -143,7 +143,7 @@ def _plausible(test: SelfTest) -> Finding:
         text = "not judged: the CPU's figure follows from the coefficients, so its being plausible would show nothing"
         return _finding("power", Status.LIMITED, text, "compare with a wall meter")
     idle, end = test.marks[1], test.marks[-1]
-    power_w = (end.cpu_j - idle.cpu_j) / (end.wall_s - idle.wall_s)
+    power_w = (end.components_j["cpu"] - idle.components_j["cpu"]) / (end.wall_s - idle.wall_s)
     threads = os.cpu_count() or 1  # those of the machine: the counter is of whole packages
     low_w, high_w = test.lowest_w_per_core * threads, test.highest_w_per_core * threads
     range_text = f"{low_w:.0f} to {high_w:.0f} W, where {threads} hardware threads usually lie under load"

@@ -10,18 +10,18 @@ from importlib.util import find_spec
 import torch
 
 from factory.diagnosis.finding import Finding, Status
-from factory.diagnosis.machine import Place, nvidia_gap
+from factory.diagnosis.machine import HostEnvironment, nvidia_gap
 
 _GPU_PACKAGES = {"warp": "warp-lang", "mujoco_warp": "mujoco-warp"}
 _TRIAL_WORLDS, _TRIAL_STEPS = 16, 50
 
 
-def examine(place: Place) -> list[Finding]:
+def examine(host: HostEnvironment) -> list[Finding]:
     """Return what can simulate, each tried with real steps."""
-    return [_cpu_engine(), _gpu_engine(place)]
+    return [_cpu_engine(), _gpu_engine(host)]
 
 
-def examine_drawing(place: Place) -> list[Finding]:
+def examine_drawing(host: HostEnvironment) -> list[Finding]:
     """Return what draws the films; OpenGL is tried in a process of its own."""
     from factory.envs.rendering.opengl import working_platform
 
@@ -35,7 +35,7 @@ def examine_drawing(place: Place) -> list[Finding]:
         ]
     setting = os.environ.get("MUJOCO_GL", "")
     package = "sudo apt-get install libegl1, or libosmesa6 where there is no GPU"
-    if place.nvidia_driver and place.container:
+    if host.nvidia_driver and host.container:
         package += "; start the container with -e NVIDIA_DRIVER_CAPABILITIES=all"
     if sys.platform == "darwin":
         package = "run where macOS lets a process open a window server connection"
@@ -65,7 +65,7 @@ def _cpu_engine() -> Finding:
     return _engine("physics=mujoco, CPU", Status.OK, f"{trial} ({shown})", "", versions)
 
 
-def _gpu_engine(place: Place) -> Finding:
+def _gpu_engine(host: HostEnvironment) -> Finding:
     name = "physics=warp, GPU"
     versions = {package: _version(package) for package in _GPU_PACKAGES.values()}
     shown = ", ".join(f"{package} {version or 'not installed'}" for package, version in versions.items())
@@ -74,7 +74,7 @@ def _gpu_engine(place: Place) -> Finding:
         remedy = "pip install 'robot-factory[gpu]' (in a checkout: pip install -e '.[gpu]')"
         return _engine(name, Status.MISSING, f"{' and '.join(absent)} not installed", remedy, versions)
     if not torch.cuda.is_available():
-        why, remedy = nvidia_gap(place)
+        why, remedy = nvidia_gap(host)
         why = why or f"torch {torch.__version__} sees no CUDA device"
         return _engine(name, Status.MISSING, f"{why}; {shown}", remedy or "see machine: GPU", versions)
     try:

@@ -1,6 +1,6 @@
-"""The factory's gauges: energy with a source, a tier and an interval; control tokens; key figures.
+"""Energy metering: joules with source, tier and interval; control tokens; key metrics.
 
-Importing this package loads nothing but itself. Take the parts from their files::
+Importing this package loads nothing but itself. Import the parts from their modules::
 
     from factory.energy.config import EnergyConfig
     from factory.energy.meter import Meter

@@ -1,4 +1,4 @@
-"""One source as the meter sees it: it never raises, and what it could not see is counted as lost."""
+"""One source as the meter uses it: it never raises, and energy it could not read is counted as lost."""
 
 from __future__ import annotations
 
@@ -6,29 +6,35 @@ from factory.energy.sources.base import EnergySource
 from factory.energy.types import Capability, Reading, Tier
 
 _RETRY_NS = 5_000_000_000
+"""Shortest time between two attempts to open a source that failed."""
 _PEAK_WINDOW_S = 0.05
+"""Shortest time between two readings whose power counts: over less, a counter's steps look like peaks."""
 
 
 class Channel:
     """Cumulative energy of one source since `start`, across failures of that source.
 
-    After a failed read the source is re-opened, with a new zero, every 5 s at most. The time between counts
-    as lost: it adds nothing to the energy and its lower bound, the highest power seen so far to the upper
-    bound, and the tier drops to `estimated`, because a count with a hole in it is no full count.
+    After a failed read the source is opened again, with a new zero, every 5 s at most. The time between counts
+    as lost. It adds nothing to the energy and its lower bound, and the highest power seen so far to the upper
+    bound. The tier drops to `estimated`, because a count with a gap in it is no full count.
     """
 
     def __init__(self, source: EnergySource) -> None:
         self.source = source
         self.capability: Capability | None = None
+        self.failure = ""
+        """Last error of the source, in its own words."""
+        # Energy of the stretches that ended in a failure; the source starts from zero after each.
         self._banked_j: dict[str, float] = {}
-        self._banked_lo_j = self._banked_hi_j = self._banked_lost_s = 0.0
+        self._banked_lo_j = 0.0
+        self._banked_hi_j = 0.0
+        self._banked_lost_s = 0.0
         self._reading: Reading | None = None
         self._peak_w = 0.0
         self._tier = Tier.MEASURED
-        self._covered_until_ns = self._retry_ns = 0
+        self._covered_until_ns = 0
+        self._retry_ns = 0
         self._is_failing = False
-        self.failure = ""
-        """The last error of the source, in its own words."""
 
     def start(self, now_ns: int) -> None:
         """Open the source with a fresh zero; one that has gone since it was chosen is tried again later."""
@@ -47,7 +53,7 @@ class Channel:
             return
         try:
             reading = self.source.read()
-        except Exception as error:  # a broken gauge must not end a training run
+        except Exception as error:  # a broken source must not end a training run
             self._fail(error, now_ns)
             return
         self._watch_peak(reading)
@@ -57,27 +63,38 @@ class Channel:
 
     def components_j(self) -> dict[str, float]:
         """Return the cumulative energy of each component [J]."""
-        current = self._reading.components_j if self._reading else {}
-        return {
-            key: self._banked_j.get(key, 0.0) + current.get(key, 0.0) for key in {**self._banked_j, **current}
-        }
+        total_j = dict(self._banked_j)
+        if self._reading is not None:
+            for name, joules in self._reading.components_j.items():
+                total_j[name] = total_j.get(name, 0.0) + joules
+        return total_j
 
     def bounds_j(self, now_ns: int) -> tuple[float, float]:
-        """Return the lower and upper bound of the energy [J], the upper one covering what was lost."""
-        lo_j = self._banked_lo_j + (self._reading.lo_j if self._reading else 0.0)
-        hi_j = self._banked_hi_j + (self._reading.hi_j if self._reading else 0.0)
+        """Return the lower and upper bound of the energy [J]; the upper one covers what was lost."""
+        lo_j = self._banked_lo_j
+        hi_j = self._banked_hi_j
+        if self._reading is not None:
+            lo_j += self._reading.lo_j
+            hi_j += self._reading.hi_j
         return lo_j, hi_j + self.lost_s(now_ns) * self._peak_w
 
     def lost_s(self, now_ns: int) -> float:
         """Return the time whose energy is missing [s]."""
-        open_s = (now_ns - self._covered_until_ns) * 1e-9 if self._is_failing else 0.0
-        return self._banked_lost_s + (self._reading.lost_s if self._reading else 0.0) + open_s
+        lost_s = self._banked_lost_s
+        if self._reading is not None:
+            lost_s += self._reading.lost_s
+        if self._is_failing:
+            lost_s += (now_ns - self._covered_until_ns) * 1e-9
+        return lost_s
 
     def tier(self, now_ns: int) -> Tier:
         """Return the worst tier so far."""
-        return Tier.worst((self._tier, Tier.ESTIMATED)) if self.lost_s(now_ns) > 0.0 else self._tier
+        if self.lost_s(now_ns) > 0.0:
+            return Tier.worst((self._tier, Tier.ESTIMATED))
+        return self._tier
 
     def _fail(self, error: Exception, now_ns: int) -> None:
+        """Bank the energy so far, and try again at the next read."""
         self.failure = f"{self.source.name}: {error}"
         if self._reading is not None:
             self._banked_j = self.components_j()
@@ -89,6 +106,7 @@ class Channel:
         self._retry_ns = now_ns
 
     def _recover(self, now_ns: int) -> None:
+        """Open the source again if it is time to."""
         if now_ns < self._retry_ns:
             return
         try:
@@ -102,6 +120,7 @@ class Channel:
         self._is_failing = False
 
     def _watch_peak(self, reading: Reading) -> None:
+        """Remember the highest mean power between two readings; it bounds energy that is lost later."""
         if self._reading is None:
             return
         elapsed_s = (reading.t_ns - self._reading.t_ns) * 1e-9

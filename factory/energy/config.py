@@ -3,63 +3,87 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
+from factory.energy import registry
+from factory.energy.sources.base import EnergySource
 from factory.energy.sources.estimate import EstimateConfig
+from factory.validation import require
 
-SOURCES: tuple[str, ...] = ("auto", "rapl", "nvml", "estimate", "replay", "null")
 SYNC_POLICIES: tuple[str, ...] = ("boundary", "sampled", "none")
 
 
 @dataclass(kw_only=True)
 class SiteConfig:
-    """Where the machine stands: assumptions for cost and carbon, never part of a joule figure."""
+    """Assumptions about the machine's location, for cost and carbon; they never change a joule."""
 
     pue: float = 1.2
-    """Power usage effectiveness: facility energy over IT energy. An assumption; applied once, in the KPIs."""
+    """Power usage effectiveness: facility energy over IT energy. An assumption; applied once, in `kpi`."""
     price_usd_per_kwh: float = 0.10
     """Price of electricity [USD/kWh]."""
     carbon_g_per_kwh: float = 475.0
     """Carbon intensity of the grid [gCO2e/kWh]; world average of 2019 (IEA)."""
 
     def __post_init__(self) -> None:
-        """Check the figures."""
-        if self.pue < 1.0:
-            raise ValueError(f"energy.site.pue={self.pue}: must be >= 1")
+        """Raise ValueError when a value is out of its range."""
+        require(self.pue >= 1.0, "energy.site.pue", self.pue, "must be >= 1")
         for key in ("price_usd_per_kwh", "carbon_g_per_kwh"):
-            if getattr(self, key) < 0.0:
-                raise ValueError(f"energy.site.{key}={getattr(self, key)}: must be >= 0")
+            value = getattr(self, key)
+            require(value >= 0.0, f"energy.site.{key}", value, "must be >= 0")
 
 
 @dataclass(kw_only=True)
 class EnergyConfig:
-    """How energy is metered."""
+    """Settings of energy metering."""
 
     source: str = "auto"
-    """`auto` takes the best there is: RAPL, else the estimate; NVML for a CUDA device. `null` is nothing."""
+    """`auto`: the best available (RAPL, else the estimate; NVML for a CUDA device); a source's name; `null`: none."""
     min_window_s: float = 0.1
     """Shortest time between two reads of the counters [s]; phases within it share its joules by time."""
     idle_s: float = 0.0
-    """How long to sit still before the run for its idle power, subtracted in net figures [s]; 60 is good, 0 none."""
+    """Time to measure idle power before the run, subtracted in net metrics [s]; 60 is good, 0 skips it."""
     sync: str = "sampled"
-    """When the GPU is drained for phases to own their work: each `boundary`, in `sampled` windows, `none`."""
+    """When the GPU is drained so that phases own their work: each `boundary`, in `sampled` windows, `none`."""
     rapl_root: str = "/sys/class/powercap"
     """The powercap tree; another path if a container mounts it elsewhere."""
     replay_path: str = ""
     """Recording for `source: replay`, .csv or .jsonl."""
     estimate: EstimateConfig = field(default_factory=EstimateConfig)
     """Coefficients of the estimate."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Settings of sources from plug-ins: `energy.options.<source>.<key>`."""
     site: SiteConfig = field(default_factory=SiteConfig)
     """Assumptions for cost and carbon."""
 
     def __post_init__(self) -> None:
-        """Check the figures."""
-        if self.source not in SOURCES:
-            raise ValueError(f"energy.source={self.source}: choose from {', '.join(SOURCES)}")
-        if self.sync not in SYNC_POLICIES:
-            raise ValueError(f"energy.sync={self.sync}: choose from {', '.join(SYNC_POLICIES)}")
-        if not self.min_window_s > 0.0:
-            raise ValueError(f"energy.min_window_s={self.min_window_s}: must be > 0")
-        if not self.idle_s >= 0.0:
-            raise ValueError(f"energy.idle_s={self.idle_s}: must be >= 0")
-        if self.source == "replay" and not self.replay_path:
-            raise ValueError("energy.replay_path='': name the recording when energy.source=replay")
+        """Raise ValueError when a value is out of its range."""
+        names = registry.choices()
+        require(self.source in names, "energy.source", self.source, f"choose from {', '.join(names)}")
+        policies = ", ".join(SYNC_POLICIES)
+        require(self.sync in SYNC_POLICIES, "energy.sync", self.sync, f"choose from {policies}")
+        require(self.min_window_s > 0.0, "energy.min_window_s", self.min_window_s, "must be > 0")
+        require(self.idle_s >= 0.0, "energy.idle_s", self.idle_s, "must be >= 0")
+        has_recording = self.source != "replay" or bool(self.replay_path)
+        require(has_recording, "energy.replay_path", "''", "name the recording when energy.source=replay")
+        for name, values in self.options.items():
+            key = f"energy.options.{name}"
+            with_options = [known.name for known in registry.SOURCES.values() if known.options is not None]
+            listed = ", ".join(with_options) or "no source has any"
+            require(name in with_options, key, values, f"no such options; choose from: {listed}")
+            self.options_of(registry.SOURCES[name])
+
+    def options_of(self, source: type[EnergySource]) -> Any:
+        """Return a source's own settings as the dataclass that it declares in `options`.
+
+        Raises:
+            ValueError: If a key is unknown or a value has the wrong type or range.
+        """
+        from omegaconf import OmegaConf
+        from omegaconf.errors import OmegaConfBaseException
+
+        given = self.options.get(source.name, {})
+        try:
+            return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(source.options), given))
+        except OmegaConfBaseException as error:
+            problem = str(error).partition("\n")[0]
+            raise ValueError(f"energy.options.{source.name}={given}: {problem}") from error

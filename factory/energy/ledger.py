@@ -1,28 +1,36 @@
-"""The meter's running totals; they add up across the parts of a resumed run and go through JSON."""
+"""The meter's running totals; they add up across the parts of a resumed run and are stored as JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from math import fsum, nan, sqrt
 from typing import Any
 
 from factory.energy.channel import Channel
-from factory.energy.reading import MeterReading
-from factory.energy.types import COMPONENTS, PHASES, Tier
+from factory.energy.reading import MeterReading, worst_by_name
+from factory.energy.types import PHASES, Tier
 
-_WHOLE = 0.999
+NUM_SLOTS = len(PHASES) + 1
+"""Slots of the timeline: the phases, then the unattributed rest."""
+_WHOLE_SHARE = 0.999
+"""Share of a window from which on a phase counts as alone in it."""
 _LARGEST_EDGE_ERROR = 0.05
+"""Relative error at a window's two ends up to which its joules count as the phase's own."""
+
+
+def _empty_slots() -> list[float]:
+    return [0.0] * NUM_SLOTS
 
 
 @dataclass(kw_only=True)
-class Ledger:
+class EnergyLedger:
     """Totals of one part of a run, or of several added up."""
 
-    slot_s: list[float] = field(default_factory=lambda: [0.0] * (len(PHASES) + 1))
+    slot_s: list[float] = field(default_factory=_empty_slots)
     """Seconds of each phase, the unattributed last."""
-    slot_j: list[float] = field(default_factory=lambda: [0.0] * (len(PHASES) + 1))
+    slot_j: list[float] = field(default_factory=_empty_slots)
     """Joules of each phase, the unattributed last; their sum is the total."""
     components_j: dict[str, float] = field(default_factory=dict)
     component_tier: dict[str, str] = field(default_factory=dict)
@@ -34,91 +42,115 @@ class Ledger:
     tier: str = ""
     """Worst tier so far; empty before anything was read."""
     is_apportioned: bool = False
-    """Whether any window's joules were split by time between phases."""
+    """True if any window's joules were split by time between phases."""
     boundary: str = ""
 
     def take_energy(self, channels: Sequence[Channel], now_ns: int) -> float:
         """Copy the present totals of the channels and return the joules since the last call."""
         before_j = fsum(self.components_j.values())
-        components_j: dict[str, float] = {}
+        self.components_j = {}
+        self.lo_j = 0.0
+        self.hi_j = 0.0
+        self.lost_s = 0.0
         tiers: dict[str, list[Tier]] = {}
         for channel in channels:
+            tier = channel.tier(now_ns)
             for name, joules in channel.components_j().items():
-                components_j[name] = components_j.get(name, 0.0) + joules
-                tiers.setdefault(name, []).append(channel.tier(now_ns))
-        bounds_j = [channel.bounds_j(now_ns) for channel in channels]
-        self.components_j = components_j
-        self.component_tier = {name: Tier.worst(of).value for name, of in tiers.items()}
-        self.lo_j = sum(lo_j for lo_j, _ in bounds_j)
-        self.hi_j = sum(hi_j for _, hi_j in bounds_j)
-        self.lost_s = sum(channel.lost_s(now_ns) for channel in channels)
+                self.components_j[name] = self.components_j.get(name, 0.0) + joules
+                tiers.setdefault(name, []).append(tier)
+            lo_j, hi_j = channel.bounds_j(now_ns)
+            self.lo_j += lo_j
+            self.hi_j += hi_j
+            self.lost_s += channel.lost_s(now_ns)
+        self.component_tier = {name: Tier.worst(found).value for name, found in tiers.items()}
         self.tier = Tier.worst(channel.tier(now_ns) for channel in channels).value
-        return fsum(components_j.values()) - before_j
+        return fsum(self.components_j.values()) - before_j
 
     def add_window(self, shares: Sequence[float], step_j: float, *, window_s: float, period_s: float) -> None:
-        """Share a window's seconds and joules.
+        """Share out a window's seconds and joules.
 
-        A phase owns its joules outright only if it had the window to itself and the window is so long that
-        the counter's edges matter less than 5 % (P * tau / sqrt(6) against P * t); otherwise the split is
-        apportioned.
+        A phase owns its joules only if it had the window to itself and the window was long enough.
+        Otherwise the split is apportioned.
         """
         for slot, share in enumerate(shares):
             self.slot_s[slot] += share * window_s
             self.slot_j[slot] += share * step_j
+        # A counter that moves every tau errs by P * tau / sqrt(6) between two reads (`quantisation_u_j`),
+        # which must be at most 5 % of the window's energy P * t.
         is_long = window_s * _LARGEST_EDGE_ERROR >= period_s / sqrt(6.0)
-        if step_j > 0.0 and not (is_long and max(shares) >= _WHOLE):
+        is_alone = max(shares) >= _WHOLE_SHARE
+        if step_j > 0.0 and not (is_long and is_alone):
             self.is_apportioned = True
 
-    def __add__(self, later: Ledger) -> Ledger:
-        """Return the totals of both parts, at the trust of the worse."""
-        names = {**self.components_j, **later.components_j}
+    def __add__(self, later: EnergyLedger) -> EnergyLedger:
+        """Return the totals of both parts, with the less trustworthy tier."""
         parts = [part for part in (self, later) if part.tier]
-        return Ledger(
-            slot_s=[a + b for a, b in zip(self.slot_s, later.slot_s, strict=True)],
-            slot_j=[a + b for a, b in zip(self.slot_j, later.slot_j, strict=True)],
-            components_j={k: self.components_j.get(k, 0.0) + later.components_j.get(k, 0.0) for k in names},
-            component_tier={
-                k: Tier.worst(Tier(p.component_tier[k]) for p in parts if k in p.component_tier).value
-                for k in names
-            },
+        names = self.components_j | later.components_j
+        components_j = {
+            name: self.components_j.get(name, 0.0) + later.components_j.get(name, 0.0) for name in names
+        }
+        tier = ""
+        if parts:
+            tier = Tier.worst(Tier(part.tier) for part in parts).value
+        return EnergyLedger(
+            slot_s=[first + second for first, second in zip(self.slot_s, later.slot_s, strict=True)],
+            slot_j=[first + second for first, second in zip(self.slot_j, later.slot_j, strict=True)],
+            components_j=components_j,
+            component_tier=worst_by_name([part.component_tier for part in parts]),
+            # Bound to bound: a sensor's gain error is the same in both parts.
             lo_j=self.lo_j + later.lo_j,
             hi_j=self.hi_j + later.hi_j,
             lost_s=self.lost_s + later.lost_s,
             overhead_s=self.overhead_s + later.overhead_s,
             cpu_s=self.cpu_s + later.cpu_s,
-            tier=Tier.worst(Tier(part.tier) for part in parts).value if parts else "",
+            tier=tier,
             is_apportioned=self.is_apportioned or later.is_apportioned,
             boundary=" then ".join(dict.fromkeys(part.boundary for part in parts)),
         )
 
     def reading(self) -> MeterReading:
-        """Return the totals as figures to show."""
-        tier = Tier(self.tier) if self.tier else Tier.NONE
-        is_metered = tier is not Tier.NONE
-        wall_s, total_j = fsum(self.slot_s), fsum(self.slot_j)
-        split = (tier, Tier.APPORTIONED) if self.is_apportioned else (tier,)
-        shown_j = self.slot_j if is_metered else [nan] * len(self.slot_j)
-        component_j = {k: self.components_j.get(k, 0.0) if is_metered else nan for k in COMPONENTS}
-        return MeterReading(
+        """Return the totals as values to report."""
+        wall_s = fsum(self.slot_s)
+        total_j = fsum(self.slot_j)
+        mean_power_w = nan
+        if wall_s > 0.0:
+            mean_power_w = total_j / wall_s
+        tier = Tier(self.tier or Tier.NONE)
+        phase_tier = tier
+        if self.is_apportioned:
+            phase_tier = Tier.worst((tier, Tier.APPORTIONED))
+        reading = MeterReading(
             wall_s=wall_s,
-            phase_s=dict(zip(PHASES, self.slot_s, strict=False)),
-            phase_j=dict(zip(PHASES, shown_j, strict=False)),
+            phase_s=_by_phase(self.slot_s),
+            phase_j=_by_phase(self.slot_j),
             unattributed_s=self.slot_s[-1],
-            unattributed_j=shown_j[-1],
-            total_j=total_j if is_metered else nan,
-            total_j_lo=self.lo_j if is_metered else nan,
-            total_j_hi=self.hi_j if is_metered else nan,
-            cpu_j=component_j["cpu"],
-            gpu_j=component_j["gpu"],
-            dram_j=component_j["dram"],
+            unattributed_j=self.slot_j[-1],
+            total_j=total_j,
+            total_j_lo=self.lo_j,
+            total_j_hi=self.hi_j,
+            components_j=dict(self.components_j),
             cpu_s=self.cpu_s,
-            mean_power_w=total_j / wall_s if is_metered and wall_s > 0.0 else nan,
+            mean_power_w=mean_power_w,
             tier=tier.value,
-            phase_tier=Tier.worst(split).value if is_metered else Tier.NONE.value,
+            phase_tier=phase_tier.value,
             component_tier=dict(self.component_tier),
             boundary=self.boundary or "none",
             overhead_s=self.overhead_s,
-            lost_s=min(self.lost_s, wall_s),
+            lost_s=min(self.lost_s, wall_s),  # sources that fail together lose the same time
+        )
+        if reading.is_metered:
+            return reading
+        # Joules that nobody counted are unknown; 0 J would be a claim.
+        return replace(
+            reading,
+            phase_j=dict.fromkeys(PHASES, nan),
+            unattributed_j=nan,
+            total_j=nan,
+            total_j_lo=nan,
+            total_j_hi=nan,
+            components_j={},
+            mean_power_w=nan,
+            phase_tier=Tier.NONE.value,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -126,7 +158,7 @@ class Ledger:
         return {name: copy(value) for name, value in vars(self).items()}
 
     @classmethod
-    def from_dict(cls, state: dict[str, Any]) -> Ledger:
+    def from_dict(cls, state: dict[str, Any]) -> EnergyLedger:
         """Rebuild the totals from `to_dict`.
 
         Raises:
@@ -136,3 +168,8 @@ class Ledger:
         if state.keys() != expected:
             raise ValueError(f"meter state has fields {sorted(state)}: expected {sorted(expected)}")
         return cls(**state)
+
+
+def _by_phase(slots: Sequence[float]) -> dict[str, float]:
+    """Name the slots of the phases; the unattributed rest has no name."""
+    return dict(zip(PHASES, slots[:-1], strict=True))

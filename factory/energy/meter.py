@@ -1,4 +1,4 @@
-"""The meter of a run: phases on one cumulative timeline, joules from whatever counters there are."""
+"""The meter of a run: phases on one cumulative timeline, joules from whatever sources there are."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from typing import Any
 from factory.energy.cgroup import process_cpu_s
 from factory.energy.channel import Channel
 from factory.energy.config import EnergyConfig
-from factory.energy.ledger import Ledger
+from factory.energy.ledger import NUM_SLOTS, EnergyLedger
 from factory.energy.reading import MeterReading
 from factory.energy.selection import select_sources
 from factory.energy.sources.base import EnergySource
 from factory.energy.split import WindowSplit
 from factory.energy.types import PHASES, Boundary
 
-_UNATTRIBUTED = len(PHASES)
-_NUM_SLOTS = len(PHASES) + 1
+_UNATTRIBUTED = NUM_SLOTS - 1
+_NEVER_NS = 1 << 63
+"""A time that no clock reaches."""
 
 
 class Meter:
     """Meters energy, wall time and CPU time of a run by phase.
 
-    Entering and leaving a phase reads a clock and nothing else. The counters are read at a phase boundary
-    once `min_window_s` has passed, and the joules of that window are split by time; so the phases and the
+    Entering and leaving a phase reads a clock and nothing else. At a phase boundary the counters are read if
+    `min_window_s` has passed, and the joules of that window are split by time. So the phases and the
     unattributed rest sum to the total by construction. Phases belong to one thread. A meter without sources
     counts seconds only and is the null object.
     """
@@ -41,32 +42,36 @@ class Meter:
         sync: str = "none",
         explanation: Sequence[str] = (),
     ) -> None:
-        """Put the meter together; nothing is read before `start`.
+        """Assemble the meter; nothing is read before `start`.
 
         Args:
             sources: Energy sources; their clock should be `clock_ns`.
             min_window_s: Shortest time between two reads of the counters [s].
             clock_ns: Monotonic clock [ns].
-            synchronize: Waits until the accelerator has finished what was launched.
+            synchronize: Waits until the accelerator has finished all launched work.
             sync: `boundary`, `sampled` or `none`; see `EnergyConfig.sync`. Ignored without `synchronize`.
-            explanation: Why these sources.
+            explanation: Reasons for these sources, shown to the user.
         """
         self.explanation = list(explanation)
         self._channels = [Channel(source) for source in sources]
         self._clock_ns = clock_ns
         self._min_window_ns = int(min_window_s * 1e9)
-        self._synchronize = synchronize or _nothing
-        self._policy = sync if synchronize else "none"
+        self._policy = "none"
+        self._synchronize = _do_nothing
+        if synchronize is not None:
+            self._policy = sync
+            self._synchronize = synchronize
         self._contexts = {name: _Phase(self, slot) for slot, name in enumerate(PHASES)}
-        self._split = WindowSplit(_NUM_SLOTS)
-        self._ledger = Ledger()
-        self._carried = Ledger()
+        self._split = WindowSplit(NUM_SLOTS)
+        self._ledger = EnergyLedger()
+        self._carried = EnergyLedger()
         self._lock = threading.Lock()
         self._poller: _Poller | None = None
         self._last_reading: MeterReading | None = None
         self._mark_ns = 0
         self._is_running = False
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
+        """Failures that `warnings` has already returned."""
 
     @classmethod
     def from_config(
@@ -103,12 +108,13 @@ class Meter:
         """
         if self._is_running or self._last_reading is not None:
             raise RuntimeError("meter.start() was called before: build a new meter and load_state_dict")
-        self._switch_cost_s = _switch_cost_s()
+        self._switch_cost_s = _time_switch()
         now_ns = self._clock_ns()
         for channel in self._channels:
             channel.start(now_ns)
-        self._boundary = Boundary.join(c.capability.boundary for c in self._channels if c.capability)
-        self._period_s = max((c.capability.period_s for c in self._channels if c.capability), default=0.0)
+        opened = [channel.capability for channel in self._channels if channel.capability is not None]
+        self._boundary = Boundary.join(capability.boundary for capability in opened)
+        self._period_s = max((capability.period_s for capability in opened), default=0.0)
         self._cpu_base_s = process_cpu_s()
         self._outer: list[int] = []
         self._slot = _UNATTRIBUTED
@@ -116,7 +122,8 @@ class Meter:
         self._open_window(self._clock_ns())
         self._visits[self._slot] = 1
         self._is_running = True
-        polls_s = [c.capability.poll_s for c in self._channels if c.capability and c.capability.poll_s]
+        # One thread serves all sources that lose energy when they are not read for too long.
+        polls_s = [capability.poll_s for capability in opened if capability.poll_s]
         if polls_s:
             self._poller = _Poller(self._poll, period_s=min(polls_s))
             self._poller.start()
@@ -149,10 +156,10 @@ class Meter:
         return (self._carried + self._ledger).reading()
 
     def warnings(self) -> tuple[str, ...]:
-        """Say once why a gauge that was there cannot be read any more."""
+        """Return a message for each source that can no longer be read; each failure is reported once."""
         failures = {channel.failure for channel in self._channels if channel.failure}
-        new = sorted(failures - self._told)
-        self._told |= failures
+        new = sorted(failures - self._reported)
+        self._reported |= failures
         return tuple(f"{failure}; its joules count as lost until it can be read again" for failure in new)
 
     def state_dict(self) -> dict[str, Any]:
@@ -160,12 +167,12 @@ class Meter:
         return (self._carried + self._ledger).to_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Carry on the totals of an earlier part of the run, before or after `start`.
+        """Continue the totals of an earlier part of the run, before or after `start`.
 
         Raises:
-            ValueError: If the state is not of this kind.
+            ValueError: If the state is not a meter's.
         """
-        self._carried = Ledger.from_dict(state)
+        self._carried = EnergyLedger.from_dict(state)
 
     def close(self) -> None:
         """Read a last time and release the sources; safe to call twice."""
@@ -179,7 +186,7 @@ class Meter:
             channel.source.close()
 
     def _switch(self, slot: int) -> None:
-        """Give the time since the last boundary to the slot that ends here, and go on in `slot`."""
+        """Give the time since the last boundary to the slot that ends here, and continue in `slot`."""
         if self._syncing:
             self._synchronize()
         now_ns = self._clock_ns()
@@ -193,7 +200,7 @@ class Meter:
     def _flush(self, now_ns: int) -> None:
         """Read the counters and split the joules of the window that ends now."""
         if self._policy == "sampled" and not self._syncing:
-            # The work launched in an unsynchronised window has to end in it, or its joules would leak out.
+            # Work launched in an unsynchronised window has to end in it, or its joules would leak into the next.
             self._synchronize()
             now_ns = self._clock_ns()
             self._window_ns[self._slot] += now_ns - self._mark_ns
@@ -202,28 +209,31 @@ class Meter:
             for channel in self._channels:
                 channel.read(now_ns)
             step_j = self._ledger.take_energy(self._channels, now_ns)
+
+        # Split by time, and count the window before the next one opens: no joule is ever without a slot.
         is_synced = self._policy != "sampled" or self._syncing
         shares = self._split.shares(self._window_ns, self._visits, is_synced=is_synced)
         window_s = sum(self._window_ns) * 1e-9
         self._ledger.add_window(shares, step_j, window_s=window_s, period_s=self._period_s)
         self._ledger.boundary = self._boundary
         switches = sum(self._visits)
-        self._syncing = self._policy == "boundary" or (
-            self._policy == "sampled" and self._split.is_next_synced()
-        )
+        if self._policy == "sampled":
+            self._syncing = self._split.is_next_synced()
         self._open_window(now_ns)
+
+        # The meter reports its own cost: reading the counters now, and the clock at every boundary of the window.
         cost_s = (self._clock_ns() - begin_ns) * 1e-9 + switches * self._switch_cost_s
         with self._lock:
             self._ledger.overhead_s += cost_s
 
     def _open_window(self, now_ns: int) -> None:
-        self._window_ns = [0] * _NUM_SLOTS
-        self._visits = [0] * _NUM_SLOTS
+        self._window_ns = [0] * NUM_SLOTS
+        self._visits = [0] * NUM_SLOTS
         self._mark_ns = now_ns
         self._due_ns = now_ns + self._min_window_ns
 
     def _poll(self) -> None:
-        """Read the sources that lose energy when left alone; their joules are split at the next boundary."""
+        """Read the sources that need polling; their joules are split at the next boundary."""
         begin_s = time.thread_time()
         with self._lock:
             now_ns = self._clock_ns()
@@ -274,19 +284,22 @@ class _Poller(threading.Thread):
         self.join()
 
 
-def _nothing() -> None:
-    """Stand in for the synchronisation of a device that has none."""
+def _do_nothing() -> None:
+    """Replace the synchronisation on a device that has none."""
 
 
-def _switch_cost_s(num_pairs: int = 200) -> float:
-    """Time one phase boundary on a meter without sources [s]."""
+def _time_switch(num_pairs: int = 200) -> float:
+    """Return the duration of one phase boundary, timed on a meter without sources [s]."""
     probe = Meter()
-    probe._outer, probe._slot, probe._syncing = [], _UNATTRIBUTED, False
+    probe._outer = []
+    probe._slot = _UNATTRIBUTED
+    probe._syncing = False
     probe._open_window(time.perf_counter_ns())
-    probe._due_ns = 1 << 63
+    probe._due_ns = _NEVER_NS
     phase = probe._contexts["sim"]
     begin_ns = time.perf_counter_ns()
     for _ in range(num_pairs):
         with phase:
             pass
-    return (time.perf_counter_ns() - begin_ns) * 1e-9 / (2 * num_pairs)
+    elapsed_s = (time.perf_counter_ns() - begin_ns) * 1e-9
+    return elapsed_s / (2 * num_pairs)

@@ -1,18 +1,14 @@
-"""Choice of the sources for a run, and in plain words why something is missing."""
+"""Choice of the energy sources for a run, and explanations for the user."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
+from factory.energy import registry
 from factory.energy.config import EnergyConfig
 from factory.energy.sources.base import EnergySource, SourceUnavailable
-from factory.energy.sources.estimate import EstimateSource
-from factory.energy.sources.nvml import NvmlSource
-from factory.energy.sources.rapl import RaplSource
-from factory.energy.sources.replay import ReplaySource
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +20,7 @@ class Selection:
 
 
 def select_sources(cfg: EnergyConfig, device: str, *, environ: Mapping[str, str] | None = None) -> Selection:
-    """Pick the sources of one host.
+    """Pick the sources for one host.
 
     Args:
         cfg: Settings.
@@ -38,59 +34,54 @@ def select_sources(cfg: EnergyConfig, device: str, *, environ: Mapping[str, str]
     if cfg.source == "null":
         return Selection((), ("energy.source=null: nothing is metered",))
     if environ.get("LOCAL_RANK", "0") != "0":
-        return Selection((), ("rank 0 of this host meters it for all: counting here would count twice",))
-    if cfg.source != "auto":
-        return _named(cfg, device, environ)
-    chosen: list[EnergySource] = []
-    explanation: list[str] = []
-    rapl = RaplSource(Path(cfg.rapl_root))
-    if not _try(rapl, "cpu", chosen, explanation):
-        explanation.append("cpu: so CPU and memory energy are estimated from CPU time, with wide bounds")
-        _try(EstimateSource(cfg.estimate), "cpu", chosen, explanation)
-    if device.startswith("cuda") and not _try(_nvml(device, environ), "gpu", chosen, explanation):
-        explanation.append("gpu: so GPU energy is NOT in any figure of this run")
-    return Selection(tuple(chosen), tuple(explanation))
+        # Counters belong to the host: if every rank read them, each joule would count several times.
+        return Selection((), ("rank 0 meters this host for all of its ranks",))
+    attempt = _Attempt(cfg, device, environ)
+    if cfg.source == "auto":
+        for part, names in registry.AUTO.items():
+            if part != "gpu" or device.startswith("cuda"):
+                attempt.take_first(part, names)
+    elif not attempt.open(cfg.source, label=cfg.source):
+        reason = attempt.explanation[0].partition(": ")[2]
+        raise ValueError(f"energy.source={cfg.source}: {reason}")
+    return Selection(tuple(attempt.chosen), tuple(attempt.explanation))
 
 
-def _named(cfg: EnergyConfig, device: str, environ: Mapping[str, str]) -> Selection:
-    source: EnergySource
-    if cfg.source == "rapl":
-        source = RaplSource(Path(cfg.rapl_root))
-    elif cfg.source == "nvml":
-        source = _nvml(device, environ)
-    elif cfg.source == "replay":
-        source = ReplaySource(Path(cfg.replay_path))
-    else:
-        source = EstimateSource(cfg.estimate)
-    explanation: list[str] = []
-    chosen: list[EnergySource] = []
-    if not _try(source, cfg.source, chosen, explanation):
-        raise ValueError(f"energy.source={cfg.source}: {explanation[0].partition(': ')[2]}")
-    return Selection(tuple(chosen), tuple(explanation))
+@dataclass
+class _Attempt:
+    """Opens sources one by one and keeps what there is to say about each."""
 
+    cfg: EnergyConfig
+    device: str
+    environ: Mapping[str, str]
+    chosen: list[EnergySource] = field(default_factory=list)
+    explanation: list[str] = field(default_factory=list)
+    _unavailable: set[str] = field(default_factory=set)
 
-def _nvml(device: str, environ: Mapping[str, str]) -> NvmlSource:
-    """Meter the board of this run, or those of all its ranks on this host."""
-    world_size = int(environ.get("LOCAL_WORLD_SIZE", "1"))
-    _, _, index = device.partition(":")
-    if world_size > 1:
-        indices = list(range(world_size))
-    elif device.startswith("cuda"):
-        indices = [int(index or 0)]
-    else:
-        return NvmlSource(environ=environ)
-    return NvmlSource(environ=environ, indices=indices)
+    def take_first(self, part: str, names: tuple[str, ...]) -> None:
+        """Take the first source of `names` that opens; one that already meters another part covers this one too."""
+        for name in names:
+            if name in self._unavailable:
+                continue
+            if any(source.name == name for source in self.chosen):
+                self.explanation.append(f"{part}: covered by {name}")
+                return
+            if self.open(name, label=part):
+                return
+        self.explanation.append(f"{part}: no source is available, so {part.upper()} energy is NOT in any metric")
 
-
-def _try(source: EnergySource, label: str, chosen: list[EnergySource], explanation: list[str]) -> bool:
-    try:
-        capability = source.open()
-    except SourceUnavailable as missing:
-        explanation.append(
-            f"{label}: {source.name} is not available: {missing.reason}; to have it: {missing.remedy}"
-        )
-        return False
-    explanation.append(f"{label}: {capability.tier} by {source.name}")
-    explanation += [f"{label}: {detail}" for detail in capability.details]
-    chosen.append(source)
-    return True
+    def open(self, name: str, *, label: str) -> bool:
+        """Open a source and explain the outcome; return True if it can be used."""
+        source = registry.SOURCES[name].from_config(self.cfg, self.device, self.environ)
+        try:
+            capability = source.open()
+        except SourceUnavailable as gap:
+            self._unavailable.add(name)
+            self.explanation.append(
+                f"{label}: {name} is not available: {gap.reason}; to have it: {gap.remedy}"
+            )
+            return False
+        self.explanation.append(f"{label}: {capability.tier} by {name}")
+        self.explanation += [f"{label}: {detail}" for detail in capability.details]
+        self.chosen.append(source)
+        return True

@@ -1,17 +1,20 @@
-"""Words of the energy accounts: tier, boundary, interval, reading."""
+"""Vocabulary of the energy accounts: phase, component, tier, boundary, interval, reading."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
 PHASES: tuple[str, ...] = ("startup", "sim", "infer", "learn", "eval", "checkpoint", "io", "idle")
 COMPONENTS: tuple[str, ...] = ("cpu", "gpu", "dram")
+"""Components that every metered run reports, 0 J where a run has none; a source may add others."""
+RESERVED_COMPONENTS: tuple[str, ...] = ("total", "unattributed")
+"""Names that `energy/<name>_j` already uses for sums."""
 
 
 class Tier(StrEnum):
-    """Where a joule figure comes from, the most trustworthy first."""
+    """Origin of an energy value, the most trustworthy first."""
 
     MEASURED = "measured"
     """A hardware energy counter of a device that this run has to itself."""
@@ -24,11 +27,9 @@ class Tier(StrEnum):
     CALIBRATED = "calibrated"
     """A model whose coefficients were fitted to an outside meter on the same machine."""
     ESTIMATED = "estimated"
-    """A model with published coefficients, or a count with a hole in it."""
+    """A model with published coefficients, or a count with a gap in it."""
     REPLAYED = "replayed"
     """A recording of another run."""
-    SIMULATED = "simulated"
-    """A made-up device."""
     NONE = "none"
     """Nothing was metered; joules are NaN, never zero."""
 
@@ -39,7 +40,7 @@ class Tier(StrEnum):
 
     @staticmethod
     def worst(tiers: Iterable[Tier]) -> Tier:
-        """Return the least trustworthy tier, `NONE` of nothing."""
+        """Return the least trustworthy tier, `NONE` for an empty collection."""
         return max(tiers, key=lambda tier: tier.rank, default=Tier.NONE)
 
 
@@ -47,7 +48,7 @@ _TIER_ORDER = list(Tier)
 
 
 class Boundary(StrEnum):
-    """What a joule figure encloses, from the chip outwards."""
+    """Hardware that an energy value covers, from the chip outwards."""
 
     DEVICE = "device"
     """The GPU board."""
@@ -58,19 +59,17 @@ class Boundary(StrEnum):
     ALLOCATION = "allocation"
     """The cores and the memory this run was given, wherever they are."""
     NODE = "node"
-    """The whole machine at its power supply."""
-    FACILITY = "facility"
-    """The node with its share of cooling and distribution (PUE)."""
+    """The whole machine at its power supply, e.g. a wall plug."""
 
     @staticmethod
     def join(boundaries: Iterable[str]) -> str:
-        """Name the union of what several sources enclose, e.g. `device+package+dram`."""
+        """Name the union of several boundaries, e.g. `device+package+dram`."""
         return "+".join(sorted(set(boundaries))) or "none"
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A figure with bounds, `lo <= value <= hi`, about 95 % (k=2) where it comes from a counter."""
+    """A value with bounds, `lo <= value <= hi`; about 95 % (k = 2) where it comes from a counter."""
 
     value: float
     lo: float
@@ -78,7 +77,7 @@ class Interval:
 
     @classmethod
     def around(cls, value: float, *, half_width: float) -> Interval:
-        """Return `value +- half_width`, cut at zero from below as energy cannot be negative."""
+        """Return `value +- half_width`, cut off at zero because energy cannot be negative."""
         return cls(value, max(0.0, value - half_width), value + half_width)
 
     def __contains__(self, truth: float) -> bool:
@@ -86,21 +85,21 @@ class Interval:
         return self.lo <= truth <= self.hi
 
     def __add__(self, other: Interval) -> Interval:
-        """Add bound to bound: errors of gauges of one machine may be fully correlated."""
+        """Add bound to bound: the errors of sources of one machine may be fully correlated."""
         return Interval(self.value + other.value, self.lo + other.lo, self.hi + other.hi)
 
-    def map(self, figure: Callable[[float], float]) -> Interval:
-        """Propagate through a monotone `figure`, rising or falling.
+    def map(self, function: Callable[[float], float]) -> Interval:
+        """Propagate the interval through a monotone function, rising or falling.
 
         Example: `energy.map(lambda energy_j: joules_per_token(energy_j, tokens=count))`.
         """
-        ends = sorted((figure(self.lo), figure(self.hi)))
-        return Interval(figure(self.value), ends[0], ends[1])
+        ends = sorted((function(self.lo), function(self.hi)))
+        return Interval(function(self.value), ends[0], ends[1])
 
 
 @dataclass(frozen=True, slots=True)
 class Capability:
-    """What a source turned out to be able to do when it was opened."""
+    """Abilities that a source found when it was opened."""
 
     source: str
     """Name of the source, e.g. `rapl`."""
@@ -108,15 +107,15 @@ class Capability:
     """Best tier its readings can have."""
     boundary: Boundary
     components: tuple[str, ...]
-    """Which of `cpu`, `gpu`, `dram` it tells apart."""
+    """Components it reports separately, e.g. `cpu` and `dram`."""
     period_s: float
     """Update period of the counter behind it [s]."""
     poll_s: float | None
     """Longest time between two reads that loses nothing [s]; None if any is fine."""
     keys: tuple[str, ...]
-    """Identity of each counter (device UUID, zone), for counting none twice."""
+    """Identity of each counter (device UUID, zone), so that none is counted twice."""
     details: tuple[str, ...] = ()
-    """What is included and left out, in plain words."""
+    """Remarks for the user: what is included, what is left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +128,7 @@ class Reading:
     tier: Tier
     """Worst tier of anything inside the sum."""
     components_j: dict[str, float]
-    """Cumulative energy of each component [J]; rises only."""
+    """Cumulative energy of each component [J]; never decreases."""
     lo_j: float
     hi_j: float
     lost_s: float = 0.0
@@ -144,3 +143,14 @@ class Reading:
     def interval(self) -> Interval:
         """Return the cumulative energy with its bounds [J]."""
         return Interval(self.cumulative_j, self.lo_j, self.hi_j)
+
+
+def component_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return the joules of each component from a run's metrics: the keys `energy/<component>_j`."""
+    found: dict[str, float] = {}
+    for key, value in metrics.items():
+        name = key.removeprefix("energy/").removesuffix("_j")
+        is_component = key == f"energy/{name}_j" and "/" not in name
+        if is_component and name not in RESERVED_COMPONENTS:
+            found[name] = value
+    return found

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 
-from factory.energy.types import COMPONENTS, PHASES
+from factory.energy.types import PHASES, component_metrics
 from factory.reporting.formatting import (
     energy_text,
     format_duration,
@@ -36,7 +36,6 @@ TIER_SENTENCES = {
     "calibrated": "No hardware counter was readable; CPU time times a power model fitted to an outside meter.",
     "estimated": "No hardware counter was readable; the figure comes from CPU time times a power model.",
     "replayed": "The power comes from a recording of another run, not from this machine.",
-    "simulated": "The power comes from a simulated meter and says nothing about a real machine.",
 }
 CURVES = {
     "train/return_mean": "Return",
@@ -224,14 +223,14 @@ def _energy_split(run: Run) -> str:
         phase: metrics[f"energy/phase/{phase}_j"] for phase in PHASES if f"energy/phase/{phase}_j" in metrics
     }
     phases |= {"unattributed": metrics["energy/unattributed_j"]} if "energy/unattributed_j" in metrics else {}
-    devices = {name: metrics[f"energy/{name}_j"] for name in COMPONENTS if f"energy/{name}_j" in metrics}
+    devices = component_metrics(metrics)
     splits = ((phases, "Joules by phase"), (devices, "Joules by component"))
     bars = "".join(
         stacked_bar(parts, total=total_j, show=_joules, title=title) for parts, title in splits if parts
     )
     total, source = energy_text(total_j, metrics, tier=run.tier)
     low, high = (_joules(metrics.get(f"energy/total_j_{side}", math.nan)) for side in ("lo", "hi"))
-    bounded = "-" not in (low, high) and run.tier not in ("replayed", "simulated")
+    bounded = "-" not in (low, high) and run.tier != "replayed"
     confidence = (
         ", if the model suits this machine" if run.tier == "estimated" else " with about 95 % confidence"
     )

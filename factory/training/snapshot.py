@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from factory.config import TrainConfig, to_plain
-from factory.energy.ledger import Ledger
+from factory.energy.ledger import EnergyLedger
 from factory.energy.meter import Meter
 from factory.energy.reading import MeterReading, merge_readings
 from factory.energy.tokens import TokenCounter
@@ -135,8 +135,8 @@ def _restore_energy(job: TrainingJob, state: TrainState, saved: dict[str, Any]) 
     except (OSError, ValueError):
         # Only the checkpoints were copied here, or the machine went down while the file was written.
         spent = saved
-    at_checkpoint = Ledger.from_dict(saved["meter"]).reading()
-    at_end = Ledger.from_dict(spent["meter"]).reading()
+    at_checkpoint = EnergyLedger.from_dict(saved["meter"]).reading()
+    at_end = EnergyLedger.from_dict(spent["meter"]).reading()
     if at_end.wall_s < at_checkpoint.wall_s:
         # The process was killed between a checkpoint and the next write of the energy file.
         spent = saved

@@ -20,17 +20,18 @@ from factory import cli, doctor
 from factory.diagnosis import actuate, crosscheck, machine, measure, selftest, tracker_store
 from factory.diagnosis.crosscheck import Figure
 from factory.diagnosis.finding import Finding, Status, look
-from factory.diagnosis.machine import Place
+from factory.diagnosis.machine import HostEnvironment
 from factory.diagnosis.show import Page
 from factory.doctor import DoctorConfig
 from factory.energy.config import EnergyConfig
-from factory.energy.sources.estimate import Calibration, EstimateConfig
+from factory.energy.sources.calibration import Calibration
+from factory.energy.sources.estimate import EstimateConfig
 from factory.tracking.config import TrackingConfig
 
 ROOT = Path(__file__).parents[2]
-BARE = Place()
-CONTAINER = Place(container="Docker")
-VIRTUAL = Place(container="Docker", is_virtual=True)
+BARE = HostEnvironment()
+CONTAINER = HostEnvironment(container="Docker")
+VIRTUAL = HostEnvironment(container="Docker", is_virtual=True)
 NO_TREE = EnergyConfig(rapl_root="/nonexistent/powercap")
 
 
@@ -196,7 +197,7 @@ def test_place_is_read_from_the_system(tmp_path: Path) -> None:
         board.mkdir(parents=True)
         (board / "vendor").write_text(f"{vendor}\n")
         (board / "class").write_text(f"{kind}\n")
-    place = machine.find_place(tmp_path, environ={})
+    place = machine.find_host(tmp_path, environ={})
     assert (place.container, place.is_virtual, place.nvidia_boards, place.nvidia_driver) == (
         "Docker",
         True,
@@ -208,9 +209,9 @@ def test_place_is_read_from_the_system(tmp_path: Path) -> None:
 
 def test_bare_machine_is_recognised(tmp_path: Path) -> None:
     """Nothing found means neither container nor hypervisor; Kubernetes tells itself by its environment."""
-    assert machine.find_place(tmp_path, environ={}).words == "a machine of its own"
+    assert machine.find_host(tmp_path, environ={}).words == "a machine of its own"
     assert (
-        machine.find_place(tmp_path, environ={"KUBERNETES_SERVICE_HOST": "10.0.0.1"}).container
+        machine.find_host(tmp_path, environ={"KUBERNETES_SERVICE_HOST": "10.0.0.1"}).container
         == "Kubernetes"
     )
 
@@ -218,20 +219,20 @@ def test_bare_machine_is_recognised(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("place", "remedy"),
     [
-        (Place(container="Docker", nvidia_boards=1, nvidia_driver="580.65"), "--gpus all"),
-        (Place(nvidia_boards=1), "install NVIDIA's driver"),
-        (Place(), "nothing to do unless you add one"),
-        (Place(container="Docker"), "nothing to do if the host has none"),
+        (HostEnvironment(container="Docker", nvidia_boards=1, nvidia_driver="580.65"), "--gpus all"),
+        (HostEnvironment(nvidia_boards=1), "install NVIDIA's driver"),
+        (HostEnvironment(), "nothing to do unless you add one"),
+        (HostEnvironment(container="Docker"), "nothing to do if the host has none"),
     ],
 )
-def test_gpu_remedy_fits_what_is_missing(place: Place, remedy: str) -> None:
+def test_gpu_remedy_fits_what_is_missing(place: HostEnvironment, remedy: str) -> None:
     """A container without the device needs a flag, a machine without driver the driver."""
     assert remedy in machine.nvidia_gap(place)[1]
 
 
 def test_a_gpu_that_is_given_has_no_gap() -> None:
     """Board, driver and device node: nothing is missing."""
-    assert machine.nvidia_gap(Place(nvidia_boards=1, nvidia_driver="580.65", has_nvidia_node=True)) == (
+    assert machine.nvidia_gap(HostEnvironment(nvidia_boards=1, nvidia_driver="580.65", has_nvidia_node=True)) == (
         "",
         "",
     )
@@ -243,13 +244,13 @@ def test_a_gpu_that_is_given_has_no_gap() -> None:
 @pytest.mark.parametrize(
     ("place", "remedy"),
     [
-        (VIRTUAL, "nothing inside helps: hypervisors do not pass these counters on"),
+        (VIRTUAL, "nothing inside this machine helps: hypervisors do not pass these counters on"),
         (CONTAINER, "-v /sys/devices/virtual/powercap:/rapl:ro and to the command: energy.rapl_root=/rapl"),
         (BARE, "energy.rapl_root=/nonexistent/powercap is not such a tree"),
-        (Place(system="Darwin"), "RAPL is read through Linux"),
+        (HostEnvironment(system="Darwin"), "RAPL is read through Linux"),
     ],
 )
-def test_rapl_remedy_is_the_one_that_can_help_there(place: Place, remedy: str) -> None:
+def test_rapl_remedy_is_the_one_that_can_help_there(place: HostEnvironment, remedy: str) -> None:
     """No mount is advised where the hypervisor hides the counters."""
     found = named(measure.examine(NO_TREE, place, device="cpu"), "RAPL")
     assert found.status is Status.MISSING
@@ -267,12 +268,12 @@ def test_empty_tree_on_a_bare_machine_names_the_kernel_module(
 
 def test_unreadable_counter_names_the_permission(rapl: RaplTree, monkeypatch: pytest.MonkeyPatch) -> None:
     """A counter for root only is met with the chmod that opens it."""
-    from factory.energy.sources import rapl as source
+    from factory.energy.sources import rapl_zones
 
     def refuse(path: Path) -> int:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(source, "_read_int", refuse)
+    monkeypatch.setattr(rapl_zones, "read_int", refuse)
     found = named(measure.examine(EnergyConfig(rapl_root=str(rapl.root)), CONTAINER, device="cpu"), "RAPL")
     assert found.remedy.startswith("on the host, run 'sudo chmod a+r")
 
@@ -299,7 +300,7 @@ def test_counters_of_a_machine_shared_with_others_are_limited(
     findings = measure.examine(EnergyConfig(rapl_root=str(rapl.root)), BARE, device="cpu")
     found = named(findings, "RAPL")
     assert (found.status, found.facts["tier"]) == (Status.LIMITED, "shared")
-    assert "25 % of the machine's hardware threads are this run's" in found.text
+    assert "this run has 25 % of the machine's hardware threads" in found.text
     assert named(findings, "a run here").facts["tier"] == "shared"
     assert "measured" not in found.text + named(findings, "a run here").text
 
@@ -307,7 +308,7 @@ def test_counters_of_a_machine_shared_with_others_are_limited(
 def test_gpu_without_gauge_is_said_to_be_in_no_figure() -> None:
     """A run on a GPU that nothing meters is told so."""
     found = named(measure.examine(EnergyConfig(source="estimate"), BARE, device="cuda"), "a run here")
-    assert "the energy of the GPU is in no figure" in found.text
+    assert "the energy of the GPU is in no metric" in found.text
     assert found.status is Status.LIMITED
 
 
@@ -319,14 +320,15 @@ def test_calibrated_run_is_not_said_to_use_published_means() -> None:
     cfg = EnergyConfig(rapl_root="/nonexistent", estimate=EstimateConfig(calibration=calibration))
     found = named(measure.examine(cfg, VIRTUAL, device="cpu"), "a run here")
     assert found.facts["tier"] == "calibrated"
-    assert "the plug in the hall" in found.text and "the word calibrated" in found.text
+    assert "the plug in the hall" in found.text and "labelled calibrated" in found.text
     assert "published" not in found.text and "estimated" not in found.text
 
 
-def test_nvml_board_is_listed_with_its_counter() -> None:
+def test_nvml_board_is_listed_with_its_counter(monkeypatch: pytest.MonkeyPatch) -> None:
     """A board with an energy counter is measured at its device boundary."""
     nvml = FakeNvml(Clock(), [FakeGpu("GPU-1", 300.0)])
-    found = named(measure.examine(NO_TREE, BARE, device="cpu", nvml=nvml), "NVML")
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    found = named(measure.examine(NO_TREE, BARE, device="cpu"), "NVML")
     assert (found.status, found.facts["tier"], found.facts["counters"]) == (Status.OK, "measured", ["GPU-1"])
     assert nvml.num_inits == 0
 
@@ -455,7 +457,7 @@ def reading(energy_j: float, *, tier: str = "measured", wall_s: float = 10.0) ->
     """Return what the judges look at: the CPU's joules at a time, all in the phase `sim`."""
     return SimpleNamespace(
         total_j=energy_j,
-        cpu_j=energy_j,
+        components_j={"cpu": energy_j},
         wall_s=wall_s,
         cpu_s=wall_s,
         tier=tier,

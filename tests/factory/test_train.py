@@ -20,7 +20,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from factory.energy.ledger import Ledger
+from factory.energy.ledger import EnergyLedger
 from factory.energy.types import PHASES
 from factory.envs.physics import ENGINES
 from factory.runtime import distributed
@@ -413,7 +413,7 @@ def test_killed_and_resumed_equals_never_stopped(
     run_dir = newest_run(tmp_path)
     assert (run_dir / "checkpoints" / "last").resolve().name == str(20 * ROLLOUT)
     assert not (run_dir / "summary.json").exists()
-    spent = Ledger.from_dict(json.loads((run_dir / "energy.json").read_text())["meter"]).reading()
+    spent = EnergyLedger.from_dict(json.loads((run_dir / "energy.json").read_text())["meter"]).reading()
     command_line(f"resume={run_dir}", f"total_steps={40 * ROLLOUT}")
     assert summary_of(run_dir)["metrics"]["energy/total_j"] > spent.total_j, (
         "the iterations a kill undid were paid for"

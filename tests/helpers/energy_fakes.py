@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from factory.energy.sources.base import EnergySource
 from factory.energy.types import Boundary, Capability, Reading, Tier
 
 
@@ -252,7 +253,7 @@ class FakeNvml:
         return [SimpleNamespace(pid=pid) for pid in handle.pids]
 
 
-class PowerSource:
+class PowerSource(EnergySource):
     """A perfect source of one component, with bounds of 10 %, that can be made to fail."""
 
     def __init__(
@@ -271,6 +272,11 @@ class PowerSource:
         self.component, self.tier, self.boundary, self.period_s = component, tier, boundary, period_s
         self.error: Exception | None = None
         self.num_reads = self.num_opens = self.num_closes = 0
+
+    @classmethod
+    def from_config(cls, cfg: Any, device: str, environ: Any) -> PowerSource:
+        """Refuse: tests build it with a clock and a power."""
+        raise NotImplementedError
 
     def open(self) -> Capability:
         """Set the zero."""

@@ -1,1 +1,1 @@
-"""Where joules come from: hardware counters, integrated power, a CPU-time model, or a recording."""
+"""Energy sources; `factory.energy.registry` holds the table of them."""

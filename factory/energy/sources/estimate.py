@@ -3,50 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from math import sqrt
+from typing import TYPE_CHECKING, Self
 
 from factory.energy.cgroup import Cgroup, allocated_cores
-from factory.energy.sources.base import SourceError
+from factory.energy.sources.base import EnergySource, SourceError
+from factory.energy.sources.calibration import Calibration, check_powers
 from factory.energy.types import Boundary, Capability, Reading, Tier
-from factory.energy.uncertainty import COVERAGE_FACTOR, student_t
+from factory.energy.uncertainty import COVERAGE_FACTOR
+from factory.validation import require
 
+if TYPE_CHECKING:
+    from factory.energy.config import EnergyConfig
 
-@dataclass(kw_only=True)
-class Calibration:
-    """Coefficients fitted to an outside meter on the same kind of machine; false as long as nothing is given."""
-
-    idle_w_per_core: float = 0.0
-    """Power of an allocated hardware thread that does nothing [W]."""
-    max_w_per_core: float = 0.0
-    """Power of a busy hardware thread [W]."""
-    relative_u: float = 0.0
-    """Relative standard uncertainty of the power, meter and fit together."""
-    origin: str = ""
-    """Which meter, which machine, when."""
-
-    def __post_init__(self) -> None:
-        """Check the figures: all four are given, or none."""
-        if not self:
-            return
-        key = "energy.estimate.calibration"
-        _check_powers(key, self.idle_w_per_core, self.max_w_per_core)
-        if self.max_w_per_core == 0.0:
-            raise ValueError(f"{key}.max_w_per_core=0.0: must be given, and > 0")
-        if not 0.0 < self.relative_u < 1.0:
-            raise ValueError(f"{key}.relative_u={self.relative_u}: must be given, in (0, 1)")
-        if not self.origin:
-            raise ValueError(f"{key}.origin='': say which meter, which machine, when")
-
-    def __bool__(self) -> bool:
-        """Tell whether there is one. A null object: OmegaConf cannot merge into a value that is None."""
-        return any((self.idle_w_per_core, self.max_w_per_core, self.relative_u, self.origin))
+_PERIOD_S = 0.004
+"""Scheduler tick at 250 Hz, at which the kernel updates the CPU time."""
+_IDLE_FRACTION = 0.5
+"""Lower bound of the idle power, as a part of the published mean."""
+_MEMORY_FACTOR = 2.0
+"""Published powers of memory differ by about this factor in both directions."""
 
 
 @dataclass(kw_only=True)
 class EstimateConfig:
-    """Coefficients of the estimate: energy of the cores and the memory this run was given."""
+    """Coefficients of the estimate, for the cores and the memory that this run was given."""
 
     idle_w_per_core: float = 0.74
     """Power of an idle hardware thread [W]. Origin: Cloud Carbon Footprint, AWS mean of SPECpower_ssj2008."""
@@ -57,37 +38,33 @@ class EstimateConfig:
     ram_w_per_gb: float = 0.375
     """Power of memory [W/GB]. Origin: Green Algorithms (0.3725), Cloud Carbon Footprint (0.392)."""
     calibration: Calibration = field(default_factory=Calibration)
-    """Fit to an outside meter (`fit_calibration`): takes the place of the coefficients, raises the tier."""
+    """Fit to an outside meter (`fit_calibration`): replaces the coefficients and improves the tier."""
 
     def __post_init__(self) -> None:
-        """Check the figures."""
-        _check_powers("energy.estimate", self.idle_w_per_core, self.max_w_per_core)
-        if self.highest_w_per_core < self.max_w_per_core:
-            raise ValueError(
-                f"energy.estimate.highest_w_per_core={self.highest_w_per_core}: must be >= max_w_per_core"
-            )
-        if self.ram_w_per_gb < 0.0:
-            raise ValueError(f"energy.estimate.ram_w_per_gb={self.ram_w_per_gb}: must be >= 0")
+        """Raise ValueError when a value is out of its range."""
+        key = "energy.estimate"
+        check_powers(key, self.idle_w_per_core, self.max_w_per_core)
+        require(
+            self.highest_w_per_core >= self.max_w_per_core,
+            f"{key}.highest_w_per_core",
+            self.highest_w_per_core,
+            "must be >= max_w_per_core",
+        )
+        require(self.ram_w_per_gb >= 0.0, f"{key}.ram_w_per_gb", self.ram_w_per_gb, "must be >= 0")
 
 
-def _check_powers(key: str, idle_w: float, max_w: float) -> None:
-    if not 0.0 <= idle_w <= max_w:
-        raise ValueError(f"{key}.idle_w_per_core={idle_w}: must lie in [0, max_w_per_core={max_w}]")
-
-
-class EstimateSource:
+class EstimateSource(EnergySource):
     """Linear power of the allocated cores over their CPU time, plus memory by size.
 
     E_cpu = n * w_idle * t + (w_max - w_idle) * min(cpu_time, n * t), with n the allocated hardware threads,
-    not the host's. The bounds lie wide, as published models do: half of idle below, a busy desktop core
-    above, memory to a factor of two. With a calibration they are its own k=2 interval, and memory is inside
-    its coefficients.
+    not the host's. The bounds are as wide as published models differ: half of idle below, a busy desktop
+    core above, memory to a factor of two. With a calibration they are its own k = 2 interval, and memory is
+    inside its coefficients.
     """
 
     name = "estimate"
-    _MEMORY_FACTOR = 2.0
-    _IDLE_FRACTION = 0.5
-    _PERIOD_S = 0.004
+    title = "estimate"
+    components = ("cpu", "dram")
 
     def __init__(
         self,
@@ -97,7 +74,7 @@ class EstimateSource:
         cgroup: Cgroup | None = None,
         num_cores: float | None = None,
     ) -> None:
-        """Take the coefficients.
+        """Keep the coefficients.
 
         Args:
             config: Coefficients.
@@ -109,27 +86,52 @@ class EstimateSource:
         self._clock_ns = clock_ns
         self._cgroup = cgroup or Cgroup()
         self._num_cores = num_cores or allocated_cores(self._cgroup)
+        calibration = self._config.calibration
+        self._is_calibrated = bool(calibration)
+        self._tier = Tier.ESTIMATED
+        self._idle_w = self._config.idle_w_per_core
+        self._max_w = self._config.max_w_per_core
+        if self._is_calibrated:
+            self._tier = Tier.CALIBRATED
+            self._idle_w = calibration.idle_w_per_core
+            self._max_w = calibration.max_w_per_core
+
+    @classmethod
+    def from_config(cls, cfg: EnergyConfig, device: str, environ: Mapping[str, str]) -> Self:
+        """Estimate the cores and the memory of this process, wherever the policy runs."""
+        return cls(cfg.estimate)
 
     def open(self) -> Capability:
         """Take the present CPU time as zero."""
         self._t_ns = self._clock_ns()
         self._usage_s = self._cgroup.usage_s()
         self._memory_limit_bytes = self._cgroup.memory_limit_bytes()
-        self._cpu_j = self._dram_j = self._lo_j = self._hi_j = self._lost_s = 0.0
-        idle_w, max_w = self._coefficients()
-        calibration = self._config.calibration
+        self._cpu_j = 0.0
+        self._dram_j = 0.0
+        self._lo_j = 0.0
+        self._hi_j = 0.0
+        self._lost_s = 0.0
+        components: tuple[str, ...] = ("cpu", "dram")
+        model = "CPU and memory energy are estimated from CPU time and memory size, with wide bounds"
+        origin = "published means, not this machine"
+        if self._is_calibrated:
+            components = ("cpu",)
+            model = "energy follows from CPU time, by a fit to an outside meter"
+            origin = self._config.calibration.origin
         return Capability(
             source=self.name,
             tier=self._tier,
             boundary=Boundary.ALLOCATION,
-            components=("cpu",) if calibration else ("cpu", "dram"),
-            period_s=self._PERIOD_S,
+            components=components,
+            period_s=_PERIOD_S,
             poll_s=None,
             keys=("allocation",),
             details=(
-                f"{self._num_cores:g} allocated hardware threads at {idle_w:g} W idle to {max_w:g} W busy",
+                model,
+                f"{self._num_cores:g} allocated hardware threads at {self._idle_w:g} W idle to "
+                f"{self._max_w:g} W busy",
                 f"CPU time from {self._cgroup.usage_origin}",
-                f"coefficients: {calibration.origin if calibration else 'published means, not this machine'}",
+                f"coefficients: {origin}",
             ),
         )
 
@@ -140,77 +142,41 @@ class EstimateSource:
             usage_s = self._cgroup.usage_s()
         except (OSError, ValueError) as error:
             raise SourceError(f"CPU time not readable: {error}") from error
-        elapsed_s, busy_s = (t_ns - self._t_ns) * 1e-9, usage_s - self._usage_s
-        self._t_ns, self._usage_s = t_ns, usage_s
-        if busy_s < 0.0:
+        elapsed_s = (t_ns - self._t_ns) * 1e-9
+        busy_s = usage_s - self._usage_s
+        self._t_ns = t_ns
+        self._usage_s = usage_s
+        if busy_s < 0.0:  # the process was moved to another control group
             self._lost_s += elapsed_s
         else:
             self._add(elapsed_s, busy_s)
         components_j = {"cpu": self._cpu_j}
-        if not self._config.calibration:
+        if not self._is_calibrated:
             components_j["dram"] = self._dram_j
         return Reading(t_ns, self.name, self._tier, components_j, self._lo_j, self._hi_j, self._lost_s)
 
-    def close(self) -> None:
-        """Hold nothing open."""
-
-    @property
-    def _tier(self) -> Tier:
-        return Tier.CALIBRATED if self._config.calibration else Tier.ESTIMATED
-
-    def _coefficients(self) -> tuple[float, float]:
-        chosen = self._config.calibration or self._config
-        return chosen.idle_w_per_core, chosen.max_w_per_core
-
     def _add(self, elapsed_s: float, busy_s: float) -> None:
-        idle_w, max_w = self._coefficients()
+        """Add the energy of a stretch of time.
+
+        Args:
+            elapsed_s: Its length [s].
+            busy_s: CPU time used in it [s].
+        """
+        # E_cpu = n * w_idle * t + (w_max - w_idle) * min(cpu_time, n * t)
         core_s = self._num_cores * elapsed_s
-        cpu_j = idle_w * core_s + (max_w - idle_w) * min(busy_s, core_s)
+        cpu_j = self._idle_w * core_s + (self._max_w - self._idle_w) * min(busy_s, core_s)
         self._cpu_j += cpu_j
-        if self._config.calibration:
+        if self._is_calibrated:
             spread = COVERAGE_FACTOR * self._config.calibration.relative_u
             self._lo_j += max(0.0, 1.0 - spread) * cpu_j
             self._hi_j += (1.0 + spread) * cpu_j
             return
+
+        # A memory limit is what the run reserved for itself; without one, count what it holds.
         ram_bytes = self._memory_limit_bytes or self._cgroup.resident_bytes()
         dram_j = ram_bytes * 1e-9 * self._config.ram_w_per_gb * elapsed_s
         self._dram_j += dram_j
-        self._lo_j += self._IDLE_FRACTION * idle_w * core_s + dram_j / self._MEMORY_FACTOR
-        self._hi_j += self._config.highest_w_per_core * core_s + dram_j * self._MEMORY_FACTOR
 
-
-def fit_calibration(
-    busy_cores: Sequence[float], *, power_w: Sequence[float], num_cores: float, origin: str
-) -> Calibration:
-    """Fit idle and busy power to readings of an outside meter (wall plug, PDU, IPMI) by least squares.
-
-    Args:
-        busy_cores: Mean number of busy hardware threads of each reading, at least three different ones; from three
-            readings the interval is wide, five are good.
-        power_w: Power the outside meter showed [W], less what does not belong to the allocation.
-        num_cores: Allocated hardware threads.
-        origin: Which meter, which machine, when.
-
-    Raises:
-        ValueError: If the readings cannot tell idle from busy.
-    """
-    count = len(busy_cores)
-    if count != len(power_w) or len(set(busy_cores)) < 3:
-        raise ValueError(
-            f"calibration: {count} readings at {len(set(busy_cores))} loads; give 3 or more loads"
-        )
-    mean_x, mean_y = sum(busy_cores) / count, sum(power_w) / count
-    variance = sum((x - mean_x) ** 2 for x in busy_cores)
-    slope_w = sum((x - mean_x) * (y - mean_y) for x, y in zip(busy_cores, power_w, strict=True)) / variance
-    offset_w = mean_y - slope_w * mean_x
-    residual = sum((y - offset_w - slope_w * x) ** 2 for x, y in zip(busy_cores, power_w, strict=True))
-    # From few readings the scatter itself is uncertain: Student's t over the coverage factor makes up for it.
-    relative_u = sqrt(residual / (count - 2)) / mean_y * student_t(count - 2) / COVERAGE_FACTOR
-    idle_w = offset_w / num_cores
-    # A fit is never better than the meter behind it: 1 % is a good wall plug.
-    return Calibration(
-        idle_w_per_core=idle_w,
-        max_w_per_core=idle_w + slope_w,
-        relative_u=min(max(relative_u, 0.01), 0.99),
-        origin=origin,
-    )
+        # The bounds ignore the CPU time: how busy the cores were says little about an unknown processor.
+        self._lo_j += _IDLE_FRACTION * self._idle_w * core_s + dram_j / _MEMORY_FACTOR
+        self._hi_j += self._config.highest_w_per_core * core_s + dram_j * _MEMORY_FACTOR

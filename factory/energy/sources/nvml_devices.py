@@ -1,4 +1,4 @@
-"""Which GPUs this process uses, and who else computes on them."""
+"""GPUs that this process uses, and other processes that compute on them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class VisibleGpu:
     uuid: str
     handle: Any
     is_mig: bool
-    """Whether the process holds only a slice (MIG): the board's counter is then shared."""
+    """True if the process holds only a slice (MIG); the board's counter is then shared."""
 
 
 def visible_gpus(
@@ -32,51 +32,58 @@ def visible_gpus(
         indices: Places among the visible devices; all if None.
 
     Returns:
-        The boards, each once, and remarks for the reader.
+        The boards, each once, and remarks for the user.
 
     Raises:
         SourceUnavailable: If no such device is visible.
     """
-    handles = [lib.nvmlDeviceGetHandleByIndex(index) for index in range(lib.nvmlDeviceGetCount())]
-    boards = [
-        VisibleGpu(_text(lib.nvmlDeviceGetUUID(handle)), handle, _in_mig_mode(lib, handle))
-        for handle in handles
-    ]
+    boards = _all_boards(lib)
     setting = environ.get("CUDA_VISIBLE_DEVICES")
-    visible = boards if setting is None else _select(lib, boards, setting)
-    chosen = visible if indices is None else [visible[index] for index in indices if index < len(visible)]
-    if not chosen or (indices is not None and len(chosen) < len(indices)):
+    visible = boards
+    if setting is not None:
+        visible = _select(lib, boards, setting)
+    chosen = visible
+    if indices is not None:
+        chosen = [visible[index] for index in indices if index < len(visible)]
+    is_short = indices is not None and len(chosen) < len(indices)
+    if not chosen or is_short:
         raise SourceUnavailable(
             f"NVML shows {len(boards)} GPUs, {len(visible)} of them visible (CUDA_VISIBLE_DEVICES={setting})",
             remedy="name existing devices in CUDA_VISIBLE_DEVICES and device=cuda:<index>",
         )
-    remarks = [f"GPU {gpu.uuid}{' (MIG)' if gpu.is_mig else ''}" for gpu in chosen]
+    remarks = [_describe(gpu) for gpu in chosen]
+
+    # NVML counts boards in PCI order, CUDA by speed unless told otherwise: with unequal boards index 0 of one
+    # may be index 1 of the other.
     names = {_text(lib.nvmlDeviceGetName(gpu.handle)) for gpu in boards}
     by_index = setting is None or "-" not in setting
     if len(names) > 1 and by_index and environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
         remarks.append(
             "GPUs differ and CUDA orders them its own way: set CUDA_DEVICE_ORDER=PCI_BUS_ID or use UUIDs"
         )
-    return list({gpu.uuid: gpu for gpu in chosen}.values()), remarks
+    once = {gpu.uuid: gpu for gpu in chosen}
+    return list(once.values()), remarks
 
 
 def find_foreign_pids(
     lib: Any, handle: Any, is_own_pid: Callable[[int], bool | None] | None
 ) -> list[int] | None:
-    """Return the compute processes on a device that are not of this run; None if the device does not tell.
+    """Return the compute processes on a device that are not of this run; None if the device does not list any.
 
-    Inside a container NVML may show this very process under the host's number, which nobody in here knows.
-    One unknown process while our own is missing from the list is therefore taken for ours.
+    Inside a container NVML may list this very process under its number on the host, which is unknown in here.
+    One unknown process, while our own is missing from the list, is therefore taken for ours.
     """
     try:
         pids = [process.pid for process in lib.nvmlDeviceGetComputeRunningProcesses(handle)]
     except (lib.NVMLError, AttributeError):
         return None
     verdicts = {pid: (is_own_pid or is_own_process)(pid) for pid in pids}
+    foreign = [pid for pid, is_own in verdicts.items() if is_own is False]
     unknown = [pid for pid, is_own in verdicts.items() if is_own is None]
-    if len(unknown) == 1 and True not in verdicts.values():
-        unknown = []
-    return [pid for pid, is_own in verdicts.items() if is_own is False] + unknown
+    is_ours_missing = True not in verdicts.values()
+    if len(unknown) == 1 and is_ours_missing:
+        return foreign
+    return foreign + unknown
 
 
 def is_own_process(pid: int, *, proc: Path = Path("/proc")) -> bool | None:
@@ -86,30 +93,50 @@ def is_own_process(pid: int, *, proc: Path = Path("/proc")) -> bool | None:
         if ancestor == os.getpid():
             return True
         try:
+            stat = (proc / str(ancestor) / "stat").read_text()
             # The second field is the command in brackets and may hold spaces; the parent comes two after it.
-            ancestor = int((proc / str(ancestor) / "stat").read_text().rpartition(")")[2].split()[1])
+            _, _, after_command = stat.rpartition(")")
+            ancestor = int(after_command.split()[1])
         except (OSError, ValueError, IndexError):
-            return None if ancestor == pid else False
+            if ancestor == pid:
+                return None
+            return False
     return False
 
 
+def _all_boards(lib: Any) -> list[VisibleGpu]:
+    boards: list[VisibleGpu] = []
+    for index in range(lib.nvmlDeviceGetCount()):
+        handle = lib.nvmlDeviceGetHandleByIndex(index)
+        boards.append(VisibleGpu(_text(lib.nvmlDeviceGetUUID(handle)), handle, _in_mig_mode(lib, handle)))
+    return boards
+
+
 def _select(lib: Any, boards: Sequence[VisibleGpu], setting: str) -> list[VisibleGpu]:
-    """Take the named devices in order; as in CUDA, the first name that fits none ends the list."""
+    """Take the named devices in order; as in CUDA, the first name without a device ends the list."""
     chosen: list[VisibleGpu] = []
-    for name in (part.strip() for part in setting.split(",")):
-        if name.startswith("MIG-"):
-            gpu = _mig_parent(lib, name)
-        elif name.isdigit():
-            gpu = boards[int(name)] if int(name) < len(boards) else None
-        else:
-            gpu = next((board for board in boards if name and board.uuid.startswith(name)), None)
+    for part in setting.split(","):
+        gpu = _find(lib, boards, part.strip())
         if gpu is None:
             break
         chosen.append(gpu)
     return chosen
 
 
+def _find(lib: Any, boards: Sequence[VisibleGpu], name: str) -> VisibleGpu | None:
+    """Return the device of one entry of `CUDA_VISIBLE_DEVICES`, None if there is none."""
+    if name.startswith("MIG-"):
+        return _mig_parent(lib, name)
+    if name.isdigit():
+        index = int(name)
+        if index < len(boards):
+            return boards[index]
+        return None
+    return next((board for board in boards if name and board.uuid.startswith(name)), None)
+
+
 def _mig_parent(lib: Any, mig_uuid: str) -> VisibleGpu | None:
+    """Return the board that a MIG slice is part of: a slice has no counter of its own."""
     try:
         slice_handle = lib.nvmlDeviceGetHandleByUUID(mig_uuid)
         parent = lib.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(slice_handle)
@@ -125,5 +152,14 @@ def _in_mig_mode(lib: Any, handle: Any) -> bool:
         return False
 
 
+def _describe(gpu: VisibleGpu) -> str:
+    if gpu.is_mig:
+        return f"GPU {gpu.uuid} (MIG)"
+    return f"GPU {gpu.uuid}"
+
+
 def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value
+    """Decode a string, which older versions of the library return as bytes."""
+    if isinstance(value, bytes):
+        return value.decode()
+    return value

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from factory.energy.cgroup import Cgroup, allocated_cores
 from factory.energy.sources.base import SourceError
-from factory.energy.sources.estimate import Calibration, EstimateConfig, EstimateSource, fit_calibration
+from factory.energy.sources.calibration import Calibration, fit_calibration
+from factory.energy.sources.estimate import EstimateConfig, EstimateSource
 from factory.energy.types import Boundary, Tier
 
 

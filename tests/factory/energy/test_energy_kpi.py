@@ -18,12 +18,12 @@ TOKENS = st.integers(1, 10**12)
 
 @given(energy_j=POSITIVE, tokens=TOKENS, wall_s=POSITIVE)
 def test_identities_of_output_per_energy(energy_j: float, tokens: int, wall_s: float) -> None:
-    """(J/tok) T = E; tok/J is its inverse; tok/s/MW is 1e6 / (J/tok), from rates or from joules."""
+    """(J/tok) T = E; tok/J is its inverse; tokens per second and megawatt are 1e6 tok/J."""
     figure = kpi.joules_per_token(energy_j, tokens=tokens)
     assert figure * tokens == pytest.approx(energy_j)
     assert kpi.tokens_per_joule(energy_j, tokens=tokens) * figure == pytest.approx(1.0)
-    assert kpi.tokens_per_s_per_mw(figure) == pytest.approx((tokens / wall_s) / (energy_j / wall_s) * 1e6)
-    assert kpi.tokens_per_s_per_mw(figure) * figure == pytest.approx(1e6)
+    per_mw = (tokens / wall_s) / (energy_j / wall_s / 1e6)
+    assert 1e6 * kpi.tokens_per_joule(energy_j, tokens=tokens) == pytest.approx(per_mw)
 
 
 @given(
@@ -41,73 +41,13 @@ def test_identities_of_cost_and_carbon(figure: float, pue: float, price: float, 
     assert grams == pytest.approx(figure * pue * carbon / 3.6)
 
 
-def test_embodied_carbon_is_added() -> None:
-    """Manufacture adds its share per token, independent of the grid."""
-    embodied = kpi.embodied_g_per_mtoken(0.002, devices=4, tokens_per_s=100.0)
-    assert embodied == pytest.approx(80.0)
-    total = kpi.gco2e_per_mtoken(0.0, pue=1.2, carbon_g_per_kwh=475.0, embodied_g_per_mtoken=embodied)
-    assert total == pytest.approx(80.0)
-
-
-def test_provisioned_and_drawn_megawatts_differ() -> None:
-    """A line that draws half of what it was given makes half per megawatt provided."""
-    tokens_per_s, drawn_w, given_w = 1000.0, 500.0, 1000.0
-    drawn = kpi.tokens_per_s_per_mw(drawn_w / tokens_per_s)
-    provided = kpi.tokens_per_s_per_mw_provisioned(tokens_per_s, provisioned_it_w=given_w)
-    assert provided == pytest.approx(drawn / 2.0)
-    facility = kpi.tokens_per_s_per_mw_provisioned(tokens_per_s, provisioned_it_w=given_w, pue=1.25)
-    assert facility == pytest.approx(provided / 1.25)
-
-
 @pytest.mark.parametrize("tokens", [0, -1])
 def test_no_tokens_is_nan(tokens: int) -> None:
     """Nothing made is no figure, neither zero nor infinity."""
     assert math.isnan(kpi.joules_per_token(5.0, tokens=tokens))
     assert math.isnan(kpi.tokens_per_joule(5.0, tokens=tokens))
     assert math.isnan(kpi.cpu_s_per_token(5.0, tokens=tokens))
-    assert math.isnan(kpi.tokens_per_s_per_mw(math.nan))
-
-
-@pytest.mark.parametrize(
-    ("usd_per_gw", "years", "musd_per_mw_year"),
-    [(35e9, 5, 9.23), (55e9, 5, 14.5), (80e9, 5, 21.1), (35e9, 3, 14.1), (55e9, 3, 22.1), (80e9, 3, 32.2)],
-)
-def test_capital_recovery_of_published_build_outs(
-    usd_per_gw: float, years: int, musd_per_mw_year: float
-) -> None:
-    """At 10 % the yearly capital per megawatt is the one of the sanity table."""
-    yearly = usd_per_gw / 1000.0 * kpi.capital_recovery_factor(0.10, years=years) / 1e6
-    assert yearly == pytest.approx(musd_per_mw_year, rel=0.005)
-
-
-def test_capital_recovery_without_interest_is_the_plain_share() -> None:
-    """At 0 % a capital is repaid in equal parts, and small rates approach it."""
-    assert kpi.capital_recovery_factor(0.0, years=5) == pytest.approx(0.2)
-    assert kpi.capital_recovery_factor(1e-7, years=5) == pytest.approx(0.2, rel=1e-5)
-
-
-@given(rate=st.floats(0.001, 0.5), years=st.integers(1, 30))
-def test_capital_recovery_repays_exactly(rate: float, years: int) -> None:
-    """The discounted payments sum to the capital."""
-    payment = kpi.capital_recovery_factor(rate, years=years)
-    assert sum(payment / (1.0 + rate) ** year for year in range(1, years + 1)) == pytest.approx(1.0)
-
-
-def test_capital_per_token_and_payback() -> None:
-    """A megawatt-year's capital is spread over its tokens; no margin never pays back."""
-    cost = kpi.usd_capital_per_mtoken(35e6, rate=0.0, years=5, utilisation=0.5, tokens_per_s_per_mw=1e6)
-    assert cost == pytest.approx(7e6 / (3.1536e7 * 0.5 * 1e6) * 1e6)
-    assert kpi.payback_years(100.0, revenue_usd=60.0, electricity_usd=10.0, opex_usd=10.0) == pytest.approx(
-        2.5
-    )
-    assert kpi.payback_years(100.0, revenue_usd=20.0, electricity_usd=10.0, opex_usd=10.0) == math.inf
-
-
-def test_gain_of_a_capped_site() -> None:
-    """15 % energy at 3 % time: 17.6 % more without overhead, 13 % more with 24 % of it, nothing uncapped."""
-    assert kpi.capped_site_gain(0.97, energy_ratio=0.85, overhead=0.0) == pytest.approx(1.176, abs=5e-4)
-    assert kpi.capped_site_gain(0.97, energy_ratio=0.85, overhead=0.24) == pytest.approx(1.13, abs=2e-3)
-    assert kpi.capped_site_gain(1.0, energy_ratio=1.0, overhead=0.3) == pytest.approx(1.0)
+    assert math.isnan(kpi.tokens_per_joule(math.nan, tokens=5))
 
 
 @given(value=POSITIVE, spread=st.floats(0.0, 0.9), tokens=TOKENS)

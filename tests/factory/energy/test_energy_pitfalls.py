@@ -203,7 +203,7 @@ def test_description_never_lacks_tier_bounds_and_losses() -> None:
 def test_tiers_are_ordered_by_trust() -> None:
     """The worst tier wins, whatever the order, and nothing is worse than nothing."""
     assert Tier.worst([Tier.SAMPLED, Tier.ESTIMATED, Tier.MEASURED]) is Tier.ESTIMATED
-    assert Tier.worst([Tier.SIMULATED, Tier.REPLAYED]) is Tier.SIMULATED
+    assert Tier.worst([Tier.REPLAYED, Tier.CALIBRATED]) is Tier.REPLAYED
     assert Tier.worst([]) is Tier.NONE
 
 

@@ -18,9 +18,7 @@ HOST = MeterReading(
     total_j=100.0,
     total_j_lo=90.0,
     total_j_hi=110.0,
-    cpu_j=70.0,
-    gpu_j=0.0,
-    dram_j=30.0,
+    components_j={"cpu": 70.0, "dram": 30.0},
     cpu_s=12.0,
     mean_power_w=10.0,
     tier=Tier.MEASURED,
@@ -37,8 +35,7 @@ OTHER_HOST = dataclasses.replace(
     total_j_hi=90.0,
     phase_j={"sim": 30.0, "learn": 15.0},
     unattributed_j=5.0,
-    cpu_j=50.0,
-    dram_j=0.0,
+    components_j={"cpu": 50.0},
     tier=Tier.ESTIMATED,
     phase_tier=Tier.ESTIMATED,
     component_tier={"cpu": Tier.ESTIMATED},
@@ -63,7 +60,7 @@ def test_joules_of_hosts_add_up() -> None:
     both = merge_readings([HOST, UNMETERED, OTHER_HOST])
     assert (both.total_j, both.total_j_lo, both.total_j_hi) == (150.0, 95.0, 200.0)
     assert sum(both.phase_j.values()) + both.unattributed_j == pytest.approx(both.total_j, rel=1e-9)
-    assert both.cpu_j + both.gpu_j + both.dram_j == pytest.approx(both.total_j, rel=1e-9)
+    assert sum(both.components_j.values()) == pytest.approx(both.total_j, rel=1e-9)
     assert (both.tier, both.component_tier["cpu"], both.lost_s) == (Tier.ESTIMATED, Tier.ESTIMATED, 2.0)
     assert (both.wall_s, both.cpu_s, both.mean_power_w) == (10.0, 35.0, 15.0)
 

@@ -9,7 +9,7 @@ import pytest
 
 from factory.energy.config import EnergyConfig, SiteConfig
 from factory.energy.idle import idle_power
-from factory.energy.ledger import Ledger
+from factory.energy.ledger import EnergyLedger
 from factory.energy.reading import MeterReading
 from factory.energy.types import Interval, Tier
 from factory.training import metrics
@@ -20,7 +20,7 @@ NOWHERE = EnergyConfig(rapl_root="/nonexistent")
 @pytest.fixture
 def reading() -> MeterReading:
     """Return ten seconds of 100 J, 50 to 200, on an estimated CPU beside a GPU with a counter."""
-    ledger = Ledger(
+    ledger = EnergyLedger(
         components_j={"cpu": 40.0, "gpu": 60.0},
         component_tier={"gpu": "measured", "cpu": "estimated"},
         lo_j=50.0,
