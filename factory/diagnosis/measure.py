@@ -169,9 +169,7 @@ def _rapl_remedy(gap: SourceUnavailable, cfg: EnergyConfig, host: HostEnvironmen
             "/sys/class/powercap/intel-rapl:*/energy_uj"
         )
     if cfg.rapl_root != EnergyConfig.rapl_root:
-        return (
-            f"energy.rapl_root={cfg.rapl_root} is not such a tree: leave the key out to read {EnergyConfig.rapl_root}"
-        )
+        return f"energy.rapl_root={cfg.rapl_root} is not such a tree: leave the key out to read {EnergyConfig.rapl_root}"
     return "run 'sudo modprobe intel_rapl_msr' (Intel, and AMD Zen from Linux 5.8 on); other processors have no RAPL"
 
 

@@ -68,7 +68,9 @@ class _Attempt:
                 return
             if self.open(name, label=part):
                 return
-        self.explanation.append(f"{part}: no source is available, so {part.upper()} energy is NOT in any metric")
+        self.explanation.append(
+            f"{part}: no source is available, so {part.upper()} energy is NOT in any metric"
+        )
 
     def open(self, name: str, *, label: str) -> bool:
         """Open a source and explain the outcome; return True if it can be used."""

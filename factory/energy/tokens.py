@@ -24,10 +24,14 @@ class TokenSpec:
     """Control steps per second of simulated time [Hz]."""
     obs_dim: int
     act_dim: int
+    chunk: int = 1
+    """Actions produced by one inference; each counts only if it is executed."""
+    symbols_per_step: int = 1
+    """Discrete symbols decoded for one action; 1 for a continuous action, by declaration."""
 
     def __post_init__(self) -> None:
         """Raise ValueError when a value is out of its range."""
-        for key in ("version", "control_hz", "obs_dim", "act_dim"):
+        for key in ("version", "control_hz", "obs_dim", "act_dim", "chunk", "symbols_per_step"):
             value = getattr(self, key)
             if not value > 0:
                 raise ValueError(f"token_spec.{key}={value}: must be > 0")
@@ -54,7 +58,9 @@ def check_comparable(runs: Mapping[str, str], *, what: str = "token_spec.hash", 
     if force or len(set(runs.values())) <= 1:
         return
     listed = ", ".join(f"{name}={value}" for name, value in runs.items())
-    raise ValueError(f"{what} differs ({listed}): these runs do not compare; add force=true to compare anyway")
+    raise ValueError(
+        f"{what} differs ({listed}): these runs do not compare; add force=true to compare anyway"
+    )
 
 
 @dataclass(kw_only=True)

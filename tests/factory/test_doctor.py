@@ -211,8 +211,7 @@ def test_bare_machine_is_recognised(tmp_path: Path) -> None:
     """Nothing found means neither container nor hypervisor; Kubernetes tells itself by its environment."""
     assert machine.find_host(tmp_path, environ={}).words == "a machine of its own"
     assert (
-        machine.find_host(tmp_path, environ={"KUBERNETES_SERVICE_HOST": "10.0.0.1"}).container
-        == "Kubernetes"
+        machine.find_host(tmp_path, environ={"KUBERNETES_SERVICE_HOST": "10.0.0.1"}).container == "Kubernetes"
     )
 
 
@@ -232,7 +231,9 @@ def test_gpu_remedy_fits_what_is_missing(place: HostEnvironment, remedy: str) ->
 
 def test_a_gpu_that_is_given_has_no_gap() -> None:
     """Board, driver and device node: nothing is missing."""
-    assert machine.nvidia_gap(HostEnvironment(nvidia_boards=1, nvidia_driver="580.65", has_nvidia_node=True)) == (
+    assert machine.nvidia_gap(
+        HostEnvironment(nvidia_boards=1, nvidia_driver="580.65", has_nvidia_node=True)
+    ) == (
         "",
         "",
     )

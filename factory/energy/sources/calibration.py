@@ -39,7 +39,9 @@ class Calibration:
         require(
             self.max_w_per_core > 0.0, f"{_KEY}.max_w_per_core", self.max_w_per_core, "must be given, and > 0"
         )
-        require(0.0 < self.relative_u < 1.0, f"{_KEY}.relative_u", self.relative_u, "must be given, in (0, 1)")
+        require(
+            0.0 < self.relative_u < 1.0, f"{_KEY}.relative_u", self.relative_u, "must be given, in (0, 1)"
+        )
         require(bool(self.origin), f"{_KEY}.origin", "''", "say which meter, which machine, when")
 
     def __bool__(self) -> bool:
@@ -49,7 +51,9 @@ class Calibration:
 
 def check_powers(key: str, idle_w: float, max_w: float) -> None:
     """Raise ValueError unless `0 <= idle_w <= max_w`."""
-    require(0.0 <= idle_w <= max_w, f"{key}.idle_w_per_core", idle_w, f"must lie in [0, max_w_per_core={max_w}]")
+    require(
+        0.0 <= idle_w <= max_w, f"{key}.idle_w_per_core", idle_w, f"must lie in [0, max_w_per_core={max_w}]"
+    )
 
 
 def fit_calibration(

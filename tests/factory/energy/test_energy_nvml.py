@@ -89,7 +89,7 @@ def test_true_energy_lies_in_the_interval(duty: float) -> None:
 @pytest.mark.parametrize("duty", [1.0, 0.25])
 def test_edges_and_coverage_alone_hold_a_perfect_gain(duty: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the allowance for gain, update period and duty are still covered in at least 95 % of trials."""
-    monkeypatch.setattr("factory.energy.sources.nvml._GAIN_U", 0.0)
+    monkeypatch.setattr("factory.energy.sources.nvml_board._GAIN_U", 0.0)
     assert coverage(duty=duty, gain_u=0.0) >= 0.95
 
 

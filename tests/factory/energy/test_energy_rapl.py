@@ -318,7 +318,7 @@ def test_packages_of_which_the_run_has_a_part_are_an_upper_bound(tree: RaplTree)
     reading = source.read()
     assert (capability.tier, reading.tier) == (Tier.SHARED, Tier.SHARED)
     assert any(
-        "3.12 % of the machine's hardware threads are this run's" in detail for detail in capability.details
+        "this run has 3.12 % of the machine's hardware threads" in detail for detail in capability.details
     )
     assert reading.cumulative_j == pytest.approx(500.0, rel=1e-9)
     assert (reading.lo_j, reading.hi_j) == (0.0, whole.read().hi_j)

@@ -60,7 +60,7 @@ def test_z3_what_is_missing_is_said_with_its_remedy(tmp_path: Path, monkeypatch:
     assert "to have it: run on the host" in text
     assert "estimated from CPU time" in text
     assert "pip install nvidia-ml-py" in text
-    assert "GPU energy is NOT in any figure" in text
+    assert "GPU energy is NOT in any metric" in text
 
 
 def test_only_the_device_of_the_run_is_metered(rapl_root: str, nvml: FakeNvml) -> None:
