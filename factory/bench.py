@@ -37,7 +37,7 @@ import torch
 from rich.live import Live
 from rich.text import Text
 
-from factory import cli, config
+from factory import cli, options
 from factory.benchmark.bench_table import print_rows
 from factory.benchmark.throughput import Progress, Row, bench
 from factory.config import TrainConfig, label, to_plain
@@ -197,7 +197,7 @@ def main() -> None:
     if set(sys.argv[1:]) & {"--help", "-h"}:
         print(__doc__)
         return
-    config.register()
+    options.register()
     with cli.one_line_errors():
         settings, cfg = parse(sys.argv[1:])
     device.set_up(cfg.runtime.torch_threads, precision=cfg.policy.precision)

@@ -23,7 +23,7 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from factory import config, plugins
+from factory import config, options, plugins
 from factory.config import TrainConfig
 from factory.envs.core.training_env import WorldError
 from factory.runtime import distributed
@@ -131,7 +131,7 @@ def single_job(overrides: Sequence[str]) -> TrainConfig:
 def _with_plugins(overrides: Sequence[str]) -> list[str]:
     """Load all plug-ins, and return the overrides with the absolute paths of those in `plugins=[...]`."""
     resolved, files = plugins.resolve_overrides(overrides)
-    config.load_plugins(files)
+    options.load_plugins(files)
     return resolved
 
 
@@ -157,7 +157,7 @@ def _refuse_flags(message: str) -> NoReturn:
 def _quote_null(argument: str) -> str:
     """Put the option `null` of a group in quotes: Hydra would take it for no choice at all."""
     group, _, choice = argument.partition("=")
-    is_option = choice == "null" and group in config.GROUPS and choice in config.options(group)
+    is_option = choice == "null" and group in options.GROUPS and choice in options.choices(group)
     return f"{group}='null'" if is_option else argument
 
 
@@ -174,8 +174,8 @@ def _parse_override(argument: str) -> Override:
         )
     if is_sweep and not override.is_discrete_sweep():
         raise ValueError(f"{argument}: list the values of a sweep, or give a range(start,stop)")
-    if key in config.GROUPS and not (is_sweep or isinstance(value, str)):
-        raise ValueError(f"{argument}: choose one of {', '.join(config.options(key))}")
+    if key in options.GROUPS and not (is_sweep or isinstance(value, str)):
+        raise ValueError(f"{argument}: choose one of {', '.join(options.choices(key))}")
     return override
 
 
@@ -191,7 +191,7 @@ def compose_config(overrides: list[str]) -> tuple[TrainConfig, Path]:
     """Return the checked configuration and the folder Hydra would give the run."""
     overrides = _with_plugins(overrides)  # a resumed run has some of its own
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(config.CONF_DIR), version_base="1.3"):
+    with initialize_config_dir(str(options.CONF_DIR), version_base="1.3"):
         composed = compose("train", overrides=overrides, return_hydra_config=True)
         run_dir = Path(composed.hydra.run.dir)
     with open_dict(composed):
@@ -327,7 +327,7 @@ def _one_line(error: BaseException) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, choice = error.missing_cfg_file.partition("/")
         known = (
-            config.options(group) if group in config.GROUPS else error.options
+            options.choices(group) if group in options.GROUPS else error.options
         )  # Hydra leaves out subfolders
         return f"{group}={choice}: choose one of {', '.join(known)}"
     if "hydra/launcher/submitit" in message:
@@ -349,7 +349,7 @@ def _one_line(error: BaseException) -> str:
 
 def _unknown_key(override: str) -> str:
     key = override.partition("=")[0]
-    near = difflib.get_close_matches(key, (*config.GROUPS, *config.keys()))
+    near = difflib.get_close_matches(key, (*options.GROUPS, *options.keys()))
     return f"{override}: no such key; " + (
         f"did you mean {' or '.join(near)}?" if near else "--cfg job lists them"
     )

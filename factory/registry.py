@@ -33,6 +33,8 @@ POLICIES: dict[str, type[PolicyConfig]] = {}
 """Config class of every policy, by its name in `policy=<name>`."""
 LEARNERS: dict[str, type[LearnerConfig]] = {}
 """Config class of every learner, by its name in `learner=<name>`."""
+REGISTRIES: dict[str, dict[str, Any]] = {"task": TASKS, "policy": POLICIES, "learner": LEARNERS}
+"""Config groups whose options are config classes -> these classes by name."""
 ROBOTS: dict[str, RobotLoader] = {}
 """Function that returns the MJCF file or the `MjSpec` of every registered robot, by its name in `robot=<name>`."""
 

@@ -14,8 +14,8 @@ from gymnasium.spaces import Discrete
 from rich.console import Console
 from rich.table import Table
 
-from factory import cli, config
-from factory.config import TrainConfig, options
+from factory import cli, config, options
+from factory.config import TrainConfig
 from factory.training.build import make_env
 
 COLUMNS = (
@@ -74,12 +74,12 @@ def main() -> None:
         return
     with cli.one_line_errors():
         files = cli.parse(TasksConfig, arguments).plugins
-        config.load_plugins(files)
+        options.load_plugins(files)
     table = Table(
         *COLUMNS, title="Tasks (robot=default, and the budget each trains with; gymnasium takes any env_id)"
     )
-    for name in options("task"):
-        table.add_row(*describe(cli.compose_config(config.example(name))[0]))
+    for name in options.choices("task"):
+        table.add_row(*describe(cli.compose_config(options.example(name))[0]))
     console = Console()
     # A row that wraps cannot be read, so a narrow terminal wraps whole lines instead.
     Console(width=max(console.width, Console(width=1000).measure(table).maximum)).print(table)

@@ -16,7 +16,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from factory import cli, config
+from factory import cli, config, options
 from factory.config import TrainConfig
 from factory.reporting.console import NullConsole, open_console, print_summary
 from factory.runtime import distributed
@@ -29,7 +29,7 @@ from factory.training.stages import tracking_uri
 from factory.training.state import TrainState
 from factory.training.sweep import parent_run_id
 
-config.register()
+options.register()
 
 
 def train_from_command_line(cfg: TrainConfig, run_dir: Path) -> TrainState:
@@ -74,7 +74,7 @@ def _scratch_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-@hydra.main(version_base="1.3", config_path=str(config.CONF_DIR), config_name="train")
+@hydra.main(version_base="1.3", config_path=str(options.CONF_DIR), config_name="train")
 def _job(composed: DictConfig) -> float:
     state = train_from_command_line(config.from_hydra(composed), Path(HydraConfig.get().runtime.output_dir))
     if state.is_interrupted:

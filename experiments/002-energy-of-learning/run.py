@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 from report import draw, table
 
-from factory import cli, config
+from factory import cli, options
 from factory.benchmark.harness import Rig
 from factory.energy import kpi
 from factory.energy.meter import Meter
@@ -59,7 +59,7 @@ Cells = dict[str, tuple[int, Callable[[int], Sample]]]
 def main() -> None:
     """Take the samples that are missing, in turn, then write results, table and figure."""
     args = arguments()
-    config.register()
+    options.register()
     cells = per_token(args) | to_threshold(args) | equal_runs(args) | overhead(args)
     cells = {name: cell for name, cell in cells.items() if name.startswith(tuple(args.only))}
     if not cells:
@@ -107,7 +107,9 @@ def arguments() -> argparse.Namespace:
     args.out = args.out or (CHECKOUT / "outputs" / HERE.name if args.quick else HERE)
     args.seconds = 0.3 if args.quick else args.seconds
     if args.device == "auto":
-        args.device = "cuda" if hardware.describe()["gpus"] and "warp" in config.options("physics") else "cpu"
+        args.device = (
+            "cuda" if hardware.describe()["gpus"] and "warp" in options.choices("physics") else "cpu"
+        )
     args.where = [f"device={args.device}", f"physics={'warp' if args.device == 'cuda' else 'mujoco'}"]
     return args
 

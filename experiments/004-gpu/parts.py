@@ -71,9 +71,9 @@ class Scale:
 
     def config(self, *overrides: str) -> Any:
         """Return a training job on this device."""
-        from factory import cli, config
+        from factory import cli, options
 
-        config.register()
+        options.register()
         smaller = ["learner.num_steps=4", "learner.num_minibatches=2"] if self.quick else []
         return cli.single_job([*overrides, f"device={self.device}", f"physics={self.physics}", *smaller])
 

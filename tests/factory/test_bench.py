@@ -16,13 +16,13 @@ import pytest
 import rich.console
 import torch
 
-from factory import bench, cli, config
+from factory import bench, cli, config, options
 from factory.benchmark.bench_table import print_rows
 from factory.benchmark.harness import LEVELS, Rig
 from factory.benchmark.throughput import bench as run_bench
 from factory.energy.types import Tier
 
-config.register()
+options.register()
 
 NUM_STEPS = 12
 TINY = (

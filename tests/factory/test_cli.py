@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from factory import cli, config, evaluate
+from factory import cli, config, evaluate, options
 from factory.energy.sources.estimate import EstimateSource
 from factory.training import checkpoint
 from factory.training.build import make_env, make_policy
@@ -20,7 +20,7 @@ from factory.training.checkpoint import Checkpoint
 ROOT = Path(__file__).parents[2]
 FOOTLESS = '<mujoco><worldbody><body name="trunk"><freejoint/><geom size="0.1"/></body></worldbody></mujoco>'
 
-config.register()
+options.register()
 
 WRONG_KEYS = [
     ("foo=1", "foo=1"),

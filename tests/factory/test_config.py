@@ -21,19 +21,19 @@ from omegaconf import OmegaConf
 
 import factory.config as config
 import factory.evaluate
-from factory import cli
+from factory import cli, options
 from factory.config import TrainConfig
 from factory.registry import TASKS
 from factory.training.build import make_env
 
-config.register()
-CHOICES = [(group, option) for group in config.GROUPS for option in config.options(group)]
+options.register()
+CHOICES = [(group, option) for group in options.GROUPS for option in options.choices(group)]
 
 
 def composed(*overrides: str) -> TrainConfig:
     """Return the configuration that Hydra composes."""
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(config.CONF_DIR), version_base="1.3"):
+    with initialize_config_dir(str(options.CONF_DIR), version_base="1.3"):
         return config.from_hydra(compose("train", overrides=list(overrides)))
 
 
@@ -52,14 +52,14 @@ def schemas(schema: type = TrainConfig) -> Iterator[type]:
 
 def test_every_folder_of_choices_is_a_group() -> None:
     """`conf/` and the list that `--help` and the checks go by name the same groups."""
-    folders = {path.relative_to(config.CONF_DIR).parts[0] for path in config.CONF_DIR.glob("*/**/*.yaml")}
-    assert folders - {"hydra"} == set(config.GROUPS)
+    folders = {path.relative_to(options.CONF_DIR).parts[0] for path in options.CONF_DIR.glob("*/**/*.yaml")}
+    assert folders - {"hydra"} == set(options.GROUPS)
 
 
 @pytest.mark.parametrize(("group", "option"), CHOICES, ids=lambda value: str(value))
 def test_every_choice_composes(group: str, option: str) -> None:
     """Each option of each group, every experiment among them, makes a checked configuration."""
-    complete = config.example(option)[1:] if group == "task" else []
+    complete = options.example(option)[1:] if group == "task" else []
     complete += ["energy.replay_path=power.csv"] * (option == "replay")
     cfg = composed(f"{group}='{option}'", *complete)
     part = getattr(cfg, group, None)
@@ -67,10 +67,10 @@ def test_every_choice_composes(group: str, option: str) -> None:
     assert names <= {option}
 
 
-@pytest.mark.parametrize("task", config.options("task"))
+@pytest.mark.parametrize("task", options.choices("task"))
 def test_every_task_builds_its_environment(task: str) -> None:
     """Each task's configuration fits its registered environment, whose time limit it sets."""
-    cfg = composed(*config.example(task))
+    cfg = composed(*options.example(task))
     assert type(cfg.task) is TASKS[task]
     env = make_env(cfg, num_envs=2)
     assert env.num_envs == 2
@@ -78,11 +78,11 @@ def test_every_task_builds_its_environment(task: str) -> None:
     env.close()
 
 
-@pytest.mark.parametrize("task", config.options("task"))
+@pytest.mark.parametrize("task", options.choices("task"))
 def test_configuration_survives_being_written_down(task: str) -> None:
     """Plain containers, JSON and YAML all come back as the same configuration, overrides included."""
     cfg = composed(
-        *config.example(task),
+        *options.example(task),
         "learner.num_epochs=7",
         "policy.actor_hidden=[8,9]",
         "task.return_threshold=12.5",
@@ -107,7 +107,7 @@ def test_overrides_reach_their_fields() -> None:
 
 def test_command_line_wins_over_experiment_and_task() -> None:
     """An experiment overrides its task's file, and the command line overrides both."""
-    smoke = OmegaConf.load(config.CONF_DIR / "experiment" / "smoke.yaml")
+    smoke = OmegaConf.load(options.CONF_DIR / "experiment" / "smoke.yaml")
     assert composed("experiment=smoke").num_envs == smoke.num_envs
     assert composed("experiment=smoke", "num_envs=3", "learner.num_minibatches=2").num_envs == 3
 
@@ -143,7 +143,7 @@ def test_every_field_is_documented(schema: type) -> None:
 
 def test_help_lists_every_choice_and_copyable_examples() -> None:
     """`--help` names each option of each group and gives at least five commands."""
-    text = config.help_text()
+    text = options.help_text()
     for group, option in CHOICES:
         row = next(line for line in text.splitlines() if line.split()[:1] == [group])
         assert option in row.split()[1:], f"{group}={option} is not in --help"
@@ -151,7 +151,7 @@ def test_help_lists_every_choice_and_copyable_examples() -> None:
 
 
 @pytest.mark.parametrize(
-    "example", re.findall(r"^  (python -m factory\.train.*)$", config.help_text(), re.MULTILINE)
+    "example", re.findall(r"^  (python -m factory\.train.*)$", options.help_text(), re.MULTILINE)
 )
 def test_examples_of_the_help_compose(example: str) -> None:
     """Each example can be copied: what it sets exists and is allowed."""
@@ -164,7 +164,7 @@ def test_help_is_what_the_command_prints(command_line, capsys: pytest.CaptureFix
     """`python -m factory.train --help` prints it and trains nothing."""
     with contextlib.suppress(SystemExit):
         command_line("--help")
-    assert config.help_text().strip() in capsys.readouterr().out
+    assert options.help_text().strip() in capsys.readouterr().out
     assert not list(Path.cwd().iterdir())
 
 
@@ -173,7 +173,7 @@ def test_job_is_named_by_its_task_and_environment() -> None:
     assert config.label(composed("task=cartpole_swingup")) == "cartpole_swingup"
     cfg = composed("task=gymnasium", "env_id=CartPole-v1")
     assert config.label(cfg) == "gymnasium/CartPole-v1"
-    cases = (config.example("gymnasium"), "gymnasium/CartPole-v1"), (["seed=1"], "quadruped_velocity")
+    cases = (options.example("gymnasium"), "gymnasium/CartPole-v1"), (["seed=1"], "quadruped_velocity")
     for overrides, folder in cases:
         assert cli.compose_config(overrides)[1].parent == Path("outputs") / folder
 
@@ -191,7 +191,7 @@ def test_mappings_take_any_key(given: str) -> None:
 def test_keys_are_all_there() -> None:
     """The list that misspelt keys are compared with has top-level, nested and task keys."""
     assert {"num_envs", "learner.gamma", "energy.site.pue", "task.reset_noise", "task.gait_hz"} <= set(
-        config.keys()
+        options.keys()
     )
 
 

@@ -12,7 +12,7 @@ import gymnasium
 import pytest
 from hydra.errors import HydraException
 
-from factory import cli, config, plugins, registry
+from factory import cli, config, options, plugins, registry
 from factory.config import TrainConfig
 from factory.policies.config import PolicyConfig
 
@@ -65,8 +65,8 @@ def test_task_of_a_file_is_an_option_with_checked_keys(park: Path) -> None:
     cfg, _ = cli.compose_config(["plugins=[park.py]", "task=park", "task.width_m=3"])
     assert (type(cfg.task).__name__, cfg.task.width_m) == ("ParkConfig", 3.0)  # type: ignore[attr-defined]
     assert cfg.plugins == [str(park / "park.py")]
-    assert "park" in config.options("task")
-    assert {"task.width_m"} <= set(config.keys())
+    assert "park" in options.choices("task")
+    assert {"task.width_m"} <= set(options.keys())
     with pytest.raises(HydraException, match=r"task\.width_m"):
         cli.compose_config(["plugins=[park.py]", "task=park", "task.width_m=wide"])
 
@@ -75,7 +75,7 @@ def test_conf_folder_beside_a_file_joins_the_search_path(park: Path) -> None:
     """Experiments in it are options, and a run's configuration comes back from plain values."""
     cfg, _ = cli.compose_config(["plugins=park.py", "experiment=park_small"])
     assert (cfg.task.name, cfg.num_envs) == ("park", 7)
-    assert "park_small" in config.options("experiment")
+    assert "park_small" in options.choices("experiment")
     assert config.from_plain(config.to_plain(cfg)) == cfg
 
 
@@ -173,7 +173,7 @@ def test_policy_of_ones_own_takes_its_keys_only(gru: None) -> None:
     cfg, _ = cli.compose_config(["policy=gru", "task=cartpole_swingup", "policy.cells=3"])
     assert cfg.policy == GruConfig(cells=3, init_std=0.5)
     assert type(config.from_plain(config.to_plain(cfg)).policy) is GruConfig
-    assert {"policy.cells", "policy.actor_hidden"} <= set(config.keys())
+    assert {"policy.cells", "policy.actor_hidden"} <= set(options.keys())
 
 
 @pytest.mark.parametrize(

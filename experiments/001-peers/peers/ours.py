@@ -16,7 +16,7 @@ import torch
 from peers.serving import Measure, serve
 from peers.stepping import SETTLE_STEPS, random_actions
 
-from factory import cli, config
+from factory import cli, options
 from factory.benchmark.harness import Rig
 from factory.envs.robots import quadruped
 from factory.envs.tasks import quadruped_velocity as locomotion
@@ -126,7 +126,7 @@ def go2_in_own_scene(robot: str) -> quadruped.Quadruped:
 
 
 if __name__ == "__main__":
-    config.register()
+    options.register()
     cheetah, ant = partial(gym_training, "gym/half_cheetah"), partial(gym_training, "gym/ant")
     serve(
         {f"step {task}": partial(stepping, task) for task in ("HalfCheetah-v5", "Ant-v5", "Humanoid-v5")}

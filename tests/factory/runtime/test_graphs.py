@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from factory import config
+from factory import options
 from factory.benchmark.harness import Rig
 from factory.cli import single_job
 from factory.envs.core import graph_break
 from factory.runtime import graphs
 
-config.register()
+options.register()
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 JOB = (
     "task=cartpole_swingup",
