@@ -12,6 +12,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from factory import conf, plugins
 from factory.config import TrainConfig
+from factory.energy.registry import SOURCES
 from factory.registry import REGISTRIES, TASKS
 from factory.tracking.base import flatten
 
@@ -33,16 +34,21 @@ def load_plugins(files: Sequence[str] = ()) -> None:
 
 def register() -> None:
     """Make the schemas of all registered components, and the help text, known to Hydra."""
-    _fill_config_store(tuple(_components()), plugins.conf_dirs())
+    _fill_config_store(tuple(_components()), tuple(SOURCES), plugins.conf_dirs())
 
 
 # Every job of a sweep is composed once before the first one starts, so the work is done once for all of them.
 @functools.lru_cache(maxsize=1)
-def _fill_config_store(components: tuple[tuple[str, str, type], ...], conf_dirs: tuple[Path, ...]) -> None:
+def _fill_config_store(
+    components: tuple[tuple[str, str, type], ...],
+    energy_sources: tuple[str, ...],
+    conf_dirs: tuple[Path, ...],
+) -> None:
     """Fill Hydra's store; `conf/train.yaml` puts the entries together.
 
     Args:
         components: group, name and config class of everything that is registered.
+        energy_sources: names of the energy sources.
         conf_dirs: config folders of plug-ins, whose files are options, too.
     """
     # The classes of task, policy and learner are those of the options that are chosen, not the defaults of TrainConfig.
@@ -64,11 +70,15 @@ def _fill_config_store(components: tuple[tuple[str, str, type], ...], conf_dirs:
         OmegaConf.set_struct(node, True)
     _store("schema/closed", closed, package="_global_")
 
-    # A class that is registered without a YAML file is an option all the same. Hydra wants no option twice.
+    # A component without a YAML file is an option all the same. Hydra refuses an option that it has twice.
+    settings: dict[tuple[str, str], dict[str, Any]] = {}
     for group, name, _ in components:
+        settings[group, name] = {"task": {"robot": "${robot}"}} if group == "task" else {}
+    for name in energy_sources:
+        settings["energy", name] = {"energy": {"source": name}}
+    for (group, name), content in settings.items():
         if name not in _names_of_files(group):
-            settings = {"task": {"robot": "${robot}"}} if group == "task" else {}
-            _store(f"{group}/{name}", settings, package="_global_")
+            _store(f"{group}/{name}", content, package="_global_")
     _store("hydra/help/factory", {"app_name": "factory.train", "template": help_text()})
 
 
@@ -100,7 +110,8 @@ def _open_mappings(node: DictConfig) -> DictConfig:
 
 def choices(group: str) -> tuple[str, ...]:
     """Return the options of a config group, e.g. `gym/ant` for a file in a subfolder."""
-    return tuple(sorted(_names_of_files(group) | set(REGISTRIES.get(group, ()))))
+    registered = set(SOURCES) if group == "energy" else set(REGISTRIES.get(group, ()))
+    return tuple(sorted(_names_of_files(group) | registered))
 
 
 def _names_of_files(group: str) -> set[str]:

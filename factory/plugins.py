@@ -35,6 +35,7 @@ _REGISTER: dict[str, Callable[[str, Any], Any]] = {
     "policies": lambda _, config: registry.register_policy(config),
     "learners": lambda _, config: registry.register_learner(config),
     "robots": registry.register_robot,
+    "energy_sources": lambda _, source: registry.register_energy_source(source),
 }
 """Entry-point group, without its prefix -> what registers an entry point's name and object."""
 

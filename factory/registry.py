@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import gymnasium
 
+from factory.energy.registry import register_energy_source as register_energy_source
+
 if TYPE_CHECKING:
     from pathlib import Path
 

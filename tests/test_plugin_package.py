@@ -17,6 +17,7 @@ import yaml
 from installed_plugin import install
 
 from factory import bench, config, evaluate, plugins, registry
+from factory.energy.registry import SOURCES
 from factory.policies.export import describe_exported, load_exported
 
 SMALL = (
@@ -33,7 +34,7 @@ ROLLOUT = 8 * 8
 @pytest.fixture(scope="module", autouse=True)
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Install the package for this module's tests, and leave the registries as they were."""
-    registries = (registry.TASKS, registry.POLICIES, registry.LEARNERS)
+    registries: tuple[dict[str, Any], ...] = (*registry.REGISTRIES.values(), SOURCES)
     before = [dict(known) for known in registries]
     folder = install(tmp_path_factory.mktemp("site"))
     with pytest.MonkeyPatch.context() as patch:
@@ -102,6 +103,17 @@ def test_losses_of_a_learner_are_logged(command_line: Callable[..., None], tmp_p
     keys = set(row.get("metrics", row))
     assert {"loss/policy", "loss/rollout_return"} <= keys
     assert "loss/clip_fraction" not in keys
+
+
+def test_energy_of_a_source_is_accounted(command_line: Callable[..., None], tmp_path: Path) -> None:
+    """The package's source is an option with settings of its own, and its component has a metric."""
+    options = ("task=shuttle", "energy=supply", "energy.options.supply.power_w=50", *SMALL)
+    command_line(*options, f"total_steps={2 * ROLLOUT}")
+    summary = json.loads((newest(tmp_path / "outputs") / "summary.json").read_text())
+    metrics = summary["metrics"]
+    assert metrics["energy/supply_j"] == pytest.approx(metrics["energy/total_j"])
+    assert metrics["energy/mean_power_w"] == pytest.approx(50.0, rel=0.1)
+    assert (summary["tags"]["energy.tier"], summary["tags"]["energy.boundary"]) == ("measured", "node")
 
 
 def test_evaluation_finds_the_components_again(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
