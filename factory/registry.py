@@ -16,10 +16,6 @@ import gymnasium
 from factory.energy.registry import register_energy_source as register_energy_source
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    import mujoco
-
     from factory.envs.core.task import TaskConfig
     from factory.learners.config import LearnerConfig
     from factory.policies.config import PolicyConfig
@@ -27,7 +23,8 @@ if TYPE_CHECKING:
     TaskClass = TypeVar("TaskClass", bound=type[TaskConfig])
     PolicyClass = TypeVar("PolicyClass", bound=type[PolicyConfig])
     LearnerClass = TypeVar("LearnerClass", bound=type[LearnerConfig])
-    RobotLoader = Callable[[], Path | mujoco.MjSpec]
+
+RobotLoader = Callable[[], Any]
 
 TASKS: dict[str, type[TaskConfig]] = {}
 """Config class of every task, by its name in `task=<name>`."""
@@ -38,7 +35,7 @@ LEARNERS: dict[str, type[LearnerConfig]] = {}
 REGISTRIES: dict[str, dict[str, Any]] = {"task": TASKS, "policy": POLICIES, "learner": LEARNERS}
 """Config groups whose options are config classes -> these classes by name."""
 ROBOTS: dict[str, RobotLoader] = {}
-"""Function that returns the MJCF file or the `MjSpec` of every registered robot, by its name in `robot=<name>`."""
+"""Function that loads the model of every registered robot, by its name in `robot=<name>`."""
 
 
 def register_task(config: TaskClass) -> TaskClass:
@@ -87,7 +84,8 @@ def register_robot(name: str, loader: RobotLoader) -> RobotLoader:
 
     Args:
         name: the robot's name.
-        loader: returns the path of an MJCF file, or a `mujoco.MjSpec`; called for every model that is built.
+        loader: returns the path of an MJCF file or a `mujoco.MjSpec`, alone or in a pair with what the MJCF does not
+            say, such as `QuadrupedParameters`. Called for every model that is built.
 
     Raises:
         ValueError: another robot has the same name.

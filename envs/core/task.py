@@ -1,4 +1,4 @@
-"""What every task's configuration has in common."""
+"""Settings that every task has."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from factory.validation import require
 
 @dataclass(kw_only=True)
 class TaskConfig:
-    """Configuration shared by all tasks; a subclass adds the task's own values."""
+    """Settings shared by all tasks; a subclass adds its own and is registered by `factory.registry.register_task`."""
 
     env: ClassVar[str] = ""
     """Class of the environment, as `module:Class`; imported when the first environment is made."""
     eval_worlds: ClassVar[int] = 256
-    """Most worlds an evaluation simulates together; the same for every run, so that all meet equal episodes."""
+    """Most environments of an evaluation; the same for every run, so that all play the same episodes."""
     example: ClassVar[tuple[str, ...]] = ()
-    """What has to be given beside `task=<name>`, for tasks that are not complete without it."""
+    """Overrides that complete `task=<name>`, for tasks that lack something without them."""
     name: str = ""
-    """Name of the task, as in `task=<name>`; names run folders, MLflow experiments and models."""
+    """Name of the task, as in `task=<name>`; also that of run folders, MLflow experiments and models."""
     id: str = ""
-    """Gymnasium id of the environment."""
+    """Gymnasium id of the environment, `<namespace>/<Name>-v<number>`."""
     robot: str = "default"
-    """`default`, or for tasks that take several robots `menagerie:<name>` or `file:<path.xml>`."""
+    """`default`; for tasks that take several robots also `menagerie:<name>`, `file:<path.xml>` or a registered name."""
     max_episode_steps: int = 1000
     """Control steps after which an episode is truncated [control steps]."""
     return_threshold: float | None = None
@@ -32,19 +32,19 @@ class TaskConfig:
 
     def __post_init__(self) -> None:
         """Take groups of settings as plain mappings, too; raise ValueError when a value is out of its range."""
+        # `env_kwargs` turns groups into mappings, and the environment builds its settings from them again.
         for entry in dataclasses.fields(self):
-            value, group = getattr(self, entry.name), entry.default_factory
+            value = getattr(self, entry.name)
+            group = entry.default_factory
             if isinstance(value, dict) and dataclasses.is_dataclass(group):
                 setattr(self, entry.name, group(**value))
-        require(
-            self.max_episode_steps >= 1,
-            "task.max_episode_steps",
-            self.max_episode_steps,
-            "must be at least 1",
-        )
+        steps = self.max_episode_steps
+        require(steps >= 1, "task.max_episode_steps", steps, "must be at least 1")
 
     def env_kwargs(self) -> dict[str, Any]:
         """Return the keywords the environment's constructor takes."""
-        return {
-            k: v for k, v in dataclasses.asdict(self).items() if k not in ("name", "id", "return_threshold")
-        }
+        values = dataclasses.asdict(self)
+        # These describe the task to users and to the training loop; the environment has no use for them.
+        for key in ("name", "id", "return_threshold"):
+            del values[key]
+        return values

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from factory.envs.terms.symmetry import Mirror
+from factory.registry import ROBOTS
 
 LEGS = ("FL", "FR", "RL", "RR")
 
@@ -112,7 +113,7 @@ class Quadruped:
 
 
 def load_quadruped(robot: str) -> Quadruped:
-    """Load `default`, `menagerie:<name>` or `file:<path.xml>` on flat ground.
+    """Load `default`, `menagerie:<name>`, `file:<path.xml>` or the name of a registered robot, on flat ground.
 
     Raises:
         ValueError: the robot is unknown, cannot be read, or lacks something the task needs.
@@ -143,7 +144,13 @@ def _open_spec(robot: str) -> tuple[mujoco.MjSpec, QuadrupedParameters, str]:
                 f"robot={robot}: no such file; give the path of an MJCF (.xml) or URDF (.urdf) file"
             )
         return _read(path, robot), QuadrupedParameters(), path.stem
-    raise ValueError(f"robot={robot}: unknown; choose default, menagerie:<name> or file:<path.xml>")
+    if robot in ROBOTS:
+        loaded = ROBOTS[robot]()
+        source, parameters = loaded if isinstance(loaded, tuple) else (loaded, QuadrupedParameters())
+        spec = source if isinstance(source, mujoco.MjSpec) else _read(Path(source), robot)
+        return spec, parameters, robot
+    choices = ", ".join(("default", "menagerie:<name>", *sorted(ROBOTS)))
+    raise ValueError(f"robot={robot}: unknown; choose {choices} or file:<path.xml>")
 
 
 def _open_menagerie(name: str) -> tuple[mujoco.MjSpec, QuadrupedParameters, str]:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
+import mujoco
 import pytest
 import torch
 
+from factory import registry
+from factory.envs.robots import kelpie
 from factory.envs.robots.quadruped import load_quadruped
 from factory.envs.tasks.quadruped_velocity import QuadrupedVelocity
 from factory.envs.terms import rewards
@@ -177,6 +181,25 @@ def test_embedded_robot_loads_from_a_file_too() -> None:
 
     with pytest.raises(ValueError, match="foot geoms named FL, FR, RL, RR"):
         load_quadruped(f"file:{kelpie.MJCF}")
+
+
+@pytest.mark.parametrize(
+    "model", [kelpie.MJCF, mujoco.MjSpec.from_file(str(kelpie.MJCF))], ids=["file", "spec"]
+)
+def test_registered_robot_is_loaded_by_its_name(model: Any) -> None:
+    """A loader returns an MJCF file or an `MjSpec`, with particulars; an unknown name is answered with all names."""
+    registry.register_robot("terrier", lambda: (model, kelpie.PARAMETERS))
+    try:
+        assert load_quadruped("terrier").name == "terrier"
+        registry.register_robot("plain", lambda: kelpie.MJCF)
+        with pytest.raises(ValueError, match="robot=plain: the model lacks foot geoms"):
+            load_quadruped("plain")
+        with pytest.raises(
+            ValueError, match="robot=terier: unknown; choose default, menagerie:<name>, plain, terrier or"
+        ):
+            load_quadruped("terier")
+    finally:
+        registry.ROBOTS.clear()
 
 
 def test_time_step_and_decimation_are_the_tasks() -> None:
