@@ -190,7 +190,7 @@ class GymnasiumEnv(TrainingEnv):
         first_seed = None
         if seed is not None:
             # Worlds are seeded with consecutive numbers: spread the seeds, so that the next one's are other worlds.
-            spread = int(np.random.SeedSequence(seed).generate_state(1)[0])
+            spread = int(np.random.SeedSequence(seed).generate_state(1)[0]) >> 1
             first_seed = spread % _SEED_LIMIT + self._first_world
         obs, _ = self._run(self.inner.reset, seed=first_seed, options=options)
         self._pending_reset.zero_()
