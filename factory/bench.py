@@ -197,6 +197,7 @@ def main() -> None:
     if set(sys.argv[1:]) & {"--help", "-h"}:
         print(__doc__)
         return
+    cli.show_warnings()
     options.register()
     with cli.one_line_errors():
         settings, cfg = parse(sys.argv[1:])

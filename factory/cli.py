@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import json
+import logging
 import os
 import sys
 from argparse import Namespace
@@ -36,6 +37,11 @@ _MAX_CHECKED_JOBS = 64
 """Jobs of a sweep that are checked before the first one starts."""
 _FIXED = ("task.name", "robot", "env_id", "device", "num_envs", "physics.name", "policy.")
 """Keys a resumed run cannot change: its tensors would not fit."""
+
+
+def show_warnings() -> None:
+    """Print the package's warnings on stderr, one line each; as a library it is silent."""
+    logging.getLogger("factory").handlers = [logging.lastResort or logging.StreamHandler()]
 
 
 @contextlib.contextmanager

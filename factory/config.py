@@ -122,6 +122,8 @@ def from_hydra(composed: DictConfig, *, given: Sequence[str] = ()) -> TrainConfi
     Raises:
         ValueError: a value is out of range, values contradict each other, or a key does not exist.
     """
+    # A launcher may hand the job to a new process, which knows the classes but has not registered them.
+    plugins.load(composed.plugins)
     composed = composed.copy()
     for group in ("policy", "learner"):
         _drop_keys_of_others(composed[group], group, given)

@@ -90,6 +90,7 @@ def main() -> None:
     if set(sys.argv[1:]) & {"--help", "-h"}:
         print(__doc__)
         return
+    cli.show_warnings()
     with cli.one_line_errors():
         cfg = cli.parse(EvaluateConfig, sys.argv[1:])
         result, run_dir = run_evaluation(cfg)

@@ -11,8 +11,10 @@ the package, or beside the file, joins Hydra's search path. `docs/plugins.md` wa
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -37,9 +39,11 @@ _REGISTER: dict[str, Callable[[str, Any], Any]] = {
     "robots": registry.register_robot,
     "energy_sources": lambda _, source: registry.register_energy_source(source),
 }
-"""Entry-point group, without its prefix -> what registers an entry point's name and object."""
+"""Entry-point group, without its prefix -> function that registers an entry point's name and object."""
 
 _log = logging.getLogger(__name__)
+
+# What is loaded stays loaded: modules cannot be taken back either.
 _conf_dirs: list[Path] = []
 _seen_entry_points: set[EntryPoint] = set()
 
@@ -61,6 +65,11 @@ def load(files: Sequence[str | Path] = ()) -> None:
         _load_file(Path(file).expanduser().absolute())
 
 
+def conf_dirs() -> tuple[Path, ...]:
+    """Return the config folders of the plug-ins that are loaded."""
+    return tuple(_conf_dirs)
+
+
 def resolve_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return command-line overrides with the paths in `plugins=[...]` made absolute, and these paths.
 
@@ -76,75 +85,81 @@ def resolve_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
             resolved.append(argument)
             continue
         files = [str(Path(file).expanduser().absolute()) for file in _listed_files(argument)]
-        quoted = ",".join(f"'{file}'" for file in files)
-        resolved.append(f"plugins=[{quoted}]")
+        # In quotes, which Hydra needs for spaces and other special characters of a path.
+        quoted = [f"'{file.replace(chr(39), chr(92) + chr(39))}'" for file in files]
+        resolved.append(f"plugins=[{','.join(quoted)}]")
     return resolved, files
 
 
 def _listed_files(argument: str) -> list[str]:
     """Return the files of `plugins=[a.py,b.py]`; a single one needs no brackets."""
-    try:
+    value: Any = None
+    with contextlib.suppress(HydraException):
         override = OverridesParser.create().parse_override(argument)
-        value: Any = None if override.is_sweep_override() else override.value()
-    except HydraException:
-        value = None
+        # Several values without brackets are a sweep, for which all jobs would need the same components.
+        if not override.is_sweep_override():
+            value = override.value()
     files: list[Any] = value if isinstance(value, list) else [value]
     if not all(isinstance(file, str) and file for file in files):
         raise ValueError(f"{argument}: give a list of Python files, such as plugins=[park.py,gait.py]")
     return files
 
 
-def conf_dirs() -> tuple[Path, ...]:
-    """Return the config folders of the plug-ins that are loaded."""
-    return tuple(_conf_dirs)
-
-
 def _load_entry_point(entry_point: EntryPoint, group: str) -> None:
+    """Register what an entry point names; a failure is a warning."""
     try:
         _REGISTER[group](entry_point.name, entry_point.load())
         _add_conf_dir(_conf_of_package(entry_point.module))
     except Exception as error:  # whatever a stranger's package raises
-        source = entry_point.dist.name if entry_point.dist else "a package"
+        distribution = entry_point.dist.name if entry_point.dist else "a package"
         name = f"{entry_point.group}: {entry_point.name} = {entry_point.value}"
-        _log.warning(
-            "%s: its plug-in (%s) is left out: %s; update or uninstall %s",
-            source,
-            name,
-            _brief(error),
-            source,
-        )
+        remedy = f"update or uninstall {distribution}"
+        _log.warning("%s: plug-in left out (%s): %s; %s", distribution, name, _brief(error), remedy)
 
 
 def _load_file(path: Path) -> None:
-    """Import a file as the module of its name, as if it were started from its own folder."""
-    if not path.is_file():
+    """Import a file under its own name, as if it were started from its own folder."""
+    if not path.is_file() or path.suffix != ".py":
         raise ValueError(f"plugins={path}: no such file; give the path of a Python file")
+
+    # Configs and environments are found again by module name, so the file must be what its name stands for.
     name = path.stem
-    loaded = sys.modules.get(name)
-    if loaded is not None and Path(getattr(loaded, "__file__", None) or "").resolve() == path.resolve():
-        return
-    # Configs and environments are found again by module name, in this process and in those it starts.
-    if loaded is not None or (importlib.util.find_spec(name) is not None and not _is_found_as(name, path)):
-        raise ValueError(f"plugins={path}: there is a module {name!r} already; rename the file")
-    # First, as Python does it for a script: the file imports its own neighbours, whatever their names.
-    if str(path.parent) not in sys.path:
-        sys.path.insert(0, str(path.parent))
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ValueError(f"plugins={path}: not a Python file; give one that ends in .py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
+    if name in sys.modules:
+        origin = getattr(sys.modules[name], "__file__", None)
+        if _is_same_file(origin, path):
+            return
+        raise _name_is_taken(path)
+    spec = importlib.util.find_spec(name)
+    if spec is not None and not _is_same_file(spec.origin, path):
+        raise _name_is_taken(path)
+
+    _add_to_path(path.parent)
     try:
-        spec.loader.exec_module(module)
+        importlib.import_module(name)
     except Exception as error:  # whatever a user's file raises
-        del sys.modules[name]
         raise ValueError(f"plugins={path}: {_place(error, path)}{_brief(error)}") from error
     _add_conf_dir(path.parent / "conf")
 
 
-def _is_found_as(name: str, path: Path) -> bool:
-    spec = importlib.util.find_spec(name)
-    return spec is not None and spec.origin is not None and Path(spec.origin).resolve() == path.resolve()
+def _is_same_file(origin: str | None, path: Path) -> bool:
+    return origin is not None and Path(origin).resolve() == path.resolve()
+
+
+def _name_is_taken(path: Path) -> ValueError:
+    return ValueError(f"plugins={path}: there is a module {path.stem!r} already; rename the file")
+
+
+def _add_to_path(folder: Path) -> None:
+    """Let this process, and those it starts, import what is in a folder.
+
+    The folder comes first, as Python puts that of a script: a file imports its own neighbours, whatever their names.
+    """
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+        importlib.invalidate_caches()
+    inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if str(folder) not in inherited:
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), *inherited]))
 
 
 def _conf_of_package(module: str) -> Path | None:
@@ -153,13 +168,16 @@ def _conf_of_package(module: str) -> Path | None:
     for depth in range(len(parts), 0, -1):
         spec = importlib.util.find_spec(".".join(parts[:depth]))
         # A module that is no package has no folder of its own: one beside it belongs to somebody else.
-        for folder in (spec.submodule_search_locations if spec else None) or ():
+        if spec is None or spec.submodule_search_locations is None:
+            continue
+        for folder in spec.submodule_search_locations:
             if (Path(folder) / "conf").is_dir():
                 return Path(folder) / "conf"
     return None
 
 
 def _add_conf_dir(folder: Path | None) -> None:
+    """Put a config folder on Hydra's search path, if there is one."""
     if folder is None or not folder.is_dir() or folder in _conf_dirs:
         return
     _conf_dirs.append(folder)
@@ -176,16 +194,15 @@ class PluginConfigs(SearchPathPlugin):
 
 
 def _brief(error: BaseException) -> str:
-    """Return type and message on one line."""
+    """Return an error on one line, with its type unless it is one of ours."""
     message = " ".join(str(error).split())
     return message if isinstance(error, ValueError) else f"{type(error).__name__}: {message}"
 
 
 def _place(error: BaseException, path: Path) -> str:
-    """Return where in the file an error arose, as a prefix of the message."""
-    lines = [
-        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)
-    ]
+    """Return the line of the file in which an error arose, as a prefix of the message."""
     if isinstance(error, SyntaxError):
-        lines = [error.lineno]
+        return f"line {error.lineno}: "
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == str(path)]
     return f"line {lines[-1]}: " if lines else ""

@@ -72,6 +72,7 @@ def main() -> None:
     if set(arguments) & {"--help", "-h"}:
         print(__doc__)
         return
+    cli.show_warnings()
     with cli.one_line_errors():
         files = cli.parse(TasksConfig, arguments).plugins
         options.load_plugins(files)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
 import sys
 from collections.abc import Iterator
 from contextlib import redirect_stdout
@@ -84,9 +83,7 @@ def _job(composed: DictConfig) -> float:
 
 def main() -> None:
     """Check the command line, then hand it to Hydra."""
-    # The package is silent as a library; here warnings, such as a server that is away, are the user's: on stderr.
-    for name in ("factory", "envs"):
-        logging.getLogger(name).handlers = [logging.lastResort or logging.StreamHandler()]
+    cli.show_warnings()
     with cli.one_line_errors():
         sys.argv[1:] = cli.validate_arguments(sys.argv[1:])
     if distributed.rank() == 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ def clean_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     tasks = dict(registry.TASKS)
     modules = set(sys.modules)
     monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
     monkeypatch.setattr(plugins, "_conf_dirs", [])
     monkeypatch.setattr(plugins, "_seen_entry_points", set())
     yield
