@@ -1,1 +1,1 @@
-"""Hydra configuration of the production line."""
+"""Hydra configuration of training jobs."""

@@ -96,8 +96,8 @@ class TrainConfig:
 
     def _check_names(self) -> None:
         """Raise ValueError when a name contradicts the component it belongs to."""
-        # Names and ids are settings of a component, so that files and trackers show them. Setting one by hand would
-        # let a run pass for another.
+        # Names and ids are among the settings so that files and trackers show them. With a name set by hand,
+        # a run could pass for another.
         for group, part in (("task", self.task), ("policy", self.policy), ("learner", self.learner)):
             schema = type(part)
             require(part.name == schema.name, f"{group}.name", part.name, f"choose it by {group}=<name>")
@@ -143,8 +143,11 @@ def _drop_keys_of_others(node: DictConfig, group: str, given: Sequence[str]) -> 
             continue
         if key not in of_any or f"{group}.{key}" in given:
             near = " or ".join(difflib.get_close_matches(key, own))
-            hint = f"did you mean {near}?" if near else f"choose one of {', '.join(sorted(own))}"
+            hint = f"choose one of {', '.join(sorted(own))}"
+            if near:
+                hint = f"did you mean {near}?"
             raise ValueError(f"{group}.{key}={node[key]}: {group}={node.name} has no such key; {hint}")
+        # A typed node gives up no key of its own accord.
         with open_dict(node):
             del node[key]
 
@@ -163,6 +166,7 @@ def from_plain(plain: Mapping[str, Any]) -> TrainConfig:
         ValueError: a plug-in cannot be loaded, or a component is not registered.
     """
     plugins.load(plain["plugins"])
+    # The names say which classes the settings belong to; with them in place, values get their types back.
     schema = OmegaConf.structured(TrainConfig)
     for group, classes in REGISTRIES.items():
         name = plain[group]["name"]
@@ -173,10 +177,13 @@ def from_plain(plain: Mapping[str, Any]) -> TrainConfig:
 
 
 def to_plain(cfg: TrainConfig) -> dict[str, Any]:
-    """Return the configuration as nested plain containers, for YAML and for the parameters of the MLflow run."""
+    """Return the configuration as nested plain containers, for YAML and for the parameters in MLflow."""
     return OmegaConf.to_container(OmegaConf.structured(cfg), resolve=True)  # type: ignore[return-value]
 
 
 def label(cfg: TrainConfig | DictConfig) -> str:
-    """Return the name of a job's run folders, experiment and model: its task, with the environment if it takes any."""
+    """Return the name of a job's run folders, experiment and model.
+
+    It is the task's, followed by the environment's for `task=gymnasium`.
+    """
     return "/".join(part for part in (cfg.task.name, cfg.env_id) if part)

@@ -51,7 +51,7 @@ def _fill_config_store(
         energy_sources: names of the energy sources.
         conf_dirs: config folders of plug-ins, whose files are options, too.
     """
-    # The classes of task, policy and learner are those of the options that are chosen, not the defaults of TrainConfig.
+    # Task, policy and learner get the classes of the options chosen, not the defaults of TrainConfig.
     base = OmegaConf.structured(TrainConfig)
     for group in REGISTRIES:
         base[group] = MISSING
@@ -59,7 +59,7 @@ def _fill_config_store(
 
     for group, name, schema in components:
         node = _open_mappings(OmegaConf.structured(schema))
-        # The file of a task has settings for more policies and learners than the chosen one, which lacks their keys.
+        # A task's file has settings for several policies and learners; the chosen one lacks some of the keys.
         if group != "task":
             OmegaConf.set_struct(node, False)
         _store(f"schema/{group}/{name}", node)
@@ -73,7 +73,9 @@ def _fill_config_store(
     # A component without a YAML file is an option all the same. Hydra refuses an option that it has twice.
     settings: dict[tuple[str, str], dict[str, Any]] = {}
     for group, name, _ in components:
-        settings[group, name] = {"task": {"robot": "${robot}"}} if group == "task" else {}
+        settings[group, name] = {}
+        if group == "task":
+            settings[group, name] = {"task": {"robot": "${robot}"}}
     for name in energy_sources:
         settings["energy", name] = {"energy": {"source": name}}
     for (group, name), content in settings.items():
@@ -97,6 +99,7 @@ def _store(path: str, node: Any, *, package: str | None = None) -> None:
 
 def _open_mappings(node: DictConfig) -> DictConfig:
     """Let the command line put any key into fields that are mappings, such as `task.kwargs`."""
+    # A structured node refuses keys that its class lacks, and a plain mapping inside inherits that.
     for key in node:
         if OmegaConf.is_missing(node, key):
             continue
@@ -110,7 +113,8 @@ def _open_mappings(node: DictConfig) -> DictConfig:
 
 def choices(group: str) -> tuple[str, ...]:
     """Return the options of a config group, e.g. `gym/ant` for a file in a subfolder."""
-    registered = set(SOURCES) if group == "energy" else set(REGISTRIES.get(group, ()))
+    registries: dict[str, dict[str, Any]] = {**REGISTRIES, "energy": SOURCES}
+    registered = set(registries.get(group, ()))
     return tuple(sorted(_names_of_files(group) | registered))
 
 
@@ -124,7 +128,7 @@ def _names_of_files(group: str) -> set[str]:
 
 
 def keys() -> tuple[str, ...]:
-    """Return every key there is, `learner.gamma` and so on, those of all tasks, policies and learners included."""
+    """Return every key, such as `learner.gamma`, including those of all tasks, policies and learners."""
     found = set(_keys_of(TrainConfig))
     for group, _, schema in _components():
         found |= {f"{group}.{key}" for key in _keys_of(schema)}
@@ -138,8 +142,11 @@ def _keys_of(schema: type) -> list[str]:
 
 def example(task: str) -> list[str]:
     """Return overrides that choose `task` and make it complete."""
-    further = TASKS[task].example if task in TASKS else ()
-    return [f"task={task}", *further]
+    overrides = [f"task={task}"]
+    # An option that is only a file belongs to a class of another name, which needs nothing more.
+    if task in TASKS:
+        overrides += TASKS[task].example
+    return overrides
 
 
 def help_text() -> str:

@@ -5,8 +5,8 @@ An installed package names its components as entry points, such as
     [project.entry-points."robot_factory.tasks"]
     park = "parks.task:ParkConfig"
 
-and a file is named on the command line, `plugins=[park.py]`; it registers its components itself. A folder `conf/` in
-the package, or beside the file, joins Hydra's search path. `docs/plugins.md` walks through both.
+and a file is named on the command line, `plugins=[park.py]`; it registers its components itself. A folder
+`conf/` in the package, or beside the file, joins Hydra's search path. `docs/plugins.md` walks through both.
 """
 
 from __future__ import annotations
@@ -49,13 +49,14 @@ _seen_entry_points: set[EntryPoint] = set()
 
 
 def load(files: Sequence[str | Path] = ()) -> None:
-    """Load the entry points of installed packages, then `files`; those that are loaded already are left alone.
+    """Load the entry points of installed packages, then `files`; a second call loads what is new.
 
     A package that fails is reported as a warning, so that a broken one does not stop jobs that do without it.
 
     Raises:
         ValueError: a file does not exist or fails; the message is one line.
     """
+    # Packages come first, so that a file may build on them.
     for group in _REGISTER:
         for entry_point in entry_points(group=PREFIX + group):
             if entry_point not in _seen_entry_points:
@@ -78,6 +79,7 @@ def resolve_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
     Raises:
         ValueError: the value is no list of files.
     """
+    # Later values replace earlier ones, as for every key.
     resolved: list[str] = []
     files: list[str] = []
     for argument in overrides:
@@ -111,7 +113,9 @@ def _load_entry_point(entry_point: EntryPoint, group: str) -> None:
         _REGISTER[group](entry_point.name, entry_point.load())
         _add_conf_dir(_conf_of_package(entry_point.module))
     except Exception as error:  # whatever a stranger's package raises
-        distribution = entry_point.dist.name if entry_point.dist else "a package"
+        distribution = "a package"
+        if entry_point.dist:
+            distribution = entry_point.dist.name
         name = f"{entry_point.group}: {entry_point.name} = {entry_point.value}"
         remedy = f"update or uninstall {distribution}"
         _log.warning("%s: plug-in left out (%s): %s; %s", distribution, name, _brief(error), remedy)
@@ -152,7 +156,8 @@ def _name_is_taken(path: Path) -> ValueError:
 def _add_to_path(folder: Path) -> None:
     """Let this process, and those it starts, import what is in a folder.
 
-    The folder comes first, as Python puts that of a script: a file imports its own neighbours, whatever their names.
+    The folder comes first, as Python puts that of a script: a file imports its own neighbours, whatever their
+    names.
     """
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
@@ -181,6 +186,7 @@ def _add_conf_dir(folder: Path | None) -> None:
     if folder is None or not folder.is_dir() or folder in _conf_dirs:
         return
     _conf_dirs.append(folder)
+    # Hydra asks its plug-ins whenever it composes; registering one a second time changes nothing.
     Plugins.instance().register(PluginConfigs)
 
 
@@ -196,13 +202,19 @@ class PluginConfigs(SearchPathPlugin):
 def _brief(error: BaseException) -> str:
     """Return an error on one line, with its type unless it is one of ours."""
     message = " ".join(str(error).split())
-    return message if isinstance(error, ValueError) else f"{type(error).__name__}: {message}"
+    # Registrations and settings are refused with a ValueError, whose message stands for itself.
+    if isinstance(error, ValueError):
+        return message
+    return f"{type(error).__name__}: {message}"
 
 
 def _place(error: BaseException, path: Path) -> str:
     """Return the line of the file in which an error arose, as a prefix of the message."""
     if isinstance(error, SyntaxError):
         return f"line {error.lineno}: "
+    # The innermost frame may be in a library; the user looks for the line in the file.
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == str(path)]
-    return f"line {lines[-1]}: " if lines else ""
+    if not lines:
+        return ""
+    return f"line {lines[-1]}: "

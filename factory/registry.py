@@ -1,8 +1,9 @@
 """Registries: the components that a training job chooses by name.
 
-A component is described by a keyword-only dataclass, its config class. Registering the class is all it takes: the
-option on the command line, the schema of its keys and, for a task, the Gymnasium id and the row of `factory.tasks`
-follow from it. Importing this module loads no component; `factory.plugins` finds those of other packages and files.
+A component is described by a keyword-only dataclass, its config class. Registering the class is all it takes:
+the option on the command line, the schema of its keys and, for a task, the Gymnasium id and the row of
+`factory.tasks` follow from it. Importing this module loads no task, policy or learner; `factory.plugins`
+finds those of other packages and files.
 """
 
 from __future__ import annotations
@@ -49,11 +50,13 @@ def register_task(config: TaskClass) -> TaskClass:
     for attribute in ("name", "id", "env"):
         if not getattr(config, attribute):
             raise ValueError(f"{config.__qualname__}: a task needs the class attribute `{attribute}`")
+    # Gymnasium would replace an environment of the same id with no more than a warning.
     known = TASKS.get(config.name)
     taken = config.id in gymnasium.registry and (known is None or known.id != config.id)
     if taken:
         raise ValueError(f"{config.id}: Gymnasium already has an environment of this id; choose another")
     _add(TASKS, config.name, config, kind="task")
+    # A class that is defined again takes the place of its predecessor, here as in `TASKS`.
     gymnasium.registry.pop(config.id, None)
     gymnasium.register(id=config.id, entry_point=_single_version(config), vector_entry_point=config.env)
     return config
@@ -84,8 +87,8 @@ def register_robot(name: str, loader: RobotLoader) -> RobotLoader:
 
     Args:
         name: the robot's name.
-        loader: returns the path of an MJCF file or a `mujoco.MjSpec`, alone or in a pair with what the MJCF does not
-            say, such as `QuadrupedParameters`. Called for every model that is built.
+        loader: returns the path of an MJCF file or a `mujoco.MjSpec`, alone or in a pair with what the MJCF
+            does not say, such as `QuadrupedParameters`. Called for every model that is built.
 
     Raises:
         ValueError: another robot has the same name.
@@ -114,6 +117,7 @@ def _add(registry: dict[str, Any], name: str, component: Any, *, kind: str) -> N
 def _single_version(config: type[TaskConfig]) -> Callable[..., gymnasium.Env]:
     """Return the entry point of the one-environment version, which imports the task when it is called."""
 
+    # One closure serves all tasks, so that none has to offer a function of its own.
     def make(**kwargs: Any) -> gymnasium.Env:
         single = getattr(load(config.env), "single", None)
         if single is None:

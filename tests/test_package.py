@@ -41,7 +41,7 @@ def copy_sources(folder: Path, *, symlinks: bool) -> Path:
 
     Args:
         folder: where to; it must not exist.
-        symlinks: keep `factory/envs` and `factory/conf` as links, as a clone has them; else copy what they point to.
+        symlinks: keep `factory/envs` and `factory/conf` as links, as in a clone; else copy their targets.
     """
     folder.mkdir()
     for name in SOURCES:
@@ -92,7 +92,7 @@ def scripts(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_wheel_carries_code_configuration_and_robots(wheel: Path) -> None:
-    """Every YAML file, robot and type marker of the checkout is in the wheel; tests and experiments are not."""
+    """The wheel has every YAML file, robot and type marker of the checkout, and no test or experiment."""
     names = set(zipfile.ZipFile(wheel).namelist())
     for folder, package in (("factory", "factory"), ("envs", "factory/envs"), ("conf", "factory/conf")):
         for pattern in ("*.py", "*.yaml", "*.xml", "py.typed"):
@@ -154,7 +154,7 @@ def test_console_script_prints_the_help(scripts: Path, tmp_path: Path) -> None:
 
 
 def test_smoke_run_from_another_folder(scripts: Path, tmp_path: Path) -> None:
-    """The installed line trains, evaluates, films, exports and reports, and `factory-evaluate` finds the run."""
+    """The installed package runs every stage of a training job, and `factory-evaluate` finds the run."""
     run(
         scripts / "factory-train",
         "experiment=smoke",

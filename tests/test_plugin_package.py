@@ -72,7 +72,7 @@ def assert_equal_checkpoints(first: Path, second: Path) -> None:
 
 
 def test_settings_come_from_the_package(run_dir: Path) -> None:
-    """Its YAML file, its classes and the command line meet in the run's configuration, which comes back whole."""
+    """The run's configuration has values of the package's YAML file, its classes and the command line."""
     cfg = config.from_plain(yaml.safe_load((run_dir / "config.yaml").read_text()))
     names = [type(part).__name__ for part in (cfg.task, cfg.policy, cfg.learner)]
     assert names == ["ShuttleConfig", "GruConfig", "PpoConfig"]

@@ -11,7 +11,7 @@ from factory.validation import require
 
 @dataclass(kw_only=True)
 class TaskConfig:
-    """Settings shared by all tasks; a subclass adds its own and is registered by `factory.registry.register_task`."""
+    """Settings shared by all tasks; a subclass adds its own and is passed to `register_task`."""
 
     env: ClassVar[str] = ""
     """Class of the environment, as `module:Class`; imported when the first environment is made."""
@@ -24,14 +24,14 @@ class TaskConfig:
     id: str = ""
     """Gymnasium id of the environment, `<namespace>/<Name>-v<number>`."""
     robot: str = "default"
-    """`default`; for tasks that take several robots also `menagerie:<name>`, `file:<path.xml>` or a registered name."""
+    """`default`, `menagerie:<name>`, `file:<path.xml>` or a registered name, as far as the task takes it."""
     max_episode_steps: int = 1000
     """Control steps after which an episode is truncated [control steps]."""
     return_threshold: float | None = None
     """Mean training return at which the task counts as learned, for energy and time to threshold."""
 
     def __post_init__(self) -> None:
-        """Take groups of settings as plain mappings, too; raise ValueError when a value is out of its range."""
+        """Accept groups of settings as plain mappings; raise ValueError when a value is out of its range."""
         # `env_kwargs` turns groups into mappings, and the environment builds its settings from them again.
         for entry in dataclasses.fields(self):
             value = getattr(self, entry.name)

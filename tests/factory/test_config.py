@@ -11,6 +11,7 @@ import re
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -23,7 +24,7 @@ import factory.config as config
 import factory.evaluate
 from factory import cli, options
 from factory.config import TrainConfig
-from factory.registry import TASKS
+from factory.registry import REGISTRIES, TASKS
 from factory.training.build import make_env
 
 options.register()
@@ -45,8 +46,9 @@ def schemas(schema: type = TrainConfig) -> Iterator[type]:
         if dataclasses.is_dataclass(default):
             yield from schemas(type(default))
     if schema is TrainConfig:
-        for task in TASKS.values():
-            yield from schemas(task)
+        for classes in REGISTRIES.values():
+            for component in classes.values():
+                yield from schemas(component)
         yield factory.evaluate.EvaluateConfig
 
 
@@ -102,7 +104,9 @@ def test_overrides_reach_their_fields() -> None:
     cfg = composed(
         "learner.learning_rate=3e-4", "task=cartpole_swingup", "task.reset_noise=0.2", "num_envs=8"
     )
-    assert (cfg.learner.learning_rate, cfg.task.reset_noise, cfg.num_envs) == (3e-4, 0.2, 8)  # type: ignore[attr-defined]
+    learner: Any = cfg.learner
+    task: Any = cfg.task
+    assert (learner.learning_rate, task.reset_noise, cfg.num_envs) == (3e-4, 0.2, 8)
 
 
 def test_command_line_wins_over_experiment_and_task() -> None:
@@ -123,7 +127,7 @@ def test_robot_of_the_job_is_that_of_its_task() -> None:
     "schema", sorted(set(schemas()), key=lambda cls: cls.__name__), ids=lambda cls: cls.__name__
 )
 def test_every_field_is_documented(schema: type) -> None:
-    """A docstring stands under each field that a class adds; a field it only gives a new default is its base's."""
+    """A docstring follows each field that a class adds; a new default for an inherited field needs none."""
     inherited = {
         name
         for base in schema.__mro__[1:]
@@ -169,7 +173,7 @@ def test_help_is_what_the_command_prints(command_line, capsys: pytest.CaptureFix
 
 
 def test_job_is_named_by_its_task_and_environment() -> None:
-    """`task=gymnasium` says which environment, in folders as in the ledger; other tasks are their own name."""
+    """Folders and experiments of `task=gymnasium` name the environment, too; those of others the task."""
     assert config.label(composed("task=cartpole_swingup")) == "cartpole_swingup"
     cfg = composed("task=gymnasium", "env_id=CartPole-v1")
     assert config.label(cfg) == "gymnasium/CartPole-v1"

@@ -1,4 +1,4 @@
-"""Files and packages outside this project add tasks and settings, and a mistake in one is a line that names it."""
+"""Files and packages outside this project add components; a mistake in one is answered in one line."""
 
 from __future__ import annotations
 

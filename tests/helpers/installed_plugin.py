@@ -9,10 +9,9 @@ PACKAGE = Path(__file__).parents[1] / "plugin_package"
 
 
 def install(site: Path) -> Path:
-    """Put the package and the metadata that pip would write for its `pyproject.toml` into the folder `site`."""
+    """Put the package, and the metadata that pip would make for it, into the folder `site`."""
     project = tomllib.loads((PACKAGE / "pyproject.toml").read_text())["project"]
-    for name in ("shuttle",):
-        (site / name).symlink_to(PACKAGE / name, target_is_directory=True)
+    (site / "shuttle").symlink_to(PACKAGE / "shuttle", target_is_directory=True)
 
     info = site / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
     info.mkdir()

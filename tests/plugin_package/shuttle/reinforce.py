@@ -40,7 +40,8 @@ class Reinforce(Learner):
         return {"policy": loss.detach(), "rollout_return": returns.mean()}
 
     def _returns(self, rollout: Rollout) -> Tensor:
-        """Return the discounted rewards from each step to the end of its episode or of the rollout. Shape: (T, N)."""
+        """Return the discounted rewards from each step on, to the end of its episode. Shape: (T, N)."""
+        # G_t = r_t + gamma G_t+1, within an episode
         returns = torch.empty_like(rollout.rewards)
         running = torch.zeros_like(rollout.rewards[0])
         for step in reversed(range(len(returns))):

@@ -31,7 +31,7 @@ MODEL = """
 class Shuttle(BatchEnv):
     """Shuttle on a rail at 20 Hz.
 
-    Observation (num_envs, 3): position [m], velocity [m/s], and the place to go to [m], zero after `shown_steps`.
+    Observation (num_envs, 3): position [m], velocity [m/s], and the place to go to [m], later 0.
     Action (num_envs, 1): force / 10 N. Reward in (0, 1]: nearness of the place.
     """
 
