@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 _MAX_CHECKED_JOBS = 64
 """Jobs of a sweep that are checked before the first one starts."""
-_FIXED = ("task.name", "robot", "env_id", "device", "num_envs", "physics.name", "policy.")
+_FIXED = ("task.name", "robot", "env_id", "device", "num_envs", "physics.name", "policy.", "learner.name")
 """Keys a resumed run cannot change: its tensors would not fit."""
 
 

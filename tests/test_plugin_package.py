@@ -137,6 +137,15 @@ def test_exported_policy_carries_its_memory(run_dir: Path) -> None:
     assert not torch.equal(first, second)
 
 
+def test_resumed_run_keeps_its_learner(
+    run_dir: Path, command_line: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another learner cannot go on from the state of the first one."""
+    with pytest.raises(SystemExit, match="2"):
+        command_line(f"resume={run_dir}", "learner=reinforce", f"total_steps={8 * ROLLOUT}")
+    assert "learner.name=reinforce: the run to resume has ppo; leave it as it is" in capsys.readouterr().err
+
+
 def test_bench_measures_the_components(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`python -m factory.bench` times all four levels of a job of the package."""
     monkeypatch.chdir(tmp_path)

@@ -8,6 +8,8 @@ import dataclasses
 import inspect
 import json
 import re
+import subprocess
+import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -190,6 +192,19 @@ def test_mappings_take_any_key(given: str) -> None:
     assert kwargs.get("nested", {"deep": 1}) == {"deep": 1}
     with pytest.raises(HydraException):
         composed("task=gymnasium", "env_id=Pendulum-v1", "task.anything=1")
+
+
+def test_settings_are_checked_without_heavy_libraries() -> None:
+    """Composing and checking a job, options and help included, loads no torch, MuJoCo, Numba or MLflow."""
+    code = (
+        "import sys; from hydra import compose, initialize_config_dir; from factory import config, options\n"
+        "options.load_plugins(); options.help_text(); options.keys()\n"
+        "with initialize_config_dir(str(options.CONF_DIR), version_base='1.3'):\n"
+        "    config.from_hydra(compose('train', overrides=['experiment=smoke']))\n"
+        "print(sorted({'torch', 'mujoco', 'numba', 'mlflow'} & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (found.stdout.strip(), found.stderr) == ("[]", "")
 
 
 def test_keys_are_all_there() -> None:
