@@ -1,1 +1,1 @@
-"""Adapters of batched environments to other training libraries; each module imports its library, nothing else does."""
+"""Adapters between batched environments and other libraries; only the module of a library imports it."""

@@ -21,18 +21,18 @@ class GymnasiumConfig(TaskConfig):
     eval_worlds: ClassVar[int] = 25
     example: ClassVar[tuple[str, ...]] = ("env_id=CartPole-v1",)
     max_episode_steps: int = 0
-    """Control steps after which an episode is truncated; 0 takes the environment's own limit, 1000 if it has none."""
+    """Control steps after which an episode is truncated; 0 takes the environment's own limit, or 1000."""
     env_id: str = ""
     """Gymnasium id, `module:Id-v0` for one whose module has to be imported first; give it as `env_id=...`."""
     kwargs: dict[str, Any] = field(default_factory=dict)
     """Keywords of the environment's constructor, as in `task.kwargs={g:9.81}`."""
     wrappers: list[str] = field(default_factory=list)
-    """Wrappers of each single environment, the innermost first, as in `task.wrappers=[minigrid.wrappers:ImgObsWrapper]`;
-    a function of your own module that takes an environment and returns one works, too."""
+    """Wrappers of every single environment as `module:Wrapper`, the innermost first, as in
+    `task.wrappers=[minigrid.wrappers:ImgObsWrapper]`; a function that returns an environment works, too."""
     vectorization: str = "auto"
-    """sync (all worlds in turn in this process), async (each world in a process of its own: for environments that
-    take longer than about 0.5 ms a step), vector_entry_point (the environment's own batched version), or auto: the
-    batched version where there is one, else sync."""
+    """sync (all environments in turn in this process), async (each in a process of its own: for environments
+    that take longer than about 0.5 ms a step), vector_entry_point (the environment's own batched version), or
+    auto: the batched version if there is one that fits, else sync."""
 
     def __post_init__(self) -> None:
         """Raise ValueError when a value is out of its range."""

@@ -38,15 +38,15 @@ _SEED_LIMIT = 2**31 - 2**24
 class GymnasiumEnv(TrainingEnv):
     """`num_envs` worlds of a registered environment, built by `gymnasium.make_vec`.
 
-    Observations are flattened as `gymnasium.spaces.flatten` does it; the policy's actions lie in [-1, 1] where the
-    environment's are bounded, or are indices. Numpy arrays are turned into tensors once a step. A value that is
-    not finite is replaced by 0 and counted; the world cannot be ended for it.
+    Observations are flattened as `gymnasium.spaces.flatten` does it; the policy's actions lie in [-1, 1]
+    where the environment's are bounded, or are indices. Numpy arrays are turned into tensors once a step. A
+    value that is not finite is replaced by 0 and counted; the world cannot be ended for it.
 
-    A world that ended is reset in the same step where Gymnasium does the batching; an environment's own batched
-    version may take a step for it (`AutoresetMode.NEXT_STEP`), in which the world is not `live`.
+    A world that ended is reset in the same step where Gymnasium does the batching; an environment's own
+    batched version may take a step for it (`AutoresetMode.NEXT_STEP`), in which the world is not `live`.
 
-    An episode is a success if the environment says so (`success` or `is_success` in its info; of an array, all
-    entries), else if its return reaches the registered `reward_threshold`. Without either, success is not defined.
+    An episode is a success if info says so (`success` or `is_success`; of an array, all entries), else if its
+    return reaches the registered `reward_threshold`. Without either, success is not defined.
     """
 
     reward_terms = ("reward",)
@@ -76,7 +76,7 @@ class GymnasiumEnv(TrainingEnv):
             kwargs: keywords of the environment's constructor.
             wrappers: `module:Wrapper` of everything to wrap a single environment in, the innermost first.
             vectorization: one of `factory.envs.adapters.gymnasium_config.VECTORIZATIONS`.
-            max_episode_steps: time limit [control steps]; 0 takes the registered one, or 1000 if there is none.
+            max_episode_steps: time limit [control steps]; 0 takes the registered one, or 1000.
             device: where tensors live.
             physics: without effect, as is `num_threads`: the environment brings its own engine.
             num_threads: see `physics`.
@@ -85,7 +85,7 @@ class GymnasiumEnv(TrainingEnv):
             shard: of a run's worlds; each world's seed is that of its place among all.
 
         Raises:
-            ValueError: there is no such environment, it cannot be built, or no policy can learn from its spaces.
+            ValueError: there is no such environment, it cannot be built, or no policy fits its spaces.
             RenderingUnavailableError: `render_mode` was given, and it cannot be built with it.
         """
         self.env_id = env_id
@@ -151,7 +151,7 @@ class GymnasiumEnv(TrainingEnv):
         return gymnasium.make_vec(spec, self.num_envs, vectorization_mode=mode, **batching, **kwargs)
 
     def _set_spaces(self) -> None:
-        """Take over spaces, autoreset mode and control rate of the worlds; close them where that is impossible."""
+        """Take over spaces, autoreset mode and control rate; close the worlds if that is impossible."""
         self.autoreset_mode = self.inner.metadata.get("autoreset_mode")
         try:
             self.native_actions = native_actions(self.inner.single_action_space)
@@ -180,7 +180,7 @@ class GymnasiumEnv(TrainingEnv):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Tensor, dict[str, Any]]:
-        """Start a new episode in every world; equal seeds start equal ones, if the environment keeps to its seed.
+        """Start a new episode in every world; equal seeds start equal ones if the environment respects them.
 
         Raises:
             WorldError: a world failed.
@@ -189,7 +189,7 @@ class GymnasiumEnv(TrainingEnv):
         self._next_seed = None
         first_seed = None
         if seed is not None:
-            # Worlds are seeded with consecutive numbers: spread the seeds, so that the next one's are other worlds.
+            # Worlds get consecutive seeds: spread them, so that the next seed's worlds are others.
             spread = int(np.random.SeedSequence(seed).generate_state(1)[0]) >> 1
             first_seed = spread % _SEED_LIMIT + self._first_world
         obs, _ = self._run(self.inner.reset, seed=first_seed, options=options)
@@ -198,8 +198,9 @@ class GymnasiumEnv(TrainingEnv):
         return self._to_torch(flatten(self.inner, obs)).nan_to_num(0.0, 0.0, 0.0), {}
 
     def step(self, actions: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
-        """Advance every world by one control step. Shape of `actions`: (num_envs, size) float or (num_envs,) int64.
+        """Advance every world by one control step.
 
+        Shape of `actions`: (num_envs, size) float or (num_envs,) int64.
         Indices may also come as rollouts keep them, a column of floats (num_envs, 1).
 
         Raises:
@@ -297,7 +298,7 @@ class GymnasiumEnv(TrainingEnv):
     # Inside.
 
     def _success(self, inner_info: dict[str, Any], reward: Tensor, done: Tensor) -> Tensor | None:
-        """Return the worlds that succeed in this step (num_envs,), or None if the environment does not tell."""
+        """Return the worlds that succeed in this step (num_envs,), or None if success is not defined."""
         self._returns += reward
         reaches = None if self._threshold is None else done & (self._returns >= self._threshold)
         self._returns.masked_fill_(done, 0.0)
@@ -309,7 +310,7 @@ class GymnasiumEnv(TrainingEnv):
         return reaches
 
     def _flags(self, key: str, values: Any) -> np.ndarray:
-        """Return one flag a world of an entry in info; an array of flags counts if all are set. Shape: (num_envs,)."""
+        """Return one flag a world (num_envs,) of an entry in info; an array counts if all flags are set."""
         values = np.asarray(values)
         if values.shape[:1] != (self.num_envs,):
             shape = f"shape {values.shape}, not one entry for each of {self.num_envs} worlds"
@@ -319,7 +320,7 @@ class GymnasiumEnv(TrainingEnv):
         return values.astype(np.bool_).reshape(self.num_envs, -1).all(1)
 
     def _final(self, obs: Tensor, done: Tensor, inner_info: dict[str, Any]) -> Tensor:
-        """Return the last observations of the episodes that ended, and `obs` elsewhere. Shape: (num_envs, size)."""
+        """Return the last observations (num_envs, size) of episodes that ended, and `obs` elsewhere."""
         last = inner_info.get("final_obs")
         if last is None:
             return obs

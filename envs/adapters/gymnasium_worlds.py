@@ -1,4 +1,4 @@
-"""The worlds of a registered environment: how they are found, batched and wrapped, and what their failures say."""
+"""The worlds of a registered environment: finding, batching and wrapping them, and describing failures."""
 
 from __future__ import annotations
 
@@ -92,7 +92,8 @@ def _obstacle_to_own_batching(spec: EnvSpec, *, is_wrapped: bool) -> str:
         return "it has no batched version of its own"
     if is_wrapped:
         return "its own batched version takes no task.wrappers"
-    # The time limit is the batched version's own business, since Gymnasium's `TimeLimit` wraps single environments.
+    # The time limit is the batched version's own business, since Gymnasium's `TimeLimit` wraps single
+    # environments.
     if not _takes_time_limit(spec.vector_entry_point):
         return "its own batched version takes no max_episode_steps"
     return ""

@@ -44,7 +44,7 @@ class RslRlVecEnv(VecEnv):
         return self._obs
 
     def step(self, actions: Tensor) -> tuple[TensorDict, Tensor, Tensor, dict[str, Any]]:
-        """Step; `extras["time_outs"]` marks time limits, `extras["log"]` holds the mean of every reward term."""
+        """Step; `extras["time_outs"]` marks time limits, `extras["log"]` holds means of the reward terms."""
         obs, reward, terminated, truncated, info = self.env.step(actions)
         self._obs = self._grouped(obs)
         terms = zip(self.env.unwrapped.reward_terms, info["reward_terms"].mean(0), strict=True)

@@ -49,7 +49,7 @@ def flatten(env: gymnasium.vector.VectorEnv, obs: Any) -> np.ndarray:
 
 
 class BoxActions(nn.Module):
-    """Stretches [-1, 1] to the bounds of a box, clipped to them; where a bound is missing, values pass unstretched.
+    """Stretches [-1, 1] to the bounds of a box and clips; values without a bound pass unstretched.
 
     action = centre + reach * policy's, with reach = (high - low) / 2 and centre = (high + low) / 2
     """

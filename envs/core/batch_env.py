@@ -20,6 +20,7 @@ from factory.envs.core.observations import (
     ClampToBox,
     Observation,
     checked_actions,
+    checked_mask,
     unwrap_single_group,
     unwrap_single_space,
 )
@@ -37,8 +38,8 @@ class BatchEnv(TrainingEnv):
     Observations, rewards (float32) and flags (bool) live on `device`. Every step is graph-safe: static
     shapes, masked resets, randomness from the environment's own generator.
 
-    A task names its `config` and implements `_load_model`, `_reset_envs`, `_get_rewards_and_dones` and `_get_observations`;
-    `_apply_action` too, unless an action is what the actuators take.
+    A task names its `config` and implements `_load_model`, `_reset_envs`, `_get_rewards_and_dones` and
+    `_get_observations`; `_apply_action` too, unless an action is what the actuators take.
 
     Order within `step`: action -> physics -> `_get_rewards_and_dones` (task clocks, reward, termination) ->
     final observation -> reset of the finished worlds -> observation. In SAME_STEP mode `obs` of a
@@ -47,12 +48,12 @@ class BatchEnv(TrainingEnv):
     """
 
     config: type[Any]
-    """Class of the task's settings; beside what all have it knows `decimation`, physics steps of a control step."""
+    """Class of the task's settings; needs `decimation`, the physics steps of a control step."""
     persistent: tuple[str, ...] = ()
     """Names of the task's own tensors that `state_dict` keeps beside physics and episode clocks."""
     capturable = True
     camera: Camera = Camera()
-    """How films and `render` look at the task."""
+    """Camera of videos and of `render`."""
 
     def __init__(
         self,
@@ -72,7 +73,8 @@ class BatchEnv(TrainingEnv):
             raise ValueError(f"num_envs={num_envs}: must be at least 1")
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode={render_mode}: choose None or rgb_array")
-        self.num_envs, self.shard = num_envs, shard
+        self.num_envs = num_envs
+        self.shard = shard
         self.device = torch.device(device)
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.render_mode = render_mode
@@ -95,7 +97,9 @@ class BatchEnv(TrainingEnv):
         self._pending_reset = torch.zeros(num_envs, dtype=torch.bool, device=self.device)
         self._all_worlds = torch.ones(num_envs, dtype=torch.bool, device=self.device)
         self._no_worlds = ~self._all_worlds
-        self._qpos, self._qvel, self._ctrl = (self.physics.field(name) for name in ("qpos", "qvel", "ctrl"))
+        self._qpos = self.physics.field("qpos")
+        self._qvel = self.physics.field("qvel")
+        self._ctrl = self.physics.field("ctrl")
         self._renderer: Any = None
         self._setup()
         self._set_spaces()
@@ -105,7 +109,7 @@ class BatchEnv(TrainingEnv):
         """Build the single-world version of a task, for `gymnasium.make`."""
         return SingleEnv(cls(num_envs=1, autoreset_mode=AutoresetMode.DISABLED, **kwargs))
 
-    # What a task implements.
+    # Hooks that a task implements.
 
     @abstractmethod
     def _load_model(self) -> mujoco.MjModel:
@@ -122,10 +126,10 @@ class BatchEnv(TrainingEnv):
 
     @abstractmethod
     def _reset_envs(self, mask: Tensor) -> None:
-        """Write a new initial state (qpos, qvel, task tensors) for the worlds in `mask`. Shape: (num_envs,)."""
+        """Write a new initial state (qpos, qvel, task tensors) for the worlds in `mask` (num_envs,)."""
 
     def _apply_action(self, action: Tensor) -> None:
-        """Write actuator controls for `action`, here itself within its bounds. Shape: (num_envs, action_size)."""
+        """Write actuator controls for `action` (num_envs, action_size), here itself within its bounds."""
         self._ctrl.copy_(self.native_actions(action))
 
     @abstractmethod
@@ -151,7 +155,7 @@ class BatchEnv(TrainingEnv):
             self._seed(seed)
         mask = self._all_worlds
         if options and options.get("reset_mask") is not None:
-            mask = self._checked_mask(options["reset_mask"])
+            mask = checked_mask(self, options["reset_mask"])
         self._reset(mask)
         return unwrap_single_group(self._get_observations()), {}
 
@@ -163,18 +167,20 @@ class BatchEnv(TrainingEnv):
         `info["nonfinite"]`.
         """
         action = checked_actions(self, actions)
+        # NEXT_STEP: these worlds are simulated with the others, and the results are thrown away.
         reset_now = self._pending_reset.clone()
         self._apply_action(action)
         self.physics.step(self.decimation)
         self.episode_steps += 1
         reward, terminated, info = self._get_rewards_and_dones()
         obs = self._get_observations()
-        # A sum is finite only if every term is, and costs a fraction of asking each.
+        # A sum is finite only if every term is, and costs a fraction of checking each.
         nonfinite = ~sum((group.sum(-1) for group in obs.values()), reward).isfinite()
         if self._any_or_gpu(nonfinite):
             obs = {name: torch.nan_to_num(group, 0.0, 0.0, 0.0) for name, group in obs.items()}
             reward = torch.nan_to_num(reward, 0.0, 0.0, 0.0)
         terminated = terminated | nonfinite
+        # A terminal state at the time limit is terminal: there is nothing to bootstrap.
         truncated = (self.episode_steps >= self.max_episode_steps) & ~terminated
         info |= {"nonfinite": nonfinite, "live": ~reset_now}
         return self._autoreset(obs, reward, terminated, truncated, info, reset_now=reset_now)
@@ -203,7 +209,7 @@ class BatchEnv(TrainingEnv):
             self._renderer = None
 
     def warnings(self) -> tuple[str, ...]:
-        """Return what the physics engine has to say."""
+        """Return the warnings of the physics engine."""
         return self.physics.warnings()
 
     # State.
@@ -215,7 +221,7 @@ class BatchEnv(TrainingEnv):
 
     def set_state(self, qpos: Any, qvel: Any, mask: Tensor | None = None) -> None:
         """Put the worlds in `mask` (default all) into a state. Shapes: (num_envs, nq), (num_envs, nv)."""
-        mask = self._all_worlds if mask is None else self._checked_mask(mask)
+        mask = self._all_worlds if mask is None else checked_mask(self, mask)
         qpos, qvel = (torch.as_tensor(value, device=self.device) for value in (qpos, qvel))
         self._write_state(qpos, qvel, mask)
         self.physics.reset(mask)
@@ -275,7 +281,8 @@ class BatchEnv(TrainingEnv):
     ) -> tuple[Any, Tensor, Tensor, Tensor, dict[str, Any]]:
         if self.autoreset_mode is AutoresetMode.NEXT_STEP:
             reward = torch.where(reset_now, torch.zeros_like(reward), reward)
-            terminated, truncated = terminated & ~reset_now, truncated & ~reset_now
+            terminated = terminated & ~reset_now
+            truncated = truncated & ~reset_now
             obs = self._merge_reset_obs(reset_now, obs)
             self._pending_reset.copy_(terminated | truncated)
         elif self.autoreset_mode is AutoresetMode.SAME_STEP:
@@ -285,7 +292,7 @@ class BatchEnv(TrainingEnv):
         return unwrap_single_group(obs), reward, terminated, truncated, info
 
     def _merge_reset_obs(self, mask: Tensor, obs: Observation) -> Observation:
-        """Reset the worlds in `mask` and return `obs` with theirs new."""
+        """Reset the worlds in `mask` and return `obs` with their first observations."""
         with self._isolated_rng():
             if not self._any_or_gpu(mask):
                 return obs
@@ -296,20 +303,22 @@ class BatchEnv(TrainingEnv):
             }
 
     def _any_or_gpu(self, mask: Tensor) -> bool:
-        """Say whether any entry of `mask` may be True: a CPU is asked, a GPU is not, since that would stall it."""
+        """Return whether any entry of `mask` is True; on a GPU always True, since reading it would stall."""
         return self.device.type != "cpu" or bool(mask.any())
 
     @contextmanager
     def _isolated_rng(self) -> Iterator[None]:
-        """Leave the generator where it would be had nothing been drawn in the block, or everything.
+        """Draw in the block from a generator of its own, seeded by one draw from the environment's.
 
-        A CPU draws only if a world ended; other parts of the run need not know of it. A GPU always draws.
+        A CPU draws there only if a world ended; without this, later draws would depend on that. A GPU always
+        draws.
         """
         if self.device.type != "cpu":
             yield
             return
         seed = torch.randint(2**63 - 1, (), generator=self.generator)
-        kept, self.generator = self.generator, torch.Generator().manual_seed(int(seed))
+        kept = self.generator
+        self.generator = torch.Generator().manual_seed(int(seed))
         try:
             yield
         finally:
@@ -320,16 +329,6 @@ class BatchEnv(TrainingEnv):
         self.physics.reset(mask)
         self.episode_steps.masked_fill_(mask, 0)
         self._pending_reset.masked_fill_(mask, False)
-
-    def _checked_mask(self, mask: Any) -> Tensor:
-        mask = torch.as_tensor(mask, device=self.device)
-        if mask.dtype != torch.bool or mask.shape != (self.num_envs,):
-            raise ValueError(
-                f"reset mask is {mask.dtype} of shape {tuple(mask.shape)}; need bool ({self.num_envs},)"
-            )
-        if not bool(mask.any()):
-            raise ValueError("reset mask selects no world; set at least one entry to True")
-        return mask
 
     def _seed(self, seed: int | None) -> None:
         if seed is None:

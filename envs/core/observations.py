@@ -55,3 +55,19 @@ def checked_actions(env: Any, actions: Any) -> Tensor:
     if action.shape != env.action_space.shape:
         raise ValueError(f"actions have shape {tuple(action.shape)}; expected {env.action_space.shape}")
     return action
+
+
+def checked_mask(env: Any, mask: Any) -> Tensor:
+    """Return a mask of worlds as a bool tensor on the device of `env`. Shape: (num_envs,).
+
+    Raises:
+        ValueError: shape or type is wrong, or no world is selected.
+    """
+    mask = torch.as_tensor(mask, device=env.device)
+    if mask.dtype != torch.bool or mask.shape != (env.num_envs,):
+        raise ValueError(
+            f"reset mask is {mask.dtype} of shape {tuple(mask.shape)}; need bool ({env.num_envs},)"
+        )
+    if not bool(mask.any()):
+        raise ValueError("reset mask selects no world; set at least one entry to True")
+    return mask

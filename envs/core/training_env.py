@@ -1,4 +1,4 @@
-"""What the production line asks of an environment, whoever simulates."""
+"""The interface between environments and training, whatever simulates."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 COMMON_STATE = ("generator", "control_steps")
-"""Names in a `state_dict` of what all worlds share; every other tensor has a row for each world."""
+"""Keys of a `state_dict` whose tensors all worlds share; every other tensor has a row for each world."""
 
 
 class WorldError(RuntimeError):
-    """A world failed while it ran. The message is one line; `trace` is the traceback of where it failed."""
+    """A world failed while it ran. The message is one line; `trace` is the traceback."""
 
     def __init__(self, message: str, *, trace: str) -> None:
         super().__init__(message)
@@ -29,10 +29,10 @@ class WorldError(RuntimeError):
 
 
 class TrainingEnv(gymnasium.vector.VectorEnv, ABC):
-    """A vector environment that speaks torch, with what training, filming and resuming need beside it.
+    """A vector environment that speaks torch, with everything else that training, videos and resuming need.
 
-    `step` returns observations `(num_envs, ...)` and rewards `(num_envs,)` as float32 and flags `(num_envs,)` as
-    bool, all on `device`. Its info has `live` and `nonfinite` `(num_envs,)` bool and `reward_terms`
+    `step` returns observations `(num_envs, ...)` and rewards `(num_envs,)` as float32 and flags `(num_envs,)`
+    as bool, all on `device`. Its info has `live` and `nonfinite` `(num_envs,)` bool and `reward_terms`
     `(num_envs, len(reward_terms))`, `success` `(num_envs,)` bool if the task defines success, and optionally
     `diagnostics`, a dict of `(num_envs,)` floats.
     """
@@ -44,23 +44,23 @@ class TrainingEnv(gymnasium.vector.VectorEnv, ABC):
     step_dt_s: float
     """Simulated time of a control step [s]."""
     physics_name: str
-    """What simulates, for tags."""
+    """Name of the simulator, for tags."""
     reward_terms: tuple[str, ...] = ()
     """Names of the columns of `info["reward_terms"]`."""
     defines_success: bool = False
-    """Whether `info["success"]` at the end of an episode tells if it succeeded; else no success rate is reported."""
+    """Whether `info["success"]` is set; without it no success rate is reported."""
     defines_fall: bool = False
     """Whether a terminated episode means that the robot fell; else no fall rate is reported."""
     camera: Camera | None = None
-    """How films look at the task; None follows the first body that moves."""
+    """Camera of videos; None follows the first body that moves."""
     native_actions: nn.Module = nn.Identity()
     """Turns the policy's actions into those a user of the exported policy sends to the environment."""
     resumes_exactly: bool = True
     """Whether `state_dict` holds everything that later steps depend on."""
     capturable: bool = False
-    """Whether `step` on a GPU can be recorded as a CUDA graph: static shapes and places, no read from the device."""
+    """Whether `step` on a GPU can be captured as a CUDA graph: static shapes and addresses, no host reads."""
     notes: tuple[str, ...] = ()
-    """Lines that whoever starts a training should read."""
+    """Lines to show when a training starts."""
 
     @property
     @abstractmethod
@@ -74,7 +74,7 @@ class TrainingEnv(gymnasium.vector.VectorEnv, ABC):
 
     @property
     def layout(self) -> dict[str, str]:
-        """What an exported policy takes and gives, in words."""
+        """Description of an exported policy's inputs and outputs."""
         return {
             "observation": str(self.single_observation_space),
             "action": str(self.single_action_space),
@@ -82,25 +82,25 @@ class TrainingEnv(gymnasium.vector.VectorEnv, ABC):
         }
 
     def eval_metrics(self, means: dict[str, float]) -> dict[str, float]:
-        """Turn mean `info["diagnostics"]` over an evaluation into metrics named without the `eval/` prefix."""
+        """Turn means of `info["diagnostics"]` over an evaluation into metrics, without the `eval/` prefix."""
         return {}
 
     def warnings(self) -> tuple[str, ...]:
-        """Return one line for each thing that went wrong since the last call; this may wait for the device."""
+        """Return one line for each problem since the last call; this may wait for the device."""
         return ()
 
-    # Film.
+    # Video.
 
     def set_demo_command(self, time_s: float) -> None:
-        """Set commands as a film's script has them at `time_s`; tasks without commands do nothing."""
+        """Set the commands of the demonstration video at `time_s`; tasks without commands do nothing."""
 
     def captions(self) -> list[str]:
-        """Return one line a world for the film."""
+        """Return one line for each world, shown in the video."""
         return [""] * self.num_envs
 
     @abstractmethod
     def snapshot(self) -> np.ndarray:
-        """Return what the renderer needs to draw world 0 as it is now.
+        """Return the data from which the renderer draws world 0 as it is now.
 
         Raises:
             RenderingUnavailableError: this environment cannot be drawn here.
@@ -113,11 +113,11 @@ class TrainingEnv(gymnasium.vector.VectorEnv, ABC):
     # Resuming.
 
     def randomize_episode_phase(self) -> None:
-        """Let running episodes end at different times, where that can be arranged."""
+        """Let running episodes end at different times, if the environment can."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Tensor]:
-        """Return copies of what `load_state_dict` needs, keyed by name."""
+        """Return copies of all state that `load_state_dict` restores, keyed by name."""
 
     @abstractmethod
     def load_state_dict(self, state: dict[str, Tensor]) -> None:

@@ -32,7 +32,7 @@ def open_physics(
         num_threads: see `PhysicsConfig`; for an engine given by name, or by settings that leave it open.
 
     Raises:
-        ValueError: there is no such engine, it is not installed, or it does not run on `device` or with `model`.
+        ValueError: the engine is unknown, not installed, or does not run on `device` or with `model`.
     """
     cfg = PhysicsConfig.of(physics, num_threads=num_threads)
     if cfg.name == "mujoco":

@@ -29,8 +29,8 @@ class Physics(Protocol):
     def field(self, name: str, *, precise: bool = False) -> Tensor:
         """Return the live view of an `MjData` field. Shape: (num_envs, ...).
 
-        State fields keep the engine's precision; derived fields are float32, unless the first call for a field
-        asks for `precise` and the engine can.
+        State fields keep the engine's precision; derived fields are float32, unless the first call for a
+        field asks for `precise` and the engine can.
         """
         ...
 
@@ -55,7 +55,10 @@ class Physics(Protocol):
         ...
 
     def rays(self, origin: Tensor, direction: Tensor, *, max_group: int = 3) -> Tensor:
-        """Return the distance to the first geom hit, -1 for none. Shapes: (num_envs, R, 3) -> (num_envs, R)."""
+        """Return the distance to the first geom hit, -1 for none.
+
+        Shapes: (num_envs, R, 3) -> (num_envs, R).
+        """
         ...
 
     def state(self) -> dict[str, Tensor]:
@@ -67,5 +70,5 @@ class Physics(Protocol):
         ...
 
     def warnings(self) -> tuple[str, ...]:
-        """Return one line for each thing that went wrong since the last call; this may wait for the device."""
+        """Return one line for each problem since the last call; this may wait for the device."""
         ...

@@ -1,8 +1,9 @@
 """Contact forces on bodies (`cfrc_ext`) at the end of control steps, from MuJoCo's own routine.
 
-`mj_step` leaves `cfrc_ext` alone unless a sensor asks for it, and then gives it for the start of the step, which is
-not where the RK4 integrator leaves the other derived fields. MuJoCo calls a plugin's `advance` at the very end of a
-step; here that calls `mj_rnePostConstraint`, so the field is what a call by hand after `mj_step` would give.
+`mj_step` leaves `cfrc_ext` alone unless a sensor asks for it, and then gives it for the start of the step,
+which is not where the RK4 integrator leaves the other derived fields. MuJoCo calls a plugin's `advance` at
+the very end of a step; here that calls `mj_rnePostConstraint`, so the field is what a call by hand after
+`mj_step` would give.
 """
 
 from __future__ import annotations
@@ -40,11 +41,11 @@ define i32 @nstate(ptr %model, i32 %instance) {{
   ret i32 0
 }}
 """
-"""The plugin's functions. The engine's threads call them, in which Python would stand in line.
+"""The plugin's functions, compiled since the engine's threads call them and must not take Python's lock.
 
-A step's number is in the world's time. `nstate` is how many numbers of state a plugin keeps.
+The number of a step follows from the world's time. `nstate` returns how many numbers of state a plugin keeps.
 """
-_one_at_a_time = threading.Lock()
+_registration_lock = threading.Lock()
 _ROUTINES = ("mj_getState", "mj_rnePostConstraint")
 _CALLBACKS = (
     "nstate",
@@ -81,8 +82,8 @@ class _Plugin(ctypes.Structure):
 def add_contact_forces(spec: mujoco.MjSpec, *, every: int) -> None:
     """Let models made from `spec` bring `cfrc_ext` up to date in every `every`-th step since a reset.
 
-    In between it holds anything, and `mj_forward` leaves it alone. Such a model can be stepped in this process only:
-    others do not know the plugin.
+    In between it holds anything, and `mj_forward` leaves it alone. Such a model can be stepped in this
+    process only: others do not know the plugin.
 
     Raises:
         ValueError: the time step is not a positive number.
@@ -97,10 +98,10 @@ def add_contact_forces(spec: mujoco.MjSpec, *, every: int) -> None:
 
 
 def _register(name: str, every: int, timestep_s: float) -> None:
-    """Make the plugin known to the MuJoCo library of this process, which ends a process that does so twice."""
+    """Register the plugin with the MuJoCo library of this process, once: twice aborts the process."""
     library = engine_library()
     library.mjp_getPlugin.restype = ctypes.c_void_p
-    with _one_at_a_time:
+    with _registration_lock:
         if library.mjp_getPlugin(name.encode(), None):
             return
         code = _compiled(library, every, timestep_s)
@@ -109,7 +110,7 @@ def _register(name: str, every: int, timestep_s: float) -> None:
         plugin.name = name.encode()
         plugin.nstate, plugin.advance = map(code.get_function_address, ("nstate", "advance"))
         library.mjp_registerPlugin(ctypes.byref(plugin))
-        code.detach()  # from Python, since MuJoCo will call it as long as the process lives
+        code.detach()  # MuJoCo calls it until the process ends, so Python must not free it
 
 
 def _compiled(library: ctypes.CDLL, every: int, timestep_s: float) -> llvm.ExecutionEngine:

@@ -1,4 +1,4 @@
-"""MuJoCo's own timers (`mjData.timer`), for which it reads a clock some thirty times in every time step."""
+"""MuJoCo's own timers (`mjData.timer`), for which it reads a clock some thirty times a physics step."""
 
 from __future__ import annotations
 
@@ -23,18 +23,21 @@ class _Timers:
     def __init__(self) -> None:
         self._clock = _clock()
         self._kept = self._clock.value
-        self._lock, self._users = threading.Lock(), 0
+        self._lock = threading.Lock()
+        self._users = 0
 
     @contextlib.contextmanager
     def stopped(self) -> Iterator[None]:
-        """Let nothing be timed: the package gives the engine a clock, and reading it takes up to a sixth of a step.
+        """Time nothing in the block: reading the clock takes up to a sixth of a physics step.
 
-        The clock is back after the block, or after the last one where several threads are in theirs.
+        The clock is back after the block, or after the last one if several threads are in theirs.
         """
         with self._lock:
             self._users += 1
             if self._users == 1:
-                self._kept, self._clock.value = self._clock.value, None
+                # Without a clock the engine skips its timers.
+                self._kept = self._clock.value
+                self._clock.value = None
         try:
             yield
         finally:

@@ -1,4 +1,4 @@
-"""Work for Warp, recorded once and replayed in order with torch's."""
+"""Warp work that is captured once and replayed in order with torch's."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ from factory.envs.core import graph_break
 
 _log = logging.getLogger(__name__)
 _PATIENCE_S = 2.0
-"""Whoever waits longer is told why [s]."""
+"""Compilation is reported when it takes longer [s]."""
 
 
 class Recorder:
     """Runs functions that launch Warp kernels, each from a recording made when its name is first met.
 
-    Nothing is launched from Python kernel by kernel then, nothing is allocated, and the host never waits: launched
-    one by one, a loop on the device such as a solver's would ask after every iteration whether to go on.
+    Nothing is launched from Python kernel by kernel then, nothing is allocated, and the host never waits:
+    launched one by one, a loop on the device such as a solver's would ask after every iteration whether to go
+    on.
 
-    Inside a capture by torch the recording stays a launch of its own, between two graphs, where whoever captures can
-    be cut (`factory.envs.core.graph_break`). Elsewhere (`torch.cuda.graph`) the kernels become part of that capture.
-    It holds addresses
-    and cannot load kernels, so whoever captures must have made every call once before.
+    Inside a capture by torch the recording stays a launch of its own, between two graphs, if the capture
+    allows graph breaks (`factory.envs.core.graph_break`). Otherwise (`torch.cuda.graph`) the kernels become
+    part of that capture. It holds addresses and cannot load kernels, so every call must have been made once
+    before the capture.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -79,7 +80,7 @@ class Recorder:
 
     @contextlib.contextmanager
     def ordered(self) -> Iterator[wp.Stream | None]:
-        """Let what Warp launches in the block run in order with what torch launches before and after, and time it."""
+        """Run the block's Warp kernels in order with torch's before and after it, and time them."""
         if self._device.type == "cpu":
             with wp.ScopedDevice(self.place), self.clock:
                 yield None
@@ -92,10 +93,12 @@ class Recorder:
 
 
 class Clock:
-    """Adds up the time of blocks: on a CPU the host's, on a GPU between two events, so that nobody waits."""
+    """Adds up the time of blocks: on a CPU the host's, on a GPU between two events, without waiting."""
 
     def __init__(self, device: torch.device) -> None:
-        self._device, self._sum_s, self._start_s = device, 0.0, 0.0
+        self._device = device
+        self._sum_s = 0.0
+        self._start_s = 0.0
         self._pending: deque[tuple[torch.cuda.Event, torch.cuda.Event]] = deque()
 
     def __enter__(self) -> None:
@@ -139,8 +142,8 @@ def _start_warp() -> None:
 
 @contextlib.contextmanager
 def patience() -> Iterator[None]:
-    """Say what takes so long, once it does."""
-    text = "physics=warp: compiling kernels for this robot, up to a minute at the first time; then they are kept in %s"
+    """Report that kernels are being compiled, once it takes long."""
+    text = "physics=warp: compiling kernels for this robot (up to a minute, then cached in %s)"
     timer = threading.Timer(_PATIENCE_S, _log.warning, (text, wp.config.kernel_cache_dir))
     timer.start()
     try:

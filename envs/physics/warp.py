@@ -1,7 +1,7 @@
-"""MuJoCo Warp (`mujoco_warp`): every world in one launch, on a GPU or for tests on a CPU, seen through torch views.
+"""MuJoCo Warp (`mujoco_warp`) behind torch views: all worlds in one launch, on a GPU, or on a CPU for tests.
 
-Everything is float32. `Recorder` says how calls reach the device, and what a capture by torch needs; beside that,
-every field and model field must have been asked for before a capture.
+Everything is float32. `Recorder` says how calls reach the device, and what a capture by torch needs; beside
+that, every field and model field must have been asked for before a capture.
 """
 
 from __future__ import annotations
@@ -69,14 +69,14 @@ _OVERFLOWS = {
         "contacts",
     ),
 }
-"""Setting -> bits that say it was too small, and what of."""
+"""Setting -> overflow bits that show it was too small, and the name of its contents."""
 
 
 class WarpPhysics:
     """GPU engine. See `factory.envs.physics.base.Physics` for the contract of every method.
 
-    Model fields that MuJoCo derives others from when it compiles a model (`body_mass` and the rest) are read as they
-    are, as with the CPU engine. Geoms of the world body stay where they were at the start.
+    Model fields that MuJoCo derives others from when it compiles a model (`body_mass` and the rest) are read
+    as they are, as with the CPU engine. Geoms of the world body stay where they were at the start.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class WarpPhysics:
         self.device = device
         self._recorder = Recorder(device)
         self._warnings: list[str] = []
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         solvable = self._solvable(model)
         with self._filling():
             self._m = _put(solvable)
@@ -155,8 +155,8 @@ class WarpPhysics:
     def reset(self, mask: Tensor) -> None:
         """Reset the worlds in `mask`, keeping the positions and velocities written to them just before.
 
-        Only derived fields that were asked for are brought up to date, and only in the worlds in `mask`: those of
-        the others lag by a substep before and after, or a reset elsewhere would show in them.
+        Only derived fields that were asked for are brought up to date, and only in the worlds in `mask`:
+        those of the others lag by a substep before and after, or a reset elsewhere would show in them.
         """
         for name, value in self._state.items():
             if name not in ("qpos", "qvel"):
@@ -177,7 +177,8 @@ class WarpPhysics:
         points, vectors = (
             wp.from_torch(value.float().contiguous(), dtype=wp.vec3) for value in (origin, direction)
         )
-        distance, normal = torch.empty(shape, device=self.device), torch.empty(*shape, 3, device=self.device)
+        distance = torch.empty(shape, device=self.device)
+        normal = torch.empty(*shape, 3, device=self.device)
         geom = torch.empty(shape, dtype=torch.int32, device=self.device)
         nobody = torch.full(shape[1:], -1, dtype=torch.int32, device=self.device)
         groups = wp.types.vector(6, float)(*(float(group < max_group) for group in range(6)))
@@ -205,23 +206,24 @@ class WarpPhysics:
             view.copy_(value)
 
     def warnings(self) -> tuple[str, ...]:
-        """Say once which buffers were too small; this waits for the device."""
-        said, self._warnings = self._warnings, []
+        """Report each buffer that was too small, once; this waits for the device."""
+        lines = self._warnings
+        self._warnings = []
         counts = torch.stack(
             [((self._overflow & int(bits)) != 0).sum() for bits, _ in _OVERFLOWS.values()]
         ).tolist()
         for count, (key, (_, things)) in zip(counts, _OVERFLOWS.items(), strict=True):
-            if count and key not in self._told:
+            if count and key not in self._reported:
                 room = self._room[key]
-                said.append(
-                    f"physics.{key}={room}: no room for all {things}, so that up to {count} of {self.num_envs} worlds "
-                    f"went on without some; give physics.{key}={2 * room}"
+                lines.append(
+                    f"physics.{key}={room}: no room for all {things}, so that up to {count} of "
+                    f"{self.num_envs} worlds went on without some; give physics.{key}={2 * room}"
                 )
-                self._told.add(key)
-        return tuple(said)
+                self._reported.add(key)
+        return tuple(lines)
 
     def _solvable(self, model: mujoco.MjModel) -> mujoco.MjModel:
-        """Return a model with a solver that there is, which is said if it is not the model's own."""
+        """Return a model whose solver Warp has, with a warning if it is not the model's own."""
         if model.opt.solver != mujoco.mjtSolver.mjSOL_PGS:
             return model
         # Both solve the same convex problem, so only how near they come to its solution differs.
@@ -234,7 +236,7 @@ class WarpPhysics:
 
     @contextlib.contextmanager
     def _filling(self) -> Iterator[None]:
-        """Let arrays on the device be made and filled, and keep what Warp has to say of it."""
+        """Create and fill arrays on the device in the block, and keep Warp's warnings about it."""
         with (
             wp.ScopedDevice(self._recorder.place),
             warnings.catch_warnings(record=True, action="always") as said,
@@ -249,8 +251,9 @@ class WarpPhysics:
         return view.flatten(-2) if array.dtype is wp.mat33 else view
 
     def _run(self, name: str, work: Callable[[], None]) -> None:
-        # Warp's graph nodes that repeat the solver until it converges pause a capture, which torch's allocator would
-        # not recognise afterwards. In one that cannot be cut the solver runs all `opt.iterations`.
+        # Warp's graph nodes that repeat the solver until it converges pause a capture, which torch's
+        # allocator would not recognise afterwards. In one that cannot be cut the solver runs all
+        # `opt.iterations`.
         self._m.opt.graph_conditional = not self._recorder.joins_capture
         self._recorder.run(name, work)
 

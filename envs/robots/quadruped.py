@@ -17,7 +17,7 @@ LEGS = ("FL", "FR", "RL", "RR")
 
 @dataclass(kw_only=True)
 class QuadrupedParameters:
-    """A robot's particulars that its MJCF does not say."""
+    """Properties of a robot that its MJCF does not contain."""
 
     kp: float = 80.0
     """Position gain of every joint [N m/rad]."""
@@ -66,8 +66,8 @@ class Quadruped:
     def mirror_joints(self) -> Mirror:
         """Return what joint angles in actuator order look like in the sagittal plane's mirror.
 
-        Left and right legs change places. A rotation about the y axis keeps its sense, one about x or z turns it
-        around; axes that are already mirrored in the model do so by themselves.
+        Left and right legs change places. A rotation about the y axis keeps its sense, one about x or z turns
+        it around; axes that are already mirrored in the model do so by themselves.
         """
         joints = self.model.actuator_trnid[:, 0]
         axes = self.model.jnt_axis[joints]
@@ -79,6 +79,7 @@ class Quadruped:
                 for i, leg in enumerate(self.leg_of_actuator)
             ]
         )
+        # A rotation is a pseudovector: the mirror y -> -y keeps its y component and turns the others around.
         reflected = axes[index] * np.array([-1.0, 1.0, -1.0])
         sign = np.sign((axes * reflected).sum(-1))
         return Mirror(torch.from_numpy(index), torch.from_numpy(sign).float())
@@ -88,7 +89,7 @@ class Quadruped:
         return np.stack([-self.hip_xy_m[:, 1], self.hip_xy_m[:, 0]], -1)
 
     def sweep_joints(self) -> np.ndarray:
-        """Return the joint turn that moves a foot by its leg's length forward and to the left. Shape: (12, 2) [rad].
+        """Return the joint turns that move a foot by its leg's length forward and left. Shape: (12, 2) [rad].
 
         A hanging leg goes back when it turns about y, and left when it turns about x.
         """
@@ -98,10 +99,10 @@ class Quadruped:
         return turns
 
     def lift_offsets(self, height_m: float) -> np.ndarray:
-        """Return the joint offsets that raise every foot by `height_m` straight under its hip. Shape: (12,) [rad].
+        """Return the joint offsets that raise every foot by `height_m` under its hip. Shape: (12,) [rad].
 
-        Thigh and calf are taken as equally long: turning the thigh by d and the calf by -2 d moves the foot along
-        the line to the hip, and its distance is proportional to cos(half the knee angle + d).
+        Thigh and calf are taken as equally long: turning the thigh by d and the calf by -2 d moves the foot
+        along the line to the hip, and its distance is proportional to cos(half the knee angle + d).
         """
         half_knee = np.abs(self.home_ctrl[self.knee_actuators]).mean() / 2
         reached = np.cos(half_knee) * (1.0 - height_m / self.leg_length_m)
@@ -113,7 +114,7 @@ class Quadruped:
 
 
 def load_quadruped(robot: str) -> Quadruped:
-    """Load `default`, `menagerie:<name>`, `file:<path.xml>` or the name of a registered robot, on flat ground.
+    """Load `default`, `menagerie:<name>`, `file:<path.xml>` or a registered robot, on flat ground.
 
     Raises:
         ValueError: the robot is unknown, cannot be read, or lacks something the task needs.
@@ -178,13 +179,17 @@ def _prepare(spec: mujoco.MjSpec, parameters: QuadrupedParameters, robot: str) -
     _check(spec, parameters, robot)
     for geom in spec.geoms:
         is_foot = geom.name in parameters.feet
-        geom.contype, geom.conaffinity = 0, int(is_foot)
+        # Only feet touch the ground, and nothing else: contacts of shins and trunk cost time and teach little.
+        geom.contype = 0
+        geom.conaffinity = int(is_foot)
         if is_foot:
-            geom.condim, geom.priority = 3, 1
+            geom.condim = 3
+            geom.priority = 1  # the feet's friction counts, which differs between environments
     for joint in spec.joints:
         if joint.type == mujoco.mjtJoint.mjJNT_HINGE:
             joint.damping = np.broadcast_to(parameters.damping, np.shape(joint.damping)).copy()
-            joint.armature, joint.frictionloss = parameters.armature, 0.0
+            joint.armature = parameters.armature
+            joint.frictionloss = 0.0
     for actuator in spec.actuators:
         actuator.set_to_position(kp=parameters.kp)
         actuator.ctrllimited = mujoco.mjtLimited.mjLIMITED_FALSE
@@ -192,11 +197,14 @@ def _prepare(spec: mujoco.MjSpec, parameters: QuadrupedParameters, robot: str) -
         if not actuator.forcelimited and not joint.actfrclimited and np.ptp(actuator.ctrlrange) > 0:
             actuator.forcerange = actuator.ctrlrange
             actuator.forcelimited = mujoco.mjtLimited.mjLIMITED_TRUE
+    # Implicit damping is stable at 4 ms; a few solver iterations suffice for four point contacts.
     option = spec.option
     option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
     option.solver = mujoco.mjtSolver.mjSOL_NEWTON
     option.cone = mujoco.mjtCone.mjCONE_PYRAMIDAL
-    option.impratio, option.iterations, option.ls_iterations = 1.0, 10, 20
+    option.impratio = 1.0
+    option.iterations = 10
+    option.ls_iterations = 20
     _add_scene(spec)
 
 
@@ -291,8 +299,17 @@ def _describe(name: str, model: mujoco.MjModel, parameters: QuadrupedParameters)
 
 def _chain(model: mujoco.MjModel, geom: int) -> list[int]:
     """Return the bodies from the one that carries `geom` up to the base, which is not in it."""
-    body, chain = int(model.geom_bodyid[geom]), []
+    body = int(model.geom_bodyid[geom])
+    chain = []
     while model.body_parentid[body] != 0:
         chain.append(body)
         body = int(model.body_parentid[body])
     return chain
+
+
+def column_index(addresses: np.ndarray) -> slice | torch.Tensor:
+    """Return an index of columns: a slice, which copies nothing, if they follow one another."""
+    first = int(addresses[0])
+    if np.array_equal(addresses, np.arange(first, first + len(addresses))):
+        return slice(first, first + len(addresses))
+    return torch.as_tensor(addresses).long()

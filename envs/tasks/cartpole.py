@@ -65,5 +65,8 @@ def reward_centred(position: Tensor) -> Tensor:
 
 
 def reward_calm(velocity: Tensor) -> Tensor:
-    """Return 1 for a pole at rest, 0.5 at 5 rad/s, so that whirling does not pay. Shape: (num_envs,) [rad/s]."""
+    """Return 1 for a pole at rest, 0.5 at 5 rad/s, so that whirling does not pay.
+
+    Shape: (num_envs,) [rad/s].
+    """
     return 1.0 / (1.0 + (velocity / 5.0).square())

@@ -21,7 +21,7 @@ class CartpoleSwingupConfig(TaskConfig):
     decimation: ClassVar[int] = 2
     """Physics steps of a control step."""
     reset_noise: float = 0.1
-    """Standard deviation of the initial positions and velocities about hanging at rest [m, rad, m/s, rad/s]."""
+    """Standard deviation of the start about hanging at rest [m, rad, m/s, rad/s]."""
 
     def __post_init__(self) -> None:
         """Raise ValueError when a value is out of its range."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def reward_tracking(error_sq: Tensor, *, sigma: float) -> Tensor:
-    """Return exp(-error^2 / sigma), the tracking kernel of legged_gym (Rudin et al. 2022, arXiv:2109.11978)."""
+    """Return exp(-error^2 / sigma), legged_gym's tracking kernel (Rudin et al. 2022, arXiv:2109.11978)."""
     return torch.exp(-error_sq / sigma)
 
 

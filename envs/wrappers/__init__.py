@@ -1,8 +1,8 @@
 """Wrappers of torch vector environments, named and meant as those of `gymnasium.wrappers.vector`.
 
-They work in all three autoreset modes, transform `info["final_obs"]` too, and are graph-safe as `BatchEnv` is: state
-lives in tensors that are written in place, and no step reads a tensor on the host. `docs/wrappers.md` says how they
-differ from Gymnasium's.
+They work in all three autoreset modes, transform `info["final_obs"]` too, and are graph-safe as `BatchEnv`
+is: state lives in tensors that are written in place, and no step reads a tensor on the host.
+`docs/wrappers.md` says how they differ from Gymnasium's.
 """
 
 from __future__ import annotations

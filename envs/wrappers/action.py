@@ -35,7 +35,7 @@ class RescaleAction(TorchWrapper):
     """Map actions in [min_action, max_action] affinely to the environment's bounds, without clipping."""
 
     def __init__(self, env: Any, min_action: float | np.ndarray, max_action: float | np.ndarray) -> None:
-        """Wrap `env`, whose action space must be bounded; bounds are scalars or of a single action's shape."""
+        """Wrap `env`, which needs bounded actions; bounds are scalars or have a single action's shape."""
         super().__init__(env)
         box = env.single_action_space
         low, high = (np.broadcast_to(np.float32(bound), box.shape) for bound in (min_action, max_action))
@@ -55,8 +55,8 @@ class RescaleAction(TorchWrapper):
 class ActionDelay(EpisodeWrapper):
     """Let an action reach the environment some control steps late, as a real robot's latency does.
 
-    Until an episode's first action arrives, the environment gets zeros (or what its bounds have nearest to zero).
-    `delay` (num_envs,) holds every world's delay [control steps].
+    Until an episode's first action arrives, the environment gets zeros (or what its bounds have nearest to
+    zero). `delay` (num_envs,) holds every world's delay [control steps].
     """
 
     def __init__(self, env: Any, delay: int | tuple[int, int]) -> None:

@@ -74,7 +74,7 @@ class EpisodeWrapper(TorchWrapper, ABC):
 
     @abstractmethod
     def _begin(self, begun: Tensor, obs: Any) -> Any:
-        """Start the episodes of the worlds in `begun` (num_envs,), whose first observation is in `obs`; return it."""
+        """Start the episodes of the worlds in `begun` (num_envs,) from `obs`; return their observations."""
 
     def _tensors(self) -> dict[str, Tensor]:
         return {"over": self._over}

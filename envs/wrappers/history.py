@@ -18,7 +18,8 @@ from factory.validation import require
 class HistoryObservation(EpisodeWrapper):
     """Show the last `length` observations of some groups: (num_envs, length * size), the oldest first.
 
-    An episode's first observation stands for those before it. `obs.unflatten(-1, (length, size))` separates them.
+    An episode's first observation stands for those before it. `obs.unflatten(-1, (length, size))` separates
+    them.
     """
 
     def __init__(self, env: Any, length: int, groups: Sequence[str] = ("policy",)) -> None:
@@ -46,7 +47,8 @@ class HistoryObservation(EpisodeWrapper):
         return self._begin(begun, obs), reward, terminated, truncated, info
 
     def _begin(self, begun: Tensor, obs: Any) -> Any:
-        groups, mask = groups_of(obs), begun[:, None, None]
+        groups = groups_of(obs)
+        mask = begun[:, None, None]
         for name, frames in self._frames.items():
             frames.copy_(torch.where(mask, groups[name][:, None], frames))
         return self._stacked(obs, {name: frames.clone() for name, frames in self._frames.items()})

@@ -35,7 +35,10 @@ class RunningMeanStd(nn.Module):
         new = mask.sum()
         mean = rows.sum(0) / new.clamp(min=1)
         var = torch.where(mask, rows - mean, 0.0).square().sum(0) / new.clamp(min=1)
-        delta, share = mean - self.mean, new / (self.count + new)
+        # Moments of the union of old and new rows, with the share s of the new ones:
+        # mean' = mean + s d,  var' = (1 - s) var + s var_new + s (1 - s) d^2,  d = mean_new - mean
+        delta = mean - self.mean
+        share = new / (self.count + new)
         self.mean += delta * share
         self.var.copy_((1 - share) * self.var + share * var + share * (1 - share) * delta.square())
         self.count += new

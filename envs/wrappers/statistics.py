@@ -12,10 +12,11 @@ from factory.validation import require
 
 
 class RecordEpisodeStatistics(EpisodeWrapper):
-    """Add return and length of every episode that ends: `info["episode"]["r"]` and `["l"]`, where `info["_episode"]`.
+    """Add return and length of every episode that ends.
 
-    Both are dense (num_envs,) and there in every step. `return_queue` and `length_queue` hold the last episodes;
-    reading them waits for the device.
+    They are `info["episode"]["r"]` and `["l"]`, valid where `info["_episode"]`. Both are dense (num_envs,)
+    and there in every step. `return_queue` and `length_queue` hold the last episodes; reading them waits for
+    the device.
     """
 
     def __init__(self, env: Any, buffer_length: int = 100) -> None:
@@ -69,7 +70,8 @@ class RecordEpisodeStatistics(EpisodeWrapper):
         self.episode_count += rank[-1]
 
     def _last(self, ring: Tensor) -> Tensor:
-        count, size = int(self.episode_count), ring.numel() - 1
+        count = int(self.episode_count)
+        size = ring.numel() - 1
         return ring[:-1].roll(-(count % size)) if count > size else ring[:count].clone()
 
     def _tensors(self) -> dict[str, Tensor]:

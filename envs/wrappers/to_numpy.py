@@ -12,8 +12,8 @@ from torch import Tensor
 class ToNumpy(VectorWrapper):
     """Speak numpy as Gymnasium's own vector environments do, for loops and wrappers written for them.
 
-    Rewards are float64. An info key with a mask (`final_obs`, `episode`) is there only when the mask selects a world,
-    and `final_obs` is an array of objects: an observation a finished world, None for the others.
+    Rewards are float64. An info key with a mask (`final_obs`, `episode`) is there only when the mask selects
+    a world, and `final_obs` is an array of objects: an observation a finished world, None for the others.
     """
 
     env: Any

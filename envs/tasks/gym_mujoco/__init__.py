@@ -1,1 +1,1 @@
-"""Gymnasium's eleven MuJoCo tasks, version 5, many worlds at a time: same models, observations and rewards."""
+"""Gymnasium's eleven MuJoCo tasks, version 5, batched: the same models, observations and rewards."""

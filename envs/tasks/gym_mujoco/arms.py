@@ -29,7 +29,7 @@ class Arm(GymEnv):
 
 
 class Reacher(Arm):
-    """Observation (num_envs, 10): cosines 2, sines 2 of the joints, target 2, velocities 2, fingertip - target 2.
+    """Observation (num_envs, 10): joint cosines 2, sines 2, target 2, velocities 2, fingertip - target 2.
 
     Action (num_envs, 2).
     """
@@ -41,14 +41,19 @@ class Reacher(Arm):
 
     def _setup(self) -> None:
         super()._setup()
-        self._fingertip, self._target = self._body("fingertip"), self._body("target")
+        self._fingertip = self._body("fingertip")
+        self._target = self._body("target")
 
     def _reset_envs(self, mask: Tensor) -> None:
         noise = self.uniform(-1.0, 1.0, 8)
-        radius, angle = 0.2 * (0.5 * (noise[:, 6] + 1.0)).sqrt(), math.pi * noise[:, 7]
+        joints, _, velocities, for_radius, for_angle = noise.split([2, 2, 2, 1, 1], -1)
+
+        # The goal is uniform over a disc of 0.2 m: the square root makes up for the area of the rings.
+        radius = 0.2 * (0.5 * (for_radius[:, 0] + 1.0)).sqrt()
+        angle = math.pi * for_angle[:, 0]
         goal = torch.stack([radius * angle.cos(), radius * angle.sin()], -1)
-        qpos = torch.cat([self._start[:2] + 0.1 * noise[:, :2], goal], -1)
-        qvel = torch.cat([0.005 * noise[:, 4:6], torch.zeros_like(goal)], -1)
+        qpos = torch.cat([self._start[:2] + 0.1 * joints, goal], -1)
+        qvel = torch.cat([0.005 * velocities, torch.zeros_like(goal)], -1)
         self._write_state(qpos, qvel, mask)
 
     def _get_rewards_and_dones(self) -> tuple[Tensor, Tensor, dict[str, Any]]:
@@ -58,7 +63,8 @@ class Reacher(Arm):
         return self._pack_step(terms, self._no_worlds)
 
     def _state(self) -> list[Tensor]:
-        joints, goal = self._qpos[:, :2], self._qpos[:, 2:]
+        joints = self._qpos[:, :2]
+        goal = self._qpos[:, 2:]
         return [joints.cos(), joints.sin(), goal, self._qvel[:, :2], (self._fingertip - self._target)[:, :2]]
 
 
@@ -87,14 +93,19 @@ class Pusher(Arm):
         self._write_state(qpos, torch.cat([0.01 * draws[:, :7] - 0.005, at_rest], -1), mask)
 
     def _draw_object(self, draws: Tensor) -> Tensor:
-        """Return the first place that is far enough from the goal. Shapes: (num_envs, _TRIES, 2) -> (num_envs, 2)."""
+        """Return the first place that is far enough from the goal.
+
+        Shapes: (num_envs, _TRIES, 2) -> (num_envs, 2).
+        """
         places = self._table_low + draws * self._table_size
         first = (places.norm(dim=-1) > 0.17).int().argmax(-1)
         return places.gather(1, first[:, None, None].expand(-1, 1, 2))[:, 0]
 
     def _get_rewards_and_dones(self) -> tuple[Tensor, Tensor, dict[str, Any]]:
-        cfg, (fingertip, thing, goal) = self.cfg, self._places
-        miss, reach = (thing - goal).norm(dim=-1), (thing - fingertip).norm(dim=-1)
+        cfg = self.cfg
+        fingertip, thing, goal = self._places
+        miss = (thing - goal).norm(dim=-1)
+        reach = (thing - fingertip).norm(dim=-1)
         effort = cfg.reward_control_weight * self._control_cost()
         return self._pack_step(
             [-cfg.reward_dist_weight * miss, -effort, -cfg.reward_near_weight * reach], self._no_worlds

@@ -1,4 +1,4 @@
-"""What the eleven gymnasium tasks share: model, action space, start noise, and how they are built."""
+"""The base of the eleven Gymnasium tasks: model, action space, start noise, rewards and info."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from factory.envs.core.batch_env import BatchEnv
-from factory.envs.core.observations import Observation
+from factory.envs.core.observations import Observation, checked_mask
 from factory.envs.physics.contact_forces import add_contact_forces
 from factory.envs.tasks.gym_mujoco.config import GymConfig
 
@@ -22,9 +22,9 @@ ASSETS = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
 class GymEnv(BatchEnv):
     """A task of gymnasium's `envs.mujoco`, version 5.
 
-    For equal states and actions, observations, rewards, `info` and flags are gymnasium's, in float32.
-    The action space is the actuators' range; actions outside of it are clipped to it before they act and cost.
-    A world whose state is no longer finite is terminated, whatever the task says.
+    For equal states and actions, observations, rewards, `info` and flags are gymnasium's, in float32. The
+    action space is the actuators' range; actions outside of it are clipped to it before they act and cost. A
+    world whose state is no longer finite is terminated, whatever the task says.
 
     A subclass names its `config`, `model_file` and `reward_terms`, and implements `_get_rewards_and_dones`.
     """
@@ -32,14 +32,14 @@ class GymEnv(BatchEnv):
     config: type[GymConfig]
     model_file: str
     axes: tuple[str, ...] = ()
-    """What those first positions say that `exclude_current_positions_from_observation` leaves out."""
+    """Axes of the first positions, which `exclude_current_positions_from_observation` leaves out."""
     normal_velocities = False
     """Draw initial velocities from a normal distribution; positions are always uniform."""
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Reset worlds; `info` says where they are, as far as gymnasium's does."""
+        """Reset worlds; `info` holds their positions, as Gymnasium's does."""
         obs, info = super().reset(seed=seed, options=options)
         return obs, info | self._position_info()
 
@@ -76,10 +76,13 @@ class GymEnv(BatchEnv):
         )
 
     def _reset_envs(self, mask: Tensor) -> None:
-        scale, nq, nv = self.cfg.reset_noise_scale, self._qpos.shape[1], self._qvel.shape[1]
-        noise = scale * self.uniform(-1.0, 1.0, nq + nv)
-        velocity = scale * self.normal(nv) if self.normal_velocities else noise[:, nq:]
-        self._write_state(self._start + noise[:, :nq], velocity, mask)
+        scale = self.cfg.reset_noise_scale
+        nq = self._qpos.shape[1]
+        nv = self._qvel.shape[1]
+        position, velocity = (scale * self.uniform(-1.0, 1.0, nq + nv)).split([nq, nv], -1)
+        if self.normal_velocities:
+            velocity = scale * self.normal(nv)
+        self._write_state(self._start + position, velocity, mask)
 
     def _control_cost(self) -> Tensor:
         """Return the sum of the squared actions. Shape: (num_envs,) float64."""
@@ -88,7 +91,8 @@ class GymEnv(BatchEnv):
     def _pack_step(
         self, terms: list[Tensor], terminated: Tensor, **info: Tensor
     ) -> tuple[Tensor, Tensor, dict[str, Any]]:
-        """Return what `_get_rewards_and_dones` returns, from float64 `terms` in the order of `reward_terms`."""
+        """Return reward, `terminated` and info from float64 `terms` in the order of `reward_terms`."""
+        # Gymnasium adds up in float64; rounding comes last.
         exact = torch.stack(terms, -1)
         table = exact.float()
         named = dict(zip(self.reward_terms, table.unbind(-1), strict=True))
@@ -99,9 +103,9 @@ class GymEnv(BatchEnv):
         )
 
     def _position_info(self) -> dict[str, Tensor]:
-        """Return the entries of `info` that `reset` gives, too. Shapes: (num_envs, ...)."""
-        place = self._qpos[:, : len(self.axes)].clone()
-        return {f"{axis}_position": place[:, i] for i, axis in enumerate(self.axes)}
+        """Return the entries of `info` that `reset` returns, too. Shapes: (num_envs, ...)."""
+        position = self._qpos[:, : len(self.axes)].clone()
+        return {f"{axis}_position": position[:, i] for i, axis in enumerate(self.axes)}
 
     def _get_observations(self) -> Observation:
         state = torch.cat(self._state(), -1).float()
@@ -140,7 +144,7 @@ class ContactEnv(GymEnv):
     def set_state(self, qpos: Any, qvel: Any, mask: Tensor | None = None) -> None:
         """Put worlds into a state; see `BatchEnv.set_state`."""
         super().set_state(qpos, qvel, mask)
-        self._forget_contacts(self._all_worlds if mask is None else self._checked_mask(mask))
+        self._forget_contacts(self._all_worlds if mask is None else checked_mask(self, mask))
 
     def _forget_contacts(self, mask: Tensor) -> None:
         """Clear the forces of worlds that have not moved yet, as gymnasium has them."""

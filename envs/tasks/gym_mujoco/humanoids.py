@@ -12,14 +12,14 @@ from factory.envs.tasks.gym_mujoco.config import HumanoidConfig, HumanoidStandup
 from factory.envs.tasks.gym_mujoco.runners import Walking, in_open_interval
 
 _DERIVED = {"cinert": 10, "cvel": 6, "qfrc_actuator": 6}
-"""Observed field -> how many of its numbers belong to the world or to the root's free joint, and are left out."""
+"""Observed field -> count of its leading numbers, of the world or the root's joint, that are left out."""
 
 
 class HumanoidBody(ContactEnv):
     """What both humanoids observe.
 
-    Observation (num_envs, 348): positions 22 without x and y, velocities 23, inertias 130, body velocities 78,
-    actuator forces 17, contacts 78. Action (num_envs, 17).
+    Observation (num_envs, 348): positions 22 without x and y, velocities 23, inertias 130, body velocities
+    78, actuator forces 17, contacts 78. Action (num_envs, 17).
     """
 
     axes: tuple[str, ...] = ("x", "y")

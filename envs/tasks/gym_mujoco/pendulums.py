@@ -24,7 +24,7 @@ class InvertedPendulum(GymEnv):
 
 
 class InvertedDoublePendulum(GymEnv):
-    """Observation (num_envs, 9): cart position, sines 2 and cosines 2 of the angles, velocities 3, constraint force.
+    """Observation (num_envs, 9): cart position, sines 2, cosines 2, velocities 3, constraint force.
 
     Velocities and the constraint force on the cart are clipped to 10. Action (num_envs, 1).
     """
@@ -41,13 +41,16 @@ class InvertedDoublePendulum(GymEnv):
         self._cart_force = self.physics.field("qfrc_constraint", precise=True)[:, :1]
 
     def _get_rewards_and_dones(self) -> tuple[Tensor, Tensor, dict[str, Any]]:
-        x, height = self._tip[:, 0], self._tip[:, 2]
+        # The tip of the upper pole is 1.2 m above the cart when both stand.
+        x = self._tip[:, 0]
+        height = self._tip[:, 2]
         fallen = height <= 1.0
         distance = 0.01 * x.square() + (height - 2.0).square()
         speed = 1e-3 * self._qvel[:, 1].square() + 5e-3 * self._qvel[:, 2].square()
         return self._pack_step([self.cfg.healthy_reward * (~fallen).double(), -distance, -speed], fallen)
 
     def _state(self) -> list[Tensor]:
-        cart, angles = self._qpos[:, :1], self._qpos[:, 1:]
+        cart = self._qpos[:, :1]
+        angles = self._qpos[:, 1:]
         clipped = (self._qvel.clamp(-10.0, 10.0), self._cart_force.clamp(-10.0, 10.0))
         return [cart, angles.sin(), angles.cos(), *clipped]

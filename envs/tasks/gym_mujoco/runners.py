@@ -41,6 +41,7 @@ class Runner(GymEnv):
         self._before.copy_(self._tracked_position())
 
     def _get_rewards_and_dones(self) -> tuple[Tensor, Tensor, dict[str, Any]]:
+        # The mean velocity of the control step, as Gymnasium pays for it, not the one at its end.
         velocity = (self._tracked_position() - self._before) / self.step_dt_s
         healthy = self._healthy()
         terminated = ~healthy if self._terminates else self._no_worlds
@@ -85,10 +86,11 @@ class Walking(Runner):
 
 
 class Planar(Walking):
-    """A walker in the plane: its positions begin with x, z and pitch; observed velocities are clipped to 10."""
+    """A walker in the plane: positions begin with x, z and pitch; observed velocities are clipped to 10."""
 
     def _healthy(self) -> Tensor:
-        z, pitch = self._qpos[:, 1], self._qpos[:, 2]
+        z = self._qpos[:, 1]
+        pitch = self._qpos[:, 2]
         return in_open_interval(z, self.cfg.healthy_z_range) & in_open_interval(
             pitch, self.cfg.healthy_angle_range
         )
@@ -119,7 +121,7 @@ class Walker2d(Planar):
 
 
 class Ant(Walking, ContactEnv):
-    """Observation (num_envs, 105): positions 13 without x, y, velocities 14, contacts 78. Action (num_envs, 8)."""
+    """Observation (num_envs, 105): positions 13 without x, y, velocities 14, contacts 78. Action: 8."""
 
     config = AntConfig
     model_file = "ant.xml"
@@ -159,7 +161,7 @@ class Ant(Walking, ContactEnv):
         self._clip_contacts()
 
     def _clip_contacts(self) -> None:
-        # In place: nothing in this task wants them as they were.
+        # In place: nothing in this task needs the unclipped forces.
         self._contacts.clamp_(*self.cfg.contact_force_range)
 
     def _derived(self) -> list[Tensor]:
@@ -167,5 +169,5 @@ class Ant(Walking, ContactEnv):
 
 
 def in_open_interval(value: Tensor, bounds: tuple[float, float]) -> Tensor:
-    """Return where a value is within its bounds, these left out. Shape: that of `value`, bool."""
+    """Return where a value lies strictly between its bounds. Shape: that of `value`, bool."""
     return (value > bounds[0]) & (value < bounds[1])
