@@ -30,21 +30,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich.console
-import torch
 from rich.live import Live
 from rich.text import Text
 
 from factory import cli, options
-from factory.benchmark.bench_table import print_rows
-from factory.benchmark.throughput import Progress, Row, bench
 from factory.config import TrainConfig, label, to_plain
-from factory.runtime import device, hardware, provenance
+from factory.runtime import provenance
 from factory.runtime.atomic_write import atomic_write
 from factory.tracking import open_tracker
 from factory.validation import require
+
+if TYPE_CHECKING:
+    from factory.benchmark.throughput import Progress, Row
 
 SCHEMA = "factory.bench/1"
 """Version of the JSON file's layout; it changes when a key changes its meaning or goes."""
@@ -130,6 +130,10 @@ def track(content: dict[str, Any], rows: Sequence[Row], cfg: TrainConfig) -> Pat
     run_dir = Path(cfg.output_root) / "bench" / label(cfg) / name
     write(content, run_dir / "bench.json")
     energy = rows[0].energy
+    import torch
+
+    from factory.runtime import device
+
     tracker = open_tracker(
         dataclasses.replace(cfg.tracking, system_metrics=False),
         run_dir=run_dir,
@@ -194,13 +198,18 @@ def _progress() -> Iterator[Progress]:
 
 def main() -> None:
     """Measure what the command line names."""
-    if set(sys.argv[1:]) & {"--help", "-h"}:
-        print(__doc__)
+    if cli.prints_info(__doc__):
         return
     cli.show_warnings()
     options.register()
     with cli.one_line_errors():
         settings, cfg = parse(sys.argv[1:])
+
+    # Only a job that passed the checks is worth the seconds in which torch is loaded.
+    from factory.benchmark.bench_table import print_rows
+    from factory.benchmark.throughput import bench
+    from factory.runtime import device, hardware
+
     device.set_up(cfg.runtime.torch_threads, precision=cfg.policy.precision)
     measured_on = hardware.describe()  # before, so that the load is that of others
     sizes, seconds, repeats = settings.num_envs, settings.seconds, settings.repeats

@@ -97,8 +97,7 @@ def write(comparison: Comparison, out: Path) -> None:
 
 def main() -> None:
     """Compare what the command line names."""
-    if set(sys.argv[1:]) & {"--help", "-h"}:
-        print(__doc__)
+    if cli.prints_info(__doc__):
         return
     with cli.one_line_errors():
         cfg = parse(sys.argv[1:])

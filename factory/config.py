@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -125,9 +126,20 @@ def from_hydra(composed: DictConfig, *, given: Sequence[str] = ()) -> TrainConfi
     # A launcher may hand the job to a new process, which knows the classes but has not registered them.
     plugins.load(composed.plugins)
     composed = composed.copy()
+    _require_finite(composed)
     for group in ("policy", "learner"):
         _drop_keys_of_others(composed[group], group, given)
     return OmegaConf.to_object(composed)  # type: ignore[return-value]
+
+
+def _require_finite(node: DictConfig, prefix: str = "") -> None:
+    """Raise ValueError if a number is infinite or not a number: no setting can mean that."""
+    for key, value in node.items_ex(resolve=False):
+        name = f"{prefix}{key}"
+        if isinstance(value, DictConfig) and not value._is_none() and not value._is_missing():
+            _require_finite(value, prefix=f"{name}.")
+        elif isinstance(value, float):
+            require(math.isfinite(value), name, value, "must be finite")
 
 
 def _drop_keys_of_others(node: DictConfig, group: str, given: Sequence[str]) -> None:

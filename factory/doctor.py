@@ -21,22 +21,22 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from rich.console import Console
 
 from factory import cli
-from factory.diagnosis import actuate, crosscheck, machine, measure, selftest, simulate, tracker_store
-from factory.diagnosis.crosscheck import Figure
 from factory.diagnosis.finding import Finding, Status, look
-from factory.diagnosis.selftest import SelfTest
 from factory.diagnosis.show import Page
 from factory.energy.config import EnergyConfig
 from factory.runtime import provenance
 from factory.runtime.strict_json import nan_to_none
 from factory.tracking.config import TrackingConfig
 from factory.validation import require
+
+if TYPE_CHECKING:
+    from factory.diagnosis.crosscheck import Figure
+    from factory.diagnosis.selftest import SelfTest
 
 SCHEMA = "factory.doctor/1"
 """Version of the JSON object's layout."""
@@ -105,6 +105,8 @@ class Diagnosis:
             )
         page.findings(finding for finding in self.findings if finding.section == "self-test")
         if self.figures:
+            from factory.diagnosis import crosscheck
+
             rows = [figure.row() for figure in self.figures]
             notes = [*crosscheck.compare(self.figures), "", *crosscheck.explain(self.figures)]
             page.table("Cross-check: mean power of the same load", rows, notes)
@@ -112,8 +114,15 @@ class Diagnosis:
 
 def diagnose(cfg: DoctorConfig) -> Diagnosis:
     """Look at everything, and run the self-test unless `cfg.seconds` is 0."""
+    # A mistake on the command line is answered before these load torch and MuJoCo.
+    import torch
+
+    from factory.diagnosis import actuate, crosscheck, machine, measure, selftest, simulate, tracker_store
+
     host = machine.find_host()
-    device = cfg.device if cfg.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    device = cfg.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     rapl_root = Path(cfg.energy.rapl_root)
     findings = [
         *look("machine", lambda: machine.examine(host)),
@@ -173,8 +182,7 @@ def run_doctor(arguments: Sequence[str]) -> None:
 
 def main() -> None:
     """Examine this machine."""
-    if set(sys.argv[1:]) & {"--help", "-h"}:
-        print(__doc__)
+    if cli.prints_info(__doc__):
         return
     with cli.one_line_errors():
         run_doctor(sys.argv[1:])

@@ -11,19 +11,16 @@ import json
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import MISSING
 
 from factory import cli, config
-from factory.envs.rendering import RenderingUnavailableError
 from factory.reporting.console import print_evaluation
-from factory.runtime import device
-from factory.training import checkpoint
-from factory.training.build import make_env, make_policy
-from factory.training.evaluation import EvaluationResult, evaluate
-from factory.training.stages import EVAL_SEED, write_policy_video
 from factory.validation import require
+
+if TYPE_CHECKING:
+    from factory.training.evaluation import EvaluationResult
 
 
 @dataclass(kw_only=True)
@@ -34,8 +31,8 @@ class EvaluateConfig:
     """Run folder, MLflow run id, or `last` for the newest under `output_root`."""
     episodes: int = 256
     """Episodes to play, rounded up to whole batches of at most 256."""
-    seed: int = EVAL_SEED
-    """Seed of the environment."""
+    seed: int | None = None
+    """Seed of the environment; by default that of the evaluation at the end of training."""
     video: bool = False
     """Record a video of the policy as well."""
     device: str = ""
@@ -49,6 +46,9 @@ class EvaluateConfig:
         """Raise ValueError when a value is out of its range."""
         require(self.run != MISSING, "run", "", "name a run folder, an MLflow run id or last")
         require(self.episodes >= 1, "episodes", self.episodes, "must be at least 1")
+        is_seed = self.seed is None or 0 <= self.seed < 2**31
+        require(is_seed, "seed", self.seed, "must be in [0, 2^31)")
+        require(self.device in ("", "cpu", "cuda"), "device", self.device, "choose cpu or cuda")
 
 
 def run_evaluation(cfg: EvaluateConfig) -> tuple[EvaluationResult, Path]:
@@ -58,6 +58,16 @@ def run_evaluation(cfg: EvaluateConfig) -> tuple[EvaluationResult, Path]:
         ValueError: there is no such run, or its checkpoint cannot be read.
     """
     run_dir = cli.find_run(cfg.run, key="run", output_root=Path(cfg.output_root))
+
+    # Only a run that exists is worth the seconds in which torch is loaded.
+    from factory.envs.rendering import RenderingUnavailableError
+    from factory.runtime import device
+    from factory.training import checkpoint
+    from factory.training.build import make_env, make_policy
+    from factory.training.evaluation import evaluate
+    from factory.training.stages import EVAL_SEED, write_policy_video
+
+    seed = EVAL_SEED if cfg.seed is None else cfg.seed
     found = checkpoint.load(run_dir, key="run")
     moved = {"plugins": cfg.plugins} if cfg.plugins else {}
     train_cfg = config.from_plain(_on(cfg.device or found.config["device"], found.config | moved))
@@ -66,8 +76,8 @@ def run_evaluation(cfg: EvaluateConfig) -> tuple[EvaluationResult, Path]:
     policy = make_policy(train_cfg, env)
     policy.load_state_dict(found.tensors["policy"])
     with cli.one_line_faults(run_dir), contextlib.closing(env):
-        result = evaluate(env, policy, episodes=cfg.episodes, seed=cfg.seed)
-    content = {"env_steps": found.env_steps, "seed": cfg.seed, "metrics": result.metrics()}
+        result = evaluate(env, policy, episodes=cfg.episodes, seed=seed)
+    content = {"env_steps": found.env_steps, "seed": seed, "metrics": result.metrics()}
     (run_dir / "evaluation.json").write_text(json.dumps(content, indent=1))
     if cfg.video:
         try:
@@ -87,8 +97,7 @@ def _on(device: str, plain: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """Evaluate what the command line names."""
-    if set(sys.argv[1:]) & {"--help", "-h"}:
-        print(__doc__)
+    if cli.prints_info(__doc__):
         return
     cli.show_warnings()
     with cli.one_line_errors():

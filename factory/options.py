@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ def load_plugins(files: Sequence[str] = ()) -> None:
 
 def register() -> None:
     """Make the schemas of all registered components, and the help text, known to Hydra."""
+    # Bytes of the system, since every run seeds Python's generator alike.
+    OmegaConf.register_new_resolver("random_id", lambda: os.urandom(2).hex(), use_cache=True, replace=True)
     _fill_config_store(tuple(_components()), tuple(SOURCES), plugins.conf_dirs())
 
 
@@ -138,6 +141,28 @@ def keys() -> tuple[str, ...]:
 def _keys_of(schema: type) -> list[str]:
     values: Any = OmegaConf.to_container(OmegaConf.structured(schema))
     return [key for key, _ in flatten(values)]
+
+
+def types() -> dict[str, type]:
+    """Return the type of every key, as `keys` lists them."""
+    found = types_of(OmegaConf.structured(TrainConfig))
+    for group, _, schema in _components():
+        found |= {f"{group}.{key}": kind for key, kind in types_of(OmegaConf.structured(schema)).items()}
+    return found
+
+
+def types_of(config: DictConfig) -> dict[str, type]:
+    """Return the type of every key of a structured config, nested ones with dots."""
+    found: dict[str, type] = {}
+    for key in map(str, config):
+        if OmegaConf.is_missing(config, key):
+            continue
+        value = config[key]
+        if isinstance(value, DictConfig):
+            found |= {f"{key}.{inner}": kind for inner, kind in types_of(value).items()}
+        else:
+            found[key] = OmegaConf.get_type(config, key) or object
+    return found
 
 
 def example(task: str) -> list[str]:

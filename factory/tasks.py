@@ -69,8 +69,7 @@ def _choices(space: Any) -> str:
 def main() -> None:
     """Print the table."""
     arguments = sys.argv[1:]
-    if set(arguments) & {"--help", "-h"}:
-        print(__doc__)
+    if cli.prints_info(__doc__):
         return
     cli.show_warnings()
     with cli.one_line_errors():

@@ -10,6 +10,7 @@ from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -17,34 +18,55 @@ from omegaconf import DictConfig
 
 from factory import cli, config, options
 from factory.config import TrainConfig
-from factory.reporting.console import NullConsole, open_console, print_summary
-from factory.runtime import distributed
-from factory.tracking import TrackingConfig
-from factory.training.control import RunControl, stop_on_signals
-from factory.training.job import open_job
-from factory.training.run import measure_idle_power, run_job
-from factory.training.run import train as train  # the library call: raises, prints nothing, never exits
-from factory.training.stages import tracking_uri
-from factory.training.state import TrainState
-from factory.training.sweep import parent_run_id
+from factory.runtime import ranks
+from factory.training import run_lock, sweep
+
+if TYPE_CHECKING:
+    from factory.reporting.console import Console
+    from factory.training.control import RunControl
+    from factory.training.state import TrainState
 
 options.register()
+_shown_notes: set[str] = set()
+"""Notes that an earlier job of this process's sweep has shown."""
+
+
+def train(
+    cfg: TrainConfig, run_dir: Path, *, control: RunControl | None = None, console: Console | None = None
+) -> dict[str, float]:
+    """Train as a library call, see `factory.training.run.train`."""
+    from factory.training.run import train as train_job
+
+    return train_job(cfg, run_dir, control=control, console=console)
 
 
 def train_from_command_line(cfg: TrainConfig, run_dir: Path) -> TrainState:
     """Train with a console, signal handlers and errors of one line."""
+    from factory.reporting.console import open_console, print_summary
+    from factory.runtime import distributed
+    from factory.training.control import RunControl, stop_on_signals
+    from factory.training.job import open_job
+    from factory.training.run import measure_idle_power, run_job
+    from factory.training.stages import tracking_uri
+
     console = open_console()
     control = RunControl()
 
     def announce() -> None:
         console.message(f"interrupted: finishing the {control.current}")
 
-    idle = measure_idle_power(cfg, console)
-    with distributed.process_group(cfg.device), stop_on_signals(control, announce):
+    with contextlib.ExitStack() as stack:
+        with cli.one_line_errors():
+            stack.enter_context(run_lock.locked(run_dir))
+        idle = measure_idle_power(cfg, console)
+        stack.enter_context(distributed.process_group(cfg.device))
+        stack.enter_context(stop_on_signals(control, announce))
         with cli.one_line_errors():
             job, state = open_job(
-                cfg, run_dir, console=console, control=control, parent_run_id=parent_run_id()
+                cfg, run_dir, console=console, control=control, parent_run_id=sweep.parent_run_id()
             )
+        job = replace(job, notes=tuple(note for note in job.notes if note not in _shown_notes))
+        _shown_notes.update(job.notes)
         with cli.one_line_faults(run_dir):
             state = run_job(job, state, idle=idle)
     print_summary(state.metrics, state.tags, run_dir, tracking_uri=tracking_uri(cfg))
@@ -53,6 +75,13 @@ def train_from_command_line(cfg: TrainConfig, run_dir: Path) -> TrainState:
 
 def assist(cfg: TrainConfig) -> None:
     """Train as one of the processes beside rank 0, which tracks and saves for all."""
+    from factory.reporting.console import NullConsole
+    from factory.runtime import distributed
+    from factory.tracking import TrackingConfig
+    from factory.training.control import RunControl, stop_on_signals
+    from factory.training.job import open_job
+    from factory.training.run import run_job
+
     cfg = replace(cfg, tracking=TrackingConfig(kind="null"))
     control = RunControl()
     with (
@@ -68,14 +97,24 @@ def assist(cfg: TrainConfig) -> None:
 
 @contextlib.contextmanager
 def _scratch_folder() -> Iterator[Path]:
-    """Give a folder for what rank 0 keeps for all, and keep standard output to rank 0."""
+    """Give a folder for files that rank 0 keeps for all, and leave standard output to rank 0."""
     with TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
         yield Path(folder)
 
 
 @hydra.main(version_base="1.3", config_path=str(options.CONF_DIR), config_name="train")
 def _job(composed: DictConfig) -> float:
-    state = train_from_command_line(config.from_hydra(composed), Path(HydraConfig.get().runtime.output_dir))
+    """Run one job for Hydra; return its evaluation return, which sweepers maximise."""
+    hydra_cfg = HydraConfig.get()
+    cfg = config.from_hydra(composed)
+    try:
+        state = train_from_command_line(cfg, Path(hydra_cfg.runtime.output_dir))
+    except SystemExit:
+        if not sweep.is_running():
+            raise
+        # The other jobs of the sweep go on; its exit status says that one failed.
+        sweep.record_failure(hydra_cfg.job.num)
+        return float("nan")
     if state.is_interrupted:
         raise SystemExit(130)
     return state.metrics.get("eval/return_mean", float("nan"))
@@ -84,12 +123,17 @@ def _job(composed: DictConfig) -> float:
 def main() -> None:
     """Check the command line, then hand it to Hydra."""
     cli.show_warnings()
+    if cli.prints_version():
+        return
     with cli.one_line_errors():
         sys.argv[1:] = cli.validate_arguments(sys.argv[1:])
-    if distributed.rank() == 0:
-        _job()
-    elif cfg := cli.worker_job(sys.argv[1:]):
-        assist(cfg)
+    if ranks.rank() > 0:
+        if cfg := cli.worker_job(sys.argv[1:]):
+            assist(cfg)
+        return
+    _job()
+    if sweep.has_failed():
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

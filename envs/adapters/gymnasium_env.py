@@ -21,8 +21,9 @@ from torch import Tensor
 
 from factory.envs.adapters import gymnasium_worlds as worlds
 from factory.envs.adapters.spaces import flat_size, flatten, native_actions
+from factory.envs.core.errors import WorldError
 from factory.envs.core.shard import Shard
-from factory.envs.core.training_env import TrainingEnv, WorldError
+from factory.envs.core.training_env import TrainingEnv
 from factory.envs.physics import PhysicsConfig
 from factory.envs.rendering import RenderingUnavailableError
 from factory.envs.rendering.in_process import load_triton_first

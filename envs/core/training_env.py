@@ -20,14 +20,6 @@ COMMON_STATE = ("generator", "control_steps")
 """Keys of a `state_dict` whose tensors all worlds share; every other tensor has a row for each world."""
 
 
-class WorldError(RuntimeError):
-    """A world failed while it ran. The message is one line; `trace` is the traceback."""
-
-    def __init__(self, message: str, *, trace: str) -> None:
-        super().__init__(message)
-        self.trace = trace
-
-
 class TrainingEnv(gymnasium.vector.VectorEnv, ABC):
     """A vector environment that speaks torch, with everything else that training, videos and resuming need.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -20,6 +22,16 @@ from factory.runtime.ranks import size as size
 
 T = TypeVar("T")
 
+_HINT_AFTER_S = 10.0
+"""Time after which a process that waits for the others says so [s]."""
+
+
+def _hint() -> None:
+    waiting = (
+        f"waiting for the other processes: RANK={rank()} and WORLD_SIZE={size()} are set in the environment"
+    )
+    print(f"{waiting}; unset both to train with one process", file=sys.stderr, flush=True)
+
 
 @contextmanager
 def process_group(device: str) -> Iterator[None]:
@@ -29,8 +41,15 @@ def process_group(device: str) -> Iterator[None]:
         return
     if device == "cuda":
         torch.cuda.set_device(local_rank())
-    # Rank 0 evaluates and films while the others have left, so nobody waits longer than for an iteration.
-    dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=timedelta(minutes=10))
+    # Nobody waits longer than for an iteration, since the others have left when rank 0 evaluates. But the
+    # variables may be left over from an earlier torchrun, and then nobody else ever comes.
+    hint = threading.Timer(_HINT_AFTER_S, _hint)
+    hint.daemon = True
+    hint.start()
+    try:
+        dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=timedelta(minutes=10))
+    finally:
+        hint.cancel()
     try:
         yield
     finally:

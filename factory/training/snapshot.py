@@ -14,7 +14,8 @@ from factory.energy.ledger import EnergyLedger
 from factory.energy.meter import Meter
 from factory.energy.reading import MeterReading, merge_readings
 from factory.energy.tokens import TokenCounter
-from factory.envs.core.training_env import COMMON_STATE, TrainingEnv, WorldError
+from factory.envs.core.errors import WorldError
+from factory.envs.core.training_env import COMMON_STATE, TrainingEnv
 from factory.runtime import distributed, provenance, seeding
 from factory.runtime.atomic_write import atomic_write
 from factory.training import checkpoint, metrics

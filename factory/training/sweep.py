@@ -1,34 +1,85 @@
-"""Sweeps: the store is made before the first job starts, and the jobs' runs appear under one parent run."""
+"""Sweeps: jobs run one after the other under one parent run, and a failed one does not stop the others."""
 
 from __future__ import annotations
 
 import atexit
+import json
 import os
+import shlex
+from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from factory import tracking
-from factory.config import label
+from factory.config import TrainConfig, label
 from factory.tracking import TrackingConfig
 
-_VARIABLE = "FACTORY_PARENT_RUN_ID"
+_PARENT = "FACTORY_PARENT_RUN_ID"
 """Carries the parent run to the jobs, also to those a launcher starts in other processes."""
+_NUM_JOBS = "FACTORY_SWEEP_JOBS"
+"""Carries the number of jobs to the callback, which Hydra does not tell."""
+_failed: list[int] = []
+"""Numbers of the jobs of this process that failed."""
 
 
 def parent_run_id() -> str | None:
     """Return the MLflow run of the sweep this process works for, None outside a sweep."""
-    return os.environ.get(_VARIABLE)
+    return os.environ.get(_PARENT)
 
 
-class SweepLedger(Callback):
-    """Hydra callback around a multirun.
+def announce_jobs(count: int) -> None:
+    """Keep the number of jobs of the sweep that starts."""
+    os.environ[_NUM_JOBS] = str(count)
 
-    Hydra calls `on_multirun_end` only if every job succeeded; the parent run of the others is closed at exit.
+
+def forget() -> None:
+    """Forget an earlier sweep of this process, before a job of its own."""
+    os.environ.pop(_NUM_JOBS, None)
+    _failed.clear()
+
+
+def is_running() -> bool:
+    """Whether this process works for a sweep."""
+    return _NUM_JOBS in os.environ
+
+
+def record_failure(job: int) -> None:
+    """Count a job as failed; its message is already on stderr."""
+    _failed.append(job)
+
+
+def has_failed() -> bool:
+    """Whether a job of this process failed."""
+    return bool(_failed)
+
+
+def fixed_folder(overrides: Sequence[str], swept: Sequence[str], first: TrainConfig) -> list[str]:
+    """Return the override that puts all jobs of a sweep into one folder.
+
+    Hydra would work out the folder for every job, and a sweep over tasks or environments would end up in several.
+
+    Args:
+        overrides: overrides of the sweep; nothing is added if they choose the folder.
+        swept: keys with several values.
+        first: configuration of the first job.
     """
+    if any(override.startswith("hydra.sweep.dir=") for override in overrides):
+        return []
+    name = datetime.now().strftime("sweep_%Y-%m-%d_%H-%M-%S_") + os.urandom(2).hex()
+    folder = Path(first.output_root)
+    if not {"task", "env_id", "experiment"} & set(swept):
+        folder = folder / label(first)
+    escaped = str(folder / name).replace("'", "\\'")
+    return [f"hydra.sweep.dir='{escaped}'"]
+
+
+class SweepTracker(Callback):
+    """Hydra callback around a multirun: opens the parent run, counts the jobs, and shows a table at the end."""
 
     _run_id: str | None = None
     _status = "interrupted"
@@ -36,6 +87,8 @@ class SweepLedger(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Prepare the store and open the parent run."""
         self._cfg, self._output_root = _settings(config)
+        self._jobs: list[tuple[str, Path]] = []
+        _failed.clear()
         experiment = label(config)
         tracking.prepare_store(self._cfg, output_root=self._output_root, experiment=experiment)
         self._run_id = tracking.open_parent_run(
@@ -46,27 +99,62 @@ class SweepLedger(Callback):
             tags={"overrides": " ".join(config.hydra.overrides.task)},
         )
         if self._run_id:
-            os.environ[_VARIABLE] = self._run_id
+            os.environ[_PARENT] = self._run_id
             atexit.register(self.close)
 
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Show which job starts."""
+        if not is_running():
+            return
+        number = config.hydra.job.num + 1
+        print(f"job {number} of {os.environ[_NUM_JOBS]}: {_choice(config)}", flush=True)
+
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        """Remember that a job failed."""
-        if job_return.status is JobStatus.FAILED:
-            self._status = "failed"
+        """Keep the folder of the job for the table."""
+        if is_running():
+            self._jobs.append((_choice(config), Path(config.hydra.runtime.output_dir)))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Close the parent run as finished."""
-        self._status = "finished"
+        """Close the parent run, and show the results of all jobs with the command that compares them."""
+        self._status = "failed" if has_failed() else "finished"
         self.close()
+        if not self._jobs:
+            return
+        folder = shlex.quote(str(config.hydra.sweep.dir))
+        print(_table(self._jobs))
+        print(f"compare them: python -m factory.compare run={folder}", flush=True)
 
     def close(self) -> None:
         """Close the parent run, once."""
         if self._run_id is not None:
-            os.environ.pop(_VARIABLE, None)
+            os.environ.pop(_PARENT, None)
             tracking.close_parent_run(
                 self._cfg, self._run_id, output_root=self._output_root, status=self._status
             )
             self._run_id = None
+
+
+def _choice(config: DictConfig) -> str:
+    """Return the overrides in which this job differs from the others, such as `seed=2`."""
+    return config.hydra.job.override_dirname.replace(",", " ") or "no overrides"
+
+
+def _table(jobs: Sequence[tuple[str, Path]]) -> str:
+    """Return the outcome of every job in aligned columns."""
+    rows = [("job", "status", "return", "seconds", "J", "overrides")]
+    for number, (choice, folder) in enumerate(jobs, start=1):
+        try:
+            summary = json.loads((folder / "summary.json").read_text())
+        except (OSError, ValueError):
+            rows.append((str(number), "failed", "-", "-", "-", choice))
+            continue
+        metrics = summary["metrics"]
+        keys = ("eval/return_mean", "time/wall_s", "energy/total_j")
+        values = [f"{metrics[key]:.4g}" if metrics.get(key) is not None else "-" for key in keys]
+        rows.append((str(number), summary["status"], *values, choice))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _settings(config: DictConfig) -> tuple[TrackingConfig, Path]:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -46,7 +47,7 @@ WRONG_TYPES = [
     ("energy.estimate.calibration={{watts:3}}", "energy.estimate.calibration={watts:3}: no such key"),
 ]
 UNKNOWN_CHOICES = [
-    ("task=pendulum", "task=pendulum: choose one of cartpole_swingup"),
+    ("task=pendulum", "task=pendulum: did you mean gym/inverted_pendulum"),
     ("physics=bullet", "physics=bullet: choose one of mujoco, warp"),
     ("policy=cnn", "policy=cnn: choose one of mlp"),
     ("learner=dqn", "learner=dqn: choose one of ppo"),
@@ -111,8 +112,8 @@ CONTRADICTIONS = [
     ("seed=0,1", "seed: several values given; add -m"),
 ]
 NOT_HERE = [
-    ("robot=spot", "robot=spot"),
-    ("task=gym/ant robot=spot", "robot=spot"),
+    ("robot=spot", "robot=menagerie:spot: unknown quadruped; choose one of unitree_go1"),
+    ("task=gym/ant robot=spot", "robot=menagerie:spot"),
     ("task=gym/ant robot=file:missing.xml", "robot=file:missing.xml: no such file"),
     ("task=gym/ant robot=file:{given}/garbage.xml", "garbage.xml"),
     ("task=gym/ant task.main_body=tail", "task.main_body=tail: the robot has no such body; choose one of"),
@@ -372,7 +373,8 @@ def test_null_is_an_option_like_others(command_line, monkeypatch: pytest.MonkeyP
     from factory import train
 
     seen = []
-    monkeypatch.setattr(train, "train", lambda cfg, _: seen.append(cfg) or {})
+    state = SimpleNamespace(is_interrupted=False, metrics={})
+    monkeypatch.setattr(train, "train_from_command_line", lambda cfg, _: seen.append(cfg) or state)
     command_line("task=cartpole_swingup", "tracking=null", "energy=null")
     assert (seen[0].tracking.kind, seen[0].energy.source) == ("null", "null")
 
@@ -402,7 +404,8 @@ def test_calibration_may_be_given_on_the_command_line(
     from factory import train
 
     seen = []
-    monkeypatch.setattr(train, "train", lambda cfg, _: seen.append(cfg) or {})
+    state = SimpleNamespace(is_interrupted=False, metrics={})
+    monkeypatch.setattr(train, "train_from_command_line", lambda cfg, _: seen.append(cfg) or state)
     command_line("task=cartpole_swingup", "energy=estimate", *given)
     calibration = seen[0].energy.estimate.calibration
     assert (calibration.idle_w_per_core, calibration.origin) == (5.19, "a plug")

@@ -25,6 +25,7 @@ from omegaconf import OmegaConf
 import factory.config as config
 import factory.evaluate
 from factory import cli, options
+from factory.cli import jobs
 from factory.config import TrainConfig
 from factory.registry import REGISTRIES, TASKS
 from factory.training.build import make_env
@@ -162,7 +163,7 @@ def test_help_lists_every_choice_and_copyable_examples() -> None:
 def test_examples_of_the_help_compose(example: str) -> None:
     """Each example can be copied: what it sets exists and is allowed."""
     arguments = [argument for argument in example.split()[3:] if not argument.startswith(("-", "resume="))]
-    for job in cli._jobs(arguments):
+    for job in jobs._jobs(arguments):
         composed(*job)
 
 

@@ -17,7 +17,7 @@ from odd_worlds import Odd
 
 from factory.envs.adapters.gymnasium_env import GymnasiumEnv
 from factory.envs.core.check import check_interface, check_next_step, check_same_step, check_seeding
-from factory.envs.core.training_env import WorldError
+from factory.envs.core.errors import WorldError
 from factory.envs.rendering import RenderingUnavailableError
 from factory.envs.rendering.camera import Camera
 

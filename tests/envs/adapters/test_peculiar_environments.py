@@ -12,7 +12,7 @@ import torch
 
 from factory.envs.adapters.gymnasium_config import GymnasiumConfig
 from factory.envs.adapters.gymnasium_env import GymnasiumEnv
-from factory.envs.core.training_env import WorldError
+from factory.envs.core.errors import WorldError
 
 opened: list[GymnasiumEnv] = []
 

@@ -1,0 +1,22 @@
+"""The command line: arguments are checked first, and a mistake ends in one line and exit status 2."""
+
+from factory.cli.errors import fail, one_line_errors, one_line_faults, show_warnings
+from factory.cli.jobs import check_writable, compose_config, single_job, validate_arguments, worker_job
+from factory.cli.parsing import parse, prints_info, prints_version
+from factory.cli.runs import find_run
+
+__all__ = [
+    "check_writable",
+    "compose_config",
+    "fail",
+    "find_run",
+    "one_line_errors",
+    "one_line_faults",
+    "parse",
+    "prints_info",
+    "prints_version",
+    "show_warnings",
+    "single_job",
+    "validate_arguments",
+    "worker_job",
+]

@@ -1,0 +1,101 @@
+"""Errors of the command line: one line on stderr and an exit status."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf.errors import OmegaConfBaseException
+
+from factory import options
+from factory.cli.spelling import near_keys, near_names
+from factory.envs.core.errors import WorldError
+from factory.runtime import ranks
+
+
+def show_warnings() -> None:
+    """Print the package's warnings on stderr, one line each; as a library it is silent."""
+    logging.getLogger("factory").handlers = [logging.lastResort or logging.StreamHandler()]
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn a user's mistake into one line on stderr and exit status 2."""
+    try:
+        yield
+    except (ValueError, WorldError, HydraException, OmegaConfBaseException) as error:
+        fail(error)
+
+
+@contextlib.contextmanager
+def one_line_faults(run_dir: Path) -> Iterator[None]:
+    """Turn a failure of the machine or of an environment, such as a full disk, into one line and exit status 1."""
+    try:
+        yield
+    except OSError as error:
+        fail(RuntimeError(f"{one_line(error)}; remedy it, then go on with resume={run_dir}"), status=1)
+    except ranks.PeerLostError as error:
+        fail(ranks.PeerLostError(f"{error}; then go on with resume={run_dir}"), status=1)
+    except WorldError as error:
+        path = run_dir / "traceback.txt"
+        path.write_text(error.trace)
+        fail(RuntimeError(f"{error}; traceback in {path}"), status=1)
+
+
+def fail(error: BaseException, *, status: int = 2) -> NoReturn:
+    """Print the error as one line on stderr and exit; an error that all processes of a run share, rank 0 prints."""
+    is_shared = status == 2 or isinstance(error, ranks.PeerLostError)
+    if ranks.rank() == 0 or not is_shared:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+    raise SystemExit(status) from None
+
+
+def one_line(error: BaseException) -> str:
+    """Return the message of an error on one line, reworded where Hydra's would mislead."""
+    message = str(error)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        return _unknown_choice(error.missing_cfg_file, error.options)
+    if "hydra/launcher/submitit" in message:
+        return "hydra/launcher=slurm: hydra-submitit-launcher is not installed; pip install -e '.[slurm]'"
+    if message.startswith("Could not override") and " use +" in message:
+        return _unknown_key(message.rpartition(" use +")[2])
+    if message.startswith("Error merging override "):
+        cause = str(error.__cause__).partition("\n")[0]
+        return f"{message.removeprefix('Error merging override ')}: {cause}"
+
+    # OmegaConf puts the key on a line of its own.
+    lines = [line.strip() for line in message.splitlines()]
+    details = ("full_key:", "object_type=", "reference_type=")
+    kept = [line for line in lines if line and not line.startswith(details)]
+    text = " ".join(kept) or type(error).__name__
+    keys = [line.partition(":")[2].strip() for line in lines if line.startswith("full_key:")]
+    if keys and keys[0] and keys[0] not in text:
+        return f"{keys[0]}: {text}"
+    return text
+
+
+def _unknown_choice(config_file: str, hydra_options: Sequence[str]) -> str:
+    """Return the line for an option that a group does not have, the nearest ones first."""
+    group, _, choice = config_file.partition("/")
+    known: Sequence[str] = hydra_options
+    if group in options.GROUPS:
+        # Hydra leaves out options in subfolders.
+        known = options.choices(group)
+    near = near_names(choice, known)
+    if near:
+        others = [name for name in known if name not in near]
+        return f"{group}={choice}: did you mean {' or '.join(near)}? Others: {', '.join(others)}"
+    return f"{group}={choice}: choose one of {', '.join(known)}"
+
+
+def _unknown_key(override: str) -> str:
+    key = override.partition("=")[0]
+    near = near_keys(key, (*options.GROUPS, *options.keys()))
+    if near:
+        return f"{override}: no such key; did you mean {' or '.join(near)}?"
+    return f"{override}: no such key; --cfg job lists them"

@@ -1,0 +1,222 @@
+"""The training jobs that a command line asks for, composed and checked before anything is written."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import open_dict
+
+from factory import config, options, plugins
+from factory.cli import spelling
+from factory.cli.runs import check_resumable, resumed_overrides
+from factory.config import TrainConfig
+from factory.registry import ROBOTS
+from factory.runtime import ranks
+from factory.training import sweep
+
+_MAX_CHECKED_JOBS = 64
+"""Jobs of a sweep that are checked before the first one starts."""
+
+
+def validate_arguments(arguments: Sequence[str]) -> list[str]:
+    """Return Hydra's arguments after composing and checking every job they ask for; nothing is written.
+
+    `resume=...` is replaced by the overrides the run was started with, the new ones after them, and the run
+    folder to write to.
+
+    Raises:
+        ValueError, HydraException, OmegaConfBaseException: the first mistake found.
+    """
+    if ranks.size() > 1 and "MASTER_ADDR" not in os.environ:
+        remedy = "start with torchrun, or unset RANK and WORLD_SIZE"
+        raise ValueError(f"WORLD_SIZE={ranks.size()}: set in the environment without MASTER_ADDR; {remedy}")
+    arguments = spelling.join_flags(arguments, (*options.GROUPS, *options.keys()))
+    flags = _parse_flags(arguments)
+    overrides = _spelled_out(_with_plugins(flags.overrides))
+    if _is_info_only(flags):
+        resolved = dict(zip(flags.overrides, overrides, strict=True))
+        return [resolved.get(argument, argument) for argument in arguments]
+    if flags.multirun and ranks.size() > 1:
+        raise ValueError(
+            "-m: the processes that torchrun starts train one policy; run a sweep without torchrun"
+        )
+    parsed = [_parse_override(argument) for argument in overrides]
+    swept = [str(override.key_or_group) for override in parsed if override.is_sweep_override()]
+    if swept and not flags.multirun:
+        raise ValueError(f"{swept[0]}: several values given; add -m to run one job for each")
+    if any(override.key_or_group == "resume" and override.value() for override in parsed):
+        if flags.multirun:
+            raise ValueError("resume: a sweep cannot resume; resume its runs one by one")
+        overrides = resumed_overrides(overrides, parsed)
+    jobs = [overrides]
+    sweep.forget()
+    if flags.multirun:
+        jobs = _jobs(overrides)
+        overrides += sweep.fixed_folder(overrides, swept, compose_config(jobs[0])[0])
+        sweep.announce_jobs(len(jobs))
+    for job in jobs[:_MAX_CHECKED_JOBS]:
+        cfg, run_dir = compose_config(job)
+        if not flags.cfg:
+            _check(cfg, run_dir)
+    return [*(argument for argument in arguments if argument not in flags.overrides), *overrides]
+
+
+def worker_job(arguments: Sequence[str]) -> TrainConfig | None:
+    """Return the job of a process beside rank 0, from checked arguments; None if they only print something."""
+    flags = _parse_flags(arguments)
+    if _is_info_only(flags) or flags.cfg:
+        return None
+    cfg, _ = compose_config(flags.overrides)
+    return cfg
+
+
+def single_job(overrides: Sequence[str]) -> TrainConfig:
+    """Return the configuration of one new job, checked as training checks it; nothing is written.
+
+    Raises:
+        ValueError, HydraException, OmegaConfBaseException: the first mistake found.
+    """
+    quoted = _spelled_out(_with_plugins(spelling.join_flags(overrides, options.keys())))
+    swept = [str(o.key_or_group) for o in map(_parse_override, quoted) if o.is_sweep_override()]
+    if swept:
+        raise ValueError(f"{swept[0]}: several values given; give one")
+    cfg, _ = compose_config(quoted)
+    if cfg.resume:
+        raise ValueError(f"resume={cfg.resume}: there is nothing to resume here; leave it out")
+    _check_parts(cfg)
+    return cfg
+
+
+def _with_plugins(overrides: Sequence[str]) -> list[str]:
+    """Load all plug-ins, and return the overrides with the absolute paths of those in `plugins=[...]`."""
+    resolved, files = plugins.resolve_overrides(overrides)
+    options.load_plugins(files)
+    return resolved
+
+
+def _parse_flags(arguments: Sequence[str]) -> Namespace:
+    """Return Hydra's flags, and the rest as `overrides`."""
+    parser = get_args_parser()
+    parser.error = _refuse_flags  # type: ignore[method-assign]
+    flags = parser.parse_intermixed_args(arguments)
+    if flags.config_path or flags.config_name or flags.config_dir or flags.experimental_rerun:
+        _refuse_flags("configs of your own: put them in a folder and add hydra.searchpath=[file:///<folder>]")
+    return flags
+
+
+def _is_info_only(flags: Namespace) -> bool:
+    """Say whether the flags ask for something of Hydra's that needs no job."""
+    return bool(flags.help or flags.hydra_help or flags.info or flags.shell_completion)
+
+
+def _refuse_flags(message: str) -> NoReturn:
+    raise ValueError(f"{message}; --hydra-help lists the flags")
+
+
+def _spelled_out(overrides: Sequence[str]) -> list[str]:
+    """Return overrides as Hydra takes them: names of options, integers, lists and the option `null`."""
+    spelled: list[str] = []
+    for argument in spelling.fit_values(overrides, options.types()):
+        key, equals, value = argument.partition("=")
+        if key == "task":
+            names = [spelling.task_name(name, options.choices("task")) for name in value.split(",")]
+            value = ",".join(names)
+        if key == "robot":
+            value = ",".join(spelling.robot_name(name, tuple(ROBOTS)) for name in value.split(","))
+        if value == "null" and key in options.GROUPS and "null" in options.choices(key):
+            # Hydra would take a bare null for no choice at all.
+            value = "'null'"
+        spelled.append(f"{key}{equals}{value}")
+    return spelled
+
+
+def _parse_override(argument: str) -> Override:
+    """Return one `key=value`, checked as far as it can be alone."""
+    try:
+        override = OverridesParser.create().parse_override(argument)
+    except HydraException as error:
+        raise ValueError(f"{argument}: give key=value, with special characters in quotes") from error
+    key = override.key_or_group
+    value = override.value()
+    is_sweep = override.is_sweep_override()
+    if not key or (argument.startswith(("+", "~")) and not key.startswith("hydra")):
+        raise ValueError(
+            f"{argument}: give key=value; keys are neither added nor removed, --cfg job lists them"
+        )
+    if is_sweep and not override.is_discrete_sweep():
+        raise ValueError(f"{argument}: list the values of a sweep, or give a range(start,stop)")
+    if key in options.GROUPS and not (is_sweep or isinstance(value, str)):
+        raise ValueError(f"{argument}: choose one of {', '.join(options.choices(key))}")
+    return override
+
+
+def _jobs(overrides: list[str]) -> list[list[str]]:
+    """Return the override lists of a sweep's jobs, as Hydra's basic sweeper makes them."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    return [list(job) for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
+
+
+def compose_config(overrides: list[str]) -> tuple[TrainConfig, Path]:
+    """Return the checked configuration and the folder Hydra would give the run."""
+    overrides = _with_plugins(overrides)  # a resumed run has some of its own
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(options.CONF_DIR), version_base="1.3"):
+        composed = compose("train", overrides=overrides, return_hydra_config=True)
+        run_dir = Path(composed.hydra.run.dir)
+    with open_dict(composed):
+        del composed["hydra"]
+    given = [override.partition("=")[0] for override in overrides]
+    return config.from_hydra(composed, given=given), run_dir
+
+
+def _check(cfg: TrainConfig, run_dir: Path) -> None:
+    """Check what the schema cannot: folders, the run to resume, and that environment and energy sources exist."""
+    check_writable(Path(cfg.output_root), key="output_root")
+    check_writable(run_dir, key="hydra.run.dir")
+    if cfg.resume:
+        check_resumable(cfg)
+    _check_parts(cfg)
+
+
+def _check_parts(cfg: TrainConfig) -> None:
+    """Check that environment and energy sources can be opened, and that the checkpoint to resume fits."""
+    # Only a configuration that is otherwise correct is worth the seconds in which torch and MuJoCo are loaded.
+    from factory.energy.meter import Meter
+    from factory.training import checkpoint
+    from factory.training.build import make_env, make_policy
+    from factory.training.snapshot import load_tensors
+
+    with contextlib.closing(make_env(cfg, num_envs=1)) as env:
+        env.reset()
+        if cfg.resume:
+            load_tensors(cfg, checkpoint.load(Path(cfg.resume)), env, policy=make_policy(cfg, env))
+    Meter.from_config(cfg.energy, cfg.device)
+
+
+def check_writable(folder: Path, *, key: str) -> None:
+    """Raise ValueError unless `folder` is a folder to write to, or one can be made there."""
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise ValueError(f"{key}={folder}: {existing} is a file; give a folder")
+    # Some file systems refuse what the mode bits allow, so a folder is made, and removed again.
+    try:
+        os.rmdir(tempfile.mkdtemp(prefix=".check-", dir=existing))
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ValueError(
+            f"{key}={folder}: {existing} is not writable ({reason}); give another folder"
+        ) from error

@@ -1,0 +1,68 @@
+"""Arguments of the small commands: `key=value` into a dataclass."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import TypeVar
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+import factory
+from factory import plugins
+from factory.cli import spelling
+from factory.options import types_of
+
+T = TypeVar("T")
+
+
+def prints_version() -> bool:
+    """Print name and version of the package if `--version` is given, and return whether it is."""
+    if "--version" not in sys.argv[1:]:
+        return False
+    print(f"robot-factory {factory.__version__}")
+    return True
+
+
+def prints_info(usage: str | None) -> bool:
+    """Print usage or version if `--help` or `--version` is given, and return whether one is."""
+    if set(sys.argv[1:]) & {"--help", "-h"}:
+        print(usage)
+        return True
+    return prints_version()
+
+
+def parse(schema: type[T], arguments: Sequence[str]) -> T:
+    """Return the dataclass `schema` with `key=value` arguments put in.
+
+    Raises:
+        ValueError, OmegaConfBaseException: an argument is no `key=value`, or its key or value is wrong.
+    """
+    known = [field.name for field in fields(schema)]  # type: ignore[arg-type]
+    template = OmegaConf.structured(schema)
+    arguments = spelling.join_flags(arguments, known)
+    wrong = [argument for argument in arguments if "=" not in argument or argument.startswith("-")]
+    if wrong:
+        raise ValueError(f"{wrong[0]}: give key=value; --help lists the keys")
+    arguments, _ = plugins.resolve_overrides(arguments)
+    for argument in arguments:
+        key = argument.partition("=")[0].partition(".")[0]
+        if key not in known:
+            near = spelling.near_keys(key, known)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"choose one of {', '.join(known)}"
+            raise ValueError(f"{argument}: no such key; {hint}")
+    arguments = spelling.fit_values(arguments, types_of(template))
+    merged = OmegaConf.merge(template, *map(_value_given, arguments))
+    missing = sorted(str(key) for key in OmegaConf.missing_keys(merged))
+    if missing:
+        raise ValueError(f"{missing[0]}: must be given; --help says how")
+    return OmegaConf.to_object(merged)  # type: ignore[return-value]
+
+
+def _value_given(argument: str) -> DictConfig:
+    try:
+        return OmegaConf.from_dotlist([argument])
+    except yaml.YAMLError as error:
+        raise ValueError(f"{argument}: give key=value, with special characters in quotes") from error

@@ -1,0 +1,64 @@
+"""The lock of a run folder: one process writes to it at a time. Importing this loads no torch."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+_NAME = ".lock"
+
+
+@contextlib.contextmanager
+def locked(run_dir: Path) -> Iterator[None]:
+    """Hold the lock of a run folder inside the block.
+
+    Raises:
+        ValueError: another process holds it.
+    """
+    check_free(run_dir, key="run folder")
+    path = run_dir / _NAME
+    path.unlink(missing_ok=True)
+    try:
+        with path.open("x") as file:
+            json.dump(_owner_of(os.getpid()), file)
+    except FileExistsError:
+        # Another process was faster between the check and here.
+        check_free(run_dir, key="run folder")
+        raise
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def check_free(run_dir: Path, *, key: str) -> None:
+    """Raise ValueError if a process that is alive, or one on another host, writes to `run_dir`."""
+    try:
+        owner = json.loads((run_dir / _NAME).read_text())
+        host, pid, started = owner["host"], owner["pid"], owner["started"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if host == socket.gethostname():
+        if pid == os.getpid() or _owner_of(pid)["started"] != started:
+            # The process ended without removing the lock, and its number may belong to another one now.
+            return
+        remedy = "wait for it, or stop it"
+    else:
+        remedy = f"wait for it, or remove {run_dir / _NAME} if it is gone"
+    raise ValueError(f"{key}={run_dir}: process {pid} on {host} writes to this run; {remedy}")
+
+
+def _owner_of(pid: int) -> dict[str, Any]:
+    """Return the description of a process; a start time of None if there is no such process."""
+    try:
+        started = psutil.Process(pid).create_time()
+    except psutil.Error:
+        started = None
+    return {"host": socket.gethostname(), "pid": pid, "started": started}
