@@ -22,8 +22,6 @@ from datetime import datetime
 from pathlib import Path
 
 from factory import cli
-from factory.comparison import charts
-from factory.comparison.page import write_page
 from factory.comparison.result import Comparison, compare_runs
 from factory.comparison.runs import ComparedRun, query_runs, select_runs
 from factory.comparison.table import print_table
@@ -83,6 +81,10 @@ def select(cfg: CompareConfig) -> list[ComparedRun]:
 
 def write(comparison: Comparison, out: Path) -> None:
     """Write `compare.json`, `pareto.png` and `compare.html`."""
+    # Matplotlib is loaded once there is something to draw.
+    from factory.comparison import charts
+    from factory.comparison.page import write_page
+
     out.mkdir(parents=True, exist_ok=True)
     (out / "compare.json").write_text(
         json.dumps(nan_to_none(comparison.as_plain()), indent=1, allow_nan=False)

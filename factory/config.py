@@ -135,9 +135,9 @@ def from_hydra(composed: DictConfig, *, given: Sequence[str] = ()) -> TrainConfi
 def _require_finite(node: DictConfig, prefix: str = "") -> None:
     """Raise ValueError if a number is infinite or not a number: no setting can mean that."""
     for key, value in node.items_ex(resolve=False):
-        name = f"{prefix}{key}"
+        name = prefix + str(key)
         if isinstance(value, DictConfig) and not value._is_none() and not value._is_missing():
-            _require_finite(value, prefix=f"{name}.")
+            _require_finite(value, prefix=name + ".")
         elif isinstance(value, float):
             require(math.isfinite(value), name, value, "must be finite")
 

@@ -5,6 +5,7 @@ usage: python -m factory.tasks [plugins=[<file.py>,...]]
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 from dataclasses import dataclass, field
@@ -16,11 +17,12 @@ from rich.table import Table
 
 from factory import cli, config, options
 from factory.config import TrainConfig
-from factory.training.build import make_env
+from factory.envs.core.task import TaskFacts
 
 COLUMNS = (
     "task",
     "id",
+    "robot",
     "observations",
     "actions",
     "control",
@@ -40,30 +42,46 @@ class TasksConfig:
 
 
 def describe(cfg: TrainConfig) -> tuple[str, ...]:
-    """Return one row of the table; builds one world of the task."""
-    env = make_env(cfg, num_envs=1)
-    row = (
+    """Return one row of the table."""
+    if cfg.task.example:
+        # Nothing can be said about it before the rest is given.
+        keys = ", ".join(override.partition("=")[0] for override in cfg.task.example)
+        return (cfg.task.name, cfg.task.id, "-", f"depends on {keys}", *"-----", f"{cfg.total_steps:,}")
+    facts = cfg.task.facts or _look(cfg)
+    threshold = "-"
+    if cfg.task.return_threshold is not None:
+        threshold = f"{cfg.task.return_threshold:g}"
+    return (
         config.label(cfg),
         cfg.task.id,
-        _sizes(env.single_observation_space),
-        _choices(env.single_action_space),
-        f"{1 / env.unwrapped.step_dt_s:.0f} Hz",
-        f"{env.unwrapped.max_episode_steps * env.unwrapped.step_dt_s:.0f} s",
-        "-" if cfg.task.return_threshold is None else f"{cfg.task.return_threshold:g}",
+        facts.robots,
+        ", ".join(f"{name} {size}" for name, size in facts.observations.items()),
+        facts.actions,
+        f"{facts.control_hz:.0f} Hz",
+        f"{cfg.task.max_episode_steps / facts.control_hz:.0f} s",
+        threshold,
         str(cfg.num_envs),
         f"{cfg.total_steps:,}",
     )
-    env.close()
-    return row
 
 
-def _sizes(space: Any) -> str:
-    groups = space.spaces.items() if hasattr(space, "spaces") else [("policy", space)]
-    return ", ".join(f"{name} {math.prod(group.shape)}" for name, group in groups)
+def _look(cfg: TrainConfig) -> TaskFacts:
+    """Return the facts of an environment of its own making, by building one."""
+    from factory.training.build import make_env
 
-
-def _choices(space: Any) -> str:
-    return f"one of {space.n}" if isinstance(space, Discrete) else str(math.prod(space.shape))
+    with contextlib.closing(make_env(cfg, num_envs=1)) as env:
+        observations = env.single_observation_space
+        groups: dict[str, Any] = getattr(observations, "spaces", {"policy": observations})
+        space: Any = env.single_action_space
+        actions = str(math.prod(space.shape))
+        if isinstance(space, Discrete):
+            actions = f"one of {space.n}"
+        return TaskFacts(
+            robots=env.robot_name,
+            observations={name: math.prod(group.shape) for name, group in groups.items()},
+            actions=actions,
+            control_hz=1 / env.step_dt_s,
+        )
 
 
 def main() -> None:

@@ -65,8 +65,9 @@ def train_from_command_line(cfg: TrainConfig, run_dir: Path) -> TrainState:
             job, state = open_job(
                 cfg, run_dir, console=console, control=control, parent_run_id=sweep.parent_run_id()
             )
-        job = replace(job, notes=tuple(note for note in job.notes if note not in _shown_notes))
-        _shown_notes.update(job.notes)
+        if sweep.is_running():
+            job = replace(job, notes=tuple(note for note in job.notes if note not in _shown_notes))
+            _shown_notes.update(job.notes)
         with cli.one_line_faults(run_dir):
             state = run_job(job, state, idle=idle)
     print_summary(state.metrics, state.tags, run_dir, tracking_uri=tracking_uri(cfg))

@@ -9,12 +9,28 @@ from typing import Any, ClassVar
 from factory.validation import require
 
 
+@dataclass(frozen=True, kw_only=True)
+class TaskFacts:
+    """Facts about the environment of a task with its default settings, known without building it."""
+
+    robots: str = "default"
+    """Values of `robot=`."""
+    observations: dict[str, int]
+    """Features of every observation group."""
+    actions: str
+    """Size of an action, or the choices there are."""
+    control_hz: float
+    """Control steps per second of simulated time [Hz]."""
+
+
 @dataclass(kw_only=True)
 class TaskConfig:
     """Settings shared by all tasks; a subclass adds its own and is passed to `register_task`."""
 
     env: ClassVar[str] = ""
     """Class of the environment, as `module:Class`; imported when the first environment is made."""
+    facts: ClassVar[TaskFacts | None] = None
+    """Facts for the list of tasks; without them the list builds an environment."""
     eval_worlds: ClassVar[int] = 256
     """Most environments of an evaluation; the same for every run, so that all play the same episodes."""
     example: ClassVar[tuple[str, ...]] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from factory.envs.core.task import TaskConfig
+from factory.envs.core.task import TaskConfig, TaskFacts
 from factory.validation import require
 
 
@@ -14,6 +14,7 @@ class CartpoleSwingupConfig(TaskConfig):
     """Swing a hanging pole up and keep it there, near the middle of the rail."""
 
     env: ClassVar[str] = "factory.envs.tasks.cartpole:CartpoleSwingup"
+    facts: ClassVar[TaskFacts | None] = TaskFacts(observations={"policy": 5}, actions="1", control_hz=50.0)
     name: str = "cartpole_swingup"
     id: str = "factory/CartpoleSwingup-v0"
     max_episode_steps: int = 1000

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from factory.envs.core.task import TaskConfig
+from factory.envs.core.task import TaskConfig, TaskFacts
 from factory.validation import require
 
 
@@ -86,6 +86,12 @@ class QuadrupedVelocityConfig(TaskConfig):
     """Follow a planar velocity and a yaw rate on flat ground."""
 
     env: ClassVar[str] = "factory.envs.tasks.quadruped_velocity:QuadrupedVelocity"
+    facts: ClassVar[TaskFacts | None] = TaskFacts(
+        robots="default, menagerie:<name>, file:<path.xml>",
+        observations={"policy": 47, "critic": 58},
+        actions="12",
+        control_hz=50.0,
+    )
     name: str = "quadruped_velocity"
     id: str = "factory/QuadrupedVelocity-v0"
     max_episode_steps: int = 1000

@@ -93,7 +93,7 @@ def near_names(name: str, choices: Sequence[str]) -> list[str]:
     by_last_part = {choice.rpartition("/")[2]: choice for choice in choices}
     wanted = name.rpartition("/")[2].lower()
     close = difflib.get_close_matches(wanted, [*by_last_part], cutoff=0.75)
-    containing = [part for part in by_last_part if len(wanted) > 2 and wanted in part]
+    containing = [part for part in sorted(by_last_part, key=len) if len(wanted) > 2 and wanted in part]
     return [by_last_part[part] for part in dict.fromkeys([*close, *containing])]
 
 

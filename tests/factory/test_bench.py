@@ -17,6 +17,7 @@ import rich.console
 import torch
 
 from factory import bench, cli, config, options
+from factory.benchmark import throughput
 from factory.benchmark.bench_table import print_rows
 from factory.benchmark.harness import LEVELS, Rig
 from factory.benchmark.throughput import bench as run_bench
@@ -253,9 +254,9 @@ MISTAKES = [
     ("track=true output_root={file}", "is a file; give a folder"),
     ("sizes=4", "sizes=4: no such key"),
     ("taks=cartpole_swingup", "did you mean task"),
-    ("task=pendulum", "task=pendulum: choose one of"),
+    ("task=pendulum", "task=pendulum: did you mean gym/inverted_pendulum"),
     ("task=cartpole_swingup,quadruped_velocity", "task: several values given; give one"),
-    ("robot=spot", "robot=spot"),
+    ("robot=spot", "robot=menagerie:spot: unknown quadruped"),
     ("resume=last", "resume=last: there is nothing to resume here"),
     ("energy=rapl energy.rapl_root=/nonexistent", "energy.source=rapl: rapl is not available"),
     ("quick", "quick: give key=value"),
@@ -274,7 +275,7 @@ def test_mistake_is_one_line_and_measures_nothing(
 ) -> None:
     """One line on stderr with key and value, nothing on stdout, status 2, and nothing written."""
     monkeypatch.setattr(
-        bench, "bench", lambda *_, **__: pytest.fail("the mistake was let through: it measures")
+        throughput, "bench", lambda *_, **__: pytest.fail("the mistake was let through: it measures")
     )
     (tmp_path / "file").write_text("")
     with pytest.raises(SystemExit) as stopped:

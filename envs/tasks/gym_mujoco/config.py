@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from factory.envs.core.task import TaskConfig
+from factory.envs.core.task import TaskConfig, TaskFacts
 from factory.validation import require
 
 
@@ -56,6 +56,7 @@ class HalfCheetahConfig(RunnerConfig):
     """Run with a planar cheetah of six joints."""
 
     env: ClassVar[str] = "factory.envs.tasks.gym_mujoco.runners:HalfCheetah"
+    facts: ClassVar[TaskFacts | None] = TaskFacts(observations={"policy": 17}, actions="6", control_hz=20.0)
     name: str = "gym/half_cheetah"
     id: str = "factory/HalfCheetah-v5"
     return_threshold: float | None = 4800.0
@@ -66,6 +67,7 @@ class SwimmerConfig(RunnerConfig):
     """Swim with three links in a plane."""
 
     env: ClassVar[str] = "factory.envs.tasks.gym_mujoco.runners:Swimmer"
+    facts: ClassVar[TaskFacts | None] = TaskFacts(observations={"policy": 8}, actions="2", control_hz=25.0)
     name: str = "gym/swimmer"
     id: str = "factory/Swimmer-v5"
     return_threshold: float | None = 360.0
@@ -90,6 +92,7 @@ class HopperConfig(WalkingConfig):
     """Hop forward on one leg in a plane."""
 
     env: ClassVar[str] = "factory.envs.tasks.gym_mujoco.runners:Hopper"
+    facts: ClassVar[TaskFacts | None] = TaskFacts(observations={"policy": 11}, actions="3", control_hz=125.0)
     name: str = "gym/hopper"
     id: str = "factory/Hopper-v5"
     return_threshold: float | None = 3800.0
@@ -108,6 +111,7 @@ class Walker2dConfig(WalkingConfig):
     """Walk on two legs in a plane."""
 
     env: ClassVar[str] = "factory.envs.tasks.gym_mujoco.runners:Walker2d"
+    facts: ClassVar[TaskFacts | None] = TaskFacts(observations={"policy": 17}, actions="6", control_hz=125.0)
     name: str = "gym/walker2d"
     id: str = "factory/Walker2d-v5"
     frame_skip: int = 4
@@ -122,6 +126,9 @@ class AntConfig(WalkingConfig):
     """Walk on four legs."""
 
     env: ClassVar[str] = "factory.envs.tasks.gym_mujoco.runners:Ant"
+    facts: ClassVar[TaskFacts | None] = TaskFacts(
+        robots="default, file:<path.xml>", observations={"policy": 105}, actions="8", control_hz=20.0
+    )
     name: str = "gym/ant"
     id: str = "factory/Ant-v5"
     return_threshold: float | None = 6000.0
@@ -156,6 +163,9 @@ class HumanoidConfig(HumanoidBodyConfig, WalkingConfig):
     """Walk on two legs."""
 
     env: ClassVar[str] = "factory.envs.tasks.gym_mujoco.humanoids:Humanoid"
+    facts: ClassVar[TaskFacts | None] = TaskFacts(
+        observations={"policy": 348}, actions="17", control_hz=1 / 0.015
+    )
     name: str = "gym/humanoid"
     id: str = "factory/Humanoid-v5"
     forward_reward_weight: float = 1.25
@@ -173,6 +183,9 @@ class HumanoidStandupConfig(HumanoidBodyConfig):
     """Get up from lying on the back."""
 
     env: ClassVar[str] = "factory.envs.tasks.gym_mujoco.humanoids:HumanoidStandup"
+    facts: ClassVar[TaskFacts | None] = TaskFacts(
+        observations={"policy": 348}, actions="17", control_hz=1 / 0.015
+    )
     name: str = "gym/humanoid_standup"
     id: str = "factory/HumanoidStandup-v5"
     uph_cost_weight: float = 1.0
@@ -194,6 +207,7 @@ class InvertedPendulumConfig(GymConfig):
     """Balance a pole on a cart."""
 
     env: ClassVar[str] = "factory.envs.tasks.gym_mujoco.pendulums:InvertedPendulum"
+    facts: ClassVar[TaskFacts | None] = TaskFacts(observations={"policy": 4}, actions="1", control_hz=25.0)
     name: str = "gym/inverted_pendulum"
     id: str = "factory/InvertedPendulum-v5"
     return_threshold: float | None = 950.0
@@ -207,6 +221,7 @@ class InvertedDoublePendulumConfig(GymConfig):
     """Balance two poles, one on the other, on a cart."""
 
     env: ClassVar[str] = "factory.envs.tasks.gym_mujoco.pendulums:InvertedDoublePendulum"
+    facts: ClassVar[TaskFacts | None] = TaskFacts(observations={"policy": 9}, actions="1", control_hz=20.0)
     name: str = "gym/inverted_double_pendulum"
     id: str = "factory/InvertedDoublePendulum-v5"
     return_threshold: float | None = 9100.0
@@ -221,6 +236,7 @@ class ReacherConfig(GymConfig):
     """Reach a target in the plane with two joints."""
 
     env: ClassVar[str] = "factory.envs.tasks.gym_mujoco.arms:Reacher"
+    facts: ClassVar[TaskFacts | None] = TaskFacts(observations={"policy": 10}, actions="2", control_hz=50.0)
     name: str = "gym/reacher"
     id: str = "factory/Reacher-v5"
     max_episode_steps: int = 50
@@ -237,6 +253,7 @@ class PusherConfig(GymConfig):
     """Push an object to a goal with an arm of seven joints."""
 
     env: ClassVar[str] = "factory.envs.tasks.gym_mujoco.arms:Pusher"
+    facts: ClassVar[TaskFacts | None] = TaskFacts(observations={"policy": 23}, actions="7", control_hz=20.0)
     name: str = "gym/pusher"
     id: str = "factory/Pusher-v5"
     max_episode_steps: int = 100

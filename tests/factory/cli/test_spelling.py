@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 
 from factory import cli, options
 from factory.cli import spelling
+from factory.cli.errors import one_line
 from factory.config import TrainConfig
 
 TASKS = options.choices("task")
@@ -49,8 +51,11 @@ def test_a_list_needs_no_brackets() -> None:
 @pytest.mark.parametrize("value", ["1e-3", "1.5", "1e", "many"])
 def test_what_is_no_whole_number_stays_a_mistake(value: str) -> None:
     """Nothing is rounded in silence."""
-    with pytest.raises(Exception, match="could not be converted to Integer"):
+    with pytest.raises(HydraException) as caught:
         job("task=cartpole_swingup", f"seed={value}")
+    message = one_line(caught.value)
+    assert message.startswith(f"seed={value}: Value")
+    assert message.endswith("could not be converted to Integer")
 
 
 @pytest.mark.parametrize(
