@@ -14,6 +14,7 @@ from mjbatch import Batch
 from torch import Tensor
 
 from factory.envs.physics import engine_timers
+from factory.runtime.cpus import usable_cpus
 
 _STATE_FIELDS = frozenset(
     {"qpos", "qvel", "act", "ctrl", "qfrc_applied", "xfrc_applied", "mocap_pos", "mocap_quat"}
@@ -36,7 +37,7 @@ class MujocoPhysics:
         self.num_envs = num_envs
         self.device = device
         self.elapsed_s = 0.0
-        self._batch = Batch(_prepared(model), num_envs, num_threads or len(_available_cpus()))
+        self._batch = Batch(_prepared(model), num_envs, num_threads or len(usable_cpus()))
         self._rows = self._batch.bind("state")
         self._fields: dict[str, Tensor] = {}
         self._model_fields: dict[str, Tensor] = {}
@@ -134,9 +135,3 @@ def _prepared(model: mujoco.MjModel) -> mujoco.MjModel:
     if model.ntree == 1:
         model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_ISLAND
     return model
-
-
-def _available_cpus() -> set[int]:
-    import os
-
-    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))

@@ -8,7 +8,6 @@ Shapes: P rays of one frame, H and W the picture's size.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,6 +21,7 @@ from mjbatch import Batch
 from factory.envs.rendering.camera import Camera, Recording, View
 from factory.envs.rendering.renderer import Renderer
 from factory.envs.rendering.surface import FLAT, GAMMA, Surfaces
+from factory.runtime.cpus import usable_cpus
 
 _VISIBLE = np.array([1, 1, 1, 0, 0, 0], dtype=np.uint8)
 
@@ -47,9 +47,7 @@ class RaycastRenderer(Renderer):
         """Prepare surfaces and one scene per processor."""
         self._model, self._width, self._height = model, width, height
         self._surfaces = Surfaces(model)
-        num_threads = (
-            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        )
+        num_threads = len(usable_cpus())
         self._num_threads = num_threads
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="raycast")
         self._scenes: SimpleQueue[_Scene] = SimpleQueue()

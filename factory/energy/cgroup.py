@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from factory.energy.kernel_file import KernelFile
+from factory.runtime.cpus import usable_cpus
 
 _V1_UNLIMITED_BYTES = 2**60
 _T = TypeVar("_T")
@@ -115,12 +116,9 @@ def _worker_cpu_s(pid: int) -> float:
 
 def allocated_cores(cgroup: Cgroup) -> float:
     """Return how many hardware threads this process may keep busy: affinity (holds the cpuset) and quota."""
-    try:
-        affinity = len(os.sched_getaffinity(0))
-    except AttributeError:
-        affinity = os.cpu_count() or 1
+    affinity = float(len(usable_cpus()))
     quota = cgroup.quota_cores()
-    return float(affinity) if quota is None else min(float(affinity), quota)
+    return affinity if quota is None else min(affinity, quota)
 
 
 def share_of_host(cgroup: Cgroup) -> float:

@@ -13,6 +13,7 @@ import torch
 
 from factory.energy.cgroup import Cgroup, allocated_cores
 from factory.runtime import distributed
+from factory.runtime.cpus import usable_cpus
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Parameters of `mallopt`, from glibc's malloc.h."""
@@ -21,9 +22,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 @functools.cache
 def _visible() -> tuple[int, ...]:
     """Return the CPUs that this process was given, before it kept to some of them."""
-    return tuple(
-        sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    )
+    return usable_cpus()
 
 
 @functools.cache

@@ -131,14 +131,27 @@ def test_numpy_actions_are_taken() -> None:
     assert isinstance(obs, torch.Tensor)
 
 
-def test_only_known_autoreset_modes() -> None:
-    """The environment knows Gymnasium's three modes and no other."""
-    assert {mode for mode in AutoresetMode} == {
-        AutoresetMode.SAME_STEP,
-        AutoresetMode.NEXT_STEP,
-        AutoresetMode.DISABLED,
-    }
-    with pytest.raises(ValueError):
+@pytest.mark.parametrize(
+    ("mode", "restarts"),
+    [(AutoresetMode.SAME_STEP, 1), (AutoresetMode.NEXT_STEP, 2), (AutoresetMode.DISABLED, None)],
+)
+def test_autoreset_modes_restart_episodes_when_gymnasium_says(
+    mode: AutoresetMode, restarts: int | None
+) -> None:
+    """An episode of one step restarts in the step that ends it, in the next one, or only by a reset."""
+    env = make("factory/CartpoleSwingup-v0", num_envs=2, max_episode_steps=1, autoreset_mode=mode, seed=0)
+    assert env.metadata["autoreset_mode"] is mode
+    env.reset(seed=0)
+    clocks = []
+    for _ in range(3):
+        env.step(torch.zeros(2, 1))
+        clocks.append(env.episode_steps.tolist() == [0, 0])
+    assert clocks.index(True) + 1 == restarts if restarts else not any(clocks)
+
+
+def test_unknown_autoreset_mode_is_refused() -> None:
+    """Modes have Gymnasium's names."""
+    with pytest.raises(ValueError, match="sometimes"):
         make("factory/CartpoleSwingup-v0", num_envs=2, autoreset_mode="sometimes")
 
 
