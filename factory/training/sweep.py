@@ -88,6 +88,7 @@ class SweepTracker(Callback):
         """Prepare the store and open the parent run."""
         self._cfg, self._output_root = _settings(config)
         self._jobs: list[tuple[str, Path]] = []
+        self._shared = set(config.hydra.overrides.task)
         _failed.clear()
         experiment = label(config)
         tracking.prepare_store(self._cfg, output_root=self._output_root, experiment=experiment)
@@ -107,12 +108,17 @@ class SweepTracker(Callback):
         if not is_running():
             return
         number = config.hydra.job.num + 1
-        print(f"job {number} of {os.environ[_NUM_JOBS]}: {_choice(config)}", flush=True)
+        print(f"job {number} of {os.environ[_NUM_JOBS]}: {self._choice(config)}", flush=True)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Keep the folder of the job for the table."""
         if is_running():
-            self._jobs.append((_choice(config), Path(config.hydra.runtime.output_dir)))
+            self._jobs.append((self._choice(config), Path(config.hydra.runtime.output_dir)))
+
+    def _choice(self, config: DictConfig) -> str:
+        """Return the overrides in which a job differs from the others, such as `seed=2`."""
+        own = [override for override in config.hydra.overrides.task if override not in self._shared]
+        return " ".join(own) or "no overrides"
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Close the parent run, and show the results of all jobs with the command that compares them."""
@@ -132,11 +138,6 @@ class SweepTracker(Callback):
                 self._cfg, self._run_id, output_root=self._output_root, status=self._status
             )
             self._run_id = None
-
-
-def _choice(config: DictConfig) -> str:
-    """Return the overrides in which this job differs from the others, such as `seed=2`."""
-    return config.hydra.job.override_dirname.replace(",", " ") or "no overrides"
 
 
 def _table(jobs: Sequence[tuple[str, Path]]) -> str:
