@@ -9,8 +9,9 @@ from factory.runtime.deferred_opengl import defer_opengl
 
 __version__ = "0.1.0"
 
-# libgomp reads these once, when torch loads it. Threads that spin for long after a tensor operation take the cores
-# from the physics; threads that sleep at once cost the update a third of its speed. docs/threads.md has the figures.
+# libgomp reads these once, when torch loads it. Threads that spin for long after a tensor operation take the
+# cores from the physics; threads that sleep at once cost the update a third of its speed. docs/threads.md has
+# the figures.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 

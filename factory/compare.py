@@ -36,7 +36,8 @@ class CompareConfig:
     """What to compare, and where to write."""
 
     run: list[str] = field(default_factory=list)
-    """Run folders, folders that hold run folders, MLflow run ids, or `last`; given as `run=` several times."""
+    """Run folders, folders that hold run folders, MLflow run ids, or `last`; given as `run=` several times.
+    """
     query: str = ""
     """MLflow filter, instead of `run`; empty takes every run of the experiment."""
     experiment: str = ""
@@ -55,7 +56,8 @@ def parse(arguments: Sequence[str]) -> CompareConfig:
     """Return the arguments, of which `run=` may be given several times.
 
     Raises:
-        ValueError, OmegaConfBaseException: an argument is wrong, or neither or both of run and query are given.
+        ValueError, OmegaConfBaseException: an argument is wrong, or neither or both of run and query are
+            given.
     """
     names = [argument.removeprefix("run=") for argument in arguments if argument.startswith("run=")]
     cfg = cli.parse(CompareConfig, [argument for argument in arguments if not argument.startswith("run=")])

@@ -1,6 +1,7 @@
 """Say what this machine can simulate on, draw, measure and actuate, and what to do about what is missing.
 
-usage: python -m factory.doctor [seconds=10] [--crosscheck] [--json] [device=auto|cpu|cuda] [output_root=outputs]
+usage: python -m factory.doctor [seconds=10] [--crosscheck] [--json] [device=auto|cpu|cuda]
+[output_root=outputs]
                                 [energy.<key>=...] [tracking.<key>=...]
 
   seconds       length of the self-test, a real load under the run's own meter; 0 leaves it out
@@ -8,8 +9,8 @@ usage: python -m factory.doctor [seconds=10] [--crosscheck] [--json] [device=aut
   --json        print one JSON object for programs instead of the page
   energy.*, tracking.*   as for factory.train, e.g. energy.rapl_root=/rapl or tracking.uri=http://server:5000
 
-Nothing is set, installed or written. The exit status is 0 whenever it could look, whatever it found, and 2 for a
-mistake on the command line. docs/doctor.md says what the findings mean.
+Nothing is set, installed or written. The exit status is 0 whenever it could look, whatever it found, and 2
+for a mistake on the command line. docs/doctor.md says what the findings mean.
 """
 
 from __future__ import annotations

@@ -27,7 +27,9 @@ settings.load_profile("repeatable")
 
 
 def run_training(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
-    """Run `python -m factory.train` in this process, in the folder it is in; the books of every run must balance."""
+    """Run `python -m factory.train` in this process, in the folder it is in; the books of every run must
+    balance.
+    """
     from hydra.core.global_hydra import GlobalHydra
 
     from factory import train

@@ -40,7 +40,9 @@ def test_readme_holds_the_tables_of_the_results(report: ModuleType) -> None:
 
 
 def test_runs_that_gave_up_stay_in_the_table(report: ModuleType) -> None:
-    """With one run of three that reached the return the median is only known to be above what the second spent."""
+    """With one run of three that reached the return the median is only known to be above what the second
+    spent.
+    """
     runs = [
         {
             "task": "swing",

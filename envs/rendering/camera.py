@@ -10,7 +10,9 @@ import mujoco
 import numpy as np
 
 Recording = np.ndarray | Sequence[np.ndarray]
-"""One snapshot of a world a frame, as `TrainingEnv.snapshot` takes them: for a MuJoCo model its positions (nq,)."""
+"""One snapshot of a world a frame, as `TrainingEnv.snapshot` takes them: for a MuJoCo model its positions
+(nq,).
+"""
 
 
 class View(NamedTuple):

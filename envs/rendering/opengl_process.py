@@ -1,11 +1,11 @@
 """Draw with MuJoCo's own renderer in a process of its own; `OpenGLRenderer` starts it and reads the frames.
 
-A driver may crash, hang or bring libraries that clash with others: Mesa's LLVM and that of triton, which torch
-loads on Linux, kill a process that holds both. Here nothing but the picture is lost. This process imports numpy
-and mujoco only.
+A driver may crash, hang or bring libraries that clash with others: Mesa's LLVM and that of triton, which
+torch loads on Linux, kill a process that holds both. Here nothing but the picture is lost. This process
+imports numpy and mujoco only.
 
-Standard input carries a `Hello` and the model, then any number of recordings: a frame count, all positions and all
-views. Standard output carries one byte when the context works, then the raw frames in order.
+Standard input carries a `Hello` and the model, then any number of recordings: a frame count, all positions
+and all views. Standard output carries one byte when the context works, then the raw frames in order.
 """
 
 from __future__ import annotations
@@ -93,7 +93,8 @@ class Drawer:
             eye.up[:] = view.axes[:, 1]
             eye.frustum_top = half_height
             eye.frustum_bottom = -half_height
-        # A directional light casts shadows only within some metres of itself: move it with the point in focus.
+        # A directional light casts shadows only within some metres of itself: move it with the point in
+        # focus.
         looked_at = view.eye - view.focus_m * view.axes[:, 2]
         for light in self._scene.lights[: self._scene.nlight]:
             if light.type == mujoco.mjtLightType.mjLIGHT_DIRECTIONAL.value:

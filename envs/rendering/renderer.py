@@ -76,7 +76,8 @@ class FallbackRenderer(Renderer):
             width, height = self._size
             self._renderer = _raycast(self._model, width=width, height=height)
             self.name = self._renderer.name
-            # The whole recording gives the camera the same smoothed path; the frames already drawn are skipped.
+            # The whole recording gives the camera the same smoothed path; the frames already drawn are
+            # skipped.
             remaining = self._renderer.frames(recording, camera=camera)
             yield from itertools.islice(remaining, num_drawn, None)
 

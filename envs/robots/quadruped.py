@@ -179,7 +179,8 @@ def _prepare(spec: mujoco.MjSpec, parameters: QuadrupedParameters, robot: str) -
     _check(spec, parameters, robot)
     for geom in spec.geoms:
         is_foot = geom.name in parameters.feet
-        # Only feet touch the ground, and nothing else: contacts of shins and trunk cost time and teach little.
+        # Only feet touch the ground, and nothing else: contacts of shins and trunk cost time and teach
+        # little.
         geom.contype = 0
         geom.conaffinity = int(is_foot)
         if is_foot:

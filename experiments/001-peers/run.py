@@ -124,7 +124,10 @@ def measure(
     rounds: int,
     seconds: float,
 ) -> list[dict[str, dict[str, float]]]:
-    """Return the figures of every round; the first one warms up and is thrown away, every other one runs backwards."""
+    """Return the figures of every round.
+
+    The first one warms up and is thrown away, every other one runs backwards.
+    """
     cases = list(dict.fromkeys((s.key, s.worker, s.case) for c in comparisons for s in c.speeds))
     found: list[dict[str, dict[str, float]]] = []
     for index in range(rounds + 1):

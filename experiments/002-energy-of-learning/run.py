@@ -53,7 +53,9 @@ BARE = ["tracking=null", "runtime.video_s=0", "runtime.eval_episodes=1", "runtim
 
 Sample = dict[str, Any]
 Cells = dict[str, tuple[int, Callable[[int], Sample]]]
-"""By name: how many samples are wanted, and what takes one, given its number (the seed, where there are seeds)."""
+"""By name: how many samples are wanted, and what takes one, given its number (the seed, where there are
+seeds).
+"""
 
 
 def main() -> None:
@@ -199,7 +201,10 @@ def to_threshold(args: argparse.Namespace) -> Cells:
 
 
 def sample_to_threshold(task: str, num_envs: int, overrides: Sequence[str], seed: int) -> Sample:
-    """Train until the return is reached, or for all steps; a run that never gets there is kept as censored."""
+    """Train until the return is reached, or for all steps.
+
+    A run that never gets there is kept as censored.
+    """
     job = [*overrides, f"num_envs={num_envs}", f"seed={seed}"]
     rows, tags = train(job, stop_at_threshold=True)
     reached = [row for row in rows if "factory/seconds_to_threshold" in row]
@@ -282,7 +287,10 @@ def sample_overhead(args: argparse.Namespace, num_envs: int, pairs: int, _: int)
 
 
 def iteration_s(rig: Rig, meter: Meter | None) -> float:
-    """Collect and learn once; with a meter, as training does it: in phases, read and put on record at the end [s]."""
+    """Collect and learn once.
+
+    With a meter, as training does it: in phases, read and put on record at the end [s].
+    """
     rig.collector.phase = phase = meter.phase if meter else no_phase
     begin_s = time.perf_counter()
     rollout, _ = rig.collector.collect()

@@ -32,7 +32,8 @@ LEVELS = {
     "ant": (4400.0, 45),
     "half_cheetah policy.precision=bfloat16": (5500.0, 20),
 }
-"""By preset and what is set besides: the return wanted, and within how many minutes of training on two cores."""
+"""By preset and what is set besides: the return wanted, and within how many minutes of training on two cores.
+"""
 Run = dict[str, Any]
 
 

@@ -41,7 +41,9 @@ TRAININGS = {
     "half_cheetah": (["experiment=half_cheetah", "num_envs=2048", "total_steps=40_000_000"], 6000.0, 240.0),
     "ant": (["experiment=ant", "num_envs=2048", "total_steps=80_000_000"], 6000.0, 420.0),
 }
-"""Overrides, return to be reached, and time without which a training is not begun [s]. The presets are those of the
+"""Overrides, return to be reached, and time without which a training is not begun [s].
+
+The presets are those of the
 CPU, with more worlds and steps: on a GPU nobody has tuned them."""
 _REPEATS, _SECONDS = 3, 0.4
 Found = Iterator[tuple[str, dict[str, Any]]]
@@ -94,7 +96,9 @@ class Job:
     need_s: float
     """Time without which it is not begun [s]; a guess made without a GPU."""
     take: Callable[[Scale, Sequence[str]], Found] | None = None
-    """Yields every cell with its figures; None where `mjlab_go1.py` does, which needs other versions of everything."""
+    """Yields every cell with its figures; None where `mjlab_go1.py` does, which needs other versions of
+    everything.
+    """
 
 
 def compile_kernels(scale: Scale, cells: Sequence[str]) -> Found:
@@ -196,7 +200,10 @@ def peer(scale: Scale, cells: Sequence[str]) -> Found:
 
 
 def rsl_rl_settings(cfg: Any, *, groups: Sequence[str]) -> dict[str, Any]:
-    """Return rsl_rl's configuration of the same networks and the same PPO; what is not named is its default."""
+    """Return rsl_rl's configuration of the same networks and the same PPO.
+
+    What is not named is its default.
+    """
     network = {
         "class_name": "MLPModel",
         "hidden_dims": HIDDEN,

@@ -134,7 +134,10 @@ def work(job: Job, scale: Scale, cells: list[str]) -> None:
 def supervise(
     job: Job, known: dict[str, Any], args: argparse.Namespace, *, left_s: float
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Let a process take the cells of a job that are missing; yield each when it is there, or why it is not."""
+    """Let a process take the cells of a job that are missing.
+
+    Yield each when it is there, or why it is not.
+    """
     missing = [cell for cell in job.cells if not done(known.get(cell))]
     need_s = 0.0 if args.quick else job.need_s
     if missing and left_s < need_s:

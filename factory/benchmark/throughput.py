@@ -1,8 +1,9 @@
 """Throughput of a training job, level by level, for several numbers of worlds.
 
-The levels are nested: `raw` is the engine alone, `env` is `env.step`, `policy` collects rollouts, `learn` also
-updates the policy. In a round all of them start from one saved state with one set of random draws; so they simulate
-the same steps, bit for bit on a CPU, and the time between two levels is that of the code between them.
+The levels are nested: `raw` is the engine alone, `env` is `env.step`, `policy` collects rollouts, `learn`
+also updates the policy. In a round all of them start from one saved state with one set of random draws; so
+they simulate the same steps, bit for bit on a CPU, and the time between two levels is that of the code
+between them.
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ _SETTLE_STEPS = 50
 
 @dataclass(kw_only=True)
 class Level:
-    """Speed of one level, in control steps summed over worlds. None where there is no engine to step alone."""
+    """Speed of one level, in control steps summed over worlds.
+
+    None where there is no engine to step alone.
+    """
 
     steps_per_s: float | None
     """Median over the rounds."""

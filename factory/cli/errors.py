@@ -48,7 +48,10 @@ def one_line_faults(run_dir: Path) -> Iterator[None]:
 
 
 def fail(error: BaseException, *, status: int = 2) -> NoReturn:
-    """Print the error as one line on stderr and exit; an error that all processes of a run share, rank 0 prints."""
+    """Print the error as one line on stderr and exit.
+
+    An error that all processes of a run share, rank 0 prints.
+    """
     is_shared = status == 2 or isinstance(error, ranks.PeerLostError)
     if ranks.rank() == 0 or not is_shared:
         print(f"error: {one_line(error)}", file=sys.stderr)

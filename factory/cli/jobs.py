@@ -74,7 +74,10 @@ def validate_arguments(arguments: Sequence[str]) -> list[str]:
 
 
 def worker_job(arguments: Sequence[str]) -> TrainConfig | None:
-    """Return the job of a process beside rank 0, from checked arguments; None if they only print something."""
+    """Return the job of a process beside rank 0, from checked arguments.
+
+    None if they only print something.
+    """
     flags = _parse_flags(arguments)
     if _is_info_only(flags) or flags.cfg:
         return None
@@ -194,7 +197,8 @@ def _check(cfg: TrainConfig, run_dir: Path) -> None:
 
 def _check_parts(cfg: TrainConfig) -> None:
     """Check that environment and energy sources can be opened, and that the checkpoint to resume fits."""
-    # Only a configuration that is otherwise correct is worth the seconds in which torch and MuJoCo are loaded.
+    # Only a configuration that is otherwise correct is worth the seconds in which torch and MuJoCo are
+    # loaded.
     from factory.energy.meter import Meter
     from factory.training import checkpoint
     from factory.training.build import make_env, make_policy

@@ -113,8 +113,8 @@ def near_keys(key: str, keys: Sequence[str]) -> list[str]:
 
 def quoted(path: Path) -> str:
     """Return a path as a value that Hydra reads as it is, whatever characters are in it."""
-    # Within quotes, Hydra's grammar takes a quote after a backslash as the quote itself, and doubles backslashes that
-    # stand before one. An interpolation is escaped for OmegaConf.
+    # Within quotes, Hydra's grammar takes a quote after a backslash as the quote itself, and doubles
+    # backslashes that stand before one. An interpolation is escaped for OmegaConf.
     text = str(path).replace("${", "\\${")
     text = re.sub(r"(\\*)'", lambda match: match.group(1) * 2 + "\\'", text)
     trailing = len(text) - len(text.rstrip("\\"))

@@ -1,9 +1,9 @@
 """Intervals over seeds by the bootstrap, fit for as few seeds as one can afford to train.
 
 The plain percentile interval of n values is too narrow: with three seeds it holds the true mean in about 76 %
-of cases instead of 95 %. So the resampled means are spread around the mean by sqrt(n / (n - 1)), the narrowness
-of the bootstrap, and t / z, for the spread being estimated from n values (Hesterberg, "What Teachers Should Know
-About the Bootstrap", 2015, sections 3.2 and 5.3).
+of cases instead of 95 %. So the resampled means are spread around the mean by sqrt(n / (n - 1)), the
+narrowness of the bootstrap, and t / z, for the spread being estimated from n values (Hesterberg, "What
+Teachers Should Know About the Bootstrap", 2015, sections 3.2 and 5.3).
 """
 
 from __future__ import annotations

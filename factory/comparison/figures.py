@@ -1,4 +1,7 @@
-"""The figures of a group, with intervals over seeds and of the energy gauge; two groups against each other."""
+"""The figures of a group, with intervals over seeds and of the energy gauge.
+
+Two groups against each other.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +73,9 @@ class Estimate:
     seeds: Interval
     """Mean with its 95 % interval over seeds; bounds are NaN for one seed."""
     gauge: Interval | None = None
-    """Mean with the bounds of the energy gauge, which errs alike in all seeds: they do not shrink with their number."""
+    """Mean with the bounds of the energy gauge, which errs alike in all seeds: they do not shrink with their
+    number.
+    """
     both: Interval | None = None
     """Mean, from the lowest interval over seeds to the highest as the gauge errs between its bounds."""
 

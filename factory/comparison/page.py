@@ -117,7 +117,10 @@ def _number(value: float | None) -> str:
 
 
 def _grid(head: Iterable[str], body: Iterable[Sequence[str]]) -> str:
-    """Return a table whose first column and first row are headings; cells of the body are HTML, headings text."""
+    """Return a table whose first column and first row are headings.
+
+    Cells of the body are HTML, headings text.
+    """
     top = "".join(f'<th scope="col">{escape(text)}</th>' for text in head)
     lines = "".join(
         f'<tr><th scope="row">{escape(first)}</th>{"".join(f"<td>{cell}</td>" for cell in rest)}</tr>'

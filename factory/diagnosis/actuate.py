@@ -87,7 +87,10 @@ def _governor(cpu_root: Path, host: HostEnvironment) -> Finding:
 
 
 def _gpus(nvml: Any) -> list[Finding]:
-    """Return the knobs of every board; NVML has no question for the permission but trying, which would change it."""
+    """Return the knobs of every board.
+
+    NVML has no question for the permission but trying, which would change it.
+    """
     name = "GPU power limit, clocks"
     try:
         lib = nvml or importlib.import_module("pynvml")

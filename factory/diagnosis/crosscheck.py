@@ -1,6 +1,7 @@
 """Zeus and CodeCarbon around the same load: their figures, and why they differ from the factory's.
 
-Both are optional and imported here only. The reasons were read in the sources of Zeus 0.16.0 and CodeCarbon 3.3.2.
+Both are optional and imported here only. The reasons were read in the sources of Zeus 0.16.0 and CodeCarbon
+3.3.2.
 """
 
 from __future__ import annotations

@@ -137,7 +137,10 @@ def _overhead(reading: MeterReading) -> Finding:
 
 
 def _plausible(test: SelfTest) -> Finding:
-    """Compare the CPU's power under load with what hardware threads draw; a model cannot contradict itself."""
+    """Compare the CPU's power under load with what hardware threads draw.
+
+    A model cannot contradict itself.
+    """
     tier = test.reading.component_tier.get("cpu")
     if tier not in _COUNTED:
         text = "not judged: the CPU's figure follows from the coefficients, so its being plausible would show nothing"

@@ -16,7 +16,9 @@ from factory.tracking.config import TrackingConfig
 from factory.tracking.store import resolve_uri, shown, sqlite_path
 
 _LITTLE_BYTES = 1_000_000_000
-"""Free space below which a run may not finish: some checkpoints, films and artifacts, twice (MLflow keeps copies)."""
+"""Free space below which a run may not finish: some checkpoints, films and artifacts, twice (MLflow keeps
+copies).
+"""
 _TIMEOUT_S = 5.0
 
 

@@ -14,9 +14,9 @@ _PEAK_WINDOW_S = 0.05
 class Channel:
     """Cumulative energy of one source since `start`, across failures of that source.
 
-    After a failed read the source is opened again, with a new zero, every 5 s at most. The time between counts
-    as lost. It adds nothing to the energy and its lower bound, and the highest power seen so far to the upper
-    bound. The tier drops to `estimated`, because a count with a gap in it is no full count.
+    After a failed read the source is opened again, with a new zero, every 5 s at most. The time between
+    counts as lost. It adds nothing to the energy and its lower bound, and the highest power seen so far to
+    the upper bound. The tier drops to `estimated`, because a count with a gap in it is no full count.
     """
 
     def __init__(self, source: EnergySource) -> None:

@@ -37,13 +37,16 @@ class EnergyConfig:
     """Settings of energy metering."""
 
     source: str = "auto"
-    """`auto`: the best available (RAPL, else the estimate; NVML for a CUDA device); a source's name; `null`: none."""
+    """`auto`: the best available (RAPL, else the estimate; NVML for a CUDA device); a source's name; `null`:
+    none.
+    """
     min_window_s: float = 0.1
     """Shortest time between two reads of the counters [s]; phases within it share its joules by time."""
     idle_s: float = 0.0
     """Time to measure idle power before the run, subtracted in net metrics [s]; 60 is good, 0 skips it."""
     sync: str = "sampled"
-    """When the GPU is drained so that phases own their work: each `boundary`, in `sampled` windows, `none`."""
+    """When the GPU is drained so that phases own their work: each `boundary`, in `sampled` windows, `none`.
+    """
     rapl_root: str = "/sys/class/powercap"
     """The powercap tree; another path if a container mounts it elsewhere."""
     replay_path: str = ""

@@ -1,7 +1,7 @@
 """Key metrics of a run, as pure functions.
 
-Energy is gross IT energy [J] inside the meter's boundary. The power usage effectiveness (PUE) is applied here,
-once, and nowhere else. A ratio to a count of zero is NaN. Bounds propagate through `Interval.map`.
+Energy is gross IT energy [J] inside the meter's boundary. The power usage effectiveness (PUE) is applied
+here, once, and nowhere else. A ratio to a count of zero is NaN. Bounds propagate through `Interval.map`.
 """
 
 from __future__ import annotations

@@ -200,7 +200,8 @@ class Meter:
     def _flush(self, now_ns: int) -> None:
         """Read the counters and split the joules of the window that ends now."""
         if self._policy == "sampled" and not self._syncing:
-            # Work launched in an unsynchronised window has to end in it, or its joules would leak into the next.
+            # Work launched in an unsynchronised window has to end in it, or its joules would leak into the
+            # next.
             self._synchronize()
             now_ns = self._clock_ns()
             self._window_ns[self._slot] += now_ns - self._mark_ns
@@ -221,7 +222,8 @@ class Meter:
             self._syncing = self._split.is_next_synced()
         self._open_window(now_ns)
 
-        # The meter reports its own cost: reading the counters now, and the clock at every boundary of the window.
+        # The meter reports its own cost: reading the counters now, and the clock at every boundary of the
+        # window.
         cost_s = (self._clock_ns() - begin_ns) * 1e-9 + switches * self._switch_cost_s
         with self._lock:
             self._ledger.overhead_s += cost_s

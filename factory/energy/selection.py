@@ -59,7 +59,10 @@ class _Attempt:
     _unavailable: set[str] = field(default_factory=set)
 
     def take_first(self, part: str, names: tuple[str, ...]) -> None:
-        """Take the first source of `names` that opens; one that already meters another part covers this one too."""
+        """Take the first source of `names` that opens.
+
+        One that already meters another part covers this one too.
+        """
         for name in names:
             if name in self._unavailable:
                 continue

@@ -17,8 +17,8 @@ NORMAL_95 = 1.959964
 def quantisation_u_j(power_w: float, *, period_s: float) -> float:
     """Return the uncertainty of the difference of two reads of a counter that moves once every `period_s`.
 
-    Each read lags behind by a uniform U[0, P * tau], whose variance is (P * tau)^2 / 12. The difference of two
-    independent reads has twice that variance, so its standard deviation is P * tau / sqrt(6).
+    Each read lags behind by a uniform U[0, P * tau], whose variance is (P * tau)^2 / 12. The difference of
+    two independent reads has twice that variance, so its standard deviation is P * tau / sqrt(6).
     """
     return power_w * period_s / sqrt(6.0)
 

@@ -18,7 +18,10 @@ def padded(size):
 
 @compiled()
 def rows_of(values, low, high, width):
-    """Return rows low to high of a matrix that lies in `values` from the start. Shape: (high - low, width)."""
+    """Return rows low to high of a matrix that lies in `values` from the start.
+
+    Shape: (high - low, width).
+    """
     return values[low * width : high * width].reshape(high - low, width)
 
 
@@ -80,7 +83,10 @@ def by_output(flat, sizes):
 
 @compiled()
 def as_flat(sums, sizes, grads):
-    """Fill in the sum over threads of what was added up, laid out as `flat`. Shapes: (threads, ...) -> (P,)."""
+    """Fill in the sum over threads of what was added up, laid out as `flat`.
+
+    Shapes: (threads, ...) -> (P,).
+    """
     for part in range(1, len(sums)):
         for k in range(sums.shape[1]):
             sums[0, k] += sums[part, k]

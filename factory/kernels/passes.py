@@ -25,7 +25,10 @@ BLOCK = 128
 
 @compiled()
 def _forward_block(x, filled, sizes, activation, hidden, out):
-    """Fill in what every layer puts out. Shapes: (N, I), ... -> (N H,) layer after layer, (N, O filled up)."""
+    """Fill in what every layer puts out.
+
+    Shapes: (N, I), ... -> (N H,) layer after layer, (N, O filled up).
+    """
     layers = len(sizes) - 1
     at = left = 0
     source = x[:, : sizes[0]]
@@ -102,7 +105,10 @@ def part_of(rows, threads, part):
 
 @compiled()
 def forward_blocks(x, filled, sizes, activation, hidden, out):
-    """Do as `_forward_block` for any number of samples; `hidden` keeps only the last block if it has no more room."""
+    """Do as `_forward_block` for any number of samples.
+
+    `hidden` keeps only the last block if it has no more room.
+    """
     units, width = num_units(sizes), padded(sizes[-1])
     kept = len(hidden) == len(x) * units
     for low in range(0, len(x), BLOCK):

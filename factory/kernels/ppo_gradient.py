@@ -134,8 +134,9 @@ def ppo_gradient(
     """Return the gradient of PPO's loss, summed over live samples, by all parameters, and sums of six figures.
 
     Actions are Gaussian with a deviation of their own; the loss is -min(r A, bound) + value_coef / 2 error^2
-    - entropy_coef entropy, with r the ratio of probabilities. Shape: (P + 6,): as `flat`; then sums of policy loss,
-    squared error, entropy, KL estimate (k3, Schulman, http://joschu.net/blog/kl-approx.html), clipped and live samples.
+    - entropy_coef entropy, with r the ratio of probabilities. Shape: (P + 6,): as `flat`; then sums of policy
+    loss, squared error, entropy, KL estimate (k3, Schulman, http://joschu.net/blog/kl-approx.html), clipped
+    and live samples.
 
     Args:
         obs: the actor's, (B, I).

@@ -83,7 +83,10 @@ _row, _row_narrow = _tile_of(1, _VECTORS), _tile_of(1, 1)
 
 @compiled()
 def product(a, b, c, fresh):
-    """Add `a @ b` to `c`, or write it there if `fresh`. Shapes: (N, K), (K, J), (N, J), J whole vectors, K > 0."""
+    """Add `a @ b` to `c`, or write it there if `fresh`.
+
+    Shapes: (N, K), (K, J), (N, J), J whole vectors, K > 0.
+    """
     rows, width = c.shape
     whole, tall = width // (_VECTORS * LANES) * (_VECTORS * LANES), rows // _ROWS * _ROWS
     for j in range(0, whole, _VECTORS * LANES):

@@ -22,17 +22,21 @@ class Learner(ABC):
         Nothing may be read from the device: the loop reads the result once, together with everything else.
 
         Args:
-            rollout: steps collected with the policy as it is now; its tensors are overwritten by the next one.
+            rollout: steps collected with the policy as it is now; its tensors are overwritten by the next
+                one.
             progress: share of the run that is done, for schedules that change over it, in [0, 1].
 
         Returns:
-            Scalars on the device. `skipped` counts gradient steps that were left out because they were not finite,
-            `rolled_back` updates that were undone, `processed` samples that went through a gradient step; all may be
-            missing. Every other one is logged as `loss/<name>`.
+            Scalars on the device. `skipped` counts gradient steps that were left out because they were not
+            finite, `rolled_back` updates that were undone, `processed` samples that went through a gradient
+            step; all may be missing. Every other one is logged as `loss/<name>`.
         """
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return copies of everything later updates depend on, apart from the policy; no tensor by default."""
+        """Return copies of everything later updates depend on, apart from the policy.
+
+        No tensor by default.
+        """
         return {}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:  # noqa: B027

@@ -13,11 +13,12 @@ from factory.policies.gaussian import Gaussian
 from factory.policies.mlp import MlpPolicy
 
 Gradient = Callable[[dict[str, Tensor], Tensor], Tensor]
-"""Takes a minibatch's observation groups and actions in rows (B, size), and old log-probability, advantage, the most
+"""Takes a minibatch's observation groups and actions in rows (B, size), and old log-probability, advantage,
+the most
 that the surrogate may be, return and live (5, B); observations, advantages and returns are normalised.
 
-Returns sums over live samples: the gradient by all P parameters, in their order; policy loss, squared value error,
-entropy, KL estimate, clipped ratios, and their number. Shape: (P + 6,).
+Returns sums over live samples: the gradient by all P parameters, in their order; policy loss, squared value
+error, entropy, KL estimate, clipped ratios, and their number. Shape: (P + 6,).
 """
 
 

@@ -34,7 +34,8 @@ class Ppo(Learner):
             cfg: hyperparameters.
             policy: the actor-critic to improve.
             generator: source of the minibatch permutations, on the policy's device.
-            launcher: how an update is launched; other than `eager`, every update must be given the same rollout.
+            launcher: how an update is launched; other than `eager`, every update must be given the same
+                rollout.
         """
         self.cfg = cfg
         self.policy = policy
@@ -90,8 +91,8 @@ class Ppo(Learner):
         """Make all gradient steps of an update.
 
         Returns:
-            Sums of the results of all gradient steps, see `_STEP_RESULTS`; 1 if the update was rolled back, else 0;
-            explained variance of the values.
+            Sums of the results of all gradient steps, see `_STEP_RESULTS`; 1 if the update was rolled back,
+            else 0; explained variance of the values.
         """
         cfg = self.cfg
         policy = self.policy
@@ -142,8 +143,8 @@ class Ppo(Learner):
     ) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
         """Yield the minibatches of all epochs, shuffled anew in each.
 
-        Samples of a memoryless policy are independent. Those of a recurrent one stay in the order of time: its
-        minibatches are the whole rollouts of some environments.
+        Samples of a memoryless policy are independent. Those of a recurrent one stay in the order of time:
+        its minibatches are the whole rollouts of some environments.
 
         Args:
             rollout: T steps of N environments.
@@ -193,14 +194,15 @@ class Ppo(Learner):
         cfg = self.cfg
         sums = self._gradient(batch, columns)
         with torch.no_grad():
-            # Sums over the samples of this process become sums over all processes, in one message, and then means.
-            # The last entry is the number of samples.
+            # Sums over the samples of this process become sums over all processes, in one message, and then
+            # means. The last entry is the number of samples.
             means = distributed.all_reduce_sum_(sums)
             means /= means[-1].clamp(min=1.0)
             grad = means[:-6]
             losses = means[-6:-1]
 
-            # Scale a long gradient to `max_grad_norm`; one that is not finite is replaced by zero and counted.
+            # Scale a long gradient to `max_grad_norm`; one that is not finite is replaced by zero and
+            # counted.
             norm = grad.norm()
             is_finite = norm.isfinite()
             scale = (cfg.max_grad_norm / (norm + 1e-6)).clamp(max=1.0)

@@ -42,10 +42,13 @@ class PpoConfig(LearnerConfig):
     learning_rate: float = 1e-3
     """Adam's step size; the first one when it is adaptive."""
     schedule: str = "adaptive"
-    """adaptive: steered by the KL divergence; annealed: so, too, and what it is steered to falls to zero over the run;
+    """adaptive: steered by the KL divergence; annealed: so, too, and what it is steered to falls to zero over
+    the run;
     linear: the step size itself falls to zero; fixed."""
     desired_kl: float = 0.01
-    """KL divergence a gradient step aims at when `schedule` is adaptive, at the start when it is annealed [nat]."""
+    """KL divergence a gradient step aims at when `schedule` is adaptive, at the start when it is annealed
+    [nat].
+    """
     min_learning_rate: float = 1e-5
     """Lower end of the adaptive step size."""
     max_learning_rate: float = 1e-2

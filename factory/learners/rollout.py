@@ -47,7 +47,10 @@ class Rollout:
 
     @property
     def episode_starts(self) -> Tensor:
-        """Steps before which the state of the policy restarted; in the first row it already has. Shape: (T, N)."""
+        """Steps before which the state of the policy restarted; in the first row it already has.
+
+        Shape: (T, N).
+        """
         starts = torch.zeros_like(self.terminated)
         # A step that only reset the environment executed no action, so the state restarts after it as well.
         starts[1:] = (self.episode_ends | ~self.live)[:-1]
@@ -58,8 +61,8 @@ class Rollout:
 def bootstrap_values(rollout: Rollout, value: Callable[[dict[str, Tensor]], Tensor]) -> tuple[Tensor, Tensor]:
     """Return the value of every observation and of the state every step led to.
 
-    Within an episode the second is the first of the next row. Where an episode ended, and in the last row, the
-    critic is asked about the final observation.
+    Within an episode the second is the first of the next row. Where an episode ended, and in the last row,
+    the critic is asked about the final observation.
 
     Args:
         rollout: T steps of N environments.
@@ -94,8 +97,8 @@ def advantages(
 ) -> Tensor:
     """Return generalised advantage estimates (Schulman et al. 2016, arXiv:1506.02438, eq. 16).
 
-    A terminal state is worth nothing. A time limit is no terminal state: the one-step error is bootstrapped with
-    V(final_obs), and the trace is cut, since the next row belongs to another episode.
+    A terminal state is worth nothing. A time limit is no terminal state: the one-step error is bootstrapped
+    with V(final_obs), and the trace is cut, since the next row belongs to another episode.
 
     Shapes: all (T, N) -> (T, N).
     """

@@ -18,9 +18,10 @@ Observations = dict[str, Tensor]
 class Policy(nn.Module, ABC):
     """Maps observations, and a state that restarts with every episode, to actions.
 
-    A subclass sets `token_spec` and `generator` and implements `act` and `act_deterministic`. A policy with memory
-    also implements `initial_state`; the collector resets its rows when episodes end. Parameters and buffers are
-    saved in checkpoints; everything random is drawn from `generator`, so that a resumed run repeats exactly.
+    A subclass sets `token_spec` and `generator` and implements `act` and `act_deterministic`. A policy with
+    memory also implements `initial_state`; the collector resets its rows when episodes end. Parameters and
+    buffers are saved in checkpoints; everything random is drawn from `generator`, so that a resumed run
+    repeats exactly.
     """
 
     token_spec: TokenSpec
@@ -37,8 +38,8 @@ class Policy(nn.Module, ABC):
             state: memory of the policy. Shape: (num_envs, state_size).
 
         Returns:
-            The actions as the action space has them, (num_envs, A) or (num_envs,); what the learner needs to know
-            about them, by name, each (num_envs, ...) float32; and the next state (num_envs, state_size).
+            The actions as the action space has them, (num_envs, A) or (num_envs,); what the learner needs to
+            know about them, by name, each (num_envs, ...) float32; and the next state (num_envs, state_size).
         """
 
     @abstractmethod
@@ -91,8 +92,9 @@ class Evaluation(NamedTuple):
 class ActorCritic(Policy):
     """A policy with a critic, as PPO improves it.
 
-    `act` returns `log_prob` (num_envs,) beside its actions. The critic sees observations alone, also where the actor
-    has memory. Where `is_recurrent`, minibatches are whole rollouts of some environments, in the order of time.
+    `act` returns `log_prob` (num_envs,) beside its actions. The critic sees observations alone, also where
+    the actor has memory. Where `is_recurrent`, minibatches are whole rollouts of some environments, in the
+    order of time.
     """
 
     is_recurrent: bool = False
@@ -109,8 +111,8 @@ class ActorCritic(Policy):
         """Return log-probability, entropy and normalised value of actions, with gradients.
 
         Args:
-            obs: observations as `normalize` returns them, (B, size); without a group `critic` the critic sees the
-                actor's. Of a recurrent policy: (T, B, size).
+            obs: observations as `normalize` returns them, (B, size); without a group `critic` the critic sees
+                the actor's. Of a recurrent policy: (T, B, size).
             action: (B, A), with A = 1 for the index of a discrete action. Of a recurrent policy: (T, B, A).
             state: of a recurrent policy, its state before the first step. Shape: (B, state_size).
             starts: of a recurrent policy, steps before which the state restarts. Shape: (T, B) bool.
@@ -128,7 +130,10 @@ class ActorCritic(Policy):
         return returns
 
     def update_observations(self, obs: Observations, live: Tensor | None = None) -> None:
-        """Take a rollout's live rows into the observation statistics. Shapes: (T, num_envs, size), (T, num_envs)."""
+        """Take a rollout's live rows into the observation statistics.
+
+        Shapes: (T, num_envs, size), (T, num_envs).
+        """
 
     def update_returns(self, returns: Tensor, live: Tensor | None = None) -> None:
         """Take the returns of live rows into the return statistics. Shapes: (T, num_envs), (T, num_envs)."""

@@ -10,7 +10,10 @@ from factory.runtime import distributed
 
 
 class Categorical(Distribution):
-    """One of `num_features` choices. An action is an index, kept by rollouts as a column of floats (A = 1)."""
+    """One of `num_features` choices.
+
+    An action is an index, kept by rollouts as a column of floats (A = 1).
+    """
 
     kind = "categorical"
 
@@ -21,8 +24,8 @@ class Categorical(Distribution):
     def sample(self, features: Tensor, generator: torch.Generator) -> Tensor:
         """Return indices. Shape: (..., n) -> (...,) int64.
 
-        The largest of logits plus Gumbel noise is a draw from their softmax (Gumbel 1954; Maddison et al. 2014,
-        arXiv:1411.0030).
+        The largest of logits plus Gumbel noise is a draw from their softmax (Gumbel 1954; Maddison et al.
+        2014, arXiv:1411.0030).
         """
 
         def sample(shape: tuple[int, ...]) -> Tensor:

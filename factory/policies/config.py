@@ -24,7 +24,8 @@ class PolicyConfig:
     name: str = ""
     """Name of the option in the Hydra group `policy`."""
     precision: str = "float32"
-    """Number format of matrix products: float32; tf32, on a GPU; or bfloat16, faster on hardware that has it."""
+    """Number format of matrix products: float32; tf32, on a GPU; or bfloat16, faster on hardware that has it.
+    """
 
     def __post_init__(self) -> None:
         """Raise ValueError when a value is out of its range."""

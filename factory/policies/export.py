@@ -62,10 +62,10 @@ def export_policy(
         module: the deterministic policy, (batch, obs_dim) -> (batch, ...), such as `Deterministic`.
         example_obs: any valid observations, float32. Shape: (batch, obs_dim).
         out_dir: folder to write; created if missing.
-        metadata: facts for users of the file: task, robot, layout of observation and action, `control_hz`, token
-            spec, versions. JSON values only.
-        initial_state: of a policy with memory, its state at the start of an episode; it becomes the second input and
-            the next state the second output. Shape: (1, state_size).
+        metadata: facts for users of the file: task, robot, layout of observation and action, `control_hz`,
+            token spec, versions. JSON values only.
+        initial_state: of a policy with memory, its state at the start of an episode; it becomes the second
+            input and the next state the second output. Shape: (1, state_size).
 
     Returns:
         `out_dir`.
@@ -119,8 +119,9 @@ def load_exported(path: Path) -> Callable[..., Any]:
         path: folder written by `export_policy`, or its `policy.pt2`.
 
     Returns:
-        Function from observations (batch, obs_dim) float32 to actions (batch, ...), on the CPU. Of a policy with
-        memory, it also takes the state (batch, state_size) and returns the pair of actions and next state.
+        Function from observations (batch, obs_dim) float32 to actions (batch, ...), on the CPU. Of a policy
+        with memory, it also takes the state (batch, state_size) and returns the pair of actions and next
+        state.
     """
     program = torch.export.load(path / PROGRAM if path.is_dir() else path).module()
 

@@ -87,7 +87,10 @@ class OneDnn(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, features: Tensor, activation: str, *parameters: Tensor) -> Tensor:
-        """Return the last layer's output; parameters are weight and bias in turn. Shape: (..., I) -> (..., O)."""
+        """Return the last layer's output; parameters are weight and bias in turn.
+
+        Shape: (..., I) -> (..., O).
+        """
         features, *rounded = (tensor.bfloat16() for tensor in (features, *parameters))
         *hidden, output = _layer_outputs(features, activation, rounded)
         ctx.activation = activation

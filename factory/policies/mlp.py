@@ -133,8 +133,8 @@ class MlpPolicy(ActorCritic):
         old_mean = stats.mean.clone()
         stats.update(returns[..., None], live)
 
-        # The critic's last layer w x + b predicts (return - mean) / std. With new statistics the same return is
-        # predicted by w' = w std / std' and b' = (b std + mean - mean') / std'.
+        # The critic's last layer w x + b predicts (return - mean) / std. With new statistics the same return
+        # is predicted by w' = w std / std' and b' = (b std + mean - mean') / std'.
         last: Any = self.critic[-1]
         ratio = (old_std / stats.std).float()
         shift = ((old_mean - stats.mean) / stats.std).float()

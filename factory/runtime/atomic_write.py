@@ -10,7 +10,10 @@ from pathlib import Path
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Give a path to write to that becomes `path` at the end, or is removed if the writing fails; make its folder."""
+    """Give a path to write to that becomes `path` at the end, or is removed if the writing fails.
+
+    Make its folder.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

@@ -1,7 +1,7 @@
 """Delay the OpenGL library that `MUJOCO_GL` names until a context is asked for.
 
-`import mujoco` loads that library at once. If it is missing, every command ends there. If it is OSMesa, its LLVM
-and the one of triton, which torch loads on Linux, crash the process that holds both.
+`import mujoco` loads that library at once. If it is missing, every command ends there. If it is OSMesa, its
+LLVM and the one of triton, which torch loads on Linux, crash the process that holds both.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ class _DeferredModule(ModuleType):
 
 
 def defer_opengl() -> None:
-    """Let a later `import mujoco` load no OpenGL library; `mujoco.Renderer` still works, and loads it then."""
+    """Let a later `import mujoco` load no OpenGL library.
+
+    `mujoco.Renderer` still works, and loads it then.
+    """
     platform = os.environ.get("MUJOCO_GL", "").lower().strip()
     if platform not in _LOADED_AT_IMPORT or "mujoco" in sys.modules:
         return

@@ -65,8 +65,8 @@ def set_up(torch_threads: int, *, precision: str = "float32") -> None:
 def _keep_freed_memory() -> None:
     """Let glibc keep freed blocks for the next tensor instead of handing them back to the kernel.
 
-    Otherwise every activation of a minibatch is fresh memory, whose first touch is a page fault for every 4 KiB: up to
-    a third of an update's time on a CPU. Does nothing where the C library is another one.
+    Otherwise every activation of a minibatch is fresh memory, whose first touch is a page fault for every 4
+    KiB: up to a third of an update's time on a CPU. Does nothing where the C library is another one.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -1,4 +1,7 @@
-"""The processes that train one policy together, as `torchrun` starts them; a single process is the identity."""
+"""The processes that train one policy together, as `torchrun` starts them.
+
+A single process is the identity.
+"""
 
 from __future__ import annotations
 

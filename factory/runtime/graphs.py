@@ -15,7 +15,9 @@ from factory.envs.core import graph_break
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 Launcher = Callable[[Callable[[], Any], Sequence[torch.Generator]], Callable[[], Any]]
-"""Takes work and the generators it draws from; returns what does the same, launched as one where that is possible."""
+"""Takes work and the generators it draws from; returns what does the same, launched as one where that is
+possible.
+"""
 
 EAGER_CALLS = 3
 """Calls before the recording, so that every kernel is loaded and every buffer that is made once exists."""
@@ -46,8 +48,8 @@ class CudaGraphed(Generic[T]):
 
     It must not read from the device, and what it returns is overwritten by the next call. The first calls run
     operation by operation, on a stream of their own as recording asks for
-    (https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs); then it is recorded. Where that fails, a
-    warning says why, and calls stay as they were.
+    (https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs); then it is recorded. Where that fails,
+    a warning says why, and calls stay as they were.
     """
 
     def __init__(self, work: Callable[[], T], generators: Sequence[torch.Generator]) -> None:

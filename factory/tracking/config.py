@@ -16,7 +16,8 @@ class TrackingConfig:
     """`mlflow`, `jsonl` (files in the run folder only) or `null` (nothing)."""
 
     uri: str = ""
-    """MLflow tracking URI: a server (`http://host:5000`), a database (`sqlite:///path.db`, `postgresql://...`);
+    """MLflow tracking URI: a server (`http://host:5000`), a database (`sqlite:///path.db`,
+    `postgresql://...`);
     empty means `sqlite:///<output_root>/mlflow.db`."""
 
     system_metrics: bool = True

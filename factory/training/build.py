@@ -62,7 +62,8 @@ def make_loop(
     """Build collector and learner.
 
     Returns:
-        The two, and the reason why their work is not launched as CUDA graphs; empty if it is, or without a GPU.
+        The two, and the reason why their work is not launched as CUDA graphs; empty if it is, or without a
+        GPU.
     """
     policy.prepare()
     launcher, reason = graphs.make_launcher(

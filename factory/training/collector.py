@@ -33,10 +33,15 @@ def no_phase(name: str) -> AbstractContextManager[None]:
 
 @dataclass(kw_only=True)
 class EpisodeStats:
-    """Sums over the episodes that ended in a rollout, and over its steps; on the device until they are read."""
+    """Sums over the episodes that ended in a rollout, and over its steps.
+
+    On the device until they are read.
+    """
 
     sums: dict[str, Tensor]
-    """`episodes` that ended, their `return_sum`, `length_sum` and `success_sum`; `nonfinite` states; `live_steps`."""
+    """`episodes` that ended, their `return_sum`, `length_sum` and `success_sum`; `nonfinite` states;
+    `live_steps`.
+    """
     reward_terms: Tensor
     """Mean of every reward term in a live control step. Shape: (num_terms,)."""
 
@@ -69,7 +74,8 @@ class Collector:
         self._start()
         self.rollout = self._allocate()
 
-        # Small tensors are slower with more threads, so networks and environment get as many as they are worth.
+        # Small tensors are slower with more threads, so networks and environment get as many as they are
+        # worth.
         num_envs = self.env.num_envs
         self._infer_threads = device.inference_threads(num_envs * self.policy.num_multiply_adds)
         self.sim_threads = device.elementwise_threads(self.obs["critic"].numel())
@@ -116,8 +122,8 @@ class Collector:
                 for name, value in extras.items():
                     self._extra(name, value)[t] = value
 
-                # A step that only reset the environment ran the policy on the old episode once more, so its state
-                # restarts after such a step as well.
+                # A step that only reset the environment ran the policy on the old episode once more, so its
+                # state restarts after such a step as well.
                 ended = terminated | truncated
                 sums += self._count(reward, ended, info)
                 self._keep(groups(obs), self._restart(state, ended | ~info["live"]))
@@ -167,7 +173,10 @@ class Collector:
             target["critic"][row] = obs["critic"]
 
     def _restart(self, state: Tensor, ended: Tensor) -> Tensor:
-        """Return the policy's state with the initial one where an episode ended. Shape: (num_envs, state_size)."""
+        """Return the policy's state with the initial one where an episode ended.
+
+        Shape: (num_envs, state_size).
+        """
         if state.shape[-1] == 0:
             return state
         return torch.where(ended[:, None], self._initial_state, state)
@@ -246,7 +255,10 @@ class Collector:
 
 
 def groups(obs: Any) -> dict[str, Tensor]:
-    """Return the observation groups `policy` and `critic`; a critic without a group of its own sees the policy's."""
+    """Return the observation groups `policy` and `critic`.
+
+    A critic without a group of its own sees the policy's.
+    """
     if not isinstance(obs, dict):
         return {"policy": obs, "critic": obs}
     if "critic" in obs:

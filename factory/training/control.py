@@ -13,9 +13,12 @@ MetricsListener = Callable[[Mapping[str, float], int], None]
 
 
 class RunControl:
-    """Requests to a training job, which polls them once an iteration. Safe to use from other threads and handlers.
+    """Requests to a training job, which polls them once an iteration.
 
-    A stop takes effect at the end of the current iteration or stage; the job then writes a checkpoint and its report.
+    Safe to use from other threads and handlers.
+
+    A stop takes effect at the end of the current iteration or stage; the job then writes a checkpoint and its
+    report.
     """
 
     def __init__(self, *, on_metrics: MetricsListener | None = None) -> None:

@@ -30,7 +30,8 @@ class EvaluationResult:
     success_rate: float
     """NaN if the task does not define success."""
     fall_rate: float
-    """Share of episodes that ended in a terminal state instead of the time limit; NaN if that is not a fall."""
+    """Share of episodes that ended in a terminal state instead of the time limit; NaN if that is not a fall.
+    """
     task: dict[str, float]
     """Metrics of the task's own, such as tracking errors."""
     tokens: int
@@ -91,7 +92,10 @@ def _rate(flags: torch.Tensor, *, defined: bool) -> float:
 
 
 def _spread(returns: torch.Tensor) -> tuple[float, float]:
-    """Return the standard deviation and the half-width of the mean's 95 % interval; NaN of a single return."""
+    """Return the standard deviation and the half-width of the mean's 95 % interval.
+
+    NaN of a single return.
+    """
     count = returns.numel()
     if count < 2:
         return math.nan, math.nan

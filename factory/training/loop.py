@@ -82,7 +82,10 @@ def show_warnings(job: TrainingJob, env: TrainingEnv) -> None:
 
 
 def _log(job: TrainingJob, state: TrainState, learned: Mapping[str, float]) -> TrainState:
-    """Hand the metrics of an iteration to journal, tracker, console and listener; return the state with them."""
+    """Hand the metrics of an iteration to journal, tracker, console and listener.
+
+    Return the state with them.
+    """
     own = job.meter.read()
     state = replace(state, peers=tuple(distributed.gather_from_peers(own)))
     reading = state.total(own)

@@ -86,7 +86,10 @@ def energy_tags(reading: MeterReading) -> dict[str, str]:
 
 
 def site(joules_per_token: float, cfg: SiteConfig) -> dict[str, float]:
-    """Return electricity and carbon per million tokens under the assumptions of `energy.site`; NaN gives none."""
+    """Return electricity and carbon per million tokens under the assumptions of `energy.site`.
+
+    NaN gives none.
+    """
     figures = {
         "factory/usd_per_mtoken": kpi.usd_electricity_per_mtoken(
             joules_per_token, pue=cfg.pue, price_usd_per_kwh=cfg.price_usd_per_kwh
@@ -128,7 +131,8 @@ def net(
         reading: Totals of the run.
         tokens: Tokens of training.
         idle: Power of this host before the run [W]; None gives nothing.
-        others: What other processes metered of it: with another host's joules, whose idle power is not known, nothing.
+        others: What other processes metered of it: with another host's joules, whose idle power is not known,
+            nothing.
     """
     if idle is None or any(other.tier != Tier.NONE for other in others):
         return {}, {}

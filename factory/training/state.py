@@ -62,8 +62,8 @@ class TrainState:
     def times(self, reading: MeterReading, *, physics_s: float) -> dict[str, float]:
         """Return the `time/` metrics of the training that led to the present weights.
 
-        Joules count everything that was spent; seconds leave out evaluation, export and iterations lost before a
-        resume.
+        Joules count everything that was spent; seconds leave out evaluation, export and iterations lost
+        before a resume.
 
         Args:
             reading: totals of the run.

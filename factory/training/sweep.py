@@ -61,7 +61,8 @@ def has_failed() -> bool:
 def fixed_folder(overrides: Sequence[str], swept: Sequence[str], first: TrainConfig) -> list[str]:
     """Return the override that puts all jobs of a sweep into one folder.
 
-    Hydra would work out the folder for every job, and a sweep over tasks or environments would end up in several.
+    Hydra would work out the folder for every job, and a sweep over tasks or environments would end up in
+    several.
 
     Args:
         overrides: overrides of the sweep; nothing is added if they choose the folder.

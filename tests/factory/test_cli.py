@@ -222,7 +222,9 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def save_run(
     run_dir: Path, *, task: str = "cartpole_swingup", device: str = "cpu", precision: str = "float32"
 ) -> None:
-    """Write what a started run leaves: its overrides, and a checkpoint with its configuration, policy and worlds."""
+    """Write what a started run leaves: its overrides, and a checkpoint with its configuration, policy and
+    worlds.
+    """
     overrides = [f"task={task}", "num_envs=4", "learner.num_minibatches=2"]
     (run_dir / ".hydra").mkdir(parents=True)
     (run_dir / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(overrides))

@@ -86,7 +86,9 @@ Command = Callable[..., Path]
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
-    """Return a function that runs `python -m factory.compare` in this process and gives the folder it writes to."""
+    """Return a function that runs `python -m factory.compare` in this process and gives the folder it writes
+    to.
+    """
 
     def run(*arguments: str) -> Path:
         out = tmp_path / "out"
@@ -109,7 +111,9 @@ def test_intervals_hold_the_true_mean(count: int) -> None:
 
 
 def test_difference_and_ratio_hold_the_truth() -> None:
-    """Two groups of four: the true difference 2 and the true ratio 1.2 are within at least 91 % of the intervals."""
+    """Two groups of four: the true difference 2 and the true ratio 1.2 are within at least 91 % of the
+    intervals.
+    """
     rng = np.random.default_rng(0)
     pairs = [(rng.normal(10.0, 1.0, 4), rng.normal(12.0, 1.0, 4)) for _ in range(200)]
     assert np.mean([2.0 in difference_interval(*pair) for pair in pairs]) > 0.91
@@ -194,7 +198,9 @@ def test_figures_of_known_runs(tmp_path: Path) -> None:
 
 
 def test_the_gauge_errs_alike_in_every_seed(tmp_path: Path) -> None:
-    """Bounds at half and three times the total stay that wide whatever the number of seeds, and join the seeds'."""
+    """Bounds at half and three times the total stay that wide whatever the number of seeds, and join the
+    seeds'.
+    """
     found = compare_folder(make_two_groups(tmp_path)).estimates[0][JOULES]
     assert (found.gauge.lo, found.gauge.hi) == pytest.approx((0.5e-3, 3e-3))
     assert found.both.lo == pytest.approx(0.5 * found.seeds.lo)
@@ -347,7 +353,9 @@ def test_runs_are_named_one_by_one(command: Command, tmp_path: Path) -> None:
 def test_runs_that_do_not_compare_are_refused(
     command: Command, tmp_path: Path, tag: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One line names what differs and the remedy, exit status 2, nothing written; `force=true` goes on with a note."""
+    """One line names what differs and the remedy, exit status 2, nothing written; `force=true` goes on with a
+    note.
+    """
     make_run(tmp_path / "runs" / "a")
     make_run(tmp_path / "runs" / "b", seed=1, tags={tag: "other"})
     with pytest.raises(SystemExit) as refused:

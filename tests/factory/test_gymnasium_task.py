@@ -198,7 +198,9 @@ def test_run_without_pictures_says_so_and_goes_on(
 
 
 def test_interrupt_reaches_the_line_and_no_worker(tmp_path: Path) -> None:
-    """Ctrl-C in a terminal, which signals the whole process group, ends with a checkpoint and exit status 130."""
+    """Ctrl-C in a terminal, which signals the whole process group, ends with a checkpoint and exit status
+    130.
+    """
     command = [
         sys.executable,
         "-m",

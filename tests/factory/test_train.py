@@ -149,7 +149,9 @@ def test_run_leaves_everything_a_user_looks_for(smoke: Path) -> None:
 
 
 def test_summary_holds_every_figure_with_its_origin(smoke: Path) -> None:
-    """Every key that applies is there and finite, at most sixty, and the joules have tier, boundary and interval."""
+    """Every key that applies is there and finite, at most sixty, and the joules have tier, boundary and
+    interval.
+    """
     summary = summary_of(smoke)
     figures = summary["metrics"]
     assert summary["status"] == "finished"
@@ -274,7 +276,9 @@ def test_resuming_goes_on_with_the_same_ledger_run(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    """`resume=last` keeps folder, options and MLflow run; counts, joules and curves go on from where they were."""
+    """`resume=last` keeps folder, options and MLflow run; counts, joules and curves go on from where they
+    were.
+    """
     shared_command_line(*CARTPOLE, "seed=7", f"total_steps={2 * ROLLOUT}", "tracking.system_metrics=false")
     run_dir = newest_run(Path.cwd())
     before = summary_of(run_dir)
@@ -335,7 +339,9 @@ def test_sweep_is_one_parent_with_its_children(
 
 
 def test_parent_of_a_sweep_that_fails_is_closed_too(smoke: Path, ledger: Any) -> None:
-    """Hydra does not announce the end of a sweep with a failed job: the parent run is closed at exit, as failed."""
+    """Hydra does not announce the end of a sweep with a failed job: the parent run is closed at exit, as
+    failed.
+    """
     from hydra.core.utils import JobReturn, JobStatus
     from omegaconf import OmegaConf
 
@@ -431,7 +437,9 @@ def test_killed_and_resumed_equals_never_stopped(
 
 @pytest.mark.parametrize("physics", ENGINES)
 def test_robot_dog_resumes_exactly(command_line: Callable[..., None], tmp_path: Path, physics: str) -> None:
-    """A task with commands, pushes and per-world physics parameters resumes bit for bit as well, on both engines."""
+    """A task with commands, pushes and per-world physics parameters resumes bit for bit as well, on both
+    engines.
+    """
     options = (
         "task=quadruped_velocity",
         f"physics={physics}",
@@ -453,7 +461,9 @@ def newest_run_in(output_root: Path) -> Path:
 
 
 def test_interrupt_ends_with_a_checkpoint(start: Callable[..., Started], tmp_path: Path) -> None:
-    """SIGINT ends the iteration, saves, reports and exits with 130; what was reached is in checkpoint and summary."""
+    """SIGINT ends the iteration, saves, reports and exits with 130; what was reached is in checkpoint and
+    summary.
+    """
     run = start(*CARTPOLE, FILES_ONLY, f"total_steps={10**9}", "checkpoint_every=1000000")
     run.wait_until(lambda: any(path.stat().st_size for path in tmp_path.glob("outputs/*/*/metrics.jsonl")))
     run.process.send_signal(signal.SIGINT)
@@ -504,7 +514,9 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, *, 
 def test_interrupt_counts_only_once_all_processes_know(
     command_line: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, module: Any, name: str
 ) -> None:
-    """One that comes during or after the second iteration's agreement ends the third, as in every other process."""
+    """One that comes during or after the second iteration's agreement ends the third, as in every other
+    process.
+    """
     interrupt_after(monkeypatch, module, name, calls=2)
     with pytest.raises(SystemExit, match="130"):
         command_line(*CARTPOLE, FILES_ONLY, f"total_steps={5 * ROLLOUT}")
@@ -517,7 +529,9 @@ def test_interrupt_after_training_leaves_out_the_stages_that_remain(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
-    """One that comes during the evaluation lets it end, says what it leaves out, and a resume makes up for it."""
+    """One that comes during the evaluation lets it end, says what it leaves out, and a resume makes up for
+    it.
+    """
     with monkeypatch.context() as patch, pytest.raises(SystemExit, match="130"):
         interrupt_after(patch, pipeline.evaluation, "evaluate", calls=1)
         command_line(*CARTPOLE, FILES_ONLY, f"total_steps={ROLLOUT}")
@@ -574,7 +588,9 @@ def test_figures_without_a_meter_have_no_joules(command_line: Callable[..., None
 def test_run_that_reaches_the_threshold_says_when_and_passes_the_gate(
     command_line: Callable[..., None], tmp_path: Path
 ) -> None:
-    """Joules and seconds stay those of the first iteration that got there; the evaluation makes the tokens good."""
+    """Joules and seconds stay those of the first iteration that got there; the evaluation makes the tokens
+    good.
+    """
     command_line(*CARTPOLE, FILES_ONLY, f"total_steps={4 * ROLLOUT}", "task.return_threshold=-1000")
     run_dir = newest_run(tmp_path)
     rows = [json.loads(line)["metrics"] for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
@@ -592,7 +608,9 @@ def test_single_episode_passes_no_gate(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Without an interval there is no lower bound to hold against the threshold, and nothing is made up for it."""
+    """Without an interval there is no lower bound to hold against the threshold, and nothing is made up for
+    it.
+    """
     from factory import evaluate
 
     command_line(

@@ -15,10 +15,11 @@ from factory.envs.tasks.cartpole import CartpoleSwingup
 
 
 class ScriptedEnv(CartpoleSwingup):
-    """The cart-pole's physics and `BatchEnv`'s episodes; rewards and terminations from tensors (steps, num_envs).
+    """The cart-pole's physics and `BatchEnv`'s episodes; rewards and terminations from tensors (steps,
+    num_envs).
 
-    Observation of the group `policy`: number of the episode, step in it, world, action that came in. The group
-    `critic`, where asked for, is ten times that. The script starts anew after its last row.
+    Observation of the group `policy`: number of the episode, step in it, world, action that came in. The
+    group `critic`, where asked for, is ten times that. The script starts anew after its last row.
     """
 
     def __init__(self, rewards: Tensor, terminated: Tensor, *, critic: bool = False, **kwargs: Any) -> None:
@@ -50,7 +51,9 @@ class ScriptedEnv(CartpoleSwingup):
 
 @dataclass
 class Script:
-    """What to do with an environment: its rewards and ends, actions and, where it never resets itself, resets."""
+    """What to do with an environment: its rewards and ends, actions and, where it never resets itself,
+    resets.
+    """
 
     mode: AutoresetMode
     limit: int

@@ -32,7 +32,10 @@ def serve(cases: Mapping[str, Callable[[], Measure]]) -> None:
 
 
 def steps_per_s(work: Callable[[], int], seconds: float) -> float:
-    """Repeat `work`, which returns the control steps it made, for `seconds`; return control steps a second."""
+    """Repeat `work`, which returns the control steps it made, for `seconds`.
+
+    Return control steps a second.
+    """
     steps, begin_s, taken_s = 0, time.perf_counter(), 0.0
     while taken_s < seconds or not steps:
         steps += work()

@@ -12,8 +12,8 @@ from peers.serving import Measure, steps_per_s
 def training(iterate: Callable[[], int], *, trials: int) -> Measure:
     """Return how to time `iterate`, which returns the control steps it trained on.
 
-    Torch gets one thread or all that are allowed, whichever made the fastest of `trials` iterations: small networks
-    and minibatches lose by a second thread, large ones gain.
+    Torch gets one thread or all that are allowed, whichever made the fastest of `trials` iterations: small
+    networks and minibatches lose by a second thread, large ones gain.
     """
     iterate()
     fastest_s = dict.fromkeys((1, torch.get_num_threads()), float("inf"))

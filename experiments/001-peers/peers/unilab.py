@@ -1,4 +1,7 @@
-"""UniLab's own PPO trainer on its own Go2 task, 1024 worlds; only the number of iterations is asked for in pieces."""
+"""UniLab's own PPO trainer on its own Go2 task, 1024 worlds.
+
+Only the number of iterations is asked for in pieces.
+"""
 
 from __future__ import annotations
 

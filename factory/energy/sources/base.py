@@ -39,7 +39,9 @@ class EnergySource(ABC):
     components: tuple[str, ...]
     """Components it can report; each becomes a metric `energy/<component>_j`."""
     options: ClassVar[type | None] = None
-    """Keyword-only dataclass of its own settings, given as `energy.options.<name>.<key>`; None if it has none."""
+    """Keyword-only dataclass of its own settings, given as `energy.options.<name>.<key>`; None if it has
+    none.
+    """
     reads_this_machine: ClassVar[bool] = True
     """False for recordings, which the doctor has no reason to list."""
 

@@ -80,7 +80,10 @@ class Board:
         self.is_shared = is_shared
 
     def bounds(self) -> Interval:
-        """Return the energy with its k = 2 interval; energy that others may have used has a lower bound of 0."""
+        """Return the energy with its k = 2 interval.
+
+        Energy that others may have used has a lower bound of 0.
+        """
         mean_w = 0.0
         if self.covered_s > 0.0:
             mean_w = self.energy_j / self.covered_s

@@ -47,7 +47,8 @@ class RaplSource(EnergySource):
             root: The powercap tree; another mount point inside a container.
             clock_ns: Monotonic clock [ns].
             max_power_w: More than any one zone can draw [W]; tells a wrap from a reset and from two wraps.
-            run_share: Fraction of the machine's hardware threads that this run has; asked of the system if None.
+            run_share: Fraction of the machine's hardware threads that this run has; asked of the system if
+                None.
         """
         self._root = Path(root)
         self._clock_ns = clock_ns

@@ -55,8 +55,8 @@ class Zone:
         if step_uj < 0 and self.range_uj is not None:
             step_uj += self.range_uj + 1
 
-        # Within one wrap the step is unique, and no step can exceed the largest power, with some update periods
-        # to spare. Anything else is a second wrap or a reset, and guessing would invent joules.
+        # Within one wrap the step is unique, and no step can exceed the largest power, with some update
+        # periods to spare. Anything else is a second wrap or a reset, and guessing would invent joules.
         most_j = max_power_w * (elapsed_s + 10 * PERIOD_S)
         is_backward = step_uj < 0
         may_have_wrapped_twice = max_power_w * elapsed_s >= self.wrap_j

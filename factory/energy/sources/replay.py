@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from factory.energy.config import EnergyConfig
 
 _GAIN_U = 0.05
-"""Relative standard uncertainty assumed for recordings without bounds: that of the counters they come from."""
+"""Relative standard uncertainty assumed for recordings without bounds: that of the counters they come from.
+"""
 
 
 class ReplaySource(EnergySource):

@@ -110,7 +110,9 @@ def test_processes_and_turns_give_the_same_steps(make: Make) -> None:
 
 @pytest.mark.parametrize("vectorization", BATCHINGS)
 def test_nested_observations_and_shifted_choices(make: Make, vectorization: str) -> None:
-    """A nested observation is one row of numbers, choices count from the space's start, the end is in final_obs."""
+    """A nested observation is one row of numbers, choices count from the space's start, the end is in
+    final_obs.
+    """
     env = started(make("odd/Odd-v0", num_envs=2, vectorization=vectorization))
     assert env.single_observation_space.shape == (4,)
     assert env.single_action_space == gymnasium.spaces.Discrete(3)
@@ -147,7 +149,9 @@ def test_worlds_end_at_different_times(make: Make) -> None:
 
 
 def test_success_is_what_the_environment_says(make: Make) -> None:
-    """`is_success` of the step that ends an episode is its success, also where the reset comes in the same step."""
+    """`is_success` of the step that ends an episode is its success, also where the reset comes in the same
+    step.
+    """
     env = started(make("odd/Odd-v0", num_envs=2, kwargs={"length": 2, "event": "success"}))
     for ended in (False, True) * 2:
         info = env.step(torch.tensor([0, 1]))[4]
@@ -198,7 +202,9 @@ def test_seeds_next_to_each_other_give_other_worlds(make: Make) -> None:
 
 
 def test_resumed_worlds_play_new_episodes(make: Make) -> None:
-    """After `load_state_dict` the first reset is neither that of the start nor left to chance, and a note says so."""
+    """After `load_state_dict` the first reset is neither that of the start nor left to chance, and a note
+    says so.
+    """
     env = make("Pendulum-v1", num_envs=2, seed=3)
     start = env.reset()[0]
     play(env, torch.zeros(4, 2, 1))
@@ -269,7 +275,9 @@ def test_real_environments_are_drawn_without_a_screen(make: Make, env_id: str) -
 
 
 def test_what_cannot_be_drawn_says_why(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No picture without `rgb_array`, none where drawing fails, and none where it cannot even be built for it."""
+    """No picture without `rgb_array`, none where drawing fails, and none where it cannot even be built for
+    it.
+    """
     env = started(make("odd/Odd-v0", num_envs=1, render_mode="rgb_array"))
     monkeypatch.setattr(Odd, "render", lambda self: None)
     with pytest.raises(RenderingUnavailableError, match="env_id=odd/Odd-v0: it draws no rgb_array pictures"):

@@ -34,7 +34,9 @@ def make(name: str, **keywords: Any) -> GymnasiumEnv:
 
 @pytest.mark.parametrize("action", [-7.0, -1.0, 0.0, 1.0, 7.0])
 def test_actions_lie_within_float64_bounds(action: float) -> None:
-    """An environment with bounds that float32 rounds outward accepts every action, to within a rounding of them."""
+    """An environment with bounds that float32 rounds outward accepts every action, to within a rounding of
+    them.
+    """
     env = make("Guarded")
     obs, *_ = env.step(torch.full((2, 2), action))
     expected = 2 * np.clip(0.1 + 0.2 * action, -0.1, 0.3)
@@ -124,7 +126,9 @@ def test_failure_to_build_without_a_message_has_type_and_place() -> None:
 
 
 def test_batched_version_that_takes_no_time_limit_is_passed_over() -> None:
-    """`auto` takes single environments instead, with their limit; asked for by name, it is refused in one line."""
+    """`auto` takes single environments instead, with their limit; asked for by name, it is refused in one
+    line.
+    """
     env = make("Batch", max_episode_steps=3)
     assert env.physics_name == "gymnasium sync"
     assert [bool(env.step(torch.zeros(2, 1))[3].all()) for _ in range(3)] == [False, False, True]

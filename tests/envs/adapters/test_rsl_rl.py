@@ -39,7 +39,9 @@ def config(num_steps: int, *, critic: str = "policy") -> dict[str, Any]:
 
 
 def test_time_limits_and_ends_reach_the_storage() -> None:
-    """Stored rewards are r + gamma V(s) at a time limit, which is rsl_rl's rule, and r elsewhere; dones mark both."""
+    """Stored rewards are r + gamma V(s) at a time limit, which is rsl_rl's rule, and r elsewhere; dones mark
+    both.
+    """
     terminated = torch.tensor([[False, step % 7 == 2] for step in range(16)])
     rewards = torch.rand(16, 2, generator=torch.Generator().manual_seed(0))
     env = RslRlVecEnv(ScriptedEnv(rewards, terminated, max_episode_steps=5, seed=0))
@@ -65,7 +67,9 @@ def test_time_limits_and_ends_reach_the_storage() -> None:
 
 
 def test_training_improves_the_return() -> None:
-    """A short run of `OnPolicyRunner`, on rewards that a wrapper scales, multiplies the untrained policy's return."""
+    """A short run of `OnPolicyRunner`, on rewards that a wrapper scales, multiplies the untrained policy's
+    return.
+    """
     torch.manual_seed(1)
     statistics = RecordEpisodeStatistics(
         CartpoleSwingup(num_envs=64, max_episode_steps=100, seed=0), buffer_length=64
@@ -83,7 +87,9 @@ def test_training_improves_the_return() -> None:
 
 
 def test_observation_groups_and_reward_terms() -> None:
-    """Groups keep their names and sizes, an asymmetric critic trains, twice over, and reward terms are logged."""
+    """Groups keep their names and sizes, an asymmetric critic trains, twice over, and reward terms are
+    logged.
+    """
     raw = QuadrupedVelocity(num_envs=4, seed=0)
     env = RslRlVecEnv(raw)
     obs = env.get_observations()

@@ -88,7 +88,9 @@ def test_training_improves_the_return() -> None:
 
 
 def test_seed_spaces_attributes_and_pictures() -> None:
-    """Seeds decide a reset once; the policy sees its own group only; attributes and pictures are the environment's."""
+    """Seeds decide a reset once; the policy sees its own group only; attributes and pictures are the
+    environment's.
+    """
     env = Sb3VecEnv(QuadrupedVelocity(num_envs=2, render_mode="rgb_array"))
     raw = QuadrupedVelocity(num_envs=2)
     env.seed(4)

@@ -91,7 +91,9 @@ def test_state_dict_continues_bit_for_bit() -> None:
     "task", ["CartpoleSwingup-v0", "QuadrupedVelocity-v0", "Ant-v5", "HalfCheetah-v5", "Humanoid-v5"]
 )
 def test_a_world_that_is_no_longer_finite_is_ended_and_restarted(task: str, field: str, value: float) -> None:
-    """It alone is terminated and counted, nobody sees it, and it goes on from a new state; others never notice."""
+    """It alone is terminated and counted, nobody sees it, and it goes on from a new state; others never
+    notice.
+    """
     both = [make(f"factory/{task}", num_envs=3, num_threads=1, seed=0) for _ in range(2)]
     for env in both:
         env.reset(seed=0)
@@ -156,7 +158,9 @@ def test_unknown_autoreset_mode_is_refused() -> None:
 
 
 def test_actuators_without_a_range_take_any_action() -> None:
-    """The action space is the actuators' ranges, unbounded where a model gives none, and actions act within it."""
+    """The action space is the actuators' ranges, unbounded where a model gives none, and actions act within
+    it.
+    """
     assert make("factory/HalfCheetah-v5", num_envs=1).single_action_space.is_bounded()
     env = FreePole(num_envs=1, seed=0)
     assert env.single_action_space.low == -np.inf and env.single_action_space.high == np.inf

@@ -45,7 +45,9 @@ def test_guard_refuses_what_a_graph_cannot_hold(unsafe: Callable[[], Any]) -> No
 
 @pytest.mark.parametrize("env_id", TASK_IDS)
 def test_control_step_is_graph_safe(env_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Steps on which episodes end and worlds restart pass the guard, the CPU's engine and its short cuts left out."""
+    """Steps on which episodes end and worlds restart pass the guard, the CPU's engine and its short cuts left
+    out.
+    """
     env: Any = gymnasium.make_vec(
         f"factory.envs:{env_id}", num_envs=2, max_episode_steps=2, num_threads=1, seed=0
     ).unwrapped

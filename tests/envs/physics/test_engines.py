@@ -57,7 +57,9 @@ def test_steps_as_mujoco_does(model: mujoco.MjModel) -> None:
     "file", ["ant.xml", "half_cheetah.xml", "humanoid.xml", "hopper.xml", "pusher_v5.xml"]
 )
 def test_shortcuts_change_no_bit(file: str) -> None:
-    """What the engine leaves out, islands of a single tree and timers, is not in the result: contacts and all."""
+    """What the engine leaves out, islands of a single tree and timers, is not in the result: contacts and
+    all.
+    """
     model = mujoco.MjModel.from_xml_path(str(Path(gymnasium.__file__).parent / "envs/mujoco/assets" / file))
     physics = open_physics("mujoco", model, num_envs=2, device=torch.device("cpu"))
     data, draw = mujoco.MjData(model), np.random.default_rng(0)
@@ -172,7 +174,9 @@ def test_unknown_engine_and_wrong_device_are_named(model: mujoco.MjModel) -> Non
 
 @pytest.mark.parametrize("integrator", ["mjINT_RK4", "mjINT_EULER", "mjINT_IMPLICITFAST"])
 def test_contact_forces_are_those_of_a_call_by_hand(integrator: str) -> None:
-    """`cfrc_ext` after a control step equals `mj_rnePostConstraint` after `mj_step`, and the motion is unchanged."""
+    """`cfrc_ext` after a control step equals `mj_rnePostConstraint` after `mj_step`, and the motion is
+    unchanged.
+    """
     spec = mujoco.MjSpec.from_string(XML)
     spec.option.integrator = getattr(mujoco.mjtIntegrator, integrator)
     plain = spec.compile()

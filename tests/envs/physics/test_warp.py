@@ -1,4 +1,6 @@
-"""MuJoCo Warp on the CPU moves robots as MuJoCo does, as far as float32 lets it, and never waits for the device."""
+"""MuJoCo Warp on the CPU moves robots as MuJoCo does, as far as float32 lets it, and never waits for the
+device.
+"""
 
 from __future__ import annotations
 
@@ -58,9 +60,9 @@ def make(env_id: str, physics: str | PhysicsConfig = "warp", **kwargs: Any) -> A
 def test_fifty_control_steps_are_those_of_the_cpu_engine(env_id: str) -> None:
     """In the median world positions and velocities agree to the tolerance, which float32 alone would use up.
 
-    Contacts multiply a difference, whatever its cause. So the measure beside the tolerance is the CPU engine itself
-    with +-1e-6 added to every position and velocity at every control step, a few roundings of float32 (1.2e-7 at 1,
-    1e-6 from 8 on): Warp is nearer to the exact one than that.
+    Contacts multiply a difference, whatever its cause. So the measure beside the tolerance is the CPU engine
+    itself with +-1e-6 added to every position and velocity at every control step, a few roundings of float32
+    (1.2e-7 at 1, 1e-6 from 8 on): Warp is nearer to the exact one than that.
     """
     worlds, steps = 32, 50
     exact, noisy, tested = (
@@ -149,7 +151,9 @@ def test_contact_forces_are_those_of_the_cpu_engine() -> None:
 
 
 def test_state_continues_bit_for_bit() -> None:
-    """Steps after `load_state_dict` repeat those after `state_dict`: physics per world, lag and randomness included."""
+    """Steps after `load_state_dict` repeat those after `state_dict`: physics per world, lag and randomness
+    included.
+    """
     first, second = (make(TASKS[1], num_envs=4, max_episode_steps=12, seed=seed) for seed in (3, 99))
     first.reset(seed=3)
     action = torch.linspace(-0.3, 0.3, 48).reshape(4, 12)

@@ -231,7 +231,9 @@ def test_a_platform_that_cannot_draw_is_found_out() -> None:
 
 @needs_opengl
 def test_a_crash_of_the_driver_costs_nothing_but_the_look(caplog: pytest.LogCaptureFixture) -> None:
-    """The process that draws is killed after two of five frames: the others are ray-cast, and one line says so."""
+    """The process that draws is killed after two of five frames: the others are ray-cast, and one line says
+    so.
+    """
     with closing(open_renderer(scene(), width=512, height=512)) as renderer:
         frames = renderer.frames(at(*[(0.0, 0.0, 0.0)] * 5), camera=LEVEL)
         drawn = [next(frames) for _ in range(2)]
@@ -245,7 +247,9 @@ def test_a_crash_of_the_driver_costs_nothing_but_the_look(caplog: pytest.LogCapt
 
 @needs_opengl
 def test_the_driver_is_never_loaded_into_this_process() -> None:
-    """Neither EGL, OSMesa nor their LLVM is mapped by a process that has drawn: triton's LLVM would crash with it."""
+    """Neither EGL, OSMesa nor their LLVM is mapped by a process that has drawn: triton's LLVM would crash
+    with it.
+    """
     code = (
         "import factory, mujoco, numpy as np\n"
         "from factory.envs.rendering.camera import Camera\n"

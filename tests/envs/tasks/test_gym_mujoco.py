@@ -108,7 +108,8 @@ OTHERS: dict[str, dict[str, Any]] = {
         "exclude_current_positions_from_observation": False,
     },
 }
-"""Task -> a value other than the default for every option of gymnasium's constructor that is about the task."""
+"""Task -> a value other than the default for every option of gymnasium's constructor that is about the task.
+"""
 CASES = [(name, {}) for name in OTHERS] + list(OTHERS.items())
 
 
@@ -132,7 +133,9 @@ def place(env: Any, qpos: np.ndarray, qvel: np.ndarray) -> None:
 @settings(max_examples=2, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**31 - 1))
 def test_three_hundred_steps_are_gymnasiums(name: str, options: dict[str, Any], seed: int) -> None:
-    """From equal states, equal actions give equal observations, rewards, terms and flags, past the episode's end."""
+    """From equal states, equal actions give equal observations, rewards, terms and flags, past the episode's
+    end.
+    """
     batch = ours(
         name, num_envs=WORLDS, num_threads=1, autoreset_mode="Disabled", max_episode_steps=STEPS, **options
     )
@@ -161,7 +164,9 @@ def test_three_hundred_steps_are_gymnasiums(name: str, options: dict[str, Any], 
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_options_and_their_defaults_are_gymnasiums(name: str) -> None:
-    """Every option of gymnasium's constructor that is about the task is a value of ours, with the same default."""
+    """Every option of gymnasium's constructor that is about the task is a value of ours, with the same
+    default.
+    """
     spec = gymnasium.spec(f"{name}-v5")
     parameters = inspect.signature(gymnasium.envs.registration.load_env_creator(spec.entry_point)).parameters
     foreign = ("xml_file", "default_camera_config", "kwargs")
@@ -209,7 +214,9 @@ def test_episodes_start_as_gymnasiums_do(name: str) -> None:
 
 
 def test_pushed_object_and_target_keep_their_distances() -> None:
-    """The pusher's object starts at least 0.17 m from its goal, the reacher's target within 0.2 m of the centre."""
+    """The pusher's object starts at least 0.17 m from its goal, the reacher's target within 0.2 m of the
+    centre.
+    """
     for name, keeps in (("Pusher", lambda r: (r > 0.17).all()), ("Reacher", lambda r: (r < 0.2).all())):
         env = ours(name, num_envs=2000, seed=0)
         env.reset(seed=0)

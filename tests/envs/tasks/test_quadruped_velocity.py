@@ -30,7 +30,9 @@ CALM = {
 
 
 def test_mirrored_worlds_look_the_same_to_the_policy() -> None:
-    """Two worlds that are each other's mirror image, half a stride apart, give equal observations and rewards."""
+    """Two worlds that are each other's mirror image, half a stride apart, give equal observations and
+    rewards.
+    """
     env = QuadrupedVelocity(num_envs=2, seed=0, **CALM)
     env.reset(seed=0)
     qpos, qvel = env.physics.field("qpos").clone(), torch.zeros_like(env.physics.field("qvel"))
@@ -141,7 +143,9 @@ def test_rotations_agree_with_matrices() -> None:
 
 
 def test_feet_phase_rewards_the_trot() -> None:
-    """Feet at the wanted heights earn 1, all feet on the ground less in mid swing, and standing earns 1 at rest."""
+    """Feet at the wanted heights earn 1, all feet on the ground less in mid swing, and standing earns 1 at
+    rest.
+    """
     swing = rewards.trot_swing(torch.tensor([math.pi / 2]), torch.tensor(rewards.TROT_OFFSETS_RAD))
     torch.testing.assert_close(swing, torch.tensor([[1.0, 0.0, 0.0, 1.0]]))
     best = rewards.reward_feet_phase(0.08 * swing, swing, swing_height=0.08)
@@ -153,7 +157,9 @@ def test_feet_phase_rewards_the_trot() -> None:
 
 @pytest.mark.parametrize("name", ["unitree_go1", "unitree_go2"])
 def test_menagerie_robots_load_and_walk_on_the_spot(name: str, menagerie: Path) -> None:
-    """Real robots get the same task: twelve joints, mirrored legs, and they survive two seconds of zero action."""
+    """Real robots get the same task: twelve joints, mirrored legs, and they survive two seconds of zero
+    action.
+    """
     env = QuadrupedVelocity(num_envs=4, seed=0, robot=f"menagerie:{name}", standing_share=1.0, **CALM)
     env.reset(seed=0)
     fallen = torch.zeros(4, dtype=torch.bool)
@@ -187,7 +193,9 @@ def test_embedded_robot_loads_from_a_file_too() -> None:
     "model", [kelpie.MJCF, mujoco.MjSpec.from_file(str(kelpie.MJCF))], ids=["file", "spec"]
 )
 def test_registered_robot_is_loaded_by_its_name(model: Any) -> None:
-    """A loader returns an MJCF file or an `MjSpec`, with particulars; an unknown name is answered with all names."""
+    """A loader returns an MJCF file or an `MjSpec`, with particulars; an unknown name is answered with all
+    names.
+    """
     registry.register_robot("terrier", lambda: (model, kelpie.PARAMETERS))
     try:
         assert load_quadruped("terrier").name == "terrier"

@@ -153,7 +153,9 @@ def test_calibration_residuals_widen_the_interval() -> None:
 @pytest.mark.parametrize("count", [3, 4, 5, 12])
 @pytest.mark.parametrize("noise", [0.005, 0.03])
 def test_calibrated_interval_holds_the_true_power(count: int, noise: float) -> None:
-    """However few and noisy the readings, the interval of the fit holds the true power in at least 95 % of trials."""
+    """However few and noisy the readings, the interval of the fit holds the true power in at least 95 % of
+    trials.
+    """
     rng, hits = random.Random(7), []
     for _ in range(400):
         idle_w, busy_w = rng.uniform(0.5, 5.0), rng.uniform(6.0, 12.0)

@@ -310,7 +310,9 @@ def test_tier_is_measured(tree: RaplTree) -> None:
 
 
 def test_packages_of_which_the_run_has_a_part_are_an_upper_bound(tree: RaplTree) -> None:
-    """With some of the machine's threads the joules are everybody's: shared, from 0 to the counter's upper bound."""
+    """With some of the machine's threads the joules are everybody's: shared, from 0 to the counter's upper
+    bound.
+    """
     whole = opened(tree)
     source = RaplSource(tree.root, tree.clock, run_share=2 / 64)
     capability = source.open()

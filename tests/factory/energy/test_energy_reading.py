@@ -56,7 +56,9 @@ def test_process_beside_the_metered_one_adds_cpu_time_alone() -> None:
 
 
 def test_joules_of_hosts_add_up() -> None:
-    """Totals, bounds, components and phases sum and still balance; the tier is the worst, seconds are rank 0's."""
+    """Totals, bounds, components and phases sum and still balance; the tier is the worst, seconds are rank
+    0's.
+    """
     both = merge_readings([HOST, UNMETERED, OTHER_HOST])
     assert (both.total_j, both.total_j_lo, both.total_j_hi) == (150.0, 95.0, 200.0)
     assert sum(both.phase_j.values()) + both.unattributed_j == pytest.approx(both.total_j, rel=1e-9)
@@ -66,7 +68,9 @@ def test_joules_of_hosts_add_up() -> None:
 
 
 def test_power_of_a_resumed_run_is_joules_over_its_seconds() -> None:
-    """The other host drew 5 W before and after each resume: parts follow one another, their powers do not add up."""
+    """The other host drew 5 W before and after each resume: parts follow one another, their powers do not add
+    up.
+    """
     part = dataclasses.replace(OTHER_HOST, mean_power_w=5.0)
     resumed = dataclasses.replace(HOST, wall_s=20.0, total_j=200.0)
     whole = merge_readings([resumed, merge_readings([part]), part])

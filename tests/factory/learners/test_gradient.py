@@ -38,7 +38,9 @@ def build(
 
 
 def minibatch(policy: MlpPolicy, *, rows: int = 301, critic_obs: int = 0) -> tuple[dict[str, Tensor], Tensor]:
-    """Return samples, some of them clipped and some not live; without `critic_obs` both networks see the same."""
+    """Return samples, some of them clipped and some not live; without `critic_obs` both networks see the
+    same.
+    """
     spec = policy.token_spec
     batch = {"policy": torch.randn(rows, spec.obs_dim), "action": torch.randn(rows, spec.act_dim)}
     if critic_obs:

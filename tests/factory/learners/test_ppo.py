@@ -131,7 +131,9 @@ def test_advantages_that_are_not_finite_leave_a_working_policy() -> None:
 
 
 def test_update_that_breaks_a_parameter_is_undone() -> None:
-    """A step of absurd size overflows; actor and hidden layers return to what they were, the step size halves."""
+    """A step of absurd size overflows; actor and hidden layers return to what they were, the step size
+    halves.
+    """
     learner = build(learning_rate=3e38)
     before = {name: value.clone() for name, value in learner.policy.named_parameters()}
     stats = learner.update(bandit(learner.policy))
@@ -178,7 +180,9 @@ def test_state_is_a_copy() -> None:
 def test_gradient_is_that_of_the_clipped_loss(
     space: Space[Any], entropy_coef: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a step hands to Adam is what autograd finds for the loss as Schulman et al. write it, clipped and not."""
+    """What a step hands to Adam is what autograd finds for the loss as Schulman et al. write it, clipped and
+    not.
+    """
     learner = build(entropy_coef=entropy_coef, value_coef=0.7, max_grad_norm=1e9, space=space)
     policy, size = learner.policy, 64
     obs = {"policy": torch.randn(size, OBS), "critic": torch.randn(size, OBS)}

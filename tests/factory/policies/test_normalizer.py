@@ -45,7 +45,9 @@ def test_rows_that_are_not_live_do_not_count() -> None:
 
 
 def test_batch_that_is_not_finite_changes_nothing() -> None:
-    """A batch that is passed over leaves mean, variance and count as they were, so the next one weighs in full."""
+    """A batch that is passed over leaves mean, variance and count as they were, so the next one weighs in
+    full.
+    """
     torch.manual_seed(0)
     normalizer = RunningNormalizer(2)
     normalizer.update(torch.randn(30, 2))

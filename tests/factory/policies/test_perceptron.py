@@ -33,7 +33,9 @@ def passes(net: nn.Module, features: Tensor, grad: Tensor) -> list[Tensor]:
 @pytest.mark.parametrize("shape", [(), (7,), (4, 6)])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_passes_are_those_of_the_layers(activation: str, shape: tuple[int, ...]) -> None:
-    """Output and every gradient are what torch's own layers give, for a row, for rows and for rollouts of rows."""
+    """Output and every gradient are what torch's own layers give, for a row, for rows and for rollouts of
+    rows.
+    """
     net = build(activation)
     features, grad = torch.randn(*shape, 5), torch.randn(*shape, 3)
     torch.testing.assert_close(

@@ -1,4 +1,6 @@
-"""A run that draws its video with OpenGL ends well where triton is installed, as torch from PyPI has it on Linux."""
+"""A run that draws its video with OpenGL ends well where triton is installed, as torch from PyPI has it on
+Linux.
+"""
 
 from __future__ import annotations
 

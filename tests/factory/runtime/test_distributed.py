@@ -70,7 +70,9 @@ def learned(found: checkpoint.Checkpoint) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("task", [(), DOG], ids=["cartpole", "dog"])
 def test_two_processes_are_one(tmp_path: Path, task: tuple[str, ...]) -> None:
-    """Policy, worlds, token and episode counts after three iterations are those of one process, but for rounding."""
+    """Policy, worlds, token and episode counts after three iterations are those of one process, but for
+    rounding.
+    """
     total = f"total_steps={3 * ITERATION}"
     one, two = (train(tmp_path / str(n), *task, total, processes=n) for n in (1, 2))
     torch.testing.assert_close(learned(two), learned(one), rtol=1e-3, atol=1e-5)
@@ -87,7 +89,9 @@ def test_two_processes_are_one(tmp_path: Path, task: tuple[str, ...]) -> None:
 
 
 def test_resumed_pair_goes_on_exactly_and_a_single_process_takes_over(tmp_path: Path) -> None:
-    """Two and two iterations of two processes are four, bit for bit; the other half can be done by one process."""
+    """Two and two iterations of two processes are four, bit for bit; the other half can be done by one
+    process.
+    """
     whole = train(tmp_path / "whole", f"total_steps={4 * ITERATION}", processes=2)
     train(tmp_path / "halves", f"total_steps={2 * ITERATION}", processes=2)
     (tmp_path / "single").mkdir()

@@ -57,7 +57,9 @@ def places(rig: Rig) -> dict[str, int]:
 
 
 def test_recorded_work_finds_everything_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With any make_launcher the numbers are those without; no iteration and no restored state moves a tensor."""
+    """With any make_launcher the numbers are those without; no iteration and no restored state moves a
+    tensor.
+    """
     plain = iterations(Rig.open(single_job(JOB)), 4)
     recorded: list[Sequence[torch.Generator]] = []
 
@@ -114,7 +116,9 @@ def test_work_that_is_in_no_graph_keeps_its_place(monkeypatch: pytest.MonkeyPatc
 
 @needs_gpu
 def test_captured_equals_eager() -> None:
-    """On a GPU, recorded iterations give the numbers of those run operation by operation, and noise does not freeze."""
+    """On a GPU, recorded iterations give the numbers of those run operation by operation, and noise does not
+    freeze.
+    """
     job = (*JOB, "device=cuda", "physics=warp")
     eager = iterations(Rig.open(single_job([*job, "runtime.cuda_graphs=false"])), 8)
     rig = Rig.open(single_job(job))

@@ -80,7 +80,9 @@ def test_only_safetensors_and_json(run_dir: Path) -> None:
 def test_crash_while_writing_leaves_a_whole_checkpoint(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch, call: str, env_steps: int
 ) -> None:
-    """Dying at any stage, be it over a checkpoint of the same step, leaves `last` whole; the next save tidies up."""
+    """Dying at any stage, be it over a checkpoint of the same step, leaves `last` whole; the next save tidies
+    up.
+    """
 
     def die(*args: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
@@ -114,7 +116,9 @@ def test_crash_within_a_file_leaves_the_old_checkpoint(
 def test_crash_while_replacing_the_same_step_leaves_a_whole_one(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the removal of the old checkpoint and the renaming of the new one of the same step, `last` is whole."""
+    """Between the removal of the old checkpoint and the renaming of the new one of the same step, `last` is
+    whole.
+    """
 
     def die(self: Path, target: Path) -> None:
         raise KeyboardInterrupt

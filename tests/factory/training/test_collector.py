@@ -67,8 +67,8 @@ def test_advantages_equal_the_sum_written_out(
 class CountingEnv:
     """Worlds whose clocks never stop: observation and reward of a step are `1000 * world + clock`.
 
-    Even worlds are truncated, odd worlds terminate, every `length` steps. The first observation of the next episode
-    is the negative of the clock's, so that a value taken from the wrong side of a reset shows.
+    Even worlds are truncated, odd worlds terminate, every `length` steps. The first observation of the next
+    episode is the negative of the clock's, so that a value taken from the wrong side of a reset shows.
     """
 
     device = torch.device("cpu")
@@ -111,7 +111,9 @@ class CountingEnv:
 
 
 class EchoPolicy:
-    """A policy whose action, log-probability and value all repeat the observation; its state counts steps from 5."""
+    """A policy whose action, log-probability and value all repeat the observation; its state counts steps
+    from 5.
+    """
 
     num_multiply_adds = 1
 

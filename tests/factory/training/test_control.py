@@ -30,7 +30,9 @@ def run(tmp_path: Path, control: RunControl | None = None) -> dict[str, float]:
 def test_library_call_prints_nothing_and_returns_the_metrics(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The result is that of `summary.json`; neither stream is written to, and signal handlers stay as they are."""
+    """The result is that of `summary.json`; neither stream is written to, and signal handlers stay as they
+    are.
+    """
     before = signal.getsignal(signal.SIGINT)
     metrics = run(tmp_path)
     assert capfd.readouterr() == ("", "")

@@ -1,4 +1,6 @@
-"""A whole iteration of training is made of what a CUDA graph can hold: tried on a device that is not the host."""
+"""A whole iteration of training is made of what a CUDA graph can hold: tried on a device that is not the
+host.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ from factory.training.collector import Collector, groups, no_phase
 
 TASK_IDS = tuple(task.id for task in TASKS.values() if not task.example)
 META = torch.device("meta")
-"""Its tensors have no values: what asks for one fails, as it would in a capture, and no short cut for CPUs is taken."""
+"""Its tensors have no values: what asks for one fails, as it would in a capture, and no short cut for CPUs is
+taken.
+"""
 
 
 class Shapes:

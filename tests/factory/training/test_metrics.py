@@ -1,4 +1,6 @@
-"""The ledger's figures from a meter's reading: cost, carbon, steady state, net energy, and where joules come from."""
+"""The ledger's figures from a meter's reading: cost, carbon, steady state, net energy, and where joules come
+from.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +66,9 @@ def test_net_figure_stands_beside_the_gross_one_with_its_interval(reading: Meter
 
 
 def test_net_figure_is_left_out_where_other_hosts_were_metered(reading: MeterReading) -> None:
-    """One host's idle power is not taken off the joules of several; a process beside the meter changes nothing."""
+    """One host's idle power is not taken off the joules of several; a process beside the meter changes
+    nothing.
+    """
     idle, beside = Interval(4.0, 2.0, 8.0), replace(reading, tier=Tier.NONE)
     assert metrics.net(reading, 10, idle, [beside]) == metrics.net(reading, 10, idle)
     assert metrics.net(reading, 10, idle, [beside, reading]) == ({}, {})
