@@ -44,7 +44,9 @@ def run_training(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
 
 
 def check_books(run_dir: Path) -> None:
-    """Check what holds for every run, whatever it did: conservation, and the identities of the key figures."""
+    """Check what holds for every run, whatever it did: conservation, and the identities of the key
+    figures.
+    """
     figures = json.loads((run_dir / "summary.json").read_text())["metrics"]
     if "energy/total_j" not in figures:
         return

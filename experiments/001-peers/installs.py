@@ -63,7 +63,7 @@ def _pip(python: Path, name: str, packages: list[str]) -> None:
 
 
 def _furnish_unilab(folder: Path) -> None:
-    """Put the package where its configuration looks for it, and Menagerie's meshes, which its wheel lacks, into it.
+    """Put the package where its configuration looks for it, with meshes of Menagerie that its wheel lacks.
 
     Raises:
         ValueError: the meshes are neither at hand nor can they be downloaded.

@@ -53,7 +53,7 @@ class Worker:
         self._answers = os.fdopen(reading)
 
     def measure(self, case: str, seconds: float) -> dict[str, float]:
-        """Return the figures of the worker, and `busy_elsewhere`: cores that were busy with anything else meanwhile.
+        """Return the metrics of the worker, and `busy_elsewhere`: cores busy with anything else meanwhile.
 
         Raises:
             ValueError: the worker ended.
@@ -74,7 +74,10 @@ class Worker:
 
     def versions(self) -> dict[str, str]:
         """Return the versions of what matters in the worker's environment."""
-        code = "import importlib.metadata as m; print(*sorted({f'{d.name}={d.version}' for d in m.distributions()}))"
+        code = (
+            "import importlib.metadata as m; "
+            "print(*sorted({f'{d.name}={d.version}' for d in m.distributions()}))"
+        )
         done = subprocess.run(
             [self.install.python, "-P", "-c", code],
             capture_output=True,

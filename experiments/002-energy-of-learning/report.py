@@ -26,8 +26,10 @@ def table(results: dict[str, Any]) -> str:
     samples = [sample for cell in results["cells"].values() for sample in cell]
     commits = ", ".join(sorted({f"`{sample['git.commit'][:7]}`" for sample in samples}))
     note = (
-        f"{results['machine']['cpu']}, {results['machine']['cpus_available']} CPUs, {results['date'][:10]}, commits "
-        f"{commits}; {statistics.median(sample['busy_elsewhere'] for sample in samples):.2f} cores were busy with "
+        f"{results['machine']['cpu']}, {results['machine']['cpus_available']} CPUs, {results['date'][:10]}, "
+        "commits "
+        f"{commits}; {statistics.median(sample['busy_elsewhere'] for sample in samples):.2f} cores were "
+        "busy with "
         "anything else."
     )
     return "\n".join([note, *_per_token(results), *_to_threshold(results), *_meter(results)])
@@ -41,13 +43,17 @@ def _per_token(results: dict[str, Any]) -> Iterator[str]:
         first = samples[0]
         figures = _range(samples, "tokens_per_s"), _range(samples, "cpu_s_per_token", "s")
         yield (
-            f"| {first['network'].replace(',', '-')} | {first['worlds']} | {first['threads']} | {' | '.join(figures)} "
+            f"| {first['network'].replace(',', '-')} | {first['worlds']} | {first['threads']} | "
+            f"{' | '.join(figures)} "
             f"| {_range(samples, 'joules_per_token', 'J')} | {_gauge(samples, 'joules_per_token')} |"
         )
 
 
 def _to_threshold(results: dict[str, Any]) -> Iterator[str]:
-    yield "\n**To a return**: medians over seeds, runs that gave up among them as censored (`>=`: the median is only"
+    yield (
+        "\n**To a return**: medians over seeds, runs that gave up among them as censored (`>=`: the median "
+        "is only"
+    )
     yield "known to be above that), lowest to highest seed in brackets.\n"
     yield "| task, return | worlds | reached | tokens | training time | CPU time, counted | energy | gauge |"
     yield "|---|---|---|---|---|---|---|---|"
@@ -68,8 +74,14 @@ def _meter(results: dict[str, Any]) -> Iterator[str]:
         low, middle, high = _median_with_interval(pairs[:, 0] / pairs[:, 1] - 1.0)
         own = sum(sample["meter_s"] for sample in found) / pairs[:, 0].sum()
         yield f"\n**The meter itself**, {found[0]['worlds']} worlds: {len(pairs)} iterations of"
-        yield f"{format_si(float(np.median(pairs)), 's')} with phases and gauges took {100 * middle:+.2f} % longer than"
-        yield f"their neighbours without (median of pairs, 95 % interval {100 * low:+.2f} to {100 * high:+.2f} %);"
+        yield (
+            f"{format_si(float(np.median(pairs)), 's')} with phases and gauges took {100 * middle:+.2f} % "
+            "longer than"
+        )
+        yield (
+            f"their neighbours without (median of pairs, 95 % interval {100 * low:+.2f} to "
+            f"{100 * high:+.2f} %);"
+        )
         yield f"the meter's own count of its time is {100 * own:.2f} % of them."
     if runs := results["cells"].get("meter equal runs"):
         agree = sum(one["lo"] <= other["energy_j"] <= one["hi"] for one in runs for other in runs)

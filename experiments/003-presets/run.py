@@ -129,7 +129,8 @@ def train(job: tuple[str, int], *, cpus: SimpleQueue[set[int]]) -> Run:
 def table(results: dict[str, Any]) -> str:
     """Return the results as Markdown."""
     lines = [
-        "| preset | steps | return of the mean action, 100 episodes, by seed | median | wanted | slowest | CPUs |",
+        "| preset | steps | return of the mean action, 100 episodes, by seed | median | wanted | slowest | "
+        "CPUs |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, (level, minutes) in LEVELS.items():

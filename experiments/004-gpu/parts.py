@@ -102,7 +102,7 @@ class Job:
 
 
 def compile_kernels(scale: Scale, cells: Sequence[str]) -> Found:
-    """Build every environment once, all at the same time, so that the later jobs find Warp's kernels in its cache."""
+    """Build every environment once, at the same time, so that later jobs find Warp's kernels in its cache."""
     code = (
         "import sys; sys.path[:0] = sys.argv[1:3]; from parts import Scale, built; "
         "built(Scale(quick=False, device=sys.argv[3], physics=sys.argv[4]), sys.argv[5:])"

@@ -53,7 +53,10 @@ def _bench(found: dict[str, Any]) -> Iterator[str]:
     )
     part, energy = found["iteration"], found["energy"]
     yield f"learner {100 * part['learn_s'] / part['wall_s']:.0f} % of {1e3 * part['wall_s']:.3g} ms"
-    yield f"{_si(found['tokens_per_s'])} tokens/s, {_energy(energy['joules_per_token'], 'J/token', energy['tier'])}"
+    yield (
+        f"{_si(found['tokens_per_s'])} tokens/s, "
+        f"{_energy(energy['joules_per_token'], 'J/token', energy['tier'])}"
+    )
     yield f"spread {100 * max(level['spread'] or 0.0 for level in found['levels'].values()):.0f} %"
 
 

@@ -37,7 +37,7 @@ _END_S = 5.0
 
 
 def main() -> None:
-    """Run the jobs that are missing and fit, each in a process of its own, and write down every cell at once."""
+    """Run the jobs that are missing and fit, each in a process of its own, and write every cell at once."""
     args = arguments()
     scale = Scale(quick=args.quick, device=args.device, physics=args.physics)
     if args.job:

@@ -1,4 +1,4 @@
-"""Train as one process and as several on the same CPUs, in turn: `python experiments/005-processes/run.py`."""
+"""Train as one process and as several on the same CPUs: `python experiments/005-processes/run.py`."""
 
 from __future__ import annotations
 
@@ -105,7 +105,8 @@ def table(results: dict[str, Any]) -> str:
     rounds = len(next(iter(next(iter(results["steps_per_s"].values())).values())))
     lines += [
         "",
-        f"`{results['command']}`, {results['machine']['cpu']}, commit `{results['git.commit'][:7]}`, medians of",
+        f"`{results['command']}`, {results['machine']['cpu']}, commit `{results['git.commit'][:7]}`, "
+        "medians of",
     ]
     return "\n".join([*lines, f"{rounds} rounds, least and greatest ratio in brackets."])
 

@@ -40,7 +40,10 @@ def print_rows(rows: Sequence[Row], console: Console) -> None:
         console.print(line, style="dim", soft_wrap=True)
     spread = max(_spread(row) for row in rows)
     if spread > _LARGE_SPREAD:
-        warning = f"Rounds differ by up to {100 * spread:.0f} %: the machine does something else too; see docs/bench.md"
+        warning = (
+            f"Rounds differ by up to {100 * spread:.0f} %: the machine does something else too; see "
+            "docs/bench.md"
+        )
         console.print(warning, style="yellow", soft_wrap=True)
 
 

@@ -1,4 +1,4 @@
-"""A training job set up to be timed: its parts, their state, and the same rollout at every level of the loop."""
+"""The parts and state of a training job, set up so that every level of its loop can repeat one rollout."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ class Rig:
             self.collector.collect()
 
     def round(self, seconds: float) -> dict[str, float]:
-        """Take one rollout and repeat it at every level until each has run for `seconds`; return steps/s by level.
+        """Time one rollout at every level until each has run for `seconds`; return steps per second by level.
 
         The level that has run for the shortest time comes next, so that a slow moment meets all levels alike.
         """
@@ -180,7 +180,7 @@ class Rig:
     # State.
 
     def _record(self) -> Take:
-        """Fill a rollout operation by operation, so that every call is heard, and keep what it takes to repeat it."""
+        """Fill a rollout operation by operation, recording the engine's calls for later repetition."""
         start, calls = self._state(), list[EngineCall | None]()
         with self._overheard(calls):
             self.collector.steps(no_phase)

@@ -34,7 +34,7 @@ def one_line_errors() -> Iterator[None]:
 
 @contextlib.contextmanager
 def one_line_faults(run_dir: Path) -> Iterator[None]:
-    """Turn a failure of the machine or of an environment, such as a full disk, into one line and exit status 1."""
+    """Turn a failure of machine or environment, such as a full disk, into one line and exit status 1."""
     try:
         yield
     except OSError as error:

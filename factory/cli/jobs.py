@@ -187,7 +187,7 @@ def compose_config(overrides: list[str]) -> tuple[TrainConfig, Path]:
 
 
 def _check(cfg: TrainConfig, run_dir: Path) -> None:
-    """Check what the schema cannot: folders, the run to resume, and that environment and energy sources exist."""
+    """Check what the schema cannot: folders, the run to resume, and the environment and energy sources."""
     check_writable(Path(cfg.output_root), key="output_root")
     check_writable(run_dir, key="hydra.run.dir")
     if cfg.resume:

@@ -46,7 +46,7 @@ def join_flags(arguments: Sequence[str], keys: Sequence[str]) -> list[str]:
 
 
 def fit_values(arguments: Sequence[str], types: Mapping[str, type]) -> list[str]:
-    """Return `key=value` arguments with `1e6` as an integer and `64,64` as a list, where the key is of that type."""
+    """Return `key=value` arguments with `1e6` as an integer and `64,64` as a list, where that is the type."""
     fitted: list[str] = []
     for argument in arguments:
         key, equals, value = argument.partition("=")

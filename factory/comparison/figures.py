@@ -95,7 +95,7 @@ def estimate(group: Group, figure: Figure) -> Estimate | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What it took to reach the return threshold: the median over runs, those that never did kept as censored."""
+    """Cost of reaching the return threshold: the median over runs; those that never did are censored."""
 
     median: float
     """Kaplan-Meier median; where half of the runs never got there, what the median is above."""
@@ -196,7 +196,7 @@ def _share_gauge(first: Group, second: Group) -> bool:
 
 
 def pareto_front(points: Sequence[tuple[float, float]], *, is_cost: bool) -> list[int]:
-    """Return the indices of points (x, y) that no other beats, by falling x if it is a gain, rising if a cost.
+    """Return the indices of points (x, y) on the Pareto front, by falling x if a gain, rising if a cost.
 
     Args:
         points: Pairs of which y is a gain.

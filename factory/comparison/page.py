@@ -24,15 +24,20 @@ td .note { color: var(--muted); font-size: .8rem; }
 tbody th { color: var(--muted); }
 """
 HOW_TO_READ = (
-    "Figures are means over seeds with a 95 % bootstrap interval of the mean, widened for the few seeds there are. "
-    "A gauge errs alike in every seed, so its error does not shrink with their number: joules carry the interval over "
+    "Figures are means over seeds with a 95 % bootstrap interval of the mean, widened for the few seeds "
+    "there are. "
+    "A gauge errs alike in every seed, so its error does not shrink with their number: joules carry the "
+    "interval over "
     "seeds from the gauge's lower bound to its upper one. "
-    "A run that never reached the return threshold stays in as censored: the median (Kaplan-Meier) counts what it "
+    "A run that never reached the return threshold stays in as censored: the median (Kaplan-Meier) counts "
+    "what it "
     "spent as a lower bound, and is itself only bounded (>=) where half of the runs never got there."
 )
 CHART_NOTE = (
-    "Small points are runs, large ones means of a setting with their 95 % intervals over seeds; ringed means are not "
-    "beaten by another in both figures. The bars leave out the energy gauge's own error, taken to be alike in all "
+    "Small points are runs, large ones means of a setting with their 95 % intervals over seeds; ringed "
+    "means are not "
+    "beaten by another in both figures. The bars leave out the energy gauge's own error, taken to be alike "
+    "in all "
     "points."
 )
 
@@ -50,7 +55,8 @@ def write_page(comparison: Comparison, path: Path, *, command: str) -> None:
     title = f"Comparing {count} runs of {tasks}"
     body = (
         f"<header><h1>{escape(title)}</h1>"
-        f'<p class="quiet">{len(comparison.groups)} settings &middot; energy: {escape(comparison.tier)}</p></header>'
+        f'<p class="quiet">{len(comparison.groups)} settings &middot; energy: '
+        f"{escape(comparison.tier)}</p></header>"
         f"{_notes(comparison.notes)}{_table(comparison)}{_charts(comparison)}{_differences(comparison)}"
         f'{_runs(comparison)}<h2>Repeat it</h2><pre class="command">{escape(command)}</pre>'
     )
@@ -80,7 +86,10 @@ def _cell(cell: Cell) -> str:
 
 def _charts(comparison: Comparison) -> str:
     figure = charts.svg(comparison)
-    return f'<h2>What a return costs</h2><figure class="curves one">{figure}</figure><p class="quiet">{CHART_NOTE}</p>'
+    return (
+        f'<h2>What a return costs</h2><figure class="curves one">{figure}</figure><p '
+        f'class="quiet">{CHART_NOTE}</p>'
+    )
 
 
 def _differences(comparison: Comparison) -> str:

@@ -33,7 +33,7 @@ class Comparison:
 
     @property
     def return_key(self) -> str:
-        """Metric key of the return on the charts: the evaluation's where every run has one, else training's."""
+        """Key of the return on the charts: of the evaluation if every run has one, else of training."""
         runs = [run for group in self.groups for run in group.runs]
         evaluated = all("eval/return_mean" in run.metrics for run in runs)
         return "eval/return_mean" if evaluated else "train/return_mean"
@@ -105,4 +105,6 @@ def _notes(groups: Sequence[Group]) -> Iterator[str]:
     if odd := [f"{run.name} ({run.status})" for run in runs if run.status != "finished"]:
         yield f"Not finished, so figures are the last known ones: {', '.join(odd)}."
     if any(run.tags.get("git.dirty", "").lower() == "true" for run in runs):
-        yield "Some runs come from a working tree with uncommitted changes: their commit does not repeat them."
+        yield (
+            "Some runs come from a working tree with uncommitted changes: their commit does not repeat them."
+        )

@@ -36,7 +36,10 @@ def examine(
 
 
 def _work() -> Finding:
-    text = "the amount of work can always be set: num_envs, physics.num_threads, runtime.torch_threads, pausing a run"
+    text = (
+        "the amount of work can always be set: num_envs, physics.num_threads, runtime.torch_threads, "
+        "pausing a run"
+    )
     return _finding("work", Status.OK, text)
 
 
@@ -108,7 +111,10 @@ def _gpus(nvml: Any) -> list[Finding]:
     if _is_admin():
         text = "this process has the right the driver asks for (CAP_SYS_ADMIN); not tried"
         return [_finding(name, Status.OK, f"{'; '.join(boards)}; {text}")]
-    remedy = "as root on the host: sudo nvidia-smi -pl <watts>, sudo nvidia-smi -lgc <MHz>; in a container --privileged"
+    remedy = (
+        "as root on the host: sudo nvidia-smi -pl <watts>, sudo nvidia-smi -lgc <MHz>; in a container "
+        "--privileged"
+    )
     text = "this process lacks CAP_SYS_ADMIN, which the driver asks for"
     return [_finding(name, Status.LIMITED, f"{'; '.join(boards)}; {text}", remedy)]
 
@@ -138,7 +144,10 @@ def _no_cpu_knob(host: HostEnvironment) -> str:
         return "nothing inside helps: the hypervisor keeps this knob; set it on the physical machine"
     if host.container:
         return "set it on the host: containers are given /sys read-only and without this folder"
-    return "load the processor's driver: sudo modprobe intel_rapl_msr for the limit, acpi_cpufreq for the frequency"
+    return (
+        "load the processor's driver: sudo modprobe intel_rapl_msr for the limit, acpi_cpufreq for the "
+        "frequency"
+    )
 
 
 def _word(path: Path) -> str:

@@ -116,7 +116,7 @@ def own_figure(reading: MeterReading) -> Figure:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep what these tools print off standard output, which may be JSON, and their warnings off the screen."""
+    """Keep the output of these tools off standard output, which may be JSON, and hide their warnings."""
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -153,7 +153,8 @@ class _Zeus:
             reasons.append("GPUs by the same NVML counter as ours, but all visible ones, with no interval")
         if "cpu" in joules or "gpu" in joules:
             reasons.append(
-                "counters enclose whole packages and boards, other work included, as the factory's counters do"
+                "counters enclose whole packages and boards, other work included, as the factory's counters "
+                "do"
             )
         return Figure(
             tool=f"Zeus {metadata.version('zeus')}",
@@ -205,13 +206,25 @@ class _CodeCarbon:
     def _reasons(self, found: Any) -> tuple[str, ...]:
         ram_gb, ram_w = found.ram_total_size, found.ram_power
         if "rapl" in repr(getattr(self._tracker, "_hardware", "")).lower():
-            cpu = "CPU from RAPL packages of the whole machine; memory zones nested in them are left out, even on request"
+            cpu = (
+                "CPU from RAPL packages of the whole machine; memory zones nested in them are left out, "
+                "even on request"
+            )
         elif self._mode == "machine":
-            cpu = "CPU modelled as TDP x (0.1 + 0.9 u^3), u the load of all the machine's processors, others' work too"
+            cpu = (
+                "CPU modelled as TDP x (0.1 + 0.9 u^3), u the load of all the machine's processors, others' "
+                "work too"
+            )
         else:
-            cpu = "CPU modelled as TDP x this process' share of CPU time: linear, and an idle core draws nothing"
+            cpu = (
+                "CPU modelled as TDP x this process' share of CPU time: linear, and an idle core draws "
+                "nothing"
+            )
         tdp = "TDP is looked up by the model's name, times sockets; a name it does not know gets 4 W a thread"
-        ram = f"memory at {ram_w:.3g} W for {ram_gb:.3g} GB: 5 W for each module it guesses from the machine's size"
+        ram = (
+            f"memory at {ram_w:.3g} W for {ram_gb:.3g} GB: 5 W for each module it guesses from the "
+            "machine's size"
+        )
         scope = "GPUs as whole boards, in process mode too" if found.gpu_count else "no GPU found"
         return (
             cpu,
@@ -236,7 +249,8 @@ def compare(figures: Sequence[Figure]) -> list[str]:
     own, *others = (figure.row() for figure in figures)
     pairs = [(other, name, own[f"{name}_w"], other[f"{name}_w"]) for other in others for name in COMPONENTS]
     return [
-        f"{other['tool']}: {name} {theirs_w:.3g} W, {theirs_w / own_w:.3g} times the {own_w:.3g} W of {own['tool']}"
+        f"{other['tool']}: {name} {theirs_w:.3g} W, {theirs_w / own_w:.3g} times the {own_w:.3g} W of "
+        f"{own['tool']}"
         for other, name, own_w, theirs_w in pairs
         if own_w and theirs_w is not None
     ]

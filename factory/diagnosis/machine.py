@@ -131,7 +131,8 @@ def _gpu(host: HostEnvironment) -> Finding:
         "install the build of torch for CUDA that fits this driver"
         if torch.version.cuda is None
         else (
-            "check that nvidia-smi works, that CUDA_VISIBLE_DEVICES names a device, and that the driver is new enough"
+            "check that nvidia-smi works, that CUDA_VISIBLE_DEVICES names a device, and that the driver is "
+            "new enough"
         )
     )
     return Finding(section="machine", name="GPU", status=Status.MISSING, text=text, remedy=remedy)

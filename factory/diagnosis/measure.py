@@ -122,13 +122,17 @@ def _explain_model(cfg: EnergyConfig) -> str:
     """Say what replaces a counter."""
     if cfg.estimate.calibration:
         return (
-            "instead, the CPU time counted by the kernel is multiplied by powers per core that were fitted to an "
-            f"outside meter ({cfg.estimate.calibration.origin}); so every energy value is labelled calibrated and "
+            "instead, the CPU time counted by the kernel is multiplied by powers per core that were fitted "
+            "to an "
+            f"outside meter ({cfg.estimate.calibration.origin}); so every energy value is labelled "
+            "calibrated and "
             "carries the interval [lo, hi] of the fit"
         )
     return (
-        "instead, the CPU time counted by the kernel and the size of memory are multiplied by powers per core and per "
-        "GB that are published means of servers, not of this machine; so every energy value is labelled estimated and "
+        "instead, the CPU time counted by the kernel and the size of memory are multiplied by powers per "
+        "core and per "
+        "GB that are published means of servers, not of this machine; so every energy value is labelled "
+        "estimated and "
         "carries a wide interval [lo, hi]"
     )
 
@@ -158,19 +162,27 @@ def _rapl_remedy(gap: SourceUnavailable, cfg: EnergyConfig, host: HostEnvironmen
         return f"RAPL is read through Linux; here {_CALIBRATE}"
     if host.is_virtual:
         return (
-            "nothing inside this machine helps: hypervisors do not pass these counters on, so a mount or a permission "
+            "nothing inside this machine helps: hypervisors do not pass these counters on, so a mount or a "
+            "permission "
             f"has nothing to show. Run on the physical machine, or {_CALIBRATE}"
         )
     if host.container:
         # Zones in /sys/class/powercap are links into this folder, which container engines hide.
         return (
-            "add to docker run: -v /sys/devices/virtual/powercap:/rapl:ro and to the command: energy.rapl_root=/rapl; "
+            "add to docker run: -v /sys/devices/virtual/powercap:/rapl:ro and to the command: "
+            "energy.rapl_root=/rapl; "
             "if it then cannot be read, run as root or, on the host, sudo chmod a+r "
             "/sys/class/powercap/intel-rapl:*/energy_uj"
         )
     if cfg.rapl_root != EnergyConfig.rapl_root:
-        return f"energy.rapl_root={cfg.rapl_root} is not such a tree: leave the key out to read {EnergyConfig.rapl_root}"
-    return "run 'sudo modprobe intel_rapl_msr' (Intel, and AMD Zen from Linux 5.8 on); other processors have no RAPL"
+        return (
+            f"energy.rapl_root={cfg.rapl_root} is not such a tree: leave the key out to read "
+            f"{EnergyConfig.rapl_root}"
+        )
+    return (
+        "run 'sudo modprobe intel_rapl_msr' (Intel, and AMD Zen from Linux 5.8 on); other processors have "
+        "no RAPL"
+    )
 
 
 def _nvml_remedy(gap: SourceUnavailable, cfg: EnergyConfig, host: HostEnvironment) -> str:

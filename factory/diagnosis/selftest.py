@@ -143,7 +143,10 @@ def _plausible(test: SelfTest) -> Finding:
     """
     tier = test.reading.component_tier.get("cpu")
     if tier not in _COUNTED:
-        text = "not judged: the CPU's figure follows from the coefficients, so its being plausible would show nothing"
+        text = (
+            "not judged: the CPU's figure follows from the coefficients, so its being plausible would show "
+            "nothing"
+        )
         return _finding("power", Status.LIMITED, text, "compare with a wall meter")
     idle, end = test.marks[1], test.marks[-1]
     power_w = (end.components_j["cpu"] - idle.components_j["cpu"]) / (end.wall_s - idle.wall_s)
@@ -166,7 +169,10 @@ def _response(test: SelfTest) -> Finding:
     )
     if min(load_w) > _RISE * idle_w:
         return _finding("response", Status.OK, f"power follows the load: {text}")
-    text = f"power hardly follows the load: {text}; other work on the same counters or in the control group hides it"
+    text = (
+        f"power hardly follows the load: {text}; other work on the same counters or in the control group "
+        "hides it"
+    )
     remedy = (
         "repeat when nothing else runs, for its joules are in the figures; if it stays, mistrust the source"
     )

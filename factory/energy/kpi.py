@@ -42,7 +42,7 @@ def cpu_s_per_token(cpu_s: float, *, tokens: int) -> float:
 
 
 def net_energy(energy: Interval, *, idle_w: Interval, wall_s: float) -> Interval:
-    """Return gross energy minus the machine's idle energy, E - P_idle * t [J]; report it beside E, never alone.
+    """Return gross energy minus the idle energy of the machine, E - P_idle * t [J]; report it beside E.
 
     Args:
         energy: Gross energy [J].

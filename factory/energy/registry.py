@@ -49,7 +49,8 @@ def register_energy_source(source: _Source, *, auto: Sequence[str] = ()) -> _Sou
     for component in source.components:
         if not _COMPONENT.fullmatch(component) or component in RESERVED_COMPONENTS:
             raise ValueError(
-                f"energy source {source.name!r}: component {component!r} cannot be part of a metric's key; use "
+                f"energy source {source.name!r}: component {component!r} cannot be part of a metric's key; "
+                "use "
                 f"lowercase letters, digits and _, and none of {', '.join(RESERVED_COMPONENTS)}"
             )
     SOURCES[source.name] = source

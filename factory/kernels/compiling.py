@@ -24,7 +24,7 @@ _one_at_a_time = threading.Lock()
 
 
 class _Notice(event.Listener):
-    """Says once that a kernel is being compiled, which a user would otherwise take for a program that hangs."""
+    """Prints one line when a kernel is compiled, so that nobody takes the wait for a hang."""
 
     said = False
 
@@ -42,7 +42,7 @@ event.register("numba:compile", _Notice())
 
 
 def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Return a decorator that compiles a function at its first call, once for all processes where that can be kept."""
+    """Return a decorator that compiles a function at its first call and caches it for all processes."""
     jit = functools.partial(numba.njit, nogil=True, error_model="numpy", fastmath={"contract"}, **options)
 
     def decorate(function: Callable[..., Any]) -> Any:
@@ -60,7 +60,7 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
 @functools.cache
 def _version() -> str:
-    """Return a digest of this package and the processor: Numba looks at a function's own file, not at what it calls."""
+    """Digest this package and the processor; Numba checks the function's file, not its callees."""
     processor = llvmlite.binding.get_host_cpu_features().flatten().encode()
     sources = (path.read_bytes() for path in sorted(_HERE.glob("*.py")))
     return hashlib.sha256(b"".join([processor, *sources])).hexdigest()[:16]

@@ -169,7 +169,7 @@ def _backward(grad, x, filled, sizes, activation, hidden, sums, grad_x, threads)
 def forward(
     x: Floats, flat: Floats, sizes: list[int], activation: str, *, threads: int, keep: bool
 ) -> tuple[Floats, Floats]:
-    """Return what the last layer puts out, (B, O), and all hidden ones if asked to `keep` it, (B H,), else (0,).
+    """Return the outputs of the last layer (B, O), and all hidden ones (B H,) if `keep`, else (0,).
 
     Args:
         x: features, (B, I), contiguous.

@@ -20,7 +20,7 @@ _CACHED = 50_000
 
 @compiled()
 def _surrogate(means, values, actions, numbers, log_std, coefficients, sums):
-    """Replace means and values by the loss's gradients by them; add up what `ppo_gradient` returns beside them.
+    """Replace means and values by the gradients of the loss; add up the other results of `ppo_gradient`.
 
     Shapes: (N, A filled up), (N, 1 filled up), (N, A), (5, N), (A,), (3,), (A + 6,).
     """
@@ -131,7 +131,7 @@ def ppo_gradient(
     entropy_coef: float,
     threads: int,
 ) -> Floats:
-    """Return the gradient of PPO's loss, summed over live samples, by all parameters, and sums of six figures.
+    """Return the gradient of PPO's loss over all parameters, summed over live samples, and six other sums.
 
     Actions are Gaussian with a deviation of their own; the loss is -min(r A, bound) + value_coef / 2 error^2
     - entropy_coef entropy, with r the ratio of probabilities. Shape: (P + 6,): as `flat`; then sums of policy
@@ -189,13 +189,13 @@ def ppo_gradient(
 def _laid_out(
     flat: Floats, sizes: list[int], threads: int
 ) -> tuple[Floats, Floats, npt.NDArray[np.int64], Floats]:
-    """Return a network as `_gradient` takes it: parameters by input and by output, sizes, sums of every thread."""
+    """Return a network as `_gradient` takes it: parameters by input and output, sizes, sums by thread."""
     at = np.array(sizes)
     return by_input(flat, at), by_output(flat, at), at, empty_sums(sizes, threads)
 
 
 def prepare_gradient(threads: int) -> None:
-    """Compile now what `ppo_gradient` will call, or load it from where it is kept: not in the first iteration."""
+    """Compile the kernels of `ppo_gradient`, or load them from the cache, before the first iteration."""
     number, sizes = np.zeros((1, 1), np.float32), [1, 1, 1]
     ppo_gradient(
         number,

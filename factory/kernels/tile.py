@@ -30,7 +30,7 @@ def _tile_of(rows: int, vectors: int) -> Any:
 
     @intrinsic
     def tile(typing: Any, a: Any, b: Any, c: Any, i: Any, j: Any, fresh: Any) -> Any:
-        """Add `a[i:i + rows] @ b[:, j:j + columns]` to the tile of `c` at i, j, or write it there if `fresh`."""
+        """Add `a[i:i + rows] @ b[:, j:j + columns]` to the tile of `c` at i, j, or write it if `fresh`."""
 
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             (a_type, b_type, c_type, *_), (*arrays, i, j, fresh) = signature.args, args

@@ -1,4 +1,4 @@
-"""Adam (Kingma and Ba 2015, arXiv:1412.6980) on one tensor, without what an optimizer for any model does around it."""
+"""Minimal fused Adam on one flat tensor (Kingma and Ba 2015, arXiv:1412.6980)."""
 
 from __future__ import annotations
 

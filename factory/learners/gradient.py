@@ -96,7 +96,7 @@ class AutogradGradient:
 
 
 class NumbaGradient:
-    """Of a Gaussian policy of perceptrons in float32, on a CPU: everything for some samples, then the next samples."""
+    """Numba gradient for float32 Gaussian policies of perceptrons on a CPU, block of samples by block."""
 
     def __init__(
         self,

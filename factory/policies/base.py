@@ -71,7 +71,7 @@ class Policy(nn.Module, ABC):
         """Do once what would otherwise delay the first action, such as compiling."""
 
     def for_export(self) -> Policy:
-        """Return a copy of the policy for `torch.export`: on its device, in float32, of traceable operations."""
+        """Return a copy of the policy for `torch.export`: same device, float32, traceable operations."""
         shallow = copy.copy(self)
         # Generators cannot be copied, and an exported policy draws nothing.
         del shallow.generator

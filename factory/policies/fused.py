@@ -41,7 +41,7 @@ def compiled(features: Tensor, activation: str, sizes: list[int], parameters: Se
 def _forward(
     features: Tensor, activation: str, sizes: list[int], parameters: Sequence[Tensor], *, keep: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return output (..., O), features in rows, parameters end to end, and the hidden units if told to `keep` them."""
+    """Return the outputs (..., O), features in rows, all parameters, and the hidden units if `keep`."""
     rows = features.detach().reshape(-1, features.shape[-1]).contiguous()
     flat = torch.cat([parameter.detach().flatten() for parameter in parameters])
     threads = torch.get_num_threads()
@@ -133,5 +133,5 @@ def _affine(features: Tensor, weight: Tensor, bias: Tensor | None, activation: s
 
 
 def _of_weight(rows: Tensor, inputs: Tensor) -> Tensor:
-    """Return a weight's gradient, the longer side of it first: so the product is faster. (B, O), (B, I) -> (O, I)."""
+    """Return the gradient of a weight, longer side first for speed. Shapes: (B, O), (B, I) -> (O, I)."""
     return (inputs.T @ rows).T if inputs.shape[1] < rows.shape[1] else rows.T @ inputs

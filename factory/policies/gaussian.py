@@ -15,7 +15,7 @@ _HALF_LOG_TAU = 0.5 * math.log(math.tau)
 
 
 class Gaussian(Distribution):
-    """Actions around the mean from the actor, with a learned standard deviation that does not depend on it."""
+    """Actions around the mean from the actor, with a learned standard deviation that is independent of it."""
 
     kind = "vector"
 

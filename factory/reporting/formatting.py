@@ -34,7 +34,7 @@ def format_si(value: float, unit: str = "") -> str:
 
 
 def si_unit(largest: float, unit: str) -> tuple[float, str]:
-    """Return what to divide by so that `largest` has 1-3 digits before the point, and the unit that then holds.
+    """Return the divisor that leaves `largest` 1-3 digits before the point, and the unit that goes with it.
 
     Symbols take the prefix at once, words with a gap: `(1e-3, "mJ/token")`, `(1e3, "k tokens/s")`.
     """
@@ -133,7 +133,7 @@ def _skill(metrics: Mapping[str, float]) -> list[Headline]:
 
 
 def _site(metrics: Mapping[str, float], *, tier: str) -> list[Headline]:
-    """Return cost and carbon, which are the joules times assumptions about the site, and as sure as they are."""
+    """Return cost and carbon: joules times assumptions about the site, with the same relative interval."""
     rows = []
     for label, key, unit in (
         ("Electricity", "factory/usd_per_mtoken", "USD"),

@@ -67,7 +67,8 @@ def write_html(path: Path, *, title: str, body: str, style: str = "") -> None:
     """Write a page of HTML `body` in the common style, to which `style` is added."""
     html = (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}{style}</style></head>'
+        '<meta name="viewport" content="width=device-width, '
+        f'initial-scale=1"><style>{STYLE}{style}</style></head>'
         f"<body>{body}</body></html>\n"
     )
     path.write_text(re.sub(r"[ \t]+\n", "\n", html), encoding="utf-8")

@@ -33,7 +33,7 @@ TIER_SENTENCES = {
     "sampled": "The hardware's power was read repeatedly and integrated; peaks between readings are lost.",
     "apportioned": "The energy of shared hardware was divided by this run's share of its use.",
     "shared": "Others used the same hardware: its counter is an upper bound for this run.",
-    "calibrated": "No hardware counter was readable; CPU time times a power model fitted to an outside meter.",
+    "calibrated": "No hardware counter was readable; CPU time times a power model fitted to another meter.",
     "estimated": "No hardware counter was readable; the figure comes from CPU time times a power model.",
     "replayed": "The power comes from a recording of another run, not from this machine.",
 }

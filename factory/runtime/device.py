@@ -35,14 +35,14 @@ def available_cpus() -> int:
 
 
 def own_cpus() -> tuple[int, ...]:
-    """Return this process's share of the CPUs, at least one, equal for all of the run's processes on this host."""
+    """Return the CPUs of this process, at least one, as many for every process of the run on this host."""
     count = max(1, available_cpus() // distributed.local_size())
     first = distributed.local_rank() * count % len(_visible())
     return _visible()[first : first + count]
 
 
 def keep_to_own_cpus() -> None:
-    """Keep off the CPUs of the run's other processes: whoever wakes there waits for what runs, some milliseconds.
+    """Keep off the CPUs of the run's other processes: a thread that wakes there waits for milliseconds.
 
     What counts CPUs for itself, such as an energy gauge, must have done so before.
     """
@@ -93,7 +93,7 @@ def inference_threads(multiply_adds: int) -> int:
 
 
 def elementwise_threads(elements: int) -> int:
-    """Return how many threads operations on tensors of so many elements are worth waking, of those allowed."""
+    """Return the number of threads worth using on tensors of so many elements, of those allowed."""
     return min(torch.get_num_threads(), 1 + elements // 500_000)
 
 

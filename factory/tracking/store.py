@@ -120,7 +120,8 @@ def ensure_experiment(client: MlflowClient, name: str, *, location: str | None) 
         assert found is not None
     if found.lifecycle_stage == "deleted":
         raise ValueError(
-            f"experiment {name} was deleted from MLflow: run `mlflow experiments restore -x {found.experiment_id}`"
+            f"experiment {name} was deleted from MLflow: run `mlflow experiments restore -x "
+            f"{found.experiment_id}`"
         )
     return found.experiment_id
 

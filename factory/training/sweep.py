@@ -80,7 +80,7 @@ def fixed_folder(overrides: Sequence[str], swept: Sequence[str], first: TrainCon
 
 
 class SweepTracker(Callback):
-    """Hydra callback around a multirun: opens the parent run, counts the jobs, and shows a table at the end."""
+    """Hydra callback around a multirun: opens the parent run, counts jobs, and shows a table at the end."""
 
     _run_id: str | None = None
     _status = "interrupted"

@@ -146,7 +146,9 @@ def test_tables_fit_a_narrow_terminal(measured: tuple[Document, str, Path]) -> N
 
 
 def test_ledger_has_the_speeds_by_number_of_worlds(measured: tuple[Document, str, Path]) -> None:
-    """`track=true` makes one MLflow run whose steps are the numbers of worlds, the file among its artifacts."""
+    """`track=true` makes one MLflow run whose steps are the numbers of worlds, the file among its
+    artifacts.
+    """
     from factory.tracking.store import connect
 
     content, printed, folder = measured
@@ -227,7 +229,9 @@ def test_environment_that_shows_no_engine_has_no_raw_level(monkeypatch: pytest.M
 
 
 def test_nothing_is_invented_without_a_meter(tmp_path: Path) -> None:
-    """With `energy=null` there are no joules, in the file and on the console, and CPU seconds all the same."""
+    """With `energy=null` there are no joules, in the file and on the console, and CPU seconds all the
+    same.
+    """
     printed = run(tmp_path, *TINY, "num_envs=4", "seconds=0.001", "repeats=1", "out=b.json", "energy=null")
     (row,) = json.loads((tmp_path / "b.json").read_text())["rows"]
     assert row["energy"]["joules_per_token"] is row["energy"]["joules_per_token_hi"] is None

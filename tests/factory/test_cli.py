@@ -259,7 +259,9 @@ def assert_one_line(captured: str, expected: str) -> None:
 def test_mistake_is_one_line_and_writes_nothing(
     command_line, capfd: pytest.CaptureFixture[str], given: Path, arguments: str, expected: str
 ) -> None:
-    """One line on stderr with key and value, nothing on stdout, status 2, and the folder as empty as before."""
+    """One line on stderr with key and value, nothing on stdout, status 2, and the folder as empty as
+    before.
+    """
     before = sorted(given.rglob("*"))
     with pytest.raises(SystemExit) as stopped:
         command_line(*arguments.format(given=given).split())
@@ -371,7 +373,9 @@ def test_mistake_in_a_process_of_its_own(tmp_path: Path, arguments: list[str]) -
 
 
 def test_null_is_an_option_like_others(command_line, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`tracking=null` and `energy=null` choose the options of that name, which Hydra would take for nothing."""
+    """`tracking=null` and `energy=null` choose the options of that name, which Hydra would take for
+    nothing.
+    """
     from factory import train
 
     seen = []
@@ -385,7 +389,8 @@ def test_null_is_an_option_like_others(command_line, monkeypatch: pytest.MonkeyP
     "given",
     [
         [
-            "energy.estimate.calibration={idle_w_per_core:5.19,max_w_per_core:11.56,relative_u:0.018,origin:'a plug'}"
+            "energy.estimate.calibration="
+            "{idle_w_per_core:5.19,max_w_per_core:11.56,relative_u:0.018,origin:'a plug'}"
         ],
         [
             f"energy.estimate.calibration.{setting}"

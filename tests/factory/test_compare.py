@@ -104,7 +104,9 @@ def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
 
 @pytest.mark.parametrize("count", [3, 5, 10])
 def test_intervals_hold_the_true_mean(count: int) -> None:
-    """Of 300 samples of a known mean, 91-98 % of the intervals hold it; plain percentiles of three hold 76 %."""
+    """Of 300 samples of a known mean, 91-98 % of the intervals hold it; plain percentiles of three hold
+    76 %.
+    """
     samples = np.random.default_rng(count).normal(7.0, 2.0, size=(300, count))
     share = np.mean([7.0 in mean_interval(sample) for sample in samples])
     assert 0.91 < share < 0.98

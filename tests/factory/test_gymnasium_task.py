@@ -59,7 +59,9 @@ def trained(request: pytest.FixtureRequest, shared_command_line: Callable[..., N
 
 
 def test_every_stage_leaves_what_it_should(trained: tuple[str, Path]) -> None:
-    """Figures, film, exported policy and report are there; tokens are the live steps, and names hold the id."""
+    """Figures, film, exported policy and report are there; tokens are the live steps, and names hold the
+    id.
+    """
     env_id, run_dir = trained
     for name in ("videos/filmstrip.png", "export/policy.pt2", "report.html", "checkpoints/last/state.json"):
         assert (run_dir / name).stat().st_size > 0, name
@@ -77,7 +79,9 @@ def test_every_stage_leaves_what_it_should(trained: tuple[str, Path]) -> None:
 
 
 def test_ledger_has_an_experiment_for_each_environment(trained: tuple[str, Path]) -> None:
-    """Experiment and registered model are named by the environment; a slash or colon is a dot in the model's."""
+    """Experiment and registered model are named by the environment; a slash or colon is a dot in the
+    model's.
+    """
     from factory.tracking.store import connect
 
     env_id, run_dir = trained
@@ -185,7 +189,9 @@ def test_world_that_fails_ends_the_run_in_one_line(
 def test_run_without_pictures_says_so_and_goes_on(
     command_line: Callable[..., None], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An environment that draws nothing costs the film, nothing else; nested observations are learned from."""
+    """An environment that draws nothing costs the film, nothing else; nested observations are learned
+    from.
+    """
     from odd_worlds import Odd
 
     monkeypatch.setattr(Odd, "render", lambda self: None)

@@ -127,7 +127,9 @@ def ledger(smoke: Path) -> Any:
 
 
 def test_run_leaves_everything_a_user_looks_for(smoke: Path) -> None:
-    """Configuration, curves, checkpoints, film, exported policy, report and summary are in the run's folder."""
+    """Configuration, curves, checkpoints, film, exported policy, report and summary are in the run's
+    folder.
+    """
     for name in (
         "config.yaml",
         ".hydra/overrides.yaml",
@@ -547,14 +549,18 @@ def test_interrupt_after_training_leaves_out_the_stages_that_remain(
 def test_interrupt_that_leaves_out_nothing_is_none(
     command_line: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """One that comes when the last stage runs changes nothing: the run finished, and its exit status says so."""
+    """One that comes when the last stage runs changes nothing: the run finished, and its exit status says
+    so.
+    """
     interrupt_after(monkeypatch, checkpoint, "manifest", calls=1)
     command_line(*CARTPOLE, FILES_ONLY, f"total_steps={ROLLOUT}")
     assert summary_of(newest_run(tmp_path))["status"] == "finished"
 
 
 def test_disk_that_takes_no_more_ends_in_one_line_and_keeps_what_is_whole(tmp_path: Path) -> None:
-    """A run whose checkpoints outgrow the space says so in one line, exit status 1, and is resumed with room."""
+    """A run whose checkpoints outgrow the space says so in one line, exit status 1, and is resumed with
+    room.
+    """
     resource = pytest.importorskip("resource", reason="no limits on file sizes on this platform")
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))  # noqa: E731
     arguments = [

@@ -50,7 +50,9 @@ class _Operators(TorchDispatchMode):
 
 @contextlib.contextmanager
 def graph_safe() -> Iterator[None]:
-    """Raise `GraphUnsafeError` at what waits for the device, or makes a shape depend on values, in the block."""
+    """Raise `GraphUnsafeError` at what waits for the device, or makes a shape depend on values, in the
+    block.
+    """
     with _Methods(), _Operators():
         yield
 

@@ -77,7 +77,9 @@ class ManyHanded(Odd):
 
 
 def register() -> None:
-    """Put them into Gymnasium's registry: `odd/Odd-v0` and so on, and one with a time limit and a threshold."""
+    """Put them into Gymnasium's registry: `odd/Odd-v0` and so on, and one with a time limit and a
+    threshold.
+    """
     for env in (Odd, Blind, ManyHanded):
         if f"odd/{env.__name__}-v0" not in gymnasium.registry:
             gymnasium.register(id=f"odd/{env.__name__}-v0", entry_point=env)

@@ -76,7 +76,7 @@ def seconds_of(work: Callable[[], Any]) -> float:
 
 
 def training(*overrides: str, threads: int = THREADS) -> Measure:
-    """Collect and learn as `factory.train` does, without ledger and checkpoints, which the peers' runs lack, too."""
+    """Collect and learn as `factory.train` does, without tracker and checkpoints, as the peers do."""
     rig = Rig.open(cli.single_job(overrides))
     rig.train(rig.stopwatch(), iterations=2)
 
@@ -119,7 +119,7 @@ def go2_in_unilabs_scene(robot: str) -> quadruped.Quadruped:
 
 
 def go2_in_own_scene(robot: str) -> quadruped.Quadruped:
-    """Load the scene of this project, but with UniLab's position gain: its own is too stiff for steps of 10 ms."""
+    """Load the scene of this project with UniLab's position gain: its own is too stiff for steps of 10 ms."""
     found = quadruped.load_quadruped(robot)
     found.model.actuator_gainprm[:, 0], found.model.actuator_biasprm[:, 1] = 35.0, -35.0
     return found

@@ -1,4 +1,4 @@
-"""PPO of stable-baselines3 as it comes: 64-64 networks, 2048 steps, 10 epochs, minibatches of 64; 8 worlds."""
+"""PPO of stable-baselines3 by default: 64-64 networks, 2048 steps, 10 epochs, minibatches of 64; 8 worlds."""
 
 from __future__ import annotations
 

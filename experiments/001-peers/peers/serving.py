@@ -1,4 +1,4 @@
-"""The peer's side of the conversation: it measures when it is asked, and sleeps on its standard input in between.
+"""The peer's side of the conversation: it measures on request, and waits on its standard input in between.
 
 A request is a line of JSON, {"case": ..., "seconds": ...}; the answer is a line with the figures, on the file
 descriptor that the environment variable names, since libraries print what they like on standard output.

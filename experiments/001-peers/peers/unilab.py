@@ -54,7 +54,7 @@ class Engine:
 
 
 class Runner(OnPolicyRunner):
-    """The runner as UniLab's trainer builds it, except that it writes no logs and learns when it is asked to."""
+    """The runner of UniLab's trainer, except that it writes no logs and learns when it is asked to."""
 
     def __init__(
         self, env: Any, train_cfg: dict[str, Any], log_dir: str | None = None, device: str = "cpu"

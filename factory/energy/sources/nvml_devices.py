@@ -68,7 +68,7 @@ def visible_gpus(
 def find_foreign_pids(
     lib: Any, handle: Any, is_own_pid: Callable[[int], bool | None] | None
 ) -> list[int] | None:
-    """Return the compute processes on a device that are not of this run; None if the device does not list any.
+    """Return the compute processes of others on a device; None if the device does not list any.
 
     Inside a container NVML may list this very process under its number on the host, which is unknown in here.
     One unknown process, while our own is missing from the list, is therefore taken for ours.

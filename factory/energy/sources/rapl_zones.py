@@ -132,7 +132,7 @@ def _zone_folders(root: Path) -> set[Path]:
 
 
 def _precedence(folder: Path) -> tuple[bool, int, str]:
-    """Order zones so that the later of two views is the one to leave out: MMIO last, nested before top-level."""
+    """Order zones so that the later of two views is left out: MMIO last, nested before top-level."""
     is_mmio = "mmio" in folder.name
     depth = folder.name.count(":")
     return is_mmio, -depth, folder.name

@@ -77,7 +77,9 @@ def test_contract_of_an_environments_own_batch() -> None:
 
 
 def test_steps_are_those_of_the_environment_itself(make: Make) -> None:
-    """Observations, rewards and ends equal those of Pendulum stepped by hand with stretched, clipped actions."""
+    """Observations, rewards and ends equal those of Pendulum stepped by hand with stretched, clipped
+    actions.
+    """
     env = started(make("Pendulum-v1", num_envs=2, max_episode_steps=8))
     inner = [gymnasium.make("Pendulum-v1", max_episode_steps=8) for _ in range(2)]
     for copy, one in zip(inner, env.inner.envs, strict=True):

@@ -27,7 +27,9 @@ def scripted() -> Any:
 
 
 def test_a_time_limit_is_bootstrapped_with_the_value_of_the_last_observation() -> None:
-    """PPO's buffer holds r + gamma V(final observation) at a time limit, and r where the episode terminated."""
+    """PPO's buffer holds r + gamma V(final observation) at a time limit, and r where the episode
+    terminated.
+    """
     model = PPO(
         "MlpPolicy", Sb3VecEnv(scripted()), n_steps=16, batch_size=32, n_epochs=1, learning_rate=0.0, seed=0
     )
@@ -47,7 +49,9 @@ def test_a_time_limit_is_bootstrapped_with_the_value_of_the_last_observation() -
 
 
 def test_infos_of_finished_worlds() -> None:
-    """A finished world's info holds its last observation, the reason, return and length; the others' do not."""
+    """A finished world's info holds its last observation, the reason, return and length; the others' do
+    not.
+    """
     env, twin = Sb3VecEnv(RecordEpisodeStatistics(scripted())), scripted()
     env.reset(), twin.reset()
     returns, reasons = np.zeros(2), []

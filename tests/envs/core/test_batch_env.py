@@ -69,7 +69,9 @@ def test_final_observation_is_the_last_of_the_old_episode() -> None:
 
 
 def test_state_dict_continues_bit_for_bit() -> None:
-    """Steps after `load_state_dict` repeat those after `state_dict`, derived fields and randomness included."""
+    """Steps after `load_state_dict` repeat those after `state_dict`, derived fields and randomness
+    included.
+    """
     first = make("factory/QuadrupedVelocity-v0", num_envs=8, seed=3)
     first.reset(seed=3)
     action = torch.linspace(-0.3, 0.3, 96).reshape(8, 12)

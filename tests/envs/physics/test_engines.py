@@ -220,7 +220,8 @@ def test_contact_forces_may_be_asked_for_by_several_threads_at_once() -> None:
 import importlib, threading, mujoco
 from factory.envs.physics import contact_forces
 def build():
-    spec = mujoco.MjSpec.from_string('<mujoco><worldbody><body><joint/><geom size="1"/></body></worldbody></mujoco>')
+    body = '<body><joint/><geom size="1"/></body>'
+    spec = mujoco.MjSpec.from_string(f"<mujoco><worldbody>{body}</worldbody></mujoco>")
     contact_forces.add_contact_forces(spec, every=7)
     model = spec.compile()
     mujoco.mj_step(model, mujoco.MjData(model), 10)

@@ -254,7 +254,8 @@ def test_the_driver_is_never_loaded_into_this_process() -> None:
         "import factory, mujoco, numpy as np\n"
         "from factory.envs.rendering.camera import Camera\n"
         "from factory.envs.rendering.renderer import open_renderer\n"
-        "model = mujoco.MjModel.from_xml_string('<mujoco><worldbody><geom size=\".3\"/></worldbody></mujoco>')\n"
+        "model = mujoco.MjModel.from_xml_string('<mujoco><worldbody><geom "
+        'size=".3"/></worldbody></mujoco>\')\n'
         "renderer = open_renderer(model, width=64, height=48, backend='opengl')\n"
         "renderer.render(np.zeros((1, 0)), camera=Camera(distance_m=2.0))\n"
         "print(open('/proc/self/maps').read())"
@@ -285,7 +286,8 @@ def test_mujocos_own_renderer_still_works() -> None:
     """A user's `mujoco.Renderer` opens the platform of MUJOCO_GL when it is made, not at import."""
     code = (
         "import factory, mujoco\n"
-        "model = mujoco.MjModel.from_xml_string('<mujoco><worldbody><geom size=\".3\"/></worldbody></mujoco>')\n"
+        "model = mujoco.MjModel.from_xml_string('<mujoco><worldbody><geom "
+        'size=".3"/></worldbody></mujoco>\')\n'
         "renderer = mujoco.Renderer(model, 48, 64)\n"
         "renderer.update_scene(mujoco.MjData(model))\n"
         "print(renderer.render().shape)"

@@ -179,7 +179,9 @@ def test_options_and_their_defaults_are_gymnasiums(name: str) -> None:
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_spaces_and_info_are_gymnasiums(name: str) -> None:
-    """The single environment has gymnasium's spaces (observations in float32) and every entry of its `info`."""
+    """The single environment has gymnasium's spaces (observations in float32) and every entry of its
+    `info`.
+    """
     single, other = gymnasium.make(f"factory.envs:factory/{name}-v5"), theirs(name)
     assert single.action_space == other.action_space
     assert single.observation_space.shape == other.observation_space.shape

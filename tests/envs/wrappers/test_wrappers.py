@@ -152,7 +152,9 @@ def test_rewards_are_divided_by_the_deviation_of_discounted_returns(script: Scri
 @settings(max_examples=30, deadline=None)
 @given(scripts())
 def test_observations_are_standardised_by_all_that_were_seen(script: Script) -> None:
-    """Statistics take in every observation of every episode once, final ones too, and scale what is returned."""
+    """Statistics take in every observation of every episode once, final ones too, and scale what is
+    returned.
+    """
     env = ours.NormalizeObservation(script.build())
     for (event, worlds, _), got in zip(follow(script), script.run(env), strict=True):
         mean, variance = pooled([obs for world in worlds for obs in world.samples])
@@ -197,7 +199,9 @@ def test_history_of_a_final_observation_is_the_old_episodes() -> None:
 @settings(max_examples=30, deadline=None)
 @given(scripts(), st.sampled_from([0, 2, (0, 3)]))
 def test_actions_arrive_late_and_never_in_the_next_episode(script: Script, delay: Any) -> None:
-    """The environment gets the action of `delay` steps ago, and zeros until an episode's first one arrives."""
+    """The environment gets the action of `delay` steps ago, and zeros until an episode's first one
+    arrives.
+    """
     env = ours.ActionDelay(script.build(), delay)
     low, high = delay if isinstance(delay, tuple) else (delay, delay)
     queues: list[deque[float]] = [deque() for _ in range(env.num_envs)]

@@ -330,7 +330,9 @@ def test_packages_of_which_the_run_has_a_part_are_an_upper_bound(tree: RaplTree)
 def test_part_of_the_machine_is_asked_of_the_system(
     tree: RaplTree, monkeypatch: pytest.MonkeyPatch, threads: int, tier: Tier
 ) -> None:
-    """Threads this process may keep busy are held against the machine's, not against those of its container."""
+    """Threads this process may keep busy are held against the machine's, not against those of its
+    container.
+    """
     monkeypatch.setattr(cgroup, "allocated_cores", lambda _: 2.0)
     monkeypatch.setattr(os, "cpu_count", lambda: threads)
     assert RaplSource(tree.root, tree.clock).open().tier is tier

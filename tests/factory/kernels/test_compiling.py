@@ -21,7 +21,9 @@ def call(program: str, **environment: str) -> str:
 
 
 def test_kernels_are_compiled_once_and_said_so(tmp_path: Path) -> None:
-    """The first process says what it waits for, once; the next finds the work done, in a folder of its own."""
+    """The first process says what it waits for, once; the next finds the work done, in a folder of its
+    own.
+    """
     program = f"{CALL}; import numba; print(numba.config.CACHE_DIR)"
     assert call(program, NUMBA_CACHE_DIR=str(tmp_path)).count("compiling") == 1
     assert call(program, NUMBA_CACHE_DIR=str(tmp_path)) == f"{tmp_path}\n"

@@ -86,7 +86,9 @@ def test_output_does_not_depend_on_threads_nor_on_what_is_kept(activation: str) 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_activations_are_right_over_all_numbers(activation: str) -> None:
-    """A unit that passes its input on shows the activation: huge, tiny, signed zero, infinite, not a number."""
+    """A unit that passes its input on shows the activation: huge, tiny, signed zero, infinite, not a
+    number.
+    """
     numbers = [
         0.0,
         1e-30,

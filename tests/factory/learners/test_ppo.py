@@ -59,7 +59,9 @@ def parameters(learner: Ppo) -> list[torch.Tensor]:
 
 
 def test_policy_learns_a_bandit_in_a_few_updates() -> None:
-    """The deterministic action approaches the best one, and the critic comes to explain the rewards' level."""
+    """The deterministic action approaches the best one, and the critic comes to explain the rewards'
+    level.
+    """
     learner = build(learning_rate=1e-2, num_epochs=4)
     probe = {"policy": torch.randn(64, OBS), "critic": torch.randn(64, OBS)}
     best = torch.tensor([0.5, -0.5])
@@ -241,7 +243,9 @@ def test_worlds_that_were_reset_teach_nothing(mostly: bool) -> None:
 
 
 def test_advantage_of_a_live_step_ends_with_its_episode() -> None:
-    """In NEXT_STEP mode the row that resets follows an end, so that nothing of it flows into the row before."""
+    """In NEXT_STEP mode the row that resets follows an end, so that nothing of it flows into the row
+    before.
+    """
     rewards, values, next_values = (
         torch.randn(6, 1, generator=torch.Generator().manual_seed(i)) for i in range(3)
     )

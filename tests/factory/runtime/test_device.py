@@ -41,7 +41,9 @@ def test_set_up_keeps_freed_memory() -> None:
 
 
 def test_threads_are_taken_for_a_block_only() -> None:
-    """The block has the number asked for; afterwards torch has the number it had, also when the block fails."""
+    """The block has the number asked for; afterwards torch has the number it had, also when the block
+    fails.
+    """
     before = torch.get_num_threads()
     with pytest.raises(KeyError), device.torch_threads(before + 1):
         assert torch.get_num_threads() == before + 1

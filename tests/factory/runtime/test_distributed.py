@@ -134,7 +134,9 @@ def test_mistake_is_said_once(tmp_path: Path) -> None:
 
 
 def test_sweep_is_refused_in_one_line(tmp_path: Path) -> None:
-    """`-m` ends every process with status 2 where it would train several policies, and only rank 0 says why."""
+    """`-m` ends every process with status 2 where it would train several policies, and only rank 0 says
+    why.
+    """
     jobs = start(*JOB, "-m", f"hydra.sweep.dir={tmp_path / 'sweep'}", "num_envs=16,32", processes=2)
     errors = [job.communicate(timeout=60)[1] for job in jobs]
     assert [job.returncode for job in jobs] == [2, 2]

@@ -24,7 +24,9 @@ from factory.training.collector import Collector, groups
 def reference(
     rewards, values, next_values, terminated, truncated, *, gamma: float, gae_lambda: float
 ) -> Tensor:
-    """Sum the one-step errors of the rest of each episode, term by term, as eq. 16 of the paper is written."""
+    """Sum the one-step errors of the rest of each episode, term by term, as eq. 16 of the paper is
+    written.
+    """
     num_steps, num_envs = rewards.shape
     result = torch.zeros(num_steps, num_envs, dtype=torch.float64)
     for world in range(num_envs):
@@ -154,7 +156,9 @@ def test_every_transition_lands_at_its_place() -> None:
 
 
 def test_next_values_look_at_the_final_observation_never_past_the_reset() -> None:
-    """Where an episode ends in the same step, V is taken of `final_obs`; the next row starts after the reset."""
+    """Where an episode ends in the same step, V is taken of `final_obs`; the next row starts after the
+    reset.
+    """
     rollout, _ = collector_of(CountingEnv(num_envs=2, length=3), EchoPolicy(), num_steps=6).collect()
     assert torch.equal(rollout.truncated[:, 0], torch.tensor([False, False, True] * 2))
     assert torch.equal(rollout.terminated[:, 1], torch.tensor([False, False, True] * 2))
@@ -185,7 +189,9 @@ def test_state_of_the_policy_restarts_with_every_episode(mode: AutoresetMode) ->
 
 
 def test_time_limit_is_no_loss_and_a_terminal_state_is() -> None:
-    """With reward 1 for ever and the true V = 1 / (1 - gamma), a time limit costs nothing; dying costs V - 1."""
+    """With reward 1 for ever and the true V = 1 / (1 - gamma), a time limit costs nothing; dying costs V
+    - 1.
+    """
     gamma, true_value = 0.75, 4.0
 
     class OneEnv(CountingEnv):
@@ -194,7 +200,9 @@ def test_time_limit_is_no_loss_and_a_terminal_state_is() -> None:
             return obs, torch.ones_like(reward), *rest
 
     class KnowingPolicy(EchoPolicy):
-        """Knows V of states before a reset, and is far off for those after (whose observations are negative)."""
+        """Knows V of states before a reset, and is far off for those after (whose observations are
+        negative).
+        """
 
         def value(self, obs: dict[str, Tensor]) -> Tensor:
             return torch.where(obs["critic"][..., 0] < 0, 1e6, true_value)
@@ -214,7 +222,9 @@ def test_time_limit_is_no_loss_and_a_terminal_state_is() -> None:
 
 
 def test_episode_sums_cover_what_ended_in_the_rollout() -> None:
-    """Return, length and success are summed over ended episodes; an open one is carried to the next rollout."""
+    """Return, length and success are summed over ended episodes; an open one is carried to the next
+    rollout.
+    """
     collector = collector_of(CountingEnv(num_envs=2, length=3), EchoPolicy(), num_steps=4)
     _, stats = collector.collect()
     assert (stats.sums["episodes"], stats.sums["length_sum"], stats.sums["success_sum"]) == (2.0, 6.0, 1.0)
@@ -240,7 +250,9 @@ def test_steps_that_reset_are_not_live_and_no_tokens() -> None:
 
 @pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
 def test_real_environment_counts_only_executed_actions(mode: AutoresetMode) -> None:
-    """On a real task live steps are all steps in SAME_STEP mode, and fewer by one per episode in NEXT_STEP."""
+    """On a real task live steps are all steps in SAME_STEP mode, and fewer by one per episode in
+    NEXT_STEP.
+    """
     env = CartpoleSwingup(num_envs=3, max_episode_steps=4, autoreset_mode=mode, seed=0, num_threads=1)
     size = env.single_observation_space.shape[0]
     policy = MlpPolicy(

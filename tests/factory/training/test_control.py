@@ -16,7 +16,8 @@ from factory.training.control import RunControl, stop_on_signals
 
 ROLLOUT = 8 * 4
 JOB = (
-    "task=cartpole_swingup tracking=jsonl energy=null num_envs=8 learner.num_steps=4 learner.num_minibatches=2"
+    "task=cartpole_swingup tracking=jsonl energy=null num_envs=8 learner.num_steps=4 "
+    "learner.num_minibatches=2"
     f" total_steps={6 * ROLLOUT} runtime.eval_episodes=2 runtime.video_s=0 task.max_episode_steps=10"
     " policy.actor_hidden=[4] policy.critic_hidden=[4]"
 ).split()

@@ -12,7 +12,9 @@ from factory.training import evaluation
 
 @pytest.mark.parametrize("count", [2, 5, 20])
 def test_interval_holds_the_true_mean(count: int) -> None:
-    """Of 2000 evaluations 93.5-96.5 % of the intervals hold the mean; 1.96 standard errors of five: 84.5 %."""
+    """Of 2000 evaluations 93.5-96.5 % of the intervals hold the mean; 1.96 standard errors of five: 84.5
+    %.
+    """
     generator = torch.Generator().manual_seed(count)
     hits = 0
     for returns in 7.0 + 2.0 * torch.randn(2000, count, generator=generator):

@@ -84,7 +84,9 @@ def test_idle_power_is_taken_only_where_asked_for_and_metered() -> None:
 
 
 def rows(rates: list[float], *, joules_per_token: float = 0.5) -> list[dict[str, float]]:
-    """Return the totals after iterations of one second each, the first of which cost a hundred joules more."""
+    """Return the totals after iterations of one second each, the first of which cost a hundred joules
+    more.
+    """
     tokens, found = 0.0, []
     for index, rate in enumerate(rates):
         tokens += rate
