@@ -256,7 +256,7 @@ class GymnasiumEnv(TrainingEnv):
 
     @property
     def robot_name(self) -> str:
-        """Say that there is no choice of robots."""
+        """Return `none`: these tasks offer no choice of robots."""
         return "none"
 
     @property

@@ -11,7 +11,7 @@ from factory.envs.wrappers.base import require_same_step
 
 
 class Sb3VecEnv(VecEnv):
-    """A torch vector environment as stable-baselines3 wants it; the policy sees the group `policy`."""
+    """A torch vector environment as a stable-baselines3 `VecEnv`; the policy observes the group `policy`."""
 
     def __init__(self, env: Any) -> None:
         require_same_step(env, "stable-baselines3")
@@ -61,5 +61,5 @@ class Sb3VecEnv(VecEnv):
         )
 
     def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
-        """Say that no world has a wrapper of its own."""
+        """Return False for every world: none has a wrapper of its own."""
         return [False for _ in self._get_indices(indices)]

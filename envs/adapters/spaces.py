@@ -64,6 +64,7 @@ class BoxActions(nn.Module):
         self.shape = space.shape
         low = torch.from_numpy(_rounded(space.low, towards=np.inf))
         high = torch.from_numpy(_rounded(space.high, towards=-np.inf))
+        # A dimension that lacks a bound has no middle: its values pass as they are.
         reach = (high - low) / 2.0
         bounded = reach.isfinite()
         self.register_buffer("low", low)
@@ -108,6 +109,7 @@ def native_actions(space: gymnasium.Space[Any]) -> BoxActions | DiscreteActions:
 
 def _rounded(bound: np.ndarray, *, towards: float) -> np.ndarray:
     """Return float64 bounds as float32 that lie within them: an environment may check. Shape: (size,)."""
+    # 0.1 as float32 is 0.100000001: step back to the next number where rounding went outward.
     nearest = bound.astype(np.float32).flatten()
     outside = nearest > bound.flatten() if towards < 0 else nearest < bound.flatten()
     return np.where(outside, np.nextafter(nearest, np.float32(towards)), nearest)

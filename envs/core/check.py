@@ -50,7 +50,8 @@ def check_interface(env: VectorEnv) -> None:
     obs, reward, terminated, truncated, info = env.step(_actions(env))
     _check_contains(env, obs, "step()")
     _check_success(env, info)
-    shape, device = (env.num_envs,), _leaves(obs)[0].device
+    shape = (env.num_envs,)
+    device = _leaves(obs)[0].device
     for name, value, dtype in (
         ("reward", reward, torch.float32),
         ("terminated", terminated, torch.bool),
@@ -58,6 +59,7 @@ def check_interface(env: VectorEnv) -> None:
     ):
         assert value.shape == shape and value.dtype == dtype, f"{name} is {value.dtype}{tuple(value.shape)}"
         assert value.device == device, f"{name} lives on {value.device}, observations on {device}"
+    # A rollout keeps observations: a view of the simulator's memory would change under it.
     for leaf, copy in zip(kept, copies, strict=True):
         assert torch.equal(leaf, copy), "step() changed an observation returned before"
     env.close()

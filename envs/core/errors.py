@@ -4,10 +4,7 @@ from __future__ import annotations
 
 
 class WorldError(RuntimeError):
-    """An environment failed while it ran.
-
-    The message is one line; `trace` is the traceback of where it failed.
-    """
+    """An environment failed while it ran. The message is one line; `trace` is the traceback."""
 
     def __init__(self, message: str, *, trace: str) -> None:
         super().__init__(message)

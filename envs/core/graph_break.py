@@ -1,4 +1,4 @@
-"""Where a capture by torch is cut, for work that cannot be part of one and is launched by itself."""
+"""Graph breaks: interrupt a CUDA graph capture for work that must be launched by itself."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator
 
 Launch = Callable[[], None]
 BreakHandler = Callable[[Callable[[], Launch]], None]
-"""Ends a graph, calls what it is given, keeps the launch which that returns, and begins the next graph."""
+"""Ends the current graph, calls its argument, keeps the launch this returns, and begins the next graph."""
 
 _handlers: list[BreakHandler] = []
 
 
 @contextlib.contextmanager
 def handle_graph_breaks(handler: BreakHandler) -> Iterator[None]:
-    """Let `handler` handle work that is launched by itself, while torch captures in the block."""
+    """Let `handler` handle graph breaks while torch captures in the block."""
     _handlers.append(handler)
     try:
         yield
@@ -23,10 +23,11 @@ def handle_graph_breaks(handler: BreakHandler) -> Iterator[None]:
 
 
 def can_break() -> bool:
-    """Say whether whoever captures now lets work be launched between two graphs."""
+    """Return whether the current capture allows graph breaks."""
     return bool(_handlers)
 
 
 def graph_break(prepare: Callable[[], Launch]) -> None:
-    """Have the launch that `prepare` returns done between what was captured so far and what follows."""
+    """Break the graph: the launch that `prepare` returns runs between the work before and the work after."""
+    # The innermost capture is the one that records now.
     _handlers[-1](prepare)

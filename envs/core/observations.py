@@ -1,4 +1,4 @@
-"""What crosses the boundary between an environment and its user: groups of observations, and actions."""
+"""The boundary between an environment and its user: groups of observations, actions, masks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def unwrap_single_group(groups: Observation) -> Any:
 
 
 def unwrap_single_space(groups: dict[str, gymnasium.Space[Any]]) -> gymnasium.Space[Any]:
-    """Return the space of what `unwrap_single_group` returns."""
+    """Return the space of an observation, as `unwrap_single_group` shows it."""
     return Dict(groups) if len(groups) > 1 else groups["policy"]
 
 

@@ -1,4 +1,4 @@
-"""Which of a run's worlds an environment holds, where several processes share them."""
+"""The share of a run's worlds that one process simulates."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """The `index`-th of `count` equal parts of all worlds.
+    """The `index`-th of `count` equal shards of all worlds.
 
-    Every part draws the random numbers of all worlds and keeps its own, so that a run is the same, but for
+    Every shard draws the random numbers of all worlds and keeps its own, so that a run is the same, but for
     rounding, however many processes share it.
     """
 
@@ -20,9 +20,10 @@ class Shard:
     count: int = 1
 
     def draw(self, sample: Callable[[tuple[int, ...]], Tensor], rows: int, *size: int) -> Tensor:
-        """Return this part's rows of what `sample` draws for a shape. Shape: (rows, *size)."""
+        """Return this shard's rows of the values that `sample` draws for all. Shape: (rows, *size)."""
+        # All processes draw everything: their generators stay equal, and no draw depends on their number.
         return sample((rows * self.count, *size))[self.rows(rows)]
 
     def rows(self, rows: int) -> slice:
-        """Return where this part's `rows` are among those of all parts."""
+        """Return the place of this shard's `rows` among those of all shards."""
         return slice(self.index * rows, (self.index + 1) * rows)

@@ -12,7 +12,7 @@ ENGINES = ("mujoco", "warp")
 
 @dataclass(kw_only=True)
 class PhysicsConfig:
-    """Which engine simulates, and with what."""
+    """The physics engine and its settings."""
 
     name: str = "mujoco"
     """Engine: mujoco (CPU), warp (GPU, or a CPU for tests)."""

@@ -101,6 +101,7 @@ def _register(name: str, every: int, timestep_s: float) -> None:
     """Register the plugin with the MuJoCo library of this process, once: twice aborts the process."""
     library = engine_library()
     library.mjp_getPlugin.restype = ctypes.c_void_p
+    # MuJoCo keeps plugins for the life of the process, under their names.
     with _registration_lock:
         if library.mjp_getPlugin(name.encode(), None):
             return

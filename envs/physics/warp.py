@@ -239,11 +239,11 @@ class WarpPhysics:
         """Create and fill arrays on the device in the block, and keep Warp's warnings about it."""
         with (
             wp.ScopedDevice(self._recorder.place),
-            warnings.catch_warnings(record=True, action="always") as said,
+            warnings.catch_warnings(record=True, action="always") as caught,
         ):
             yield
         wp.synchronize_device(self._recorder.place)  # Warp's own stream filled them, torch's will use them
-        self._warnings += [f"physics=warp: {warning.message}" for warning in said]
+        self._warnings += [f"physics=warp: {warning.message}" for warning in caught]
 
     def _view(self, array: wp.array) -> Tensor:
         """Return a torch view in the shape that the CPU engine gives, 3x3 matrices as rows of nine."""

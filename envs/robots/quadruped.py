@@ -55,7 +55,7 @@ class Quadruped:
     leg_of_actuator: np.ndarray
     """Leg (0 FL, 1 FR, 2 RL, 3 RR) each actuator belongs to. Shape: (12,)."""
     hip_xy_m: np.ndarray
-    """Where the thigh joints FL FR RL RR are in the trunk's frame. Shape: (4, 2) [m]."""
+    """Positions of the thigh joints FL FR RL RR in the trunk's frame. Shape: (4, 2) [m]."""
     leg_length_m: float
     """Distance from the thigh joint to the foot at the home pose [m]."""
     foot_geoms: np.ndarray
@@ -71,6 +71,7 @@ class Quadruped:
         """
         joints = self.model.actuator_trnid[:, 0]
         axes = self.model.jnt_axis[joints]
+        # Roles of joints in a leg: 0 hip, 1 thigh, 2 knee. Legs 0 FL, 1 FR, 2 RL, 3 RR: `^ 1` is the other side.
         roles = np.where(np.isin(np.arange(12), self.hip_actuators), 0, 1)
         roles[self.knee_actuators] = 2
         index = np.array(
@@ -79,7 +80,7 @@ class Quadruped:
                 for i, leg in enumerate(self.leg_of_actuator)
             ]
         )
-        # A rotation is a pseudovector: the mirror y -> -y keeps its y component and turns the others around.
+        # A rotation is a pseudovector: the mirror y -> -y keeps its y component and turns the others.
         reflected = axes[index] * np.array([-1.0, 1.0, -1.0])
         sign = np.sign((axes * reflected).sum(-1))
         return Mirror(torch.from_numpy(index), torch.from_numpy(sign).float())
@@ -104,6 +105,7 @@ class Quadruped:
         Thigh and calf are taken as equally long: turning the thigh by d and the calf by -2 d moves the foot
         along the line to the hip, and its distance is proportional to cos(half the knee angle + d).
         """
+        # distance to the hip = 2 l cos(knee / 2); raising the foot by h makes it (1 - h / leg) times as long.
         half_knee = np.abs(self.home_ctrl[self.knee_actuators]).mean() / 2
         reached = np.cos(half_knee) * (1.0 - height_m / self.leg_length_m)
         turn = float(np.arccos(np.clip(reached, -1.0, 1.0)) - half_knee)
@@ -179,8 +181,7 @@ def _prepare(spec: mujoco.MjSpec, parameters: QuadrupedParameters, robot: str) -
     _check(spec, parameters, robot)
     for geom in spec.geoms:
         is_foot = geom.name in parameters.feet
-        # Only feet touch the ground, and nothing else: contacts of shins and trunk cost time and teach
-        # little.
+        # Only feet touch the ground: contacts of shins and trunk cost time and teach little.
         geom.contype = 0
         geom.conaffinity = int(is_foot)
         if is_foot:
@@ -192,9 +193,11 @@ def _prepare(spec: mujoco.MjSpec, parameters: QuadrupedParameters, robot: str) -
             joint.armature = parameters.armature
             joint.frictionloss = 0.0
     for actuator in spec.actuators:
+        # PD control: the gain here, the damping in the joint above, where the integrator treats it implicitly.
         actuator.set_to_position(kp=parameters.kp)
         actuator.ctrllimited = mujoco.mjtLimited.mjLIMITED_FALSE
         joint = spec.joint(actuator.target)
+        # A torque motor's control range is its limit of force, which must outlive the change of its meaning.
         if not actuator.forcelimited and not joint.actfrclimited and np.ptp(actuator.ctrlrange) > 0:
             actuator.forcerange = actuator.ctrlrange
             actuator.forcelimited = mujoco.mjtLimited.mjLIMITED_TRUE
@@ -270,6 +273,8 @@ def _describe(name: str, model: mujoco.MjModel, parameters: QuadrupedParameters)
     home_qpos = model.key("home").qpos.copy()
     joint_qpos = model.jnt_qposadr[joints]
     feet = np.array([model.geom(foot).id for foot in parameters.feet])
+
+    # Where legs begin and end at home, from kinematics: foot -> calf -> thigh -> hip.
     data = mujoco.MjData(model)
     mujoco.mj_resetDataKeyframe(model, data, model.key("home").id)
     mujoco.mj_kinematics(model, data)

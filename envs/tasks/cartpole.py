@@ -36,15 +36,18 @@ class CartpoleSwingup(BatchEnv):
         self._write_state(noise[:, :2], noise[:, 2:], mask)
 
     def _get_rewards_and_dones(self) -> tuple[Tensor, Tensor, dict[str, Any]]:
-        qpos, qvel = self._qpos.float(), self._qvel.float()
+        qpos = self._qpos.float()
+        qvel = self._qvel.float()
         terms = torch.stack(
             [reward_upright(qpos[:, 1]), reward_centred(qpos[:, 0]), reward_calm(qvel[:, 1])], -1
         )
+        # A product: each term must be good, none can make up for another.
         reward = terms.prod(-1)
         return reward, self._no_worlds, {"reward_terms": terms, "success": terms[:, 0] > 0.95}
 
     def _get_observations(self) -> Observation:
-        qpos, qvel = self._qpos.float(), self._qvel.float()
+        qpos = self._qpos.float()
+        qvel = self._qvel.float()
         angle = qpos[:, 1:]
         return {"policy": torch.cat([qpos[:, :1], angle.cos(), angle.sin(), qvel], -1)}
 

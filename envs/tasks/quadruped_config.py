@@ -45,7 +45,7 @@ class QuadrupedRewards:
 
 @dataclass(kw_only=True)
 class QuadrupedRandomization:
-    """What differs between worlds and episodes."""
+    """Domain randomization: values that differ between environments and episodes."""
 
     friction: tuple[float, float] = (0.5, 1.25)
     """Range of the feet's sliding friction [-]."""
@@ -106,7 +106,7 @@ class QuadrupedVelocityConfig(TaskConfig):
     command_interval_s: float = 10.0
     """Mean time for which a command holds [s]."""
     command_slew_per_s: float = 2.5
-    """How fast a command moves to its new value [m/s^2, rad/s^2]."""
+    """Rate at which a command moves to its new value [m/s^2, rad/s^2]."""
     standing_share: float = 0.1
     """Share of commands that tell the robot to stand [-]."""
     gait_hz: float = 2.5
@@ -116,7 +116,7 @@ class QuadrupedVelocityConfig(TaskConfig):
     rewards: QuadrupedRewards = field(default_factory=QuadrupedRewards)
     """Weights and widths of the reward terms."""
     randomization: QuadrupedRandomization = field(default_factory=QuadrupedRandomization)
-    """What differs between worlds and episodes."""
+    """Ranges of the domain randomization."""
 
     def __post_init__(self) -> None:
         """Raise ValueError when a value is out of its range."""

@@ -26,7 +26,7 @@ from factory.envs.terms.symmetry import Mirror
 
 _TRUNK_Z = 2
 _TRUNK_QUAT = slice(3, 7)
-"""Where `qpos` holds height and orientation (w, x, y, z) of the free joint, which comes first."""
+"""Columns of `qpos` with height and orientation (w, x, y, z) of the free joint, which comes first."""
 _SENSED = 30
 """Observations with sensor noise: angular velocity 3, gravity 3, joint angles 12, joint velocities 12."""
 _FALLEN_GRAVITY_Z = -0.5

@@ -17,7 +17,7 @@ def reward_tracking(error_sq: Tensor, *, sigma: float) -> Tensor:
 
 
 TROT_OFFSETS_RAD = (0.0, math.pi, math.pi, 0.0)
-"""How far each foot FL FR RL RR is ahead of the gait clock in a trot [rad]."""
+"""Lead of each foot FL FR RL RR over the gait clock in a trot [rad]."""
 
 
 def trot_swing(phase: Tensor, offsets: Tensor) -> Tensor:

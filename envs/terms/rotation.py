@@ -16,6 +16,7 @@ def rotate_inverse(quat: Tensor, vector: Tensor) -> Tensor:
     """
     w = quat[:, :1]
     u = quat[:, 1:]
+    # t = 2 u x v, so that v' = v - w t + u x t.
     t = 2.0 * torch.linalg.cross(u, vector)
     return vector - w * t + torch.linalg.cross(u, t)
 

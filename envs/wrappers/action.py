@@ -41,6 +41,7 @@ class RescaleAction(TorchWrapper):
         low, high = (np.broadcast_to(np.float32(bound), box.shape) for bound in (min_action, max_action))
         require(box.is_bounded(), "env", env, "has unbounded actions; put RescaleAction inside ClipAction")
         require(bool((low < high).all()), "min_action", min_action, f"must be below max_action={max_action}")
+        # action = box.low + (given - low) * scale
         scale = (box.high - box.low) / (high - low)
         self._scale = torch.as_tensor(scale, device=self.device)
         self._offset = torch.as_tensor(box.low - low * scale, device=self.device)
@@ -76,6 +77,7 @@ class ActionDelay(EpisodeWrapper):
 
     def step(self, actions: Any) -> Step:
         """Step with the actions given `delay` steps ago."""
+        # Row d of the queue holds the actions given d steps ago.
         self._queue.copy_(torch.cat([checked_actions(self, actions)[None], self._queue[:-1]]))
         late = self._queue.gather(0, self.delay[None, :, None].expand_as(self._queue[:1]))[0]
         obs, reward, terminated, truncated, info = self.env.step(late)

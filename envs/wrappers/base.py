@@ -1,4 +1,4 @@
-"""What torch wrappers share: state that is saved with the environment's, and where episodes begin and end."""
+"""Base classes of torch wrappers: state saved with the environment's, and the bounds of episodes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from factory.envs.core.observations import groups_of, unwrap_single_space
 from factory.validation import require
 
 Step = tuple[Any, Tensor, Tensor, Tensor, dict[str, Any]]
-"""What `step` returns: observation, reward, terminated, truncated, info."""
+"""Results of `step`: observation, reward, terminated, truncated, info."""
 
 
 class TorchWrapper(VectorWrapper):
-    """What all wrappers here share: a device, and state that can be saved together with the environment's."""
+    """A wrapper with a device and with state that is saved together with the environment's."""
 
     env: Any
 
@@ -80,11 +80,12 @@ class EpisodeWrapper(TorchWrapper, ABC):
         return {"over": self._over}
 
     def _episodes(self, done: Tensor) -> tuple[Tensor, Tensor]:
-        """Say which worlds' step was part of an episode, and which now show an episode's first observation.
+        """Return the worlds whose step was part of an episode, and those that now show a first observation.
 
         A step that only resets (NEXT_STEP) is part of none, nor is one between an episode's end and
         the reset (DISABLED). Shapes: (num_envs,) -> two of (num_envs,).
         """
+        # `_over` marks worlds between the end of an episode and the next reset.
         active = ~self._over
         if self._mode is AutoresetMode.SAME_STEP:
             begun = done

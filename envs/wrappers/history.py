@@ -40,6 +40,7 @@ class HistoryObservation(EpisodeWrapper):
         """Step, and push the new observation into every running world's history."""
         obs, reward, terminated, truncated, info = self.env.step(actions)
         _, begun = self._episodes(terminated | truncated)
+        # The final observation belongs to the old history, `obs` of a finished world to the next one.
         if "final_obs" in info:
             info = info | {"final_obs": self._stacked(info["final_obs"], self._pushed(info["final_obs"]))}
         for name, pushed in self._pushed(obs).items():

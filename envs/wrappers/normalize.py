@@ -65,6 +65,7 @@ class NormalizeObservation(EpisodeWrapper):
         """Step, take in what was observed (a final observation too), and standardise it."""
         obs, reward, terminated, truncated, info = self.env.step(actions)
         active, begun = self._episodes(terminated | truncated)
+        # Every observation of an episode counts once: its last is in `final_obs`, where there is one.
         self._update(info.get("final_obs", obs), active | begun)
         if "final_obs" in info:
             self._update(obs, begun)
@@ -115,6 +116,7 @@ class NormalizeReward(EpisodeWrapper):
         """Step, follow the discounted returns, and scale the rewards."""
         obs, reward, terminated, truncated, info = self.env.step(actions)
         active, begun = self._episodes(terminated | truncated)
+        # R' = gamma R + r, starting anew after a terminal state; the spread of R is the scale of the rewards.
         self.accumulated_reward.copy_(self.accumulated_reward * self.gamma * ~terminated + reward)
         if self.update_running_mean:
             self.return_rms.update(self.accumulated_reward, active)

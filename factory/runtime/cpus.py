@@ -6,10 +6,7 @@ import os
 
 
 def usable_cpus() -> tuple[int, ...]:
-    """Return the CPUs of this process's affinity mask, at least one.
-
-    All where the system has no such mask.
-    """
+    """Return the CPUs of this process's affinity mask, or all where the system has none."""
     if hasattr(os, "sched_getaffinity"):
         return tuple(sorted(os.sched_getaffinity(0)))
     return tuple(range(os.cpu_count() or 1))

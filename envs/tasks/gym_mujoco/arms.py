@@ -97,6 +97,7 @@ class Pusher(Arm):
 
         Shapes: (num_envs, _TRIES, 2) -> (num_envs, 2).
         """
+        # Gymnasium draws until a place is far enough; a fixed number of draws has a static shape.
         places = self._table_low + draws * self._table_size
         first = (places.norm(dim=-1) > 0.17).int().argmax(-1)
         return places.gather(1, first[:, None, None].expand(-1, 1, 2))[:, 0]

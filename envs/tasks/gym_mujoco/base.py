@@ -71,9 +71,8 @@ class GymEnv(BatchEnv):
 
     def _setup(self) -> None:
         self._start = torch.as_tensor(self.physics.model.qpos0, device=self.device)
-        self._hidden = (
-            len(self.axes) if getattr(self.cfg, "exclude_current_positions_from_observation", False) else 0
-        )
+        excludes_positions = getattr(self.cfg, "exclude_current_positions_from_observation", False)
+        self._hidden = len(self.axes) * excludes_positions
 
     def _reset_envs(self, mask: Tensor) -> None:
         scale = self.cfg.reset_noise_scale

@@ -12,7 +12,7 @@ from factory.validation import require
 
 @dataclass(kw_only=True)
 class GymConfig(TaskConfig):
-    """What all eleven tasks have in common."""
+    """Settings that all eleven tasks have."""
 
     frame_skip: int = 5
     """Physics steps of a control step."""
@@ -146,7 +146,7 @@ class AntConfig(WalkingConfig):
 
 @dataclass(kw_only=True)
 class HumanoidBodyConfig(GymConfig):
-    """What both humanoids may observe."""
+    """Optional observations of both humanoids."""
 
     include_cinert_in_observation: bool = True
     """Observe the inertia of every body about the centre of mass."""

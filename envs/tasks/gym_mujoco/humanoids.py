@@ -16,7 +16,7 @@ _DERIVED = {"cinert": 10, "cvel": 6, "qfrc_actuator": 6}
 
 
 class HumanoidBody(ContactEnv):
-    """What both humanoids observe.
+    """A humanoid with the observations of both tasks.
 
     Observation (num_envs, 348): positions 22 without x and y, velocities 23, inertias 130, body velocities
     78, actuator forces 17, contacts 78. Action (num_envs, 17).
@@ -26,7 +26,8 @@ class HumanoidBody(ContactEnv):
 
     def _setup(self) -> None:
         super()._setup()
-        cfg, field = self.cfg, self.physics.field
+        cfg = self.cfg
+        field = self.physics.field
         self._parts = [
             field(name).flatten(1)[:, skipped:]
             for name, skipped in _DERIVED.items()
@@ -34,7 +35,8 @@ class HumanoidBody(ContactEnv):
         ]
         if cfg.include_cfrc_ext_in_observation:
             self._parts.append(self._contacts[:, 6:])
-        self._tendon_length, self._tendon_velocity = field("ten_length"), field("ten_velocity")
+        self._tendon_length = field("ten_length")
+        self._tendon_velocity = field("ten_velocity")
 
     def _derived(self) -> list[Tensor]:
         return self._parts
@@ -83,6 +85,7 @@ class HumanoidStandup(HumanoidBody):
 
     def _get_rewards_and_dones(self) -> tuple[Tensor, Tensor, dict[str, Any]]:
         cfg = self.cfg
+        # Gymnasium divides the height itself, not its change, by the physics step.
         rise = self._qpos[:, 2] / self._timestep_s
         impact = (cfg.impact_cost_weight * self._contact_cost()).clamp(*cfg.impact_cost_range)
         return self._pack_step(

@@ -53,10 +53,10 @@ class Runner(GymEnv):
         return [self.cfg.forward_reward_weight * forward, -self.cfg.ctrl_cost_weight * self._control_cost()]
 
     def _position_info(self) -> dict[str, Tensor]:
-        found = super()._position_info()
-        return (
-            found if len(self.axes) == 1 else found | {"distance_from_origin": self._qpos[:, :2].norm(dim=-1)}
-        )
+        info = super()._position_info()
+        if len(self.axes) == 2:
+            info["distance_from_origin"] = self._qpos[:, :2].norm(dim=-1)
+        return info
 
 
 class HalfCheetah(Runner):
