@@ -71,7 +71,7 @@ class Quadruped:
         """
         joints = self.model.actuator_trnid[:, 0]
         axes = self.model.jnt_axis[joints]
-        # Roles of joints in a leg: 0 hip, 1 thigh, 2 knee. Legs 0 FL, 1 FR, 2 RL, 3 RR: `^ 1` is the other side.
+        # Roles in a leg: 0 hip, 1 thigh, 2 knee. Legs: 0 FL, 1 FR, 2 RL, 3 RR, so `^ 1` is the other side.
         roles = np.where(np.isin(np.arange(12), self.hip_actuators), 0, 1)
         roles[self.knee_actuators] = 2
         index = np.array(
@@ -193,7 +193,7 @@ def _prepare(spec: mujoco.MjSpec, parameters: QuadrupedParameters, robot: str) -
             joint.armature = parameters.armature
             joint.frictionloss = 0.0
     for actuator in spec.actuators:
-        # PD control: the gain here, the damping in the joint above, where the integrator treats it implicitly.
+        # PD control: the gain here, the damping in the joint, where the integrator treats it implicitly.
         actuator.set_to_position(kp=parameters.kp)
         actuator.ctrllimited = mujoco.mjtLimited.mjLIMITED_FALSE
         joint = spec.joint(actuator.target)
