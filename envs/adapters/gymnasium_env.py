@@ -39,9 +39,8 @@ _SEED_LIMIT = 2**31 - 2**24
 class GymnasiumEnv(TrainingEnv):
     """`num_envs` worlds of a registered environment, built by `gymnasium.make_vec`.
 
-    Observations are flattened as `gymnasium.spaces.flatten` does it; the policy's actions lie in [-1, 1]
-    where the environment's are bounded, or are indices. Numpy arrays are turned into tensors once a step. A
-    value that is not finite is replaced by 0 and counted; the world cannot be ended for it.
+    Observations are flattened as by `gymnasium.spaces.flatten`; the policy's actions lie in [-1, 1] where the
+    environment's are bounded, or are indices. A value that is not finite is replaced by 0 and counted.
 
     A world that ended is reset in the same step where Gymnasium does the batching; an environment's own
     batched version may take a step for it (`AutoresetMode.NEXT_STEP`), in which the world is not `live`.
