@@ -1,4 +1,6 @@
-"""What a CPU computes of a policy and its learner, compiled for the processor at hand by Numba.
+"""CPU kernels of policies and PPO, compiled by Numba for the processor at hand.
+
+`FACTORY_KERNELS=off` switches them off: torch computes the same, for comparison and debugging.
 
 Samples go through all layers in blocks that stay in the cache, every thread with blocks of its own. Matrix
 products keep a tile of the result in vector registers. Weights are copied with their columns filled up to
@@ -9,7 +11,16 @@ Shapes: B samples, I features, O outputs, H hidden units of all layers, each rou
 after the other.
 """
 
+from factory.kernels.compiling import are_enabled
 from factory.kernels.passes import backward, forward, prepare_passes
-from factory.kernels.ppo_gradient import ppo_gradient, prepare_gradient
+from factory.kernels.ppo_gradient import Samples, ppo_gradient, prepare_gradient
 
-__all__ = ["backward", "forward", "ppo_gradient", "prepare_gradient", "prepare_passes"]
+__all__ = [
+    "Samples",
+    "are_enabled",
+    "backward",
+    "forward",
+    "ppo_gradient",
+    "prepare_gradient",
+    "prepare_passes",
+]

@@ -61,7 +61,7 @@ def activate(value, bias, activation):
 
 
 @compiled()
-def deactivate(grad, value, activation):
+def activation_grad(grad, value, activation):
     """Turn the gradient after an activation, which put out `value`, into that before it. Shapes: (N, J)."""
     rows, width = grad.shape
     for i in range(rows):

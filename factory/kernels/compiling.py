@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import sys
 import threading
 from collections.abc import Callable
@@ -23,16 +24,29 @@ _one_at_a_time = threading.Lock()
 """Not every way in which Numba starts threads may be entered twice at once."""
 
 
+def are_enabled() -> bool:
+    """Return False if `FACTORY_KERNELS=off` or `NUMBA_DISABLE_JIT=1` is set, so that torch computes instead.
+
+    Raises:
+        ValueError: `FACTORY_KERNELS` is neither on nor off.
+    """
+    choice = os.environ.get("FACTORY_KERNELS", "on")
+    if choice not in ("on", "off"):
+        raise ValueError(f"FACTORY_KERNELS={choice}: choose on or off")
+    # Without its compiler, Numba would interpret the kernels, thousands of times slower.
+    return choice == "on" and not _numba.DISABLE_JIT
+
+
 class _Notice(event.Listener):
     """Prints one line when a kernel is compiled, so that nobody takes the wait for a hang."""
 
-    said = False
+    is_shown = False
 
     def on_start(self, event: Any) -> None:
         """Look at whatever Numba compiles."""
-        if not self.said and event.data["dispatcher"].__module__.startswith(__package__):
-            self.said = True
-            print("compiling for this processor, some ten seconds; later runs find it done", file=sys.stderr)
+        if not self.is_shown and event.data["dispatcher"].__module__.startswith(__package__):
+            self.is_shown = True
+            print("compiling CPU kernels (about 10 s, cached afterwards)", file=sys.stderr)
 
     def on_end(self, event: Any) -> None:
         """Do nothing."""
@@ -74,11 +88,11 @@ def check(values: Floats, *shape: int) -> None:
 
 
 def share(kernels: tuple[Callable[..., None], Callable[..., None]], threads: int, *args: Any) -> None:
-    """Run a kernel in several threads, or its part in this one."""
-    together, part = kernels
+    """Run a kernel in several threads, or the part of one thread in this one."""
+    parallel, single = kernels
     if threads == 1:
-        part(*args, 1, 0)
+        single(*args, 1, 0)
         return
     with _one_at_a_time:
         numba.set_num_threads(min(threads, _numba.NUMBA_NUM_THREADS))
-        together(*args, threads)
+        parallel(*args, threads)

@@ -48,37 +48,37 @@ def transpose(matrix, result):
 
 
 @compiled()
-def by_input(flat, sizes):
-    """Return weights and bias of layer after layer as (inputs + 1, outputs filled up), the bias last."""
+def pack_forward(flat, sizes):
+    """Return weights and bias of layer after layer as (inputs + 1, outputs padded), the bias last."""
     total = 0
     for k in range(len(sizes) - 1):
         total += (sizes[k] + 1) * padded(sizes[k + 1])
-    filled = np.zeros(total, np.float32)
+    packed = np.zeros(total, np.float32)
     start = at = 0
     for k in range(len(sizes) - 1):
         inputs, outputs = sizes[k], sizes[k + 1]
-        layer = rows_of(filled[at:], 0, inputs + 1, padded(outputs))
+        layer = rows_of(packed[at:], 0, inputs + 1, padded(outputs))
         transpose(rows_of(flat[start:], 0, outputs, inputs), layer)
         for o in range(outputs):
             layer[inputs, o] = flat[start + outputs * inputs + o]
         start, at = start + outputs * (inputs + 1), at + layer.size
-    return filled
+    return packed
 
 
 @compiled()
-def by_output(flat, sizes):
-    """Return the weights of layer after layer as (outputs, inputs filled up)."""
+def pack_backward(flat, sizes):
+    """Return the weights of layer after layer as (outputs, inputs padded)."""
     total = 0
     for k in range(len(sizes) - 1):
         total += sizes[k + 1] * padded(sizes[k])
-    filled = np.zeros(total, np.float32)
+    packed = np.zeros(total, np.float32)
     start = at = 0
     for k in range(len(sizes) - 1):
         inputs, outputs = sizes[k], sizes[k + 1]
-        layer = rows_of(filled[at:], 0, outputs, padded(inputs))
+        layer = rows_of(packed[at:], 0, outputs, padded(inputs))
         copy(rows_of(flat[start:], 0, outputs, inputs), layer)
         start, at = start + outputs * (inputs + 1), at + layer.size
-    return filled
+    return packed
 
 
 @compiled()
@@ -101,7 +101,7 @@ def as_flat(sums, sizes, grads):
 
 
 def empty_sums(sizes: list[int], threads: int) -> Floats:
-    """Return zeros for every thread, laid out as `by_input` has parameters. Shape: (threads, ...)."""
+    """Return zeros for every thread, laid out as `pack_forward` has parameters. Shape: (threads, ...)."""
     return np.zeros((threads, sum((a + 1) * padded(b) for a, b in itertools.pairwise(sizes))), np.float32)
 
 

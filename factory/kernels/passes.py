@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from factory.kernels.activation import ACTIVATIONS, activate, deactivate
+from factory.kernels.activation import ACTIVATIONS, activate, activation_grad
 from factory.kernels.compiling import Floats, check, compiled, share
 from factory.kernels.layout import (
     as_flat,
-    by_input,
-    by_output,
     copy,
     empty_sums,
     num_parameters,
+    pack_backward,
+    pack_forward,
     padded,
     rows_of,
 )
@@ -24,22 +24,28 @@ BLOCK = 128
 
 
 @compiled()
-def _forward_block(x, filled, sizes, activation, hidden, out):
-    """Fill in what every layer puts out.
+def _forward_block(x, packed, sizes, activation, hidden, out):
+    """Compute the outputs of every layer.
 
-    Shapes: (N, I), ... -> (N H,) layer after layer, (N, O filled up).
+    Shapes: (N, I), ... -> (N H,) layer after layer, (N, O padded).
     """
     layers = len(sizes) - 1
-    at = left = 0
+    # Where the parameters of the layer begin in `packed`, and its units in `hidden`, per sample.
+    offset = 0
+    first_unit = 0
     source = x[:, : sizes[0]]
     for k in range(layers):
-        inputs, width = sizes[k], padded(sizes[k + 1])
-        layer = rows_of(filled[at:], 0, inputs + 1, width)
-        target = out if k == layers - 1 else rows_of(hidden[len(x) * left :], 0, len(x), width)
+        inputs = sizes[k]
+        width = padded(sizes[k + 1])
+        # A layer is its weight, transposed and padded, with the bias as one more row.
+        layer = rows_of(packed[offset:], 0, inputs + 1, width)
+        is_last = k == layers - 1
+        target = out if is_last else rows_of(hidden[len(x) * first_unit :], 0, len(x), width)
         product(source, layer[:inputs], target, True)
-        activate(target, layer[inputs], -1 if k == layers - 1 else activation)
+        activate(target, layer[inputs], -1 if is_last else activation)
         source = target[:, : sizes[k + 1]]
-        at, left = at + layer.size, left + width
+        offset += layer.size
+        first_unit += width
 
 
 @compiled()
@@ -51,30 +57,40 @@ def _add_rows(rows, total):
 
 
 @compiled()
-def _backward_block(grad, x, filled, sizes, activation, hidden, sums, spare, grad_x):
-    """Add gradients by parameters to `sums`, laid out as `by_input` does; fill in `grad_x` if it has rows.
+def _backward_block(grad, x, packed, sizes, activation, hidden, sums, spare, grad_x):
+    """Add gradients by parameters to `sums`, laid out like `pack_forward`; fill `grad_x` if it has rows.
 
-    Shapes: (N, O filled up), (N, I), ..., (N H,) -> ..., (N, I) or (0, I). `spare` is room for two layers.
+    Shapes: (N, O padded), (N, I), ..., (N H,) -> ..., (N, I) or (0, I). `spare` is room for two layers.
     """
-    at, over, left = len(sums), len(filled), len(hidden)
+    # Layers lie one after the other, so the way back starts at the ends.
+    sums_offset = len(sums)
+    packed_offset = len(packed)
+    hidden_offset = len(hidden)
     for k in range(len(sizes) - 2, -1, -1):
-        inputs, outputs, width = sizes[k], sizes[k + 1], padded(sizes[k])
-        at, over = at - (inputs + 1) * padded(outputs), over - outputs * width
-        layer = rows_of(sums[at:], 0, inputs + 1, padded(outputs))
+        inputs = sizes[k]
+        outputs = sizes[k + 1]
+        width = padded(inputs)
+        sums_offset -= (inputs + 1) * padded(outputs)
+        packed_offset -= outputs * width
+
+        # By the bias: the sum of `grad` over samples. By the weight: inputs.T @ grad.
+        layer = rows_of(sums[sums_offset:], 0, inputs + 1, padded(outputs))
         _add_rows(grad, layer[inputs])
         if k == 0:
             product(x[:, :inputs].T, grad, layer[:inputs], False)
             if len(grad_x) == 0:
                 return
+
+        # By the inputs: grad @ weight.
         before = rows_of(spare[k % 2], 0, len(x), width)
-        product(grad[:, :outputs], rows_of(filled[over:], 0, outputs, width), before, True)
+        product(grad[:, :outputs], rows_of(packed[packed_offset:], 0, outputs, width), before, True)
         if k == 0:
             copy(before[:, :inputs], grad_x)
             return
-        left -= len(x) * width
-        source = rows_of(hidden[left:], 0, len(x), width)
+        hidden_offset -= len(x) * width
+        source = rows_of(hidden[hidden_offset:], 0, len(x), width)
         product(source[:, :inputs].T, grad, layer[:inputs], False)
-        deactivate(before, source, activation)
+        activation_grad(before, source, activation)
         grad = before
 
 
@@ -104,66 +120,72 @@ def part_of(rows, threads, part):
 
 
 @compiled()
-def forward_blocks(x, filled, sizes, activation, hidden, out):
+def forward_blocks(x, packed, sizes, activation, hidden, out):
     """Do as `_forward_block` for any number of samples.
 
     `hidden` keeps only the last block if it has no more room.
     """
-    units, width = num_units(sizes), padded(sizes[-1])
+    units = num_units(sizes)
+    width = padded(sizes[-1])
     kept = len(hidden) == len(x) * units
     for low in range(0, len(x), BLOCK):
         high = min(low + BLOCK, len(x))
         first = low if kept else 0
         block = hidden[first * units : (first + high - low) * units]
-        _forward_block(x[low:high], filled, sizes, activation, block, rows_of(out, low, high, width))
+        _forward_block(x[low:high], packed, sizes, activation, block, rows_of(out, low, high, width))
 
 
 @compiled()
-def _forward_rows(x, filled, sizes, activation, hidden, out, threads, part):
+def _forward_rows(x, packed, sizes, activation, hidden, out, threads, part):
     """Do what `_forward` does for the rows of one of its threads."""
-    units, width = num_units(sizes), padded(sizes[-1])
+    units = num_units(sizes)
+    width = padded(sizes[-1])
     begin, end = part_of(len(x), threads, part)
     own = hidden[begin * units : end * units] if len(hidden) > 0 else np.empty(BLOCK * units, np.float32)
     last = np.empty((end - begin) * width, np.float32)
-    forward_blocks(x[begin:end], filled, sizes, activation, own, last)
+    forward_blocks(x[begin:end], packed, sizes, activation, own, last)
     copy(rows_of(last, 0, end - begin, width)[:, : sizes[-1]], out[begin:end])
 
 
 @compiled(parallel=True)
-def _forward(x, filled, sizes, activation, hidden, out, threads):
+def _forward(x, packed, sizes, activation, hidden, out, threads):
     """Fill in `hidden`, if it has room, and `out`."""
     for part in prange(threads):
-        _forward_rows(x, filled, sizes, activation, hidden, out, threads, np.int64(part))
+        _forward_rows(x, packed, sizes, activation, hidden, out, threads, np.int64(part))
 
 
 @compiled()
-def backward_blocks(grad, x, filled, sizes, activation, hidden, sums, grad_x):
+def backward_blocks(grad, x, packed, sizes, activation, hidden, sums, grad_x):
     """Do as `_backward_block` for any number of samples, of which `hidden` has block after block."""
-    units, width, spare = num_units(sizes), padded(sizes[-1]), _spare_room(sizes)
+    units = num_units(sizes)
+    width = padded(sizes[-1])
+    spare = _spare_room(sizes)
     for low in range(0, len(x), BLOCK):
         high = min(low + BLOCK, len(x))
-        block, rows = hidden[low * units : high * units], rows_of(grad, low, high, width)
-        by_x = grad_x[low:high] if len(grad_x) > 0 else grad_x
-        _backward_block(rows, x[low:high], filled, sizes, activation, block, sums, spare, by_x)
+        block = hidden[low * units : high * units]
+        rows = rows_of(grad, low, high, width)
+        grad_x_rows = grad_x[low:high] if len(grad_x) > 0 else grad_x
+        _backward_block(rows, x[low:high], packed, sizes, activation, block, sums, spare, grad_x_rows)
 
 
 @compiled()
-def _backward_rows(grad, x, filled, sizes, activation, hidden, sums, grad_x, threads, part):
+def _backward_rows(grad, x, packed, sizes, activation, hidden, sums, grad_x, threads, part):
     """Do what `_backward` does for the rows of one of its threads."""
-    units, width = num_units(sizes), padded(sizes[-1])
+    units = num_units(sizes)
+    width = padded(sizes[-1])
     begin, end = part_of(len(x), threads, part)
     last = np.empty((end - begin) * width, np.float32)
     copy(grad[begin:end], rows_of(last, 0, end - begin, width))
-    by_x = grad_x[begin:end] if len(grad_x) > 0 else grad_x
+    grad_x_rows = grad_x[begin:end] if len(grad_x) > 0 else grad_x
     own = hidden[begin * units : end * units]
-    backward_blocks(last, x[begin:end], filled, sizes, activation, own, sums[part], by_x)
+    backward_blocks(last, x[begin:end], packed, sizes, activation, own, sums[part], grad_x_rows)
 
 
 @compiled(parallel=True)
-def _backward(grad, x, filled, sizes, activation, hidden, sums, grad_x, threads):
+def _backward(grad, x, packed, sizes, activation, hidden, sums, grad_x, threads):
     """Add gradients by parameters to every thread's sums; fill in those by features if `grad_x` has room."""
     for part in prange(threads):
-        _backward_rows(grad, x, filled, sizes, activation, hidden, sums, grad_x, threads, np.int64(part))
+        _backward_rows(grad, x, packed, sizes, activation, hidden, sums, grad_x, threads, np.int64(part))
 
 
 def forward(
@@ -184,17 +206,15 @@ def forward(
     """
     check(x, len(x), sizes[0])
     check(flat, num_parameters(sizes))
-    at = np.array(sizes)
-    hidden, out = (
-        np.empty(len(x) * num_units(at) * keep, np.float32),
-        np.empty((len(x), sizes[-1]), np.float32),
-    )
+    sizes_arr = np.array(sizes)
+    hidden = np.empty(len(x) * num_units(sizes_arr) * keep, np.float32)
+    out = np.empty((len(x), sizes[-1]), np.float32)
     share(
         (_forward, _forward_rows),
         threads,
         x,
-        by_input(flat, at),
-        at,
+        pack_forward(flat, sizes_arr),
+        sizes_arr,
         ACTIVATIONS.index(activation),
         hidden,
         out,
@@ -211,7 +231,7 @@ def backward(
     activation: str,
     *,
     threads: int,
-    by_x: bool,
+    needs_input_grad: bool,
 ) -> tuple[Floats, Floats]:
     """Return gradients by parameters, laid out as `flat`, and by features if asked for, (B, I), else (0, I).
 
@@ -223,21 +243,36 @@ def backward(
         sizes: see above.
         activation: as `forward` had it.
         threads: that share the samples.
-        by_x: whether to return the gradient by features.
+        needs_input_grad: whether to return the gradient by features.
 
     Raises:
         ValueError: shapes that do not fit.
     """
     check(grad, len(x), sizes[-1])
-    at, grads, grad_x = np.array(sizes), np.empty_like(flat), np.empty((len(x) * by_x, sizes[0]), np.float32)
-    sums, code = empty_sums(sizes, threads), ACTIVATIONS.index(activation)
-    share((_backward, _backward_rows), threads, grad, x, by_output(flat, at), at, code, hidden, sums, grad_x)
-    as_flat(sums, at, grads)
+    sizes_arr = np.array(sizes)
+    grads = np.empty_like(flat)
+    grad_x = np.empty((len(x) * needs_input_grad, sizes[0]), np.float32)
+    sums = empty_sums(sizes, threads)
+    share(
+        (_backward, _backward_rows),
+        threads,
+        grad,
+        x,
+        pack_backward(flat, sizes_arr),
+        sizes_arr,
+        ACTIVATIONS.index(activation),
+        hidden,
+        sums,
+        grad_x,
+    )
+    as_flat(sums, sizes_arr, grads)
     return grads, grad_x
 
 
 def prepare_passes(threads: int) -> None:
     """Compile now what `forward` and `backward` will call, or load it: not in the first iteration."""
-    number, flat, sizes = np.zeros((1, 1), np.float32), np.zeros(4, np.float32), [1, 1, 1]
+    number = np.zeros((1, 1), np.float32)
+    flat = np.zeros(4, np.float32)
+    sizes = [1, 1, 1]
     _, hidden = forward(number, flat, sizes, "tanh", threads=threads, keep=True)
-    backward(number, number, flat, hidden, sizes, "tanh", threads=threads, by_x=False)
+    backward(number, number, flat, hidden, sizes, "tanh", threads=threads, needs_input_grad=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,15 @@ from numba import prange
 
 from factory.kernels.activation import ACTIVATIONS
 from factory.kernels.compiling import Floats, check, compiled, share
-from factory.kernels.layout import as_flat, by_input, by_output, empty_sums, num_parameters, padded, rows_of
+from factory.kernels.layout import (
+    as_flat,
+    empty_sums,
+    num_parameters,
+    pack_backward,
+    pack_forward,
+    padded,
+    rows_of,
+)
 from factory.kernels.passes import BLOCK, backward_blocks, forward_blocks, num_units, part_of
 
 _HALF_LOG_TAU = 0.5 * math.log(math.tau)
@@ -18,38 +27,71 @@ _CACHED = 50_000
 """Parameters whose copies and gradients leave room in a core's cache for what layers put out."""
 
 
+class Samples(NamedTuple):
+    """The numbers of B samples that PPO's loss depends on. Each of shape (B,) float32."""
+
+    old_log_prob: Floats
+    """Log-probability of the action when it was taken."""
+    advantage: Floats
+    bound: Floats
+    """Largest value of the surrogate, A + clip_coef |A|."""
+    target: Floats
+    """Normalised return."""
+    live: Floats
+    """1 where the action was executed, else 0."""
+
+
 @compiled()
-def _surrogate(means, values, actions, numbers, log_std, coefficients, sums):
+def _surrogate(means, values, actions, samples, log_std, coefficients, sums):
     """Replace means and values by the gradients of the loss; add up the other results of `ppo_gradient`.
 
-    Shapes: (N, A filled up), (N, 1 filled up), (N, A), (5, N), (A,), (3,), (A + 6,).
+    Shapes: (N, A padded), (N, 1 padded), (N, A), five of (N,), (A,), (3,), (A + 6,).
     """
     clip_coef, value_coef, entropy_coef = coefficients
     size = len(log_std)
+
+    # For standard deviations s: 1 / s^2, sum_d log(s_d sqrt(2 pi)) and sum_d log(s_d sqrt(2 pi e))
     precision = np.empty(size, np.float32)
-    entropy = log_normalizer = np.float32(0.0)
+    log_normalizer = np.float32(0.0)
+    entropy = np.float32(0.0)
     for d in range(size):
         precision[d] = math.exp(np.float32(-2.0) * log_std[d])
         log_normalizer += log_std[d] + np.float32(_HALF_LOG_TAU)
         entropy += log_std[d] + np.float32(0.5 + _HALF_LOG_TAU)
+
     for i in range(len(means)):
-        old_log_prob, advantage, bound = numbers[0, i], numbers[1, i], numbers[2, i]
-        target, live = numbers[3, i], numbers[4, i]
+        live = samples.live[i]
+        bound = samples.bound[i]
+
+        # log r = log pi(a) - log pi_old(a), log pi(a) = -1/2 sum_d (a_d - m_d)^2 / s_d^2 - log_normalizer
         distance = np.float32(0.0)
         for d in range(size):
             z = actions[i, d] - means[i, d]
             distance += z * z * precision[d]
-        log_ratio = np.float32(-0.5) * distance - log_normalizer - old_log_prob
+        log_ratio = np.float32(-0.5) * distance - log_normalizer - samples.old_log_prob[i]
         ratio = math.exp(log_ratio)
-        surrogate, error, excess = ratio * advantage, values[i, 0] - target, ratio - np.float32(1.0)
-        within = np.float32(0.0) if surrogate > bound else np.float32(1.0)
-        by_log_prob = -surrogate * within * live
+        surrogate = ratio * samples.advantage[i]
+        error = values[i, 0] - samples.target[i]
+        excess = ratio - np.float32(1.0)
+
+        # The surrogate is min(r A, bound): its derivative by log pi is r A below the bound and 0 above.
+        objective = surrogate
+        slope = surrogate
+        if surrogate > bound:
+            objective = bound
+            slope = np.float32(0.0) * surrogate
+        by_log_prob = -slope * live
+
+        # d log pi / d m_d = (a_d - m_d) / s_d^2,  d log pi / d log s_d = (a_d - m_d)^2 / s_d^2 - 1,
+        # d entropy / d log s_d = 1
         for d in range(size):
             z = actions[i, d] - means[i, d]
             means[i, d] = by_log_prob * z * precision[d]
             sums[d] += by_log_prob * (z * z * precision[d] - np.float32(1.0)) - entropy_coef * live
         values[i, 0] = value_coef * error * live
-        sums[size] -= (bound if surrogate > bound else surrogate) * live
+
+        # Policy loss, squared value error, entropy, KL estimate k3 = (r - 1) - log r, clipped, live.
+        sums[size] -= objective * live
         sums[size + 1] += error * error * live
         sums[size + 2] += entropy * live
         sums[size + 3] += (excess - log_ratio) * live
@@ -59,13 +101,13 @@ def _surrogate(means, values, actions, numbers, log_std, coefficients, sums):
 
 @compiled()
 def _gradient_rows(
-    obs, critic_obs, actions, numbers, log_std, coefficients, actor, critic, activation, sums, threads, part
+    obs, critic_obs, actions, samples, log_std, coefficients, actor, critic, activation, sums, threads, part
 ):
     """Do what `_gradient` does for the rows of one of its threads."""
     actor_in, actor_out, actor_sizes, actor_sums = actor
     critic_in, critic_out, critic_sizes, critic_sums = critic
     begin, end = part_of(len(obs), threads, part)
-    # What layers put out stays in the cache until the way back, unless weights alone fill it.
+    # The outputs of the layers stay in the cache until the backward pass, unless weights alone fill it.
     chunk = BLOCK if len(actor_in) + len(critic_in) < _CACHED else max(end - begin, 1)
     actor_hidden = np.empty(chunk * num_units(actor_sizes), np.float32)
     critic_hidden = np.empty(chunk * num_units(critic_sizes), np.float32)
@@ -74,7 +116,8 @@ def _gradient_rows(
     nothing = np.empty((0, 0), np.float32)
     for low in range(begin, end, chunk):
         high = min(low + chunk, end)
-        seen, critic_seen = obs[low:high], critic_obs[low:high]
+        seen = obs[low:high]
+        critic_seen = critic_obs[low:high]
         a_hidden = actor_hidden[: (high - low) * num_units(actor_sizes)]
         c_hidden = critic_hidden[: (high - low) * num_units(critic_sizes)]
         forward_blocks(seen, actor_in, actor_sizes, activation, a_hidden, means)
@@ -83,7 +126,13 @@ def _gradient_rows(
             rows_of(means, 0, high - low, padded(actor_sizes[-1])),
             rows_of(values, 0, high - low, padded(1)),
             actions[low:high],
-            numbers[:, low:high],
+            Samples(
+                samples.old_log_prob[low:high],
+                samples.advantage[low:high],
+                samples.bound[low:high],
+                samples.target[low:high],
+                samples.live[low:high],
+            ),
             log_std,
             coefficients,
             sums[part],
@@ -96,7 +145,7 @@ def _gradient_rows(
 
 @compiled(parallel=True)
 def _gradient(
-    obs, critic_obs, actions, numbers, log_std, coefficients, actor, critic, activation, sums, threads
+    obs, critic_obs, actions, samples, log_std, coefficients, actor, critic, activation, sums, threads
 ):
     """Add to every thread's sums: of the loss's figures, and of the gradients by actor and critic."""
     for part in prange(threads):
@@ -104,7 +153,7 @@ def _gradient(
             obs,
             critic_obs,
             actions,
-            numbers,
+            samples,
             log_std,
             coefficients,
             actor,
@@ -120,7 +169,7 @@ def ppo_gradient(
     obs: Floats,
     critic_obs: Floats,
     actions: Floats,
-    numbers: Floats,
+    samples: Samples,
     flat: Floats,
     actor: list[int],
     critic: list[int],
@@ -142,7 +191,7 @@ def ppo_gradient(
         obs: the actor's, (B, I).
         critic_obs: the critic's, (B, J).
         actions: (B, A).
-        numbers: old log-probability, advantage, bound, return and live of every sample, (5, B).
+        samples: numbers of every sample, each (B,).
         flat: logarithm of the deviation (A,), actor and critic, each as above, (P,).
         actor: sizes of the actor.
         critic: sizes of the critic.
@@ -155,12 +204,14 @@ def ppo_gradient(
     Raises:
         ValueError: shapes that do not fit.
     """
-    rows, size = len(obs), actor[-1]
+    rows = len(obs)
+    size = actor[-1]
     middle = size + num_parameters(actor)
     check(obs, rows, actor[0])
     check(critic_obs, rows, critic[0])
     check(actions, rows, size)
-    check(numbers, 5, rows)
+    for values in samples:
+        check(values, rows)
     check(flat, middle + num_parameters(critic))
     nets = [_laid_out(flat[size:middle], actor, threads), _laid_out(flat[middle:], critic, threads)]
     coefficients = np.array([clip_coef, value_coef, entropy_coef], np.float32)
@@ -171,7 +222,7 @@ def ppo_gradient(
         obs,
         critic_obs,
         actions,
-        numbers,
+        samples,
         flat[:size],
         coefficients,
         *nets,
@@ -180,9 +231,10 @@ def ppo_gradient(
     )
     result = np.empty(len(flat) + 6, np.float32)
     total = sums.sum(0)
-    result[:size], result[-6:] = total[:size], total[size:]
-    for (_, _, at, added), grads in zip(nets, (result[size:middle], result[middle:-6]), strict=True):
-        as_flat(added, at, grads)
+    result[:size] = total[:size]
+    result[-6:] = total[size:]
+    for (_, _, net_sizes, added), grads in zip(nets, (result[size:middle], result[middle:-6]), strict=True):
+        as_flat(added, net_sizes, grads)
     return result
 
 
@@ -190,18 +242,24 @@ def _laid_out(
     flat: Floats, sizes: list[int], threads: int
 ) -> tuple[Floats, Floats, npt.NDArray[np.int64], Floats]:
     """Return a network as `_gradient` takes it: parameters by input and output, sizes, sums by thread."""
-    at = np.array(sizes)
-    return by_input(flat, at), by_output(flat, at), at, empty_sums(sizes, threads)
+    sizes_arr = np.array(sizes)
+    return (
+        pack_forward(flat, sizes_arr),
+        pack_backward(flat, sizes_arr),
+        sizes_arr,
+        empty_sums(sizes, threads),
+    )
 
 
 def prepare_gradient(threads: int) -> None:
     """Compile the kernels of `ppo_gradient`, or load them from the cache, before the first iteration."""
-    number, sizes = np.zeros((1, 1), np.float32), [1, 1, 1]
+    number = np.zeros((1, 1), np.float32)
+    sizes = [1, 1, 1]
     ppo_gradient(
         number,
         number,
         number,
-        np.zeros((5, 1), np.float32),
+        Samples(*np.zeros((5, 1), np.float32)),
         np.zeros(9, np.float32),
         sizes,
         sizes,

@@ -7,7 +7,12 @@ from torch import Tensor
 
 
 class Adam:
-    """Moments of a gradient's history, and the step they lead to."""
+    """Adam with its moments, on the device.
+
+    Of a gradient g: m' = b1 m + (1 - b1) g, v' = b2 v + (1 - b2) g^2, and the step is
+    -rate (m' / (1 - b1^t)) / (sqrt(v' / (1 - b2^t)) + eps). Torch's own optimizer computes the same with one
+    more layer of Python, which takes twice as long for small networks.
+    """
 
     def __init__(
         self, parameters: Tensor, *, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-5
@@ -16,15 +21,18 @@ class Adam:
 
         Args:
             parameters: changed in place by every step.
-            betas: decay of the mean of gradients, and of that of their squares.
-            eps: added to the root of the latter.
+            betas: decay of the mean of gradients, b1, and of the mean of their squares, b2.
+            eps: added to the square root, against division by zero.
         """
-        self.parameters, self.betas, self.eps = parameters, betas, eps
-        self.mean, self.square = torch.zeros_like(parameters), torch.zeros_like(parameters)
+        self.parameters = parameters
+        self.betas = betas
+        self.eps = eps
+        self.mean = torch.zeros_like(parameters)
+        self.square = torch.zeros_like(parameters)
         self.steps = torch.zeros((), device=parameters.device)
 
     def step(self, grad: Tensor, *, learning_rate: Tensor) -> None:
-        """Make one step. Shapes: that of the parameters, ()."""
+        """Make one step. Shapes: (P,), ()."""
         self.steps += 1.0
         torch._fused_adam_(
             [self.parameters],

@@ -1,8 +1,9 @@
-"""The gradient of PPO's loss by a policy's parameters: by autograd, or compiled where that is possible."""
+"""The gradient of PPO's loss over the parameters of a policy: autograd or compiled."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,13 +13,27 @@ from factory.policies.base import ActorCritic, Evaluation
 from factory.policies.gaussian import Gaussian
 from factory.policies.mlp import MlpPolicy
 
-Gradient = Callable[[dict[str, Tensor], Tensor], Tensor]
-"""Takes a minibatch's observation groups and actions in rows (B, size), and old log-probability, advantage,
-the most
-that the surrogate may be, return and live (5, B); observations, advantages and returns are normalised.
 
-Returns sums over live samples: the gradient by all P parameters, in their order; policy loss, squared value
-error, entropy, KL estimate, clipped ratios, and their number. Shape: (P + 6,).
+class Samples(NamedTuple):
+    """The numbers of B samples that PPO's loss depends on. Each of shape (B,) float32."""
+
+    old_log_prob: Tensor
+    """Log-probability of the action when it was taken."""
+    advantage: Tensor
+    """Normalised advantage A."""
+    bound: Tensor
+    """Largest value of the surrogate, A + clip_coef |A|."""
+    target: Tensor
+    """Normalised return."""
+    live: Tensor
+    """1 where the action was executed, else 0."""
+
+
+Gradient = Callable[[dict[str, Tensor], Samples], Tensor]
+"""Takes the normalised observation groups and the actions of a minibatch, each (B, size), and its numbers.
+
+Returns sums over live samples: the gradient over all P parameters, in their order; policy loss, squared value
+error, entropy, KL estimate, clipped ratios, and the number of live samples. Shape: (P + 6,).
 """
 
 
@@ -31,24 +46,26 @@ def make_gradient(
     value_coef: float,
     entropy_coef: float,
 ) -> Gradient:
-    """Return the fastest way to the gradient.
+    """Return the fastest implementation of the gradient for a policy.
 
     Args:
-        policy: that is improved.
-        parameters: those of its parameters that are learned.
-        flat: the tensor of which they are views, (P,).
+        policy: the actor-critic to improve.
+        parameters: its learned parameters.
+        flat: one tensor that holds them all as views. Shape: (P,).
         clip_coef: a ratio further from 1 counts as clipped.
         value_coef: weight of the value loss.
         entropy_coef: weight of the entropy bonus.
     """
-    way = NumbaGradient if NumbaGradient.fits(policy, parameters) else AutogradGradient
-    return way(
+    implementation: type[AutogradGradient | NumbaGradient] = AutogradGradient
+    if NumbaGradient.fits(policy, parameters):
+        implementation = NumbaGradient
+    return implementation(
         policy, parameters, flat, clip_coef=clip_coef, value_coef=value_coef, entropy_coef=entropy_coef
     )
 
 
 class AutogradGradient:
-    """Of any policy, on any device."""
+    """Gradient by autograd, for any policy on any device."""
 
     def __init__(
         self,
@@ -60,34 +77,40 @@ class AutogradGradient:
         value_coef: float,
         entropy_coef: float,
     ) -> None:
-        self.policy, self.parameters = policy, parameters
-        self.clip_coef, self.value_coef, self.entropy_coef = clip_coef, value_coef, entropy_coef
+        self.policy = policy
+        self.parameters = parameters
+        self.clip_coef = clip_coef
+        self.value_coef = value_coef
+        self.entropy_coef = entropy_coef
 
-    def __call__(self, batch: dict[str, Tensor], numbers: Tensor) -> Tensor:
+    def __call__(self, batch: dict[str, Tensor], samples: Samples) -> Tensor:
         """Return the gradient, see `Gradient`."""
         # Sequences of a recurrent policy come with its state before them, and end as a flat list of samples.
         memory = {name: batch[name] for name in ("state", "starts") if name in batch}
         evaluated = self.policy.evaluate(batch, batch["action"], **memory)
         out = Evaluation(*(value.flatten() for value in evaluated))
-        old_log_prob, advantage, bound, returns, live = numbers
+        live = samples.live
         with torch.no_grad():
-            log_ratio = out.log_prob - old_log_prob
+            # r = pi(a) / pi_old(a)
+            log_ratio = out.log_prob - samples.old_log_prob
             ratio = log_ratio.exp()
-            surrogate, error, excess = ratio * advantage, out.value - returns, ratio - 1.0
+            surrogate = ratio * samples.advantage
+            error = out.value - samples.target
+            excess = ratio - 1.0
+
             # Low-variance estimator k3 of KL(old || new), Schulman, http://joschu.net/blog/kl-approx.html
             kl = excess - log_ratio
-            terms = [
-                -surrogate.minimum(bound),
-                error.square(),
-                out.entropy,
-                kl,
-                excess.abs() > self.clip_coef,
-            ]
-            sums = torch.stack([*terms, torch.ones_like(live)]) @ live
-            # The loss is sums[0] + value_coef / 2 sums[1] - entropy_coef sums[2]; its derivatives by what the
-            # policy put out are short, and sparing autograd this part is a tenth of a small network's update.
+            is_clipped = excess.abs() > self.clip_coef
+            policy_loss = -surrogate.minimum(samples.bound)
+            terms = [policy_loss, error.square(), out.entropy, kl, is_clipped, torch.ones_like(live)]
+            sums = torch.stack(terms) @ live
+
+            # The loss is policy_loss + value_coef / 2 error^2 - entropy_coef entropy. Its derivatives by the
+            # outputs of the policy are short, and sparing autograd this part saves a tenth of an update of
+            # small networks. By log pi, the surrogate's is r A = surrogate below the bound and 0 above.
+            is_below = surrogate <= samples.bound
             by_output = {
-                out.log_prob: -surrogate * (surrogate <= bound) * live,
+                out.log_prob: -surrogate * is_below * live,
                 out.value: self.value_coef * error * live,
                 out.entropy: -self.entropy_coef * live,
             }
@@ -109,14 +132,18 @@ class NumbaGradient:
         entropy_coef: float,
     ) -> None:
         assert isinstance(policy, MlpPolicy)
-        self.flat, self.activation = flat, policy.actor.activation
-        self.actor, self.critic = policy.actor.sizes, policy.critic.sizes
+        self.flat = flat
+        self.activation = policy.actor.activation
+        self.actor = policy.actor.sizes
+        self.critic = policy.critic.sizes
         self.coefficients = {"clip_coef": clip_coef, "value_coef": value_coef, "entropy_coef": entropy_coef}
         kernels.prepare_gradient(torch.get_num_threads())
 
     @staticmethod
     def fits(policy: ActorCritic, parameters: list[nn.Parameter]) -> bool:
-        """Return whether this is such a policy, of which all parameters are learned."""
+        """Return True for a float32 Gaussian MLP policy on a CPU whose parameters are all learned."""
+        if not kernels.are_enabled():
+            return False
         # Derived classes may compute something else.
         if type(policy) is not MlpPolicy or type(policy.distribution) is not Gaussian:
             return False
@@ -127,15 +154,16 @@ class NumbaGradient:
             and [id(p) for p in known] == [id(p) for p in parameters]
         )
 
-    def __call__(self, batch: dict[str, Tensor], numbers: Tensor) -> Tensor:
+    def __call__(self, batch: dict[str, Tensor], samples: Samples) -> Tensor:
         """Return the gradient, see `Gradient`."""
         obs = batch["policy"].numpy()
-        critic_obs = batch["critic"].numpy() if "critic" in batch else obs
+        # Without a group of its own, the critic sees the actor's observations.
+        critic_obs = batch.get("critic", batch["policy"]).numpy()
         gradient = kernels.ppo_gradient(
             obs,
             critic_obs,
             batch["action"].numpy(),
-            numbers.contiguous().numpy(),
+            kernels.Samples(*(values.contiguous().numpy() for values in samples)),
             self.flat.numpy(),
             self.actor,
             self.critic,

@@ -61,7 +61,7 @@ class _Compiled(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         rows, flat, hidden = (tensor.numpy() for tensor in ctx.saved_tensors)
-        by_x = ctx.needs_input_grad[0]
+        needs_input_grad = ctx.needs_input_grad[0]
         flat_grad, first = kernels.backward(
             grad.reshape(-1, grad.shape[-1]).contiguous().numpy(),
             rows,
@@ -70,12 +70,12 @@ class _Compiled(torch.autograd.Function):
             ctx.sizes,
             ctx.activation,
             threads=torch.get_num_threads(),
-            by_x=by_x,
+            needs_input_grad=needs_input_grad,
         )
         parts = torch.from_numpy(flat_grad).split([shape.numel() for shape in ctx.shapes])
         grads = [part.view(shape) for part, shape in zip(parts, ctx.shapes, strict=True)]
         return (
-            torch.from_numpy(first).view(*grad.shape[:-1], ctx.sizes[0]) if by_x else None,
+            torch.from_numpy(first).view(*grad.shape[:-1], ctx.sizes[0]) if needs_input_grad else None,
             None,
             None,
             *grads,

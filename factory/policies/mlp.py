@@ -68,7 +68,7 @@ class MlpPolicy(ActorCritic):
 
     def prepare(self) -> None:
         """Compile the passes of the networks for a CPU."""
-        if self.device.type == "cpu" and self.actor.precision == torch.float32:
+        if kernels.are_enabled() and self.device.type == "cpu" and self.actor.precision == torch.float32:
             kernels.prepare_passes(torch.get_num_threads())
 
     @torch.no_grad()

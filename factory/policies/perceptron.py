@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from factory import kernels
 from factory.policies.fused import OneDnn, compiled
 
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -47,7 +48,8 @@ class Perceptron(nn.Sequential):
             layers += [_linear(inputs, size, math.sqrt(2.0)), _ACTIVATIONS[activation]()]
             inputs = size
         super().__init__(*layers, _linear(inputs, outputs, gain))
-        self.activation, self.precision = activation, _PRECISIONS[precision]
+        self.activation = activation
+        self.precision = _PRECISIONS[precision]
 
     @property
     def sizes(self) -> list[int]:
@@ -60,9 +62,9 @@ class Perceptron(nn.Sequential):
             return self._one_by_one(features)
         layers = self._linear_layers()
         parameters = [p for layer in layers for p in (layer.weight, layer.bias)]
-        if self.precision is torch.float32:
+        if self.precision is torch.float32 and kernels.are_enabled():
             return compiled(features, self.activation, _sizes(layers), parameters)
-        if torch.backends.mkldnn.is_available():
+        if self.precision is not torch.float32 and torch.backends.mkldnn.is_available():
             return OneDnn.apply(features, self.activation, *parameters)
         return self._one_by_one(features)
 

@@ -7,6 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from factory import kernels
+
 ROOT = Path(__file__).parents[3]
 CALL = "from factory import kernels; kernels.prepare_gradient(1)"
 
@@ -29,3 +35,39 @@ def test_kernels_are_compiled_once_and_said_so(tmp_path: Path) -> None:
     assert call(program, NUMBA_CACHE_DIR=str(tmp_path)) == f"{tmp_path}\n"
     (folder,) = tmp_path.iterdir()
     assert len(folder.name) == 16
+
+
+TRAINING = """
+import sys, torch
+from pathlib import Path
+from factory.cli import single_job
+from factory.train import train
+job = ("task=cartpole_swingup tracking=jsonl energy=null num_envs=16 learner.num_steps=8 total_steps=512"
+       " runtime.eval_episodes=2 runtime.video_s=0 task.max_episode_steps=20").split()
+train(single_job([*job, f"output_root={sys.argv[1]}"]), Path(sys.argv[1]) / "run")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("switch", [{"FACTORY_KERNELS": "off"}, {"NUMBA_DISABLE_JIT": "1"}], ids=str)
+def test_torch_learns_the_same_without_kernels(switch: dict[str, str], tmp_path: Path) -> None:
+    """The off-switch changes rounding only: after four updates all weights agree to 1e-6."""
+    weights = []
+    for name, environment in (("on", {}), ("off", switch)):
+        folder = tmp_path / name
+        command = [sys.executable, "-c", TRAINING, str(folder)]
+        done = subprocess.run(
+            command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, check=True
+        )
+        if environment:
+            assert "compiling" not in done.stderr
+        weights.append(load_file(folder / "run/checkpoints/last/policy.safetensors"))
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_switch_takes_two_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anything but on and off is refused with the choices."""
+    monkeypatch.setenv("FACTORY_KERNELS", "maybe")
+    with pytest.raises(ValueError, match="FACTORY_KERNELS=maybe: choose on or off"):
+        kernels.are_enabled()

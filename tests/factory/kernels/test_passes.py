@@ -42,7 +42,7 @@ def both(
     exact_grads = torch.autograd.grad(exact, [exact_x, *net.parameters()], grad.double())
     out, hidden = kernels.forward(x.numpy(), flat(net), sizes, activation, threads=threads, keep=True)
     grads, grad_x = kernels.backward(
-        grad.numpy(), x.numpy(), flat(net), hidden, sizes, activation, threads=threads, by_x=True
+        grad.numpy(), x.numpy(), flat(net), hidden, sizes, activation, threads=threads, needs_input_grad=True
     )
     wanted = [exact.detach(), torch.cat([g.flatten() for g in exact_grads[1:]]), exact_grads[0]]
     return wanted, [torch.from_numpy(found).double() for found in (out, grads, grad_x)]
@@ -124,5 +124,5 @@ def test_what_is_not_finite_stays_so() -> None:
     x = np.ones((10, 3), np.float32)
     out, hidden = kernels.forward(x, parameters, sizes, "relu", threads=1, keep=True)
     assert np.isnan(out).all()
-    grads, _ = kernels.backward(out, x, parameters, hidden, sizes, "relu", threads=1, by_x=False)
+    grads, _ = kernels.backward(out, x, parameters, hidden, sizes, "relu", threads=1, needs_input_grad=False)
     assert not np.isfinite(grads).any()

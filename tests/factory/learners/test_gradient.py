@@ -10,7 +10,7 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from torch import Tensor, nn
 
-from factory.learners.gradient import AutogradGradient, NumbaGradient, make_gradient
+from factory.learners.gradient import AutogradGradient, NumbaGradient, Samples, make_gradient
 from factory.learners.ppo import Ppo
 from factory.learners.ppo_config import PpoConfig
 from factory.policies.mlp import MlpPolicy
@@ -37,7 +37,9 @@ def build(
     return policy, learner.parameters, learner.flat
 
 
-def minibatch(policy: MlpPolicy, *, rows: int = 301, critic_obs: int = 0) -> tuple[dict[str, Tensor], Tensor]:
+def minibatch(
+    policy: MlpPolicy, *, rows: int = 301, critic_obs: int = 0
+) -> tuple[dict[str, Tensor], Samples]:
     """Return samples, some of them clipped and some not live; without `critic_obs` both networks see the
     same.
     """
@@ -49,10 +51,10 @@ def minibatch(policy: MlpPolicy, *, rows: int = 301, critic_obs: int = 0) -> tup
     advantage = torch.randn(rows)
     bound = advantage + 0.2 * advantage.abs()
     live = (torch.rand(rows) < 0.9).float()
-    return batch, torch.stack([old, advantage, bound, torch.randn(rows), live])
+    return batch, Samples(old, advantage, bound, torch.randn(rows), live)
 
 
-def gradients(policy: tuple[Any, ...], batch: dict[str, Tensor], numbers: Tensor) -> list[Tensor]:
+def gradients(policy: tuple[Any, ...], batch: dict[str, Tensor], numbers: Samples) -> list[Tensor]:
     return [way(*policy, **COEFFICIENTS)(batch, numbers) for way in (AutogradGradient, NumbaGradient)]
 
 
@@ -92,8 +94,8 @@ def test_what_is_not_finite_reaches_the_gradient(group: str, bad: float) -> None
     """PPO skips a step by looking at its gradient, so nothing may hide an accident from it."""
     policy = build(activation="relu")
     batch, numbers = minibatch(policy[0])
-    numbers[4] = 1.0
-    (numbers[1] if group == "numbers" else batch[group][7]).fill_(bad)
+    numbers.live.fill_(1.0)
+    (numbers.advantage if group == "numbers" else batch[group][7]).fill_(bad)
     for gradient in gradients(policy, batch, numbers):
         assert not gradient[:-6].isfinite().all()
 
@@ -147,4 +149,4 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         with pytest.raises(ValueError, match="expected contiguous float32"):
             gradient(batch | {name: value}, numbers)
     with pytest.raises(ValueError, match="expected contiguous float32"):
-        gradient(batch, numbers[:4])
+        gradient(batch, numbers._replace(live=numbers.live[:4]))

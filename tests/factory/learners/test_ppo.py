@@ -8,6 +8,7 @@ import pytest
 import torch
 from gymnasium.spaces import Box, Discrete, Space
 
+from factory.learners.gradient import Samples
 from factory.learners.ppo import Ppo
 from factory.learners.ppo_config import PpoConfig
 from factory.learners.rollout import Rollout, advantages
@@ -200,8 +201,8 @@ def test_gradient_is_that_of_the_clipped_loss(
     handed: list[torch.Tensor] = []
     monkeypatch.setattr(learner.adam, "step", lambda grad, learning_rate: handed.append(grad))
     bound = advantage + learner.cfg.clip_coef * advantage.abs()
-    columns = torch.stack([old, advantage, bound, returns, live])
-    figures = learner._gradient_step(obs | {"action": action}, columns, desired_kl=torch.tensor(0.01))
+    samples = Samples(old, advantage, bound, returns, live)
+    figures = learner._gradient_step(obs | {"action": action}, samples, desired_kl=torch.tensor(0.01))
     torch.testing.assert_close(handed[0], torch.cat([grad.flatten() for grad in grads]), rtol=1e-4, atol=1e-6)
     mean = lambda value: float((value.detach() * live).sum() / live.sum())  # noqa: E731
     expected = [-surrogate, (out.value - returns).square(), out.entropy, ratio - 1 - ratio.log()]
@@ -269,7 +270,7 @@ def test_statistics_are_those_of_live_steps() -> None:
     rollout = bandit(learner.policy)
     rollout.live[:, 5:] = False
     policy, live = learner.policy, rollout.live
-    _, advantage, *_ = learner._columns(rollout, rollout.rewards, rollout.rewards)
+    advantage = learner._samples(rollout, rollout.rewards, rollout.rewards).advantage
     kept = advantage[live]
     assert float(kept.mean()) == pytest.approx(0.0, abs=1e-6)
     assert float(kept.std(correction=0)) == pytest.approx(1.0, abs=1e-5)
