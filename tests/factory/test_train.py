@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
 from factory.energy.ledger import EnergyLedger
@@ -147,7 +148,7 @@ def test_run_leaves_everything_a_user_looks_for(smoke: Path) -> None:
     assert not list(smoke.rglob("*.pkl"))
     steps = sorted(int(path.name) for path in (smoke / "checkpoints").iterdir() if path.name != "last")
     assert steps == [10 * ROLLOUT, ITERATIONS * ROLLOUT]
-    assert re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_0", smoke.name)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_0_[0-9a-f]{4}", smoke.name)
 
 
 def test_summary_holds_every_figure_with_its_origin(smoke: Path) -> None:
@@ -340,15 +341,10 @@ def test_sweep_is_one_parent_with_its_children(
     assert "FACTORY_PARENT_RUN_ID" not in os.environ
 
 
-def test_parent_of_a_sweep_that_fails_is_closed_too(smoke: Path, ledger: Any) -> None:
-    """Hydra does not announce the end of a sweep with a failed job: the parent run is closed at exit, as
-    failed.
-    """
-    from hydra.core.utils import JobReturn, JobStatus
-    from omegaconf import OmegaConf
-
+def test_parent_of_a_sweep_says_how_it_ended(smoke: Path, ledger: Any) -> None:
+    """A failed job makes the sweep failed, a process that dies on the way leaves it killed."""
     from factory.tracking import TrackingConfig
-    from factory.training.sweep import SweepLedger, parent_run_id
+    from factory.training import sweep
 
     composed = OmegaConf.create(
         {
@@ -359,15 +355,20 @@ def test_parent_of_a_sweep_that_fails_is_closed_too(smoke: Path, ledger: Any) ->
             "hydra": {"sweep": {"dir": "a/sweep"}, "overrides": {"task": ["seed=0,1"]}},
         }
     )
-    for job, status in ((JobStatus.FAILED, "FAILED"), (JobStatus.COMPLETED, "KILLED")):
-        sweep = SweepLedger()
-        sweep.on_multirun_start(composed)
-        run_id = parent_run_id()
+    for outcome in ("FINISHED", "FAILED", "KILLED"):
+        tracker = sweep.SweepTracker()
+        tracker.on_multirun_start(composed)
+        run_id = sweep.parent_run_id()
         assert run_id is not None
-        sweep.on_job_end(composed, JobReturn(_return_value=ValueError(), status=job))
-        sweep.close()
-        assert ledger.get_run(run_id).info.status == status
-        assert parent_run_id() is None
+        if outcome == "FAILED":
+            sweep.record_failure(0)
+        if outcome == "KILLED":
+            tracker.close()
+        else:
+            tracker.on_multirun_end(composed)
+        assert ledger.get_run(run_id).info.status == outcome
+        assert sweep.parent_run_id() is None
+    sweep.forget()
 
 
 class Started:
