@@ -99,7 +99,9 @@ def parse(arguments: Sequence[str]) -> tuple[BenchConfig, TrainConfig]:
 def _bracketed(argument: str) -> str:
     """Let a list be given as `num_envs=256,1024`."""
     key, _, value = argument.partition("=")
-    return f"{key}=[{value}]" if key == "num_envs" and value and value[0] != "[" else argument
+    if key == "num_envs" and value and value[0] != "[":
+        return f"{key}=[{value}]"
+    return argument
 
 
 def document(
@@ -212,8 +214,11 @@ def main() -> None:
     from factory.runtime import device, hardware
 
     device.set_up(cfg.runtime.torch_threads, precision=cfg.policy.precision)
-    measured_on = hardware.describe()  # before, so that the load is that of others
-    sizes, seconds, repeats = settings.num_envs, settings.seconds, settings.repeats
+    # Before measuring, so that the load on record is that of others.
+    measured_on = hardware.describe()
+    sizes = settings.num_envs
+    seconds = settings.seconds
+    repeats = settings.repeats
     try:
         with _progress() as progress:
             rows = bench(cfg, sizes=sizes, seconds=seconds, repeats=repeats, progress=progress)

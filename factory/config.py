@@ -165,7 +165,10 @@ def _drop_keys_of_others(node: DictConfig, group: str, given: Sequence[str]) -> 
 
 
 def _field_names(schema: type[Any] | None) -> set[str]:
-    fields = dataclasses.fields(schema) if schema else ()
+    if schema:
+        fields = dataclasses.fields(schema)
+    else:
+        fields = ()
     return {entry.name for entry in fields}
 
 

@@ -123,7 +123,10 @@ def diagnose(cfg: DoctorConfig) -> Diagnosis:
     host = machine.find_host()
     device = cfg.device
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        if torch.cuda.is_available():
+            device = "cuda"
+        else:
+            device = "cpu"
     rapl_root = Path(cfg.energy.rapl_root)
     findings = [
         *look("machine", lambda: machine.examine(host)),
@@ -143,7 +146,10 @@ def diagnose(cfg: DoctorConfig) -> Diagnosis:
         failed = Finding(section="self-test", name="load", status=Status.MISSING, text=f"it failed: {error}")
         return Diagnosis(findings=[*findings, failed], test=None, figures=figures)
     findings += look("self-test", lambda: selftest.judge(test))
-    figures = [crosscheck.own_figure(test.reading), *seen, *figures] if cfg.crosscheck else []
+    if cfg.crosscheck:
+        figures = [crosscheck.own_figure(test.reading), *seen, *figures]
+    else:
+        figures = []
     return Diagnosis(findings=findings, test=test, figures=figures)
 
 
@@ -162,8 +168,13 @@ def _plain(test: SelfTest) -> dict[str, Any]:
 def _waiting(cfg: DoctorConfig) -> AbstractContextManager[Any]:
     """Show on a terminal that it works: looking takes seconds, the self-test its time."""
     err = Console(stderr=True)
-    text = f"looking, then a load for {cfg.seconds:g} s ..." if cfg.seconds else "looking ..."
-    return err.status(text) if err.is_terminal else nullcontext()
+    if cfg.seconds:
+        text = f"looking, then a load for {cfg.seconds:g} s ..."
+    else:
+        text = "looking ..."
+    if err.is_terminal:
+        return err.status(text)
+    return nullcontext()
 
 
 def run_doctor(arguments: Sequence[str]) -> None:

@@ -67,9 +67,15 @@ def run_evaluation(cfg: EvaluateConfig) -> tuple[EvaluationResult, Path]:
     from factory.training.evaluation import evaluate
     from factory.training.stages import EVAL_SEED, write_policy_video
 
-    seed = EVAL_SEED if cfg.seed is None else cfg.seed
+    if cfg.seed is None:
+        seed = EVAL_SEED
+    else:
+        seed = cfg.seed
     found = checkpoint.load(run_dir, key="run")
-    moved = {"plugins": cfg.plugins} if cfg.plugins else {}
+    if cfg.plugins:
+        moved = {"plugins": cfg.plugins}
+    else:
+        moved = {}
     train_cfg = config.from_plain(_on(cfg.device or found.config["device"], found.config | moved))
     device.set_up(train_cfg.runtime.torch_threads, precision=train_cfg.policy.precision)
     env = make_env(train_cfg, num_envs=min(cfg.episodes, train_cfg.task.eval_worlds))

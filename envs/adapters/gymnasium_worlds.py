@@ -38,7 +38,9 @@ def choose_batching(spec: EnvSpec, vectorization: str, *, is_wrapped: bool) -> s
     """
     obstacle = _obstacle_to_own_batching(spec, is_wrapped=is_wrapped)
     if vectorization == "auto":
-        return "sync" if obstacle else "vector_entry_point"
+        if obstacle:
+            return "sync"
+        return "vector_entry_point"
     if vectorization == "vector_entry_point" and obstacle:
         raise ValueError(f"{obstacle}; use task.vectorization=sync or async")
     return vectorization
@@ -100,7 +102,10 @@ def _obstacle_to_own_batching(spec: EnvSpec, *, is_wrapped: bool) -> str:
 
 
 def _takes_time_limit(entry_point: Any) -> bool:
-    creator = entry_point if callable(entry_point) else load_env_creator(entry_point)
+    if callable(entry_point):
+        creator = entry_point
+    else:
+        creator = load_env_creator(entry_point)
     parameters = inspect.signature(creator).parameters.values()
     return any(
         parameter.name == "max_episode_steps" or parameter.kind is parameter.VAR_KEYWORD

@@ -170,9 +170,14 @@ def _check_success(env: VectorEnv, info: dict[str, Any]) -> None:
 
 
 def _leaves(obs: Any) -> list[Tensor]:
-    return list(obs.values()) if isinstance(obs, dict) else [obs]
+    if isinstance(obs, dict):
+        return list(obs.values())
+    return [obs]
 
 
 def _check_contains(env: VectorEnv, obs: Any, where: str) -> None:
-    as_numpy = {k: v.cpu().numpy() for k, v in obs.items()} if isinstance(obs, dict) else obs.cpu().numpy()
+    if isinstance(obs, dict):
+        as_numpy = {k: v.cpu().numpy() for k, v in obs.items()}
+    else:
+        as_numpy = obs.cpu().numpy()
     assert env.observation_space.contains(as_numpy), f"{where} returned an observation outside the space"

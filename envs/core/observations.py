@@ -15,17 +15,23 @@ Observation = dict[str, Tensor]
 
 def groups_of(value: Any) -> dict[str, Any]:
     """Return the groups of an observation or of its space."""
-    return dict(value) if isinstance(value, (dict, Dict)) else {"policy": value}
+    if isinstance(value, (dict, Dict)):
+        return dict(value)
+    return {"policy": value}
 
 
 def unwrap_single_group(groups: Observation) -> Any:
     """Return an observation as environments show it: a lone group as a tensor."""
-    return groups if len(groups) > 1 else groups["policy"]
+    if len(groups) > 1:
+        return groups
+    return groups["policy"]
 
 
 def unwrap_single_space(groups: dict[str, gymnasium.Space[Any]]) -> gymnasium.Space[Any]:
     """Return the space of an observation, as `unwrap_single_group` shows it."""
-    return Dict(groups) if len(groups) > 1 else groups["policy"]
+    if len(groups) > 1:
+        return Dict(groups)
+    return groups["policy"]
 
 
 class ClampToBox(nn.Module):

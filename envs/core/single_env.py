@@ -41,7 +41,9 @@ class SingleEnv(gymnasium.Env):
     def render(self) -> Any:
         """Return an RGB frame (480, 640, 3) uint8."""
         frames = self.batch_env.render()
-        return None if frames is None else frames[0]
+        if frames is None:
+            return None
+        return frames[0]
 
     def close(self) -> None:
         """Close the wrapped environment."""

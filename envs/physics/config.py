@@ -49,4 +49,6 @@ class PhysicsConfig:
         if isinstance(physics, str):
             return cls(name=physics, num_threads=num_threads)
         left_open = physics.name == "mujoco" and not physics.num_threads
-        return replace(physics, num_threads=num_threads) if left_open else physics
+        if left_open:
+            return replace(physics, num_threads=num_threads)
+        return physics

@@ -111,7 +111,8 @@ def _register(name: str, every: int, timestep_s: float) -> None:
         plugin.name = name.encode()
         plugin.nstate, plugin.advance = map(code.get_function_address, ("nstate", "advance"))
         library.mjp_registerPlugin(ctypes.byref(plugin))
-        code.detach()  # MuJoCo calls it until the process ends, so Python must not free it
+        # MuJoCo calls it until the process ends, so Python must not free it.
+        code.detach()
 
 
 def _compiled(library: ctypes.CDLL, every: int, timestep_s: float) -> llvm.ExecutionEngine:

@@ -47,7 +47,10 @@ class MujocoPhysics:
     def field(self, name: str, *, precise: bool = False) -> Tensor:
         """Return the live view of an `MjData` field: float64 for state and `precise` fields, else float32."""
         if name not in self._fields:
-            dtype = None if precise or name in _STATE_FIELDS | _INTEGER_FIELDS else np.float32
+            if precise or name in _STATE_FIELDS | _INTEGER_FIELDS:
+                dtype = None
+            else:
+                dtype = np.float32
             self._fields[name] = torch.from_numpy(self._batch.bind(name, dtype))
             if name not in _STATE_FIELDS:
                 self._batch.forward()

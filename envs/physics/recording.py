@@ -35,7 +35,8 @@ class Recorder:
 
     def __init__(self, device: torch.device) -> None:
         _start_warp()
-        self.place = wp.device_from_torch(torch.empty(0, device=device).device)  # a tensor's has its index
+        # The device of a tensor has an index, `cuda:0`.
+        self.place = wp.device_from_torch(torch.empty(0, device=device).device)
         self.clock = Clock(device)
         self._device = device
         self._graphs: dict[str, wp.Graph] = {}

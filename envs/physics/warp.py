@@ -91,7 +91,10 @@ class WarpPhysics:
         solvable = self._solvable(model)
         with self._filling():
             self._m = _put(solvable)
-        found = Buffers(nconmax, njmax) if nconmax and njmax else probe(model)
+        if nconmax and njmax:
+            found = Buffers(nconmax, njmax)
+        else:
+            found = probe(model)
         self._room = {"nconmax": nconmax or found.nconmax, "njmax": njmax or found.njmax}
         with self._filling():
             self._d = mjw.make_data(solvable, nworld=num_envs, **self._room)
@@ -104,7 +107,8 @@ class WarpPhysics:
             self.step(1)
             self.forward()
         self.set_state({f"state/{name}": value for name, value in self._defaults.items()})
-        self._recorder.clock = Clock(device)  # compilation does not count
+        # Compilation does not count.
+        self._recorder.clock = Clock(device)
         self._overflow = self._view(self._d.overflow)
         self._overflow.zero_()
 
@@ -125,12 +129,16 @@ class WarpPhysics:
     def model_field(self, name: str) -> Tensor:
         """Return writable per-world values of an `MjModel` field, applied at every later call."""
         if name not in self._model_fields:
-            owner = self._m if hasattr(self._m, name) else self._m.opt
+            if hasattr(self._m, name):
+                owner = self._m
+            else:
+                owner = self._m.opt
             # One row for all worlds becomes a row for each; kernels take the world's index modulo the rows.
             shared = self._view(getattr(owner, name))
             own = shared[:1].repeat(self.num_envs, *[1] * (shared.dim() - 1))
             array: Any = wp.from_torch(own, dtype=getattr(owner, name).dtype)
-            array._is_batched = True  # as `put_model` marks such fields
+            # `put_model` marks fields of one environment like this.
+            array._is_batched = True
             setattr(owner, name, array)
             self._model_fields[name] = own
             self._recorder.forget()
@@ -242,13 +250,16 @@ class WarpPhysics:
             warnings.catch_warnings(record=True, action="always") as caught,
         ):
             yield
-        wp.synchronize_device(self._recorder.place)  # Warp's own stream filled them, torch's will use them
+        # Warp's stream filled the arrays, and torch's stream will use them.
+        wp.synchronize_device(self._recorder.place)
         self._warnings += [f"physics=warp: {warning.message}" for warning in caught]
 
     def _view(self, array: wp.array) -> Tensor:
         """Return a torch view in the shape that the CPU engine gives, 3x3 matrices as rows of nine."""
         view = wp.to_torch(array)
-        return view.flatten(-2) if array.dtype is wp.mat33 else view
+        if array.dtype is wp.mat33:
+            return view.flatten(-2)
+        return view
 
     def _run(self, name: str, work: Callable[[], None]) -> None:
         # Warp's graph nodes that repeat the solver until it converges pause a capture, which torch's
@@ -268,7 +279,8 @@ def _put(model: mujoco.MjModel) -> mjw.Model:
         m = mjw.put_model(model)
     except (NotImplementedError, ValueError) as error:
         raise ValueError(f"physics=warp: cannot simulate this robot ({error}); use physics=mujoco") from error
-    m.opt.warn_overflow = 0  # kernels would print; `warnings` says it once
+    # Kernels would print in every step; `warnings` reports it once.
+    m.opt.warn_overflow = 0
     return m
 
 

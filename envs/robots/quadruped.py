@@ -150,7 +150,10 @@ def _open_spec(robot: str) -> tuple[mujoco.MjSpec, QuadrupedParameters, str]:
     if robot in ROBOTS:
         loaded = ROBOTS[robot]()
         source, parameters = loaded if isinstance(loaded, tuple) else (loaded, QuadrupedParameters())
-        spec = source if isinstance(source, mujoco.MjSpec) else _read(Path(source), robot)
+        if isinstance(source, mujoco.MjSpec):
+            spec = source
+        else:
+            spec = _read(Path(source), robot)
         return spec, parameters, robot
     choices = ", ".join(("default", "menagerie:<name>", *sorted(ROBOTS)))
     raise ValueError(f"robot={robot}: unknown; choose {choices} or file:<path.xml>")
@@ -186,7 +189,8 @@ def _prepare(spec: mujoco.MjSpec, parameters: QuadrupedParameters, robot: str) -
         geom.conaffinity = int(is_foot)
         if is_foot:
             geom.condim = 3
-            geom.priority = 1  # the feet's friction counts, which differs between environments
+            # The friction of the feet counts, which differs between environments.
+            geom.priority = 1
     for joint in spec.joints:
         if joint.type == mujoco.mjtJoint.mjJNT_HINGE:
             joint.damping = np.broadcast_to(parameters.damping, np.shape(joint.damping)).copy()

@@ -135,7 +135,8 @@ class QuadrupedVelocity(BatchEnv):
         # Near the home pose, facing anywhere: the quaternion of a yaw a is (cos a/2, 0, 0, sin a/2).
         qpos = self._home_qpos.clone()
         qpos[:, self._joint_qpos] += 0.1 * joints
-        qpos[:, _TRUNK_Z] += 0.02  # bent legs must not start in the ground, which would throw the robot up
+        # Bent legs must not start in the ground, which would throw the robot up.
+        qpos[:, _TRUNK_Z] += 0.02
         half_yaw = 0.5 * math.pi * yaw[:, 0]
         qpos[:, 3] = half_yaw.cos()
         qpos[:, 6] = half_yaw.sin()

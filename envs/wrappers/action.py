@@ -63,7 +63,10 @@ class ActionDelay(EpisodeWrapper):
     def __init__(self, env: Any, delay: int | tuple[int, int]) -> None:
         """Wrap `env`; `delay` is a constant, or (low, high): drawn from both ends included at every reset."""
         super().__init__(env)
-        self._range = delay if isinstance(delay, tuple) else (delay, delay)
+        if isinstance(delay, tuple):
+            self._range = delay
+        else:
+            self._range = (delay, delay)
         low, high = self._range
         require(
             0 <= low <= high,
@@ -88,7 +91,8 @@ class ActionDelay(EpisodeWrapper):
         low, high = self._range
         self._queue.copy_(torch.where(begun[:, None], self._neutral, self._queue))
         if low < high:
-            generator = self.env.unwrapped.generator  # the environment's, so that one seed is enough
+            # The generator of the environment, so that one seed is enough.
+            generator = self.env.unwrapped.generator
             drawn = torch.randint(low, high + 1, self.delay.shape, generator=generator, device=self.device)
             self.delay.copy_(torch.where(begun, drawn, self.delay))
         return obs

@@ -68,7 +68,10 @@ class EpisodeWrapper(TorchWrapper, ABC):
         """Reset all worlds, or those in `options["reset_mask"]`, and the wrapper's state for them alone."""
         obs, info = self.env.reset(seed=seed, options=options)
         mask = (options or {}).get("reset_mask")
-        begun = torch.ones_like(self._over) if mask is None else torch.as_tensor(mask, device=self.device)
+        if mask is None:
+            begun = torch.ones_like(self._over)
+        else:
+            begun = torch.as_tensor(mask, device=self.device)
         self._over.masked_fill_(begun, False)
         return self._begin(begun, obs), info
 

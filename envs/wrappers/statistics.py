@@ -72,7 +72,9 @@ class RecordEpisodeStatistics(EpisodeWrapper):
     def _last(self, ring: Tensor) -> Tensor:
         count = int(self.episode_count)
         size = ring.numel() - 1
-        return ring[:-1].roll(-(count % size)) if count > size else ring[:count].clone()
+        if count > size:
+            return ring[:-1].roll(-(count % size))
+        return ring[:count].clone()
 
     def _tensors(self) -> dict[str, Tensor]:
         names = ("episode_returns", "episode_lengths", "episode_count", "_returns", "_lengths")

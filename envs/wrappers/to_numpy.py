@@ -49,4 +49,6 @@ def _numpy(value: Any) -> Any:
     """Turn nested tensors into numpy arrays."""
     if isinstance(value, dict):
         return {key: _numpy(item) for key, item in value.items()}
-    return value.numpy(force=True) if isinstance(value, Tensor) else value
+    if isinstance(value, Tensor):
+        return value.numpy(force=True)
+    return value

@@ -52,7 +52,10 @@ def _speeds(row: Row) -> list[str | Text]:
     cells: list[str | Text] = []
     for name in LEVELS:
         level = row.levels[name]
-        ratio = "" if name == "raw" or level.ratio_to_raw is None else f" ({level.ratio_to_raw:.2f})"
+        if name == "raw" or level.ratio_to_raw is None:
+            ratio = ""
+        else:
+            ratio = f" ({level.ratio_to_raw:.2f})"
         cold = Text(f"\ncold {format_si(_or_nan(level.cold_steps_per_s))}", style="dim")
         cells.append(Text.assemble((format_si(_or_nan(level.steps_per_s)), "bold"), ratio, cold))
     return [*cells, f"{100 * _spread(row):.0f} %"]
@@ -75,8 +78,14 @@ def _tokens(row: Row) -> list[str | Text]:
         tier=energy.tier,
     )
     unit = value.partition(" ")[2]
-    interval = f"{note.rpartition(', ')[2]} {unit}" if unit else "-"
-    memory_bytes = row.rss_bytes if row.cuda_peak_bytes is None else row.cuda_peak_bytes
+    if unit:
+        interval = f"{note.rpartition(', ')[2]} {unit}"
+    else:
+        interval = "-"
+    if row.cuda_peak_bytes is None:
+        memory_bytes = row.rss_bytes
+    else:
+        memory_bytes = row.cuda_peak_bytes
     return [
         Text(format_si(row.tokens_per_s), "bold"),
         Text(value, "bold"),
@@ -92,4 +101,6 @@ def _spread(row: Row) -> float:
 
 
 def _or_nan(value: float | None) -> float:
-    return math.nan if value is None else value
+    if value is None:
+        return math.nan
+    return value

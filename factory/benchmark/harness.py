@@ -75,7 +75,8 @@ class Rig:
 
     def __post_init__(self) -> None:
         """Let a rollout's control steps be launched as rollouts and updates are."""
-        launcher, env = self.collector.launcher, self.env
+        launcher = self.collector.launcher
+        env = self.env
         self._actions = torch.zeros_like(self.collector.rollout.actions)
         self._launch_env = launcher(self._step_env, [env.generator] if env.capturable else [])
 
@@ -102,7 +103,8 @@ class Rig:
 
     def train(self, meter: Meter, *, iterations: int) -> Stretch:
         """Collect and learn, metered from the first step to the last; `meter` must be new and is closed."""
-        tokens, engine_before_s = 0, self.engine.elapsed_s if self.engine else 0.0
+        tokens = 0
+        engine_before_s = self.engine.elapsed_s if self.engine else 0.0
         self.collector.phase = meter.phase
         meter.start()
         for _ in range(iterations):
@@ -121,10 +123,14 @@ class Rig:
 
     def warm_up(self, steps: int) -> None:
         """Let everything be recorded that will be, and make at least `steps` control steps."""
-        recording = 0 if self.collector.launcher is graphs.eager else graphs.EAGER_CALLS
+        if self.collector.launcher is graphs.eager:
+            recording = 0
+        else:
+            recording = graphs.EAGER_CALLS
         for _ in range(recording + 1):
             self.learner.update(self.collector.collect()[0], progress=0.0)
-        start = self._state()  # the collector does not see the steps that follow
+        # The collector does not see the following steps.
+        start = self._state()
         for _ in range(recording + 1):
             self._launch_env()
         self._restore(start)
@@ -140,11 +146,10 @@ class Rig:
         levels = {"env": self._env_s, "policy": self._policy_s, "learn": self._learn_s}
         steps = dict.fromkeys(levels, self.steps)
         if take.engine_calls:
-            levels, steps = (
-                {"raw": self._raw_s, **levels},
-                {"raw": round(self.steps * take.engine_share), **steps},
-            )
-        taken_s, done = dict.fromkeys(levels, 0.0), dict.fromkeys(levels, 0)
+            levels = {"raw": self._raw_s, **levels}
+            steps = {"raw": round(self.steps * take.engine_share), **steps}
+        taken_s = dict.fromkeys(levels, 0.0)
+        done = dict.fromkeys(levels, 0)
         while min(taken_s.values()) < seconds:
             level = min(taken_s, key=taken_s.__getitem__)
             self._restore(take.start)
@@ -181,7 +186,8 @@ class Rig:
 
     def _record(self) -> Take:
         """Fill a rollout operation by operation, recording the engine's calls for later repetition."""
-        start, calls = self._state(), list[EngineCall | None]()
+        start = self._state()
+        calls = list[EngineCall | None]()
         with self._overheard(calls):
             self.collector.steps(no_phase)
         kept = [call for call in calls if call is not None]
@@ -198,7 +204,8 @@ class Rig:
         if self.engine is None:
             yield
             return
-        engine, step = self.engine, self.engine.step
+        engine = self.engine
+        step = self.engine.step
         every = math.ceil(self.collector.num_steps / _REPLAYED_STEPS)
 
         def overheard_step(num_substeps: int) -> None:
@@ -209,7 +216,8 @@ class Rig:
         try:
             yield
         finally:
-            del engine.step  # the class's own is there again
+            # The method of the class shows again.
+            del engine.step
 
     def _state(self) -> State:
         policy = {name: value.clone() for name, value in self.policy.state_dict().items()}
@@ -233,7 +241,9 @@ class Rig:
     def stopwatch(self) -> Meter:
         """Return a meter of seconds alone, which waits for the GPU at the ends of every phase."""
         on_gpu = self.env.device.type == "cuda"
-        return Meter(synchronize=torch.cuda.synchronize, sync="boundary") if on_gpu else Meter()
+        if on_gpu:
+            return Meter(synchronize=torch.cuda.synchronize, sync="boundary")
+        return Meter()
 
     def _seconds(self, work: Callable[[], Any]) -> float:
         """Time `work`, with nothing left on the GPU before and after [s]."""

@@ -177,7 +177,10 @@ def _levels(rounds: list[dict[str, float]], cold: Stretch, *, steps: int) -> dic
     levels = {}
     for name, cold_s in zip(LEVELS, cold.nested_s(), strict=True):
         samples = [speeds[name] for speeds in rounds if name in speeds]
-        median = statistics.median(samples) if samples else None
+        if samples:
+            median = statistics.median(samples)
+        else:
+            median = None
         levels[name] = Level(
             steps_per_s=median,
             spread=(max(samples) - min(samples)) / median if median else None,
@@ -189,7 +192,8 @@ def _levels(rounds: list[dict[str, float]], cold: Stretch, *, steps: int) -> dic
 
 
 def _iteration(stretch: Stretch) -> Iteration:
-    reading, count = stretch.reading, stretch.iterations
+    reading = stretch.reading
+    count = stretch.iterations
     phase_s = reading.phase_s
     return Iteration(
         wall_s=reading.wall_s / count,
@@ -202,9 +206,13 @@ def _iteration(stretch: Stretch) -> Iteration:
 
 
 def _energy(stretch: Stretch, explanation: list[str], *, token_spec: str) -> Energy:
-    reading, tokens = stretch.reading, stretch.tokens
+    reading = stretch.reading
+    tokens = stretch.tokens
     is_metered = reading.tier != Tier.NONE
-    per_token = reading.energy.map(partial(kpi.joules_per_token, tokens=tokens)) if is_metered else None
+    if is_metered:
+        per_token = reading.energy.map(partial(kpi.joules_per_token, tokens=tokens))
+    else:
+        per_token = None
     return Energy(
         joules_per_token=per_token.value if per_token else None,
         joules_per_token_lo=per_token.lo if per_token else None,

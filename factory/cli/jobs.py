@@ -175,7 +175,8 @@ def _jobs(overrides: list[str]) -> list[list[str]]:
 
 def compose_config(overrides: list[str]) -> tuple[TrainConfig, Path]:
     """Return the checked configuration and the folder Hydra would give the run."""
-    overrides = _with_plugins(overrides)  # a resumed run has some of its own
+    # A resumed run names plug-ins in its stored overrides.
+    overrides = _with_plugins(overrides)
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(options.CONF_DIR), version_base="1.3"):
         composed = compose("train", overrides=overrides, return_hydra_config=True)

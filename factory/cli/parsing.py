@@ -51,7 +51,10 @@ def parse(schema: type[T], arguments: Sequence[str]) -> T:
         key = argument.partition("=")[0].partition(".")[0]
         if key not in known:
             near = spelling.near_keys(key, known)
-            hint = f"did you mean {' or '.join(near)}?" if near else f"choose one of {', '.join(known)}"
+            if near:
+                hint = f"did you mean {' or '.join(near)}?"
+            else:
+                hint = f"choose one of {', '.join(known)}"
             raise ValueError(f"{argument}: no such key; {hint}")
     arguments = spelling.fit_values(arguments, types_of(template))
     merged = OmegaConf.merge(template, *map(_value_given, arguments))

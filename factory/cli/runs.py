@@ -65,7 +65,10 @@ def resumed_overrides(overrides: list[str], parsed: list[Override]) -> list[str]
     run_dir = find_run(values["resume"], key="resume", output_root=output_root)
     run_lock.check_free(run_dir, key="resume")
     stored_file = run_dir / ".hydra" / "overrides.yaml"
-    stored = yaml.safe_load(stored_file.read_text()) if stored_file.is_file() else []
+    if stored_file.is_file():
+        stored = yaml.safe_load(stored_file.read_text())
+    else:
+        stored = []
     kept = [o for o in stored if not o.lstrip("+~").startswith(("resume=", "hydra"))]
     new = [o for o in overrides if not o.startswith("resume=")]
     if "output_root" not in values:

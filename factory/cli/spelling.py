@@ -63,7 +63,9 @@ def _as_integer(text: str) -> str:
     if not _SCIENTIFIC.fullmatch(text.strip()):
         return text
     number = float(text)
-    return str(int(number)) if number.is_integer() else text
+    if number.is_integer():
+        return str(int(number))
+    return text
 
 
 def task_name(value: str, choices: Sequence[str]) -> str:
@@ -85,7 +87,9 @@ def task_name(value: str, choices: Sequence[str]) -> str:
 def robot_name(value: str, known: Sequence[str]) -> str:
     """Return `menagerie:unitree_go1` for `unitree_go1`, unless that is the name of a registered robot."""
     is_bare = value != "default" and value not in known and re.fullmatch(r"\w+", value)
-    return f"menagerie:{value}" if is_bare else value
+    if is_bare:
+        return f"menagerie:{value}"
+    return value
 
 
 def near_names(name: str, choices: Sequence[str]) -> list[str]:

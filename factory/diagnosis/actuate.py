@@ -62,11 +62,12 @@ def _package_limits(root: Path) -> Iterator[tuple[Path, str]]:
     }
     for folder in (found[name] for name in sorted(found)):
         if folder.name.count(":") == 1 and "mmio" not in folder.name and "package" in _word(folder / "name"):
-            limit_uw, most_uw = (
-                _word(folder / _LIMIT),
-                _word(folder / "constraint_0_max_power_uw"),
-            )
-            most = f" of at most {int(most_uw) * 1e-6:g} W" if most_uw.isdigit() and int(most_uw) else ""
+            limit_uw = _word(folder / _LIMIT)
+            most_uw = _word(folder / "constraint_0_max_power_uw")
+            if most_uw.isdigit() and int(most_uw):
+                most = f" of at most {int(most_uw) * 1e-6:g} W"
+            else:
+                most = ""
             yield (
                 folder,
                 f"{int(limit_uw) * 1e-6:g} W{most}" if limit_uw.isdigit() else "(value for root only)",
@@ -79,9 +80,18 @@ def _governor(cpu_root: Path, host: HostEnvironment) -> Finding:
         text = f"no frequency control of the CPU under {cpu_root}/cpu*/cpufreq"
         return _finding("CPU frequency", Status.MISSING, text, _no_cpu_knob(host))
     low, high = (_word(folder / f"cpuinfo_{end}_freq") for end in ("min", "max"))
-    span = f", {int(low) * 1e-6:g} to {int(high) * 1e-6:g} GHz" if low.isdigit() and high.isdigit() else ""
-    choices = (folder / "scaling_available_governors").read_text().split() if span else []
-    offered = f" of {', '.join(choices)}" if choices else ""
+    if low.isdigit() and high.isdigit():
+        span = f", {int(low) * 1e-6:g} to {int(high) * 1e-6:g} GHz"
+    else:
+        span = ""
+    if span:
+        choices = (folder / "scaling_available_governors").read_text().split()
+    else:
+        choices = []
+    if choices:
+        offered = f" of {', '.join(choices)}"
+    else:
+        offered = ""
     text = f"governor {_word(folder / 'scaling_governor')}{offered}{span}"
     if os.access(folder / "scaling_governor", os.W_OK):
         return _finding("CPU frequency", Status.OK, f"may be set: {text}")

@@ -41,7 +41,10 @@ class Figure:
             else None
             for name in COMPONENTS
         }
-        total_j = sum(self.components_j.values()) if self.components_j else None
+        if self.components_j:
+            total_j = sum(self.components_j.values())
+        else:
+            total_j = None
         return {
             "tool": self.tool,
             "seconds": self.seconds or None,
@@ -204,7 +207,8 @@ class _CodeCarbon:
         )
 
     def _reasons(self, found: Any) -> tuple[str, ...]:
-        ram_gb, ram_w = found.ram_total_size, found.ram_power
+        ram_gb = found.ram_total_size
+        ram_w = found.ram_power
         if "rapl" in repr(getattr(self._tracker, "_hardware", "")).lower():
             cpu = (
                 "CPU from RAPL packages of the whole machine; memory zones nested in them are left out, "
@@ -225,7 +229,10 @@ class _CodeCarbon:
             f"memory at {ram_w:.3g} W for {ram_gb:.3g} GB: 5 W for each module it guesses from the "
             "machine's size"
         )
-        scope = "GPUs as whole boards, in process mode too" if found.gpu_count else "no GPU found"
+        if found.gpu_count:
+            scope = "GPUs as whole boards, in process mode too"
+        else:
+            scope = "no GPU found"
         return (
             cpu,
             tdp,

@@ -44,7 +44,8 @@ class SelfTest:
     @property
     def mean_load_cores(self) -> float:
         """Return how many hardware threads this process kept busy under load."""
-        idle, end = self.marks[1], self.marks[-1]
+        idle = self.marks[1]
+        end = self.marks[-1]
         return (end.cpu_s - idle.cpu_s) / max(end.wall_s - idle.wall_s, 1e-9)
 
     def rows(self) -> list[dict[str, Any]]:
@@ -75,7 +76,8 @@ def run(cfg: EnergyConfig, device: str, *, seconds: float) -> SelfTest:
     devices.set_up(0)
     meter = Meter.from_config(cfg, device)
     parts = {"idle": lambda: time.sleep(0.01), "sim": _physics(), "learn": _products(device)}
-    parts["sim"](), parts["learn"]()  # the first call pays for threads and kernels
+    # The first call pays for threads and kernels.
+    parts["sim"](), parts["learn"]()
     meter.start()
     marks = [meter.read()]
     for name, part in parts.items():
@@ -121,7 +123,10 @@ def _advance(test: SelfTest) -> Finding:
     names = sorted(test.reading.component_tier)
     rises = {name: [mark.components_j.get(name, 0.0) for mark in test.marks] for name in names}
     stuck = [name for name, values in rises.items() if any(b <= a for a, b in pairwise(values))]
-    lost = f"; {test.reading.lost_s:.2g} s were lost" if test.reading.lost_s else ""
+    if test.reading.lost_s:
+        lost = f"; {test.reading.lost_s:.2g} s were lost"
+    else:
+        lost = ""
     if stuck or lost:
         text = f"{', '.join(stuck) or 'no component'} stood still in some part of the test{lost}"
         return _finding(
@@ -148,10 +153,13 @@ def _plausible(test: SelfTest) -> Finding:
             "nothing"
         )
         return _finding("power", Status.LIMITED, text, "compare with a wall meter")
-    idle, end = test.marks[1], test.marks[-1]
+    idle = test.marks[1]
+    end = test.marks[-1]
     power_w = (end.components_j["cpu"] - idle.components_j["cpu"]) / (end.wall_s - idle.wall_s)
-    threads = os.cpu_count() or 1  # those of the machine: the counter is of whole packages
-    low_w, high_w = test.lowest_w_per_core * threads, test.highest_w_per_core * threads
+    # Threads of the machine, since the counter is of whole packages.
+    threads = os.cpu_count() or 1
+    low_w = test.lowest_w_per_core * threads
+    high_w = test.highest_w_per_core * threads
     range_text = f"{low_w:.0f} to {high_w:.0f} W, where {threads} hardware threads usually lie under load"
     if low_w <= power_w <= high_w:
         return _finding("power", Status.OK, f"{power_w:.1f} W of the CPU are within {range_text}")
@@ -206,7 +214,8 @@ def _products(device: str) -> Callable[[], None]:
         product = left
         for _ in range(8):
             product = torch.tanh(left @ product)
-        product[0, 0].item()  # waits for the device
+        # This waits for the device.
+        product[0, 0].item()
 
     return multiply
 

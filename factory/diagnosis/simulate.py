@@ -13,7 +13,8 @@ from factory.diagnosis.finding import Finding, Status
 from factory.diagnosis.machine import HostEnvironment, nvidia_gap
 
 _GPU_PACKAGES = {"warp": "warp-lang", "mujoco_warp": "mujoco-warp"}
-_TRIAL_WORLDS, _TRIAL_STEPS = 16, 50
+_TRIAL_WORLDS = 16
+_TRIAL_STEPS = 50
 
 
 def examine(host: HostEnvironment) -> list[Finding]:

@@ -32,7 +32,10 @@ def examine(output_root: Path, tracking: TrackingConfig) -> list[Finding]:
 
 def _output(output_root: Path, existing: Path) -> Finding:
     if existing.is_dir() and os.access(existing, os.W_OK | os.X_OK):
-        made = "" if existing == output_root else ", made by the first run"
+        if existing == output_root:
+            made = ""
+        else:
+            made = ", made by the first run"
         return _finding("output", Status.OK, f"{output_root} is writable{made}")
     remedy = "give output_root=<another folder>, or make this one yours"
     return _finding("output", Status.MISSING, f"{existing} is not a folder that can be written to", remedy)
@@ -40,7 +43,8 @@ def _output(output_root: Path, existing: Path) -> Finding:
 
 def _disk(folder: Path) -> Finding:
     free_bytes = shutil.disk_usage(folder).free
-    text, facts = f"{free_bytes * 1e-9:.1f} GB free at {folder}", {"free_bytes": free_bytes}
+    text = f"{free_bytes * 1e-9:.1f} GB free at {folder}"
+    facts = {"free_bytes": free_bytes}
     if free_bytes >= _LITTLE_BYTES:
         return Finding(section="ledger", name="disk", status=Status.OK, text=text, facts=facts)
     remedy = "free space, or give output_root=<another disk>"

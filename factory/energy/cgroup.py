@@ -97,7 +97,8 @@ def process_cpu_s() -> float:
 
     Workers are what `multiprocessing` started and still runs, such as environments in processes of their own.
     """
-    workers = multiprocessing.active_children()  # reaps those that ended, whom the kernel's sum then holds
+    # This reaps children that ended; the kernel's sum then includes them.
+    workers = multiprocessing.active_children()
     finished = resource.getrusage(resource.RUSAGE_CHILDREN)
     working_s = sum(_worker_cpu_s(worker.pid) for worker in workers if worker.pid)
     return time.process_time() + finished.ru_utime + finished.ru_stime + working_s
@@ -118,7 +119,9 @@ def allocated_cores(cgroup: Cgroup) -> float:
     """Return how many hardware threads this process may keep busy: affinity (holds the cpuset) and quota."""
     affinity = float(len(usable_cpus()))
     quota = cgroup.quota_cores()
-    return affinity if quota is None else min(affinity, quota)
+    if quota is None:
+        return affinity
+    return min(affinity, quota)
 
 
 def share_of_host(cgroup: Cgroup) -> float:
@@ -140,7 +143,10 @@ def _find_mounts(proc_self: Path) -> dict[str, Mount]:
         if not kind.startswith("cgroup"):
             continue
         _, _, _, root, point, *_ = fields.split()
-        controllers = [""] if kind == "cgroup2" else super_options.split()[-1].split(",")
+        if kind == "cgroup2":
+            controllers = [""]
+        else:
+            controllers = super_options.split()[-1].split(",")
         for controller in controllers:
             if controller in places:
                 mounts.setdefault(controller, _mount(point, root, places[controller]))
@@ -193,7 +199,9 @@ def _quota_cores(folder: Path) -> float | None:
             period = (folder / "cpu.cfs_period_us").read_text()
     except (OSError, ValueError):
         return None
-    return None if quota in ("max", "-1") else int(quota) / int(period)
+    if quota in ("max", "-1"):
+        return None
+    return int(quota) / int(period)
 
 
 def _memory_bytes(folder: Path) -> int | None:

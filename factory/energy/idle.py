@@ -26,4 +26,6 @@ def idle_power(cfg: EnergyConfig, device: str) -> Interval | None:
         time.sleep(cfg.idle_s)
     meter.close()
     reading = meter.read()
-    return reading.energy.map(lambda joules: joules / reading.wall_s) if reading.tier != Tier.NONE else None
+    if reading.tier != Tier.NONE:
+        return reading.energy.map(lambda joules: joules / reading.wall_s)
+    return None

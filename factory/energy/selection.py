@@ -30,7 +30,10 @@ def select_sources(cfg: EnergyConfig, device: str, *, environ: Mapping[str, str]
     Raises:
         ValueError: If a source is asked for by name and cannot be used.
     """
-    environ = os.environ if environ is None else environ
+    if environ is None:
+        environ = os.environ
+    else:
+        environ = environ
     if cfg.source == "null":
         return Selection((), ("energy.source=null: nothing is metered",))
     if environ.get("LOCAL_RANK", "0") != "0":

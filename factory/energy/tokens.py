@@ -41,7 +41,8 @@ class TokenSpec:
     @property
     def hash(self) -> str:
         """Return 12 hex digits of the SHA-256 of the canonical JSON."""
-        values = asdict(self) | {"control_hz": float(self.control_hz)}  # 50 and 50.0 are the same rate
+        # 50 and 50.0 are the same rate.
+        values = asdict(self) | {"control_hz": float(self.control_hz)}
         canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 

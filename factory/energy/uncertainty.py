@@ -43,6 +43,7 @@ def expanded_j(*standard_u_j: float) -> float:
 
 def student_t(degrees: int) -> float:
     """Return the 97.5 % quantile of Student's t, the half-width of a 95 % interval in standard errors."""
-    from scipy.special import stdtrit  # imported here: the meter itself must stay light
+    # Imported here: the meter itself must stay light.
+    from scipy.special import stdtrit
 
     return float(stdtrit(degrees, 0.975))

@@ -39,7 +39,8 @@ def copy(source, target):
 @compiled()
 def transpose(matrix, result):
     """Write the transpose of a matrix into the result, as far as both reach."""
-    rows, columns = min(matrix.shape[0], result.shape[1]), min(matrix.shape[1], result.shape[0])
+    rows = min(matrix.shape[0], result.shape[1])
+    columns = min(matrix.shape[1], result.shape[0])
     for i0 in range(0, rows, 16):
         for j0 in range(0, columns, 16):
             for j in range(j0, min(j0 + 16, columns)):
@@ -56,12 +57,14 @@ def pack_forward(flat, sizes):
     packed = np.zeros(total, np.float32)
     start = at = 0
     for k in range(len(sizes) - 1):
-        inputs, outputs = sizes[k], sizes[k + 1]
+        inputs = sizes[k]
+        outputs = sizes[k + 1]
         layer = rows_of(packed[at:], 0, inputs + 1, padded(outputs))
         transpose(rows_of(flat[start:], 0, outputs, inputs), layer)
         for o in range(outputs):
             layer[inputs, o] = flat[start + outputs * inputs + o]
-        start, at = start + outputs * (inputs + 1), at + layer.size
+        start = start + outputs * (inputs + 1)
+        at = at + layer.size
     return packed
 
 
@@ -74,10 +77,12 @@ def pack_backward(flat, sizes):
     packed = np.zeros(total, np.float32)
     start = at = 0
     for k in range(len(sizes) - 1):
-        inputs, outputs = sizes[k], sizes[k + 1]
+        inputs = sizes[k]
+        outputs = sizes[k + 1]
         layer = rows_of(packed[at:], 0, outputs, padded(inputs))
         copy(rows_of(flat[start:], 0, outputs, inputs), layer)
-        start, at = start + outputs * (inputs + 1), at + layer.size
+        start = start + outputs * (inputs + 1)
+        at = at + layer.size
     return packed
 
 
@@ -92,12 +97,14 @@ def as_flat(sums, sizes, grads):
             sums[0, k] += sums[part, k]
     start = at = 0
     for k in range(len(sizes) - 1):
-        inputs, outputs = sizes[k], sizes[k + 1]
+        inputs = sizes[k]
+        outputs = sizes[k + 1]
         layer = rows_of(sums[0, at:], 0, inputs + 1, padded(outputs))
         transpose(layer[:inputs], rows_of(grads[start:], 0, outputs, inputs))
         for o in range(outputs):
             grads[start + outputs * inputs + o] = layer[inputs, o]
-        start, at = start + outputs * (inputs + 1), at + layer.size
+        start = start + outputs * (inputs + 1)
+        at = at + layer.size
 
 
 def empty_sums(sizes: list[int], threads: int) -> Floats:

@@ -45,7 +45,9 @@ def _tile_of(rows: int, vectors: int) -> Any:
             right = [builder.add(j, number(k * LANES)) for k in range(vectors)]
             places = [item(c_type, c, row, column) for row in down for column in right]
             start = [builder.select(fresh, ir.Constant(vector, None), load(place)) for place in places]
-            entry, loop, end = builder.block, builder.append_basic_block(), builder.append_basic_block()
+            entry = builder.block
+            loop = builder.append_basic_block()
+            end = builder.append_basic_block()
             depth = builder.extract_value(a.shape, 1)
             builder.branch(loop)
 
@@ -77,8 +79,10 @@ def _tile_of(rows: int, vectors: int) -> Any:
     return tile
 
 
-_tile, _tile_narrow = _tile_of(_ROWS, _VECTORS), _tile_of(_ROWS, 1)
-_row, _row_narrow = _tile_of(1, _VECTORS), _tile_of(1, 1)
+_tile = _tile_of(_ROWS, _VECTORS)
+_tile_narrow = _tile_of(_ROWS, 1)
+_row = _tile_of(1, _VECTORS)
+_row_narrow = _tile_of(1, 1)
 
 
 @compiled()
@@ -88,7 +92,8 @@ def product(a, b, c, fresh):
     Shapes: (N, K), (K, J), (N, J), J whole vectors, K > 0.
     """
     rows, width = c.shape
-    whole, tall = width // (_VECTORS * LANES) * (_VECTORS * LANES), rows // _ROWS * _ROWS
+    whole = width // (_VECTORS * LANES) * (_VECTORS * LANES)
+    tall = rows // _ROWS * _ROWS
     for j in range(0, whole, _VECTORS * LANES):
         for i in range(0, tall, _ROWS):
             _tile(a, b, c, i, j, fresh)

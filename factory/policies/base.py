@@ -60,7 +60,9 @@ class Policy(nn.Module, ABC):
     def device(self) -> torch.device:
         """Device of the parameters."""
         tensors = (*self.parameters(), *self.buffers())
-        return tensors[0].device if tensors else self.generator.device
+        if tensors:
+            return tensors[0].device
+        return self.generator.device
 
     @property
     def num_multiply_adds(self) -> int:

@@ -53,7 +53,9 @@ class _Compiled(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, features: Tensor, activation: str, sizes: list[int], *parameters: Tensor) -> Tensor:
         out, *saved = _forward(features, activation, sizes, parameters, keep=any(ctx.needs_input_grad))
-        ctx.activation, ctx.shapes, ctx.sizes = activation, [p.shape for p in parameters], sizes
+        ctx.activation = activation
+        ctx.shapes = [p.shape for p in parameters]
+        ctx.sizes = sizes
         ctx.save_for_backward(*saved)
         return out
 
@@ -101,8 +103,10 @@ class OneDnn(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients by `forward`'s arguments."""
-        saved, depth = ctx.saved_tensors, len(ctx.saved_tensors) // 2
-        inputs, weights = saved[:depth], saved[depth:]
+        saved = ctx.saved_tensors
+        depth = len(ctx.saved_tensors) // 2
+        inputs = saved[:depth]
+        weights = saved[depth:]
         grads: list[Tensor] = []
         grad = grad.bfloat16()
         for k in reversed(range(depth)):
@@ -110,14 +114,18 @@ class OneDnn(torch.autograd.Function):
             grads += [rows.sum(0, dtype=torch.float32), _of_weight(rows, inputs[k].flatten(0, -2)).float()]
             if k:
                 grad = _BACKWARD[ctx.activation](_affine(grad, weights[k].T, None), inputs[k])
-        first = _affine(grad, weights[0].T, None).float() if ctx.needs_input_grad[0] else None
+        if ctx.needs_input_grad[0]:
+            first = _affine(grad, weights[0].T, None).float()
+        else:
+            first = None
         return first, None, *reversed(grads)
 
 
 def _layer_outputs(features: Tensor, activation: str, parameters: Sequence[Tensor]) -> list[Tensor]:
     """Return every layer's output; `parameters` are weight and bias of each in turn."""
     outputs = []
-    fused = activation if activation != "elu" else "none"  # oneDNN's elu is not within reach
+    # Torch does not expose oneDNN's elu.
+    fused = activation if activation != "elu" else "none"
     *hidden, last = zip(parameters[::2], parameters[1::2], strict=True)
     for weight, bias in hidden:
         features = _affine(features, weight, bias, fused)
@@ -134,4 +142,6 @@ def _affine(features: Tensor, weight: Tensor, bias: Tensor | None, activation: s
 
 def _of_weight(rows: Tensor, inputs: Tensor) -> Tensor:
     """Return the gradient of a weight, longer side first for speed. Shapes: (B, O), (B, I) -> (O, I)."""
-    return (inputs.T @ rows).T if inputs.shape[1] < rows.shape[1] else rows.T @ inputs
+    if inputs.shape[1] < rows.shape[1]:
+        return (inputs.T @ rows).T
+    return rows.T @ inputs

@@ -42,13 +42,15 @@ class RuntimeConfig:
         threads = self.torch_threads
         require(threads >= 0, "runtime.torch_threads", threads, "must be 0 (automatic) or more")
         require(self.eval_episodes >= 1, "runtime.eval_episodes", self.eval_episodes, "must be at least 1")
-        in_range = 0 <= self.video_s <= _LONGEST_VIDEO_S  # false for nan
+        # This is False for NaN.
+        in_range = 0 <= self.video_s <= _LONGEST_VIDEO_S
         require(in_range, "runtime.video_s", self.video_s, f"must be in [0, {_LONGEST_VIDEO_S:g}]")
         require(1 <= self.video_fps <= 100, "runtime.video_fps", self.video_fps, "must be in [1, 100]")
         for side in ("video_width", "video_height"):
             pixels = getattr(self, side)
             usable = pixels in _VIDEO_SIDE_PX and pixels % 2 == 0
-            first, last = _VIDEO_SIDE_PX[0], _VIDEO_SIDE_PX[-1]
+            first = _VIDEO_SIDE_PX[0]
+            last = _VIDEO_SIDE_PX[-1]
             require(usable, f"runtime.{side}", pixels, f"must be an even number in [{first}, {last}]")
         keep = self.keep_checkpoints
         require(keep >= 1, "runtime.keep_checkpoints", keep, "must be at least 1")

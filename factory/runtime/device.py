@@ -15,7 +15,8 @@ from factory.energy.cgroup import Cgroup, allocated_cores
 from factory.runtime import distributed
 from factory.runtime.cpus import usable_cpus
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
 """Parameters of `mallopt`, from glibc's malloc.h."""
 
 
@@ -72,7 +73,8 @@ def _keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return
-    mallopt(_M_MMAP_THRESHOLD, 32 << 20)  # the largest it takes: bigger blocks are always the kernel's
+    # glibc's maximum; larger blocks always go back to the kernel.
+    mallopt(_M_MMAP_THRESHOLD, 32 << 20)
     mallopt(_M_TRIM_THRESHOLD, 1 << 30)
 
 

@@ -76,7 +76,10 @@ def gather(tensor: Tensor) -> Tensor:
     """Return the rows of all processes, in the order of their worlds. Shape: (n, ...) -> (n * size, ...)."""
     if not dist.is_initialized():
         return tensor
-    own = tensor.contiguous().view(torch.uint8) if tensor.dtype == torch.bool else tensor.contiguous()
+    if tensor.dtype == torch.bool:
+        own = tensor.contiguous().view(torch.uint8)
+    else:
+        own = tensor.contiguous()
     rows = [torch.empty_like(own) for _ in range(size())]
     with _waiting():
         dist.all_gather(rows, own)
@@ -112,4 +115,6 @@ def _waiting() -> Iterator[None]:
 
 
 def _device() -> str:
-    return "cuda" if dist.is_initialized() and dist.get_backend() == "nccl" else "cpu"
+    if dist.is_initialized() and dist.get_backend() == "nccl":
+        return "cuda"
+    return "cpu"

@@ -54,7 +54,8 @@ class CudaGraphed(Generic[T]):
 
     def __init__(self, work: Callable[[], T], generators: Sequence[torch.Generator]) -> None:
         """Keep `work`; `generators` go on from launch to launch, as they would from call to call."""
-        self._work, self._generators = work, generators
+        self._work = work
+        self._generators = generators
         self._calls = 0
         self._launches: list[Callable[[], None]] = []
         self._result: Any = None
@@ -81,7 +82,8 @@ class CudaGraphed(Generic[T]):
 
     def _record(self) -> None:
         torch.cuda.synchronize()
-        gc.collect()  # no graph or event of the past is to go in the midst of a capture
+        # No old graph or event may be freed during a capture.
+        gc.collect()
         torch.cuda.empty_cache()
         recording = _Recording(self._generators)
         with _side_stream():
@@ -103,7 +105,8 @@ class _Recording:
 
     def __init__(self, generators: Sequence[torch.Generator]) -> None:
         self.launches: list[Callable[[], None]] = []
-        self._generators, self._pool = generators, torch.cuda.graph_pool_handle()
+        self._generators = generators
+        self._pool = torch.cuda.graph_pool_handle()
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def begin(self) -> None:
@@ -117,7 +120,8 @@ class _Recording:
 
     def end(self) -> None:
         """Keep the graph."""
-        graph, self._graph = self._graph, None
+        graph = self._graph
+        self._graph = None
         assert graph is not None
         graph.capture_end()
         self.launches.append(graph.replay)
@@ -133,14 +137,16 @@ class _Recording:
         if self._graph is not None:
             with contextlib.suppress(RuntimeError):
                 self._graph.capture_end()
-        for generator in self._generators:  # they still believe that they are being captured
+        # The generators still believe that they are being captured.
+        for generator in self._generators:
             generator.graphsafe_set_state(generator.clone_state())
 
 
 @contextlib.contextmanager
 def _side_stream() -> Iterator[None]:
     """Put work on a stream of its own, in order with what is on the current one before and after."""
-    stream, current = torch.cuda.Stream(), torch.cuda.current_stream()
+    stream = torch.cuda.Stream()
+    current = torch.cuda.current_stream()
     stream.wait_stream(current)
     with torch.cuda.stream(stream):
         yield

@@ -12,4 +12,6 @@ def nan_to_none(value: Any) -> Any:
         return {key: nan_to_none(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [nan_to_none(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -88,7 +88,9 @@ def evaluate(env: TrainingEnv, policy: Policy, *, episodes: int, seed: int) -> E
 
 def _rate(flags: torch.Tensor, *, defined: bool) -> float:
     """Return the share of episodes that are marked, or NaN if the task gives the mark no meaning."""
-    return float(flags.mean()) if defined else math.nan
+    if defined:
+        return float(flags.mean())
+    return math.nan
 
 
 def _spread(returns: torch.Tensor) -> tuple[float, float]:
@@ -115,7 +117,10 @@ def _play_round(env: TrainingEnv, policy: Policy, *, seed: int) -> tuple[torch.T
         action, state = policy.act_deterministic(obs, state)
         raw, reward, terminated, truncated, info = env.step(action)
         obs = groups(raw)
-        success = info["success"].float() if "success" in info else torch.zeros_like(reward)
+        if "success" in info:
+            success = info["success"].float()
+        else:
+            success = torch.zeros_like(reward)
         ended = ((terminated | truncated) & playing).float()
         totals += torch.stack([reward * playing, playing.float(), success * ended, terminated * ended])
         for name, value in info.get("diagnostics", {}).items():

@@ -97,7 +97,10 @@ def _open_parts(
     parent_run_id: str | None,
     on_failure: contextlib.ExitStack,
 ) -> tuple[TrainingJob, TrainState]:
-    resumed = checkpoint.load(Path(cfg.resume)) if cfg.resume else None
+    if cfg.resume:
+        resumed = checkpoint.load(Path(cfg.resume))
+    else:
+        resumed = None
 
     # Threads and seeds come first: everything built later depends on them.
     device.set_up(cfg.runtime.torch_threads, precision=cfg.policy.precision)
@@ -127,7 +130,10 @@ def _open_parts(
         resume_run_id=resumed.state["mlflow_run_id"] if resumed else None,
         parent_run_id=parent_run_id,
     )
-    resumed_at = resumed.env_steps if resumed else 0
+    if resumed:
+        resumed_at = resumed.env_steps
+    else:
+        resumed_at = 0
     job = TrainingJob(
         cfg=cfg,
         run_dir=run_dir,
@@ -143,7 +149,10 @@ def _open_parts(
         control=control,
         notes=tuple(filter(None, (*meter.explanation, *env.notes, no_graphs_reason))),
     )
-    state = snapshot.restore(job, resumed) if resumed else TrainState()
+    if resumed:
+        state = snapshot.restore(job, resumed)
+    else:
+        state = TrainState()
     return job, replace(state, tags=tags)
 
 

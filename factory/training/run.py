@@ -87,7 +87,10 @@ def run_job(
             state = stage(job, state)
         if distributed.rank() == 0:
             state = stages.report(job, state, idle=idle)
-        status = "interrupted" if state.is_interrupted else "finished"
+        if state.is_interrupted:
+            status = "interrupted"
+        else:
+            status = "finished"
     except KeyboardInterrupt:
         status = "interrupted"
         raise

@@ -42,7 +42,9 @@ def check_free(run_dir: Path, *, key: str) -> None:
     """Raise ValueError if a process that is alive, or one on another host, writes to `run_dir`."""
     try:
         owner = json.loads((run_dir / _NAME).read_text())
-        host, pid, started = owner["host"], owner["pid"], owner["started"]
+        host = owner["host"]
+        pid = owner["pid"]
+        started = owner["started"]
     except (OSError, ValueError, KeyError, TypeError):
         return
     if host == socket.gethostname():

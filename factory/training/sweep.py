@@ -123,7 +123,10 @@ class SweepTracker(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Close the parent run, and show the results of all jobs with the command that compares them."""
-        self._status = "failed" if has_failed() else "finished"
+        if has_failed():
+            self._status = "failed"
+        else:
+            self._status = "finished"
         self.close()
         if not self._jobs:
             return

@@ -46,13 +46,16 @@ class GymEnv(BatchEnv):
     @property
     def robot_name(self) -> str:
         """Name of the file the robot comes from, or `default`."""
-        return "default" if self.cfg.robot == "default" else Path(self.cfg.robot).stem
+        if self.cfg.robot == "default":
+            return "default"
+        return Path(self.cfg.robot).stem
 
     def _load_model(self) -> mujoco.MjModel:
         robot = self.cfg.robot
-        path = (
-            ASSETS / self.model_file if robot == "default" else Path(robot.removeprefix("file:")).expanduser()
-        )
+        if robot == "default":
+            path = ASSETS / self.model_file
+        else:
+            path = Path(robot.removeprefix("file:")).expanduser()
         if not path.is_file():
             raise ValueError(
                 f"robot={robot}: no such file; give the path of an MJCF file built like {self.model_file}"

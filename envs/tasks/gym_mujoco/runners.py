@@ -44,7 +44,10 @@ class Runner(GymEnv):
         # The mean velocity of the control step, as Gymnasium pays for it, not the one at its end.
         velocity = (self._tracked_position() - self._before) / self.step_dt_s
         healthy = self._healthy()
-        terminated = ~healthy if self._terminates else self._no_worlds
+        if self._terminates:
+            terminated = ~healthy
+        else:
+            terminated = self._no_worlds
         speeds = {f"{axis}_velocity": velocity[:, i] for i, axis in enumerate(self.axes)}
         return self._pack_step(self._terms(velocity[:, 0], healthy), terminated, **speeds)
 
@@ -165,7 +168,9 @@ class Ant(Walking, ContactEnv):
         self._contacts.clamp_(*self.cfg.contact_force_range)
 
     def _derived(self) -> list[Tensor]:
-        return [self._contacts[:, 6:]] if self.cfg.include_cfrc_ext_in_observation else []
+        if self.cfg.include_cfrc_ext_in_observation:
+            return [self._contacts[:, 6:]]
+        return []
 
 
 def in_open_interval(value: Tensor, bounds: tuple[float, float]) -> Tensor:

@@ -146,7 +146,8 @@ class EstimateSource(EnergySource):
         busy_s = usage_s - self._usage_s
         self._t_ns = t_ns
         self._usage_s = usage_s
-        if busy_s < 0.0:  # the process was moved to another control group
+        # The process was moved to another control group.
+        if busy_s < 0.0:
             self._lost_s += elapsed_s
         else:
             self._add(elapsed_s, busy_s)

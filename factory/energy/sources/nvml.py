@@ -98,7 +98,8 @@ class NvmlSource(EnergySource):
         poll_s = None
         for board in self._boards:
             if not board.is_counter:
-                poll_s = PERIOD_S  # integration needs a reading in every update period
+                # Integration needs a reading in every update period.
+                poll_s = PERIOD_S
                 details.append(f"{board.uuid} has no energy counter: its power is integrated")
             if board.is_shared:
                 details.append(f"{board.uuid} is shared with others: an upper bound")
@@ -140,7 +141,8 @@ class NvmlSource(EnergySource):
         if not self._is_initialised:
             return
         self._is_initialised = False
-        with suppress(self._lib.NVMLError):  # the driver may be gone, and everything with it
+        # The driver may be gone, and everything with it.
+        with suppress(self._lib.NVMLError):
             self._lib.nvmlShutdown()
 
     def _look_for_others(self, t_ns: int) -> None:

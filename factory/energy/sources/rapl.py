@@ -109,7 +109,8 @@ class RaplSource(EnergySource):
         edge_u_j = len(self._zones) * quantisation_u_j(self._max_power_w, period_s=PERIOD_S)
         bounds = Interval.around(total_j, half_width=expanded_j(_GAIN_U * total_j, edge_u_j))
         lo_j = bounds.lo
-        if self._tier is Tier.SHARED:  # others may have used all of it
+        # Other processes may have used all of it.
+        if self._tier is Tier.SHARED:
             lo_j = 0.0
         return Reading(t_ns, self.name, self._tier, components_j, lo_j, bounds.hi, self._lost_s)
 
