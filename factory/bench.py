@@ -55,7 +55,7 @@ SIZES = {"cpu": [64, 256, 1024], "cuda": [1024, 4096, 16384]}
 
 @dataclass(kw_only=True)
 class BenchConfig:
-    """What to measure, besides the training job."""
+    """Settings of the measurement, besides the training job."""
 
     num_envs: list[int] = field(default_factory=list)
     """Numbers of worlds; empty takes those of the device."""
@@ -66,7 +66,7 @@ class BenchConfig:
     out: str = ""
     """JSON file to write; empty writes none."""
     track: bool = False
-    """Make a run in the ledger that `tracking` names."""
+    """Log a run to the experiment tracker that `tracking` names."""
 
     def __post_init__(self) -> None:
         """Raise ValueError when a value is out of its range."""
@@ -128,7 +128,7 @@ def write(content: dict[str, Any], path: Path) -> None:
 
 
 def track(content: dict[str, Any], rows: Sequence[Row], cfg: TrainConfig) -> Path:
-    """Make a run in the ledger, with the number of worlds in the place of the step; return its folder."""
+    """Log a run whose steps are the numbers of environments; return its folder."""
     name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{cfg.seed}"
     run_dir = Path(cfg.output_root) / "bench" / label(cfg) / name
     write(content, run_dir / "bench.json")
@@ -162,7 +162,7 @@ def track(content: dict[str, Any], rows: Sequence[Row], cfg: TrainConfig) -> Pat
 
 
 def metrics(row: Row) -> dict[str, float]:
-    """Return a row's figures under keys of the ledger."""
+    """Return the metrics of a row."""
     figures: dict[str, float | None] = {
         "factory/tokens_per_s": row.tokens_per_s,
         "factory/joules_per_token": row.energy.joules_per_token,
@@ -231,7 +231,7 @@ def main() -> None:
         print(f"figures  {settings.out}")
     if settings.track:
         with cli.one_line_errors():
-            print(f"ledger   {track(content, rows, cfg)}")
+            print(f"tracked  {track(content, rows, cfg)}")
 
 
 if __name__ == "__main__":

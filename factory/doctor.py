@@ -46,7 +46,7 @@ _FLAGS = {"--crosscheck": "crosscheck=true", "--json": "json=true"}
 
 @dataclass(kw_only=True)
 class DoctorConfig:
-    """What to look at, and with which settings."""
+    """Settings of the examination."""
 
     seconds: float = 10.0
     """Length of the self-test [s]; 0 leaves it out."""
@@ -59,9 +59,9 @@ class DoctorConfig:
     output_root: str = "outputs"
     """Where runs would be written."""
     energy: EnergyConfig = field(default_factory=EnergyConfig)
-    """Settings of the gauges."""
+    """Settings of the energy sources."""
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    """Settings of the ledger."""
+    """Settings of the experiment tracker."""
 
     def __post_init__(self) -> None:
         """Raise ValueError when a value is out of its range."""
@@ -134,7 +134,7 @@ def diagnose(cfg: DoctorConfig) -> Diagnosis:
         *look("draw", lambda: simulate.examine_drawing(host)),
         *look("measure", lambda: measure.examine(cfg.energy, host, device=device)),
         *look("actuate", lambda: actuate.examine(host, rapl_root=rapl_root)),
-        *look("ledger", lambda: tracker_store.examine(Path(cfg.output_root), cfg.tracking)),
+        *look("tracking", lambda: tracker_store.examine(Path(cfg.output_root), cfg.tracking)),
     ]
     if not cfg.seconds:
         return Diagnosis(findings=findings, test=None, figures=[])

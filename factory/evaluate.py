@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class EvaluateConfig:
-    """What to evaluate, and how."""
+    """Settings of an evaluation."""
 
     run: str = MISSING
     """Run folder, MLflow run id, or `last` for the newest under `output_root`."""

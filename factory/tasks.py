@@ -35,7 +35,7 @@ COLUMNS = (
 
 @dataclass(kw_only=True)
 class TasksConfig:
-    """What to list."""
+    """Settings of the list."""
 
     plugins: list[str] = field(default_factory=list)
     """Python files whose tasks are listed, too."""

@@ -95,7 +95,7 @@ class RaycastRenderer(Renderer):
 
 
 class _Hit(NamedTuple):
-    """What P rays met: geom id (-1 is the sky), unit normal towards the viewer, and whether it is sunlit."""
+    """Hits of P rays: geom id (-1 is the sky), unit normal towards the viewer, and whether it is sunlit."""
 
     geom: np.ndarray
     normal: np.ndarray

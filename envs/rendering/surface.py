@@ -1,4 +1,4 @@
-"""What the geoms of a model look like: colour, gloss and floor pattern, by MuJoCo's rules.
+"""Appearance of the geoms of a model: colour, gloss and floor pattern, by MuJoCo's rules.
 
 All colours in here are linear light; `GAMMA` leads to and from the display values of models and pictures.
 """

@@ -66,7 +66,7 @@ class Stretch:
 
 @dataclass(kw_only=True)
 class Rig:
-    """Environment, policy, learner and collector of a training job, without ledger and checkpoints."""
+    """Environment, policy, learner and collector of a training job, without tracker and checkpoints."""
 
     env: TrainingEnv
     policy: Policy

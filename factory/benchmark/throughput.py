@@ -81,12 +81,12 @@ class Energy:
     tokens: int
     wall_s: float
     explanation: list[str]
-    """Which source was chosen, and why."""
+    """The energy source, and the reason for it."""
 
 
 @dataclass(kw_only=True)
 class Row:
-    """What was found with one number of worlds."""
+    """Results with one number of environments."""
 
     num_envs: int
     num_steps: int

@@ -1,1 +1,1 @@
-"""What a machine can simulate on, draw, measure and actuate, and what to do about what is missing."""
+"""Capabilities of a machine: simulation, drawing, metering and power control, with remedies for gaps."""

@@ -1,4 +1,4 @@
-"""What could be set here to change speed and power: looked up, never set."""
+"""Settings that could change speed and power here: looked up, never changed."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ _J_PER_KWH = 3.6e6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """What one tool says the load took."""
+    """Energy of the load according to one tool."""
 
     tool: str
     seconds: float = 0.0

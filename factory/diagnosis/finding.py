@@ -19,14 +19,14 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What was found out about one thing."""
+    """One finding."""
 
     section: str
     name: str
     status: Status
     text: str
     remedy: str = ""
-    """What to type or to change; empty if there is nothing to do."""
+    """Command or change that helps; empty if there is nothing to do."""
     facts: dict[str, Any] = field(default_factory=dict)
     """The same as plain values, for programs."""
 

@@ -21,11 +21,11 @@ _CONTAINER_MARKS = {"docker": "Docker", "kubepods": "Kubernetes", "containerd": 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostEnvironment:
-    """What surrounds the process and decides which remedy can help."""
+    """Surroundings of the process, which decide which remedy can help."""
 
     system: str = "Linux"
     container: str = ""
-    """What kind of container, empty if none was recognised."""
+    """Kind of container, empty if none was recognised."""
     is_virtual: bool = False
     """Whether a hypervisor lies between the system and the hardware."""
     nvidia_boards: int = 0

@@ -31,7 +31,7 @@ _COUNTED = (Tier.MEASURED, Tier.SAMPLED, Tier.APPORTIONED, Tier.SHARED)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelfTest:
-    """What the meter showed, after each part and at the end."""
+    """Readings of the meter, after each part and at the end."""
 
     reading: MeterReading
     marks: tuple[MeterReading, ...]
@@ -97,10 +97,14 @@ def run(cfg: EnergyConfig, device: str, *, seconds: float) -> SelfTest:
 
 
 def judge(test: SelfTest) -> list[Finding]:
-    """Return what the figures of the self-test say about the gauges."""
+    """Judge the energy sources by the readings of the self-test."""
     reading = test.reading
     if reading.tier == Tier.NONE:
-        return [_finding("gauges", Status.MISSING, "nothing was metered: seconds only, joules are unknown")]
+        return [
+            _finding(
+                "energy sources", Status.MISSING, "nothing was metered: seconds only, joules are unknown"
+            )
+        ]
     return [
         _sum(reading),
         _advance(test),

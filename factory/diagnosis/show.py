@@ -21,7 +21,7 @@ TITLES = {
     "draw": "Draw",
     "measure": "Measure energy",
     "actuate": "Actuate (looked up, nothing is set)",
-    "ledger": "Ledger",
+    "tracking": "Tracking",
     "self-test": "Self-test: what the figures say",
 }
 _TABLE_HEADS = {

@@ -1,4 +1,4 @@
-"""What physics can run on here, and what films can be drawn with."""
+"""Physics engines that run here, and renderers for videos."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def examine(host: HostEnvironment) -> list[Finding]:
 
 
 def examine_drawing(host: HostEnvironment) -> list[Finding]:
-    """Return what draws the films; OpenGL is tried in a process of its own."""
+    """Return what draws the videos; OpenGL is tried in a process of its own."""
     from factory.envs.rendering.opengl import working_platform
 
     platform = working_platform()
     if platform:
-        text = f"OpenGL works through {platform}: films are drawn by MuJoCo's own renderer"
+        text = f"OpenGL works through {platform}: videos are drawn by MuJoCo's own renderer"
         return [
             Finding(
                 section="draw", name="renderer", status=Status.OK, text=text, facts={"platform": platform}
@@ -45,7 +45,7 @@ def examine_drawing(host: HostEnvironment) -> list[Finding]:
             section="draw",
             name="renderer",
             status=Status.LIMITED,
-            text="no OpenGL context draws here: films are drawn by casting rays, slower and plainer",
+            text="no OpenGL context draws here: videos are drawn by casting rays, slower and plainer",
             remedy=f"unset MUJOCO_GL={setting}, which may switch OpenGL off; {package}"
             if setting
             else package,

@@ -16,14 +16,14 @@ from factory.tracking.config import TrackingConfig
 from factory.tracking.store import resolve_uri, shown, sqlite_path
 
 _LITTLE_BYTES = 1_000_000_000
-"""Free space below which a run may not finish: some checkpoints, films and artifacts, twice (MLflow keeps
+"""Free space below which a run may not finish: some checkpoints, videos and artifacts, twice (MLflow keeps
 copies).
 """
 _TIMEOUT_S = 5.0
 
 
 def examine(output_root: Path, tracking: TrackingConfig) -> list[Finding]:
-    """Return where runs are written to, and whether their ledger answers."""
+    """Examine the folder of runs, and whether their experiment tracker answers."""
     existing = next(
         path for path in (output_root.absolute(), *output_root.absolute().parents) if path.exists()
     )
@@ -46,10 +46,10 @@ def _disk(folder: Path) -> Finding:
     text = f"{free_bytes * 1e-9:.1f} GB free at {folder}"
     facts = {"free_bytes": free_bytes}
     if free_bytes >= _LITTLE_BYTES:
-        return Finding(section="ledger", name="disk", status=Status.OK, text=text, facts=facts)
+        return Finding(section="tracking", name="disk", status=Status.OK, text=text, facts=facts)
     remedy = "free space, or give output_root=<another disk>"
     return Finding(
-        section="ledger", name="disk", status=Status.LIMITED, text=text, remedy=remedy, facts=facts
+        section="tracking", name="disk", status=Status.LIMITED, text=text, remedy=remedy, facts=facts
     )
 
 
@@ -101,4 +101,4 @@ def _server(uri: str, client: str) -> Finding:
 
 
 def _finding(name: str, status: Status, text: str, remedy: str = "") -> Finding:
-    return Finding(section="ledger", name=name, status=status, text=text, remedy=remedy)
+    return Finding(section="tracking", name=name, status=status, text=text, remedy=remedy)

@@ -1,4 +1,4 @@
-"""What this process was given by the operating system: CPU time used, cores and memory allowed.
+"""Resources of this process: CPU time used, cores and memory allowed.
 
 Kernel documentation: Documentation/admin-guide/cgroup-v2.rst (`cpu.stat`, `cpu.max`, `memory.max`) and
 cgroup-v1 (`cpuacct.usage`, `cpu.cfs_quota_us`, `memory.limit_in_bytes`).

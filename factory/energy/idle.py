@@ -1,4 +1,4 @@
-"""What the machine draws before a run: the power that net figures leave out."""
+"""Idle power of the machine before a run, which net energy leaves out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def idle_power(cfg: EnergyConfig, device: str) -> Interval | None:
     """Sit still for `cfg.idle_s` and return the mean power meanwhile [W].
 
     Returns:
-        The power with the gauge's bounds; None if `cfg.idle_s` is 0 or nothing is metered here.
+        The power with the bounds of the energy source; None if `cfg.idle_s` is 0 or nothing is metered here.
 
     Raises:
         ValueError: If `cfg.source` names a source that cannot be used here.

@@ -1,4 +1,4 @@
-"""What follows a layer's sums: bias and activation, and the way back."""
+"""Bias and activation of a layer, forward and backward."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _expm1(x):
 
 @compiled()
 def activate(value, bias, activation):
-    """Replace sums by what a layer puts out of them. Shapes: (N, J), (J,)."""
+    """Replace the sums of a layer by its outputs. Shapes: (N, J), (J,)."""
     rows, width = value.shape
     for i in range(rows):
         if activation == 0:

@@ -19,7 +19,7 @@ _WIDE = bool(llvmlite.binding.get_host_cpu_features().get("avx512f"))
 LANES = 16 if _WIDE else 8
 """Numbers in a vector register."""
 _ROWS, _VECTORS = (4, 4) if _WIDE else (6, 2)
-"""Of a tile: as many registers as hold it beside a row of one factor and a number of the other."""
+"""Tile size chosen so that accumulators and operands fit the vector registers."""
 
 
 def _tile_of(rows: int, vectors: int) -> Any:

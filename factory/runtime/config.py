@@ -14,7 +14,7 @@ _VIDEO_SIDE_PX = range(64, 3841)
 
 @dataclass(kw_only=True)
 class RuntimeConfig:
-    """What happens around training."""
+    """Settings around training: threads, evaluation, video, checkpoints."""
 
     torch_threads: int = 0
     """Threads of torch's operations; 0 takes every CPU this process may use."""

@@ -45,7 +45,7 @@ def own_cpus() -> tuple[int, ...]:
 def keep_to_own_cpus() -> None:
     """Keep off the CPUs of the run's other processes: a thread that wakes there waits for milliseconds.
 
-    What counts CPUs for itself, such as an energy gauge, must have done so before.
+    Energy sources count the CPUs themselves, and must have done so before.
     """
     if distributed.local_size() > 1 and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, own_cpus())

@@ -1,4 +1,4 @@
-"""What a result was produced on: processor, memory, GPUs, and the settings that change its speed."""
+"""Description of the machine: processor, memory, GPUs, and settings that change its speed."""
 
 from __future__ import annotations
 

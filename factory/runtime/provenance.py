@@ -1,4 +1,4 @@
-"""Where a run comes from: code, library versions, and the tags that say so in the ledger."""
+"""Provenance of a run: code, library versions, and their tags."""
 
 from __future__ import annotations
 

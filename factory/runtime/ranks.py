@@ -10,7 +10,7 @@ class PeerLostError(RuntimeError):
 
 
 def rank() -> int:
-    """Return this process's number; 0 keeps the ledger."""
+    """Return this process's number; 0 tracks and saves for all."""
     return int(os.environ.get("RANK", 0))
 
 

@@ -1,4 +1,4 @@
-"""What JSON can hold: it has no NaN and no infinity."""
+"""Values for JSON, which has no NaN and no infinity."""
 
 from __future__ import annotations
 

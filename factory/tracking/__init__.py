@@ -1,4 +1,4 @@
-"""Experiment tracking: `open_tracker` gives the loop a ledger, so that it never asks whether there is one."""
+"""Experiment tracking: `open_tracker` gives the loop a tracker, a null object if need be."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def open_tracker(
     resume_run_id: str | None = None,
     parent_run_id: str | None = None,
 ) -> Tracker:
-    """Open the ledger that the config asks for.
+    """Open the tracker that the config names.
 
     Args:
         cfg: The `tracking` config group.

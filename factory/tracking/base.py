@@ -1,4 +1,4 @@
-"""What the training loop knows of experiment tracking."""
+"""The interface of experiment trackers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Tracker(ABC):
-    """The ledger of one run. Only `log` has to be written by a tracker; the rest does nothing by default.
+    """The experiment tracker of one run. Only `log` is required; the rest does nothing by default.
 
     No method waits for a server and none raises because one is away.
     """

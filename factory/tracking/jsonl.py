@@ -1,4 +1,4 @@
-"""Tracking with files alone: the run folder is the ledger."""
+"""Tracking with files alone: everything is in the run folder."""
 
 from __future__ import annotations
 

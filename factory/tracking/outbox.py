@@ -1,4 +1,4 @@
-"""What the tracking server has yet to be told: a queue in a file, so that it survives kill -9."""
+"""Metrics and files not yet sent to the tracking server: a queue in a file, so that it survives kill -9."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What MLflow stores with a policy and runs to load it; it needs torch and MLflow, not this project."""
+"""The loader that MLflow stores with a policy; it needs torch and MLflow, not this project."""
 
 from __future__ import annotations
 

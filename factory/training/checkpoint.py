@@ -92,7 +92,7 @@ def load(run_dir: Path, *, key: str = "resume") -> Checkpoint:
 
 
 def manifest(run_dir: Path) -> dict[str, Any]:
-    """Return name, size and SHA-256 of every file of the newest checkpoint, for the ledger."""
+    """Return name, size and SHA-256 of every file of the newest checkpoint, for the experiment tracker."""
     import hashlib
 
     folder = (run_dir / "checkpoints" / "last").resolve()

@@ -152,7 +152,7 @@ def test_ledger_has_the_speeds_by_number_of_worlds(measured: tuple[Document, str
     from factory.tracking.store import connect
 
     content, printed, folder = measured
-    assert "ledger   ledger/bench/cartpole_swingup/" in printed
+    assert "tracked  ledger/bench/cartpole_swingup/" in printed
     client = connect(f"sqlite:///{folder / 'ledger' / 'mlflow.db'}")
     (found,) = client.search_runs([client.get_experiment_by_name("bench").experiment_id])
     assert found.info.status == "FINISHED"

@@ -152,7 +152,7 @@ def test_json_is_one_object_with_findings_self_test_and_crosscheck(
         "draw",
         "measure",
         "actuate",
-        "ledger",
+        "tracking",
         "self-test",
     }
     *parts, total = content["self_test"]["parts"]

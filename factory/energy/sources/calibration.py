@@ -29,7 +29,7 @@ class Calibration:
     relative_u: float = 0.0
     """Relative standard uncertainty of the power, meter and fit together."""
     origin: str = ""
-    """Which meter, which machine, when."""
+    """Meter, machine and date of the calibration."""
 
     def __post_init__(self) -> None:
         """Raise ValueError unless all four values are given and in range, or none is given."""
