@@ -118,7 +118,9 @@ class SweepTracker(Callback):
 
     def _choice(self, config: DictConfig) -> str:
         """Return the overrides in which a job differs from the others, such as `seed=2`."""
-        own = [override for override in config.hydra.overrides.task if override not in self._shared]
+        # Hydra escapes what its grammar gives a meaning, such as the colon of an environment's id.
+        plain = [override.replace("\\", "") for override in config.hydra.overrides.task]
+        own = [override for override in plain if override not in self._shared]
         return " ".join(own) or "no overrides"
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:

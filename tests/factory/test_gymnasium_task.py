@@ -58,6 +58,7 @@ def trained(request: pytest.FixtureRequest, shared_command_line: Callable[..., N
     return request.param, only_run(request.param)
 
 
+@pytest.mark.slow
 def test_every_stage_leaves_what_it_should(trained: tuple[str, Path]) -> None:
     """Figures, film, exported policy and report are there; tokens are the live steps, and names hold the
     id.
@@ -140,6 +141,7 @@ def test_exported_choice_is_the_argmax(trained: tuple[str, Path]) -> None:
     torch.testing.assert_close(load_exported(run_dir / "export")(obs), native, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_resumed_run_starts_new_episodes_and_keeps_the_rest(
     command_line: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -203,6 +205,7 @@ def test_run_without_pictures_says_so_and_goes_on(
     assert not (only_run(env_id) / "videos").exists()
 
 
+@pytest.mark.slow
 def test_interrupt_reaches_the_line_and_no_worker(tmp_path: Path) -> None:
     """Ctrl-C in a terminal, which signals the whole process group, ends with a checkpoint and exit status
     130.

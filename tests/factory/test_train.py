@@ -318,6 +318,7 @@ def test_resuming_goes_on_with_the_same_ledger_run(
     assert ledger.get_run(after["mlflow_run_id"]).data.metrics["factory/tokens_total"] == 5 * ROLLOUT
 
 
+@pytest.mark.slow
 def test_sweep_is_one_parent_with_its_children(
     smoke: Path, ledger: Any, shared_command_line: Callable[..., None]
 ) -> None:
@@ -410,6 +411,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Started]]:
         one.process.wait()
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_equals_never_stopped(
     command_line: Callable[..., None], start: Callable[..., Started], tmp_path: Path
 ) -> None:
@@ -438,6 +440,7 @@ def test_killed_and_resumed_equals_never_stopped(
     assert rows == [*(ROLLOUT * (i + 1) for i in range(40)), 40 * ROLLOUT]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("physics", ENGINES)
 def test_robot_dog_resumes_exactly(command_line: Callable[..., None], tmp_path: Path, physics: str) -> None:
     """A task with commands, pushes and per-world physics parameters resumes bit for bit as well, on both
@@ -463,6 +466,7 @@ def newest_run_in(output_root: Path) -> Path:
     return found
 
 
+@pytest.mark.slow
 def test_interrupt_ends_with_a_checkpoint(start: Callable[..., Started], tmp_path: Path) -> None:
     """SIGINT ends the iteration, saves, reports and exits with 130; what was reached is in checkpoint and
     summary.
@@ -526,6 +530,7 @@ def test_interrupt_counts_only_once_all_processes_know(
     assert (newest_run(tmp_path) / "checkpoints" / "last").resolve().name == str(3 * ROLLOUT)
 
 
+@pytest.mark.slow
 def test_interrupt_after_training_leaves_out_the_stages_that_remain(
     command_line: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
@@ -558,6 +563,7 @@ def test_interrupt_that_leaves_out_nothing_is_none(
     assert summary_of(newest_run(tmp_path))["status"] == "finished"
 
 
+@pytest.mark.slow
 def test_disk_that_takes_no_more_ends_in_one_line_and_keeps_what_is_whole(tmp_path: Path) -> None:
     """A run whose checkpoints outgrow the space says so in one line, exit status 1, and is resumed with
     room.

@@ -81,6 +81,7 @@ def test_the_check_of_pages_finds_what_it_looks_for(said: str) -> None:
     assert WORD.search(said) and ENERGY.search(said)
 
 
+@pytest.mark.slow
 def test_a_real_run_says_it_only_if_it_counted(
     command_line: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -26,6 +26,7 @@ def call(program: str, **environment: str) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_kernels_are_compiled_once_and_said_so(tmp_path: Path) -> None:
     """The first process says what it waits for, once; the next finds the work done, in a folder of its
     own.

@@ -61,6 +61,7 @@ print(given == list(device._visible()), *(given.index(cpu) for cpu in sorted(os.
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system cannot tell CPUs apart")
 def test_processes_keep_to_cpus_of_their_own() -> None:
     """Processes of one host share its CPUs out equally and still know of all; a single one keeps them all."""

@@ -16,6 +16,8 @@ import torch
 
 from factory.training import checkpoint
 
+pytestmark = pytest.mark.slow
+
 JOB = (
     "task=cartpole_swingup",
     "num_envs=16",

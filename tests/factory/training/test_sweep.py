@@ -1,4 +1,4 @@
-"""Sweeps whose jobs a cluster runs."""
+"""Sweeps: jobs that fail, folders, and jobs that a cluster runs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
 
 JOB = (
     "task=cartpole_swingup",
@@ -71,3 +75,58 @@ def test_jobs_run_in_processes_that_the_launcher_starts(tmp_path: Path) -> None:
     ended = sweep(tmp_path, "hydra/launcher=submitit_local", "seed=0,1")
     assert ended.returncode == 0, ended.stderr
     assert len(list(tmp_path.glob("out/**/report.html"))) == 2
+
+
+def train(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m factory.train` in an empty folder, with the odd environments of the tests at hand."""
+    root = Path(__file__).parents[3]
+    paths = os.pathsep.join([str(root), str(root / "tests" / "helpers")])
+    return subprocess.run(
+        [sys.executable, "-m", "factory.train", *arguments],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+
+
+def test_failed_job_does_not_stop_the_others(tmp_path: Path) -> None:
+    """The second job runs, the table shows both, and the exit status says that one failed."""
+    small = JOB[1:2] + JOB[2:4] + JOB[5:]
+    odd = (
+        "task=gymnasium",
+        "env_id=odd_worlds:odd/Odd-v0",
+        "task.kwargs.event=error",
+        "task.max_episode_steps=5",
+    )
+    done = train(tmp_path, "-m", *odd, *small, "task.kwargs.when=5,100000")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "job 1 of 2: task.kwargs.when=5" in done.stdout
+    assert "job 2 of 2: task.kwargs.when=100000" in done.stdout
+    table = done.stdout[done.stdout.index("\njob  status") :].splitlines()
+    assert [line.split()[:2] for line in table[2:4]] == [["1", "failed"], ["2", "finished"]]
+    assert "compare them: python -m factory.compare run=outputs/" in done.stdout
+    assert done.stderr.count("error:") == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_sweep_over_environments_is_one_folder(tmp_path: Path) -> None:
+    """All jobs lie under one folder, which the comparison takes."""
+    small = JOB[1:2] + JOB[2:4] + JOB[5:]
+    done = train(tmp_path, "-m", "task=gymnasium", "env_id=CartPole-v1,Pendulum-v1", *small)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (folder,) = tmp_path.rglob("sweep_*")
+    assert len(list(folder.glob("*/summary.json"))) == 2
+
+
+def test_two_runs_of_the_same_second_have_two_folders(tmp_path: Path) -> None:
+    """Equal jobs that start together share nothing."""
+    command = [sys.executable, "-m", "factory.train", *JOB, "output_root=out"]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
+    both = [
+        subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL) for _ in range(2)
+    ]
+    assert [process.wait(timeout=180) for process in both] == [0, 0]
+    assert len(list(tmp_path.glob("out/cartpole_swingup/*/summary.json"))) == 2
