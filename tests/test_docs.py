@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from factory import registry
+from factory import config, registry
 from factory.energy.registry import SOURCES
 from factory.policies.export import export_policy
 
@@ -32,6 +32,7 @@ EXAMPLES = [
 @pytest.fixture
 def clean_registries() -> Iterator[None]:
     """Forget the components that an example registers."""
+    assert config.TrainConfig  # importing it registered the components of the package
     registries: tuple[dict[str, Any], ...] = (*registry.REGISTRIES.values(), registry.ROBOTS, SOURCES)
     before = [dict(known) for known in registries]
     yield
