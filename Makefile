@@ -32,6 +32,7 @@ format: $(VENV)/.installed-dev  ## put the code into its format
 	$(BIN)/ruff format .
 
 ui: $(VENV)/.installed  ## open the MLflow UI on the project's store, for this machine only
+	@$(BIN)/python -m factory.tracking.newest $(ROOT)
 	$(BIN)/mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///$(abspath $(ROOT))/mlflow.db
 
 build: $(VENV)/.installed-dev  ## build the wheel, install it elsewhere and run it from another folder

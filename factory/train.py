@@ -44,6 +44,7 @@ def train_from_command_line(cfg: TrainConfig, run_dir: Path) -> TrainState:
     """Train with a console, signal handlers and errors of one line."""
     from factory.reporting.console import open_console, print_summary
     from factory.runtime import distributed
+    from factory.tracking.store import run_page
     from factory.training.control import RunControl, stop_on_signals
     from factory.training.job import open_job
     from factory.training.run import measure_idle_power, run_job
@@ -70,7 +71,11 @@ def train_from_command_line(cfg: TrainConfig, run_dir: Path) -> TrainState:
             _shown_notes.update(job.notes)
         with cli.one_line_faults(run_dir):
             state = run_job(job, state, idle=idle)
-    print_summary(state.metrics, state.tags, run_dir, tracking_uri=tracking_uri(cfg))
+    uri = tracking_uri(cfg)
+    print_summary(state.metrics, state.tags, run_dir, tracking_uri=uri)
+    page = run_page(uri, job.tracker.run_id) if uri and job.tracker.run_id else None
+    if page:
+        print(f"MLflow page       {page}")
     return state
 
 

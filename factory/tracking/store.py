@@ -65,6 +65,36 @@ def shown(uri: str) -> str:
     return re.sub(r"://[^/@]+@", "://", uri)
 
 
+def run_page(uri: str, run_id: str) -> str | None:
+    """Return the address of a run's page in the MLflow UI; None if the server does not answer.
+
+    Args:
+        uri: tracking URI. For a store on this machine, the page is that of `mlflow ui` with its default port.
+        run_id: id of the run.
+    """
+    if uri.startswith("http"):
+        server = shown(uri).rstrip("/")
+        experiment_id = _ask_experiment(uri, run_id)
+    else:
+        server = "http://127.0.0.1:5000"
+        experiment_id = connect(uri).get_run(run_id).info.experiment_id
+    if experiment_id is None:
+        return None
+    return f"{server}/#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"
+
+
+def _ask_experiment(server: str, run_id: str) -> str | None:
+    """Ask a server for the experiment of a run, once; MLflow's own client would try for minutes."""
+    import requests
+
+    address = f"{server.rstrip('/')}/api/2.0/mlflow/runs/get"
+    try:
+        answer = requests.get(address, params={"run_id": run_id}, timeout=3.0)
+        return answer.json()["run"]["info"]["experiment_id"]
+    except (requests.RequestException, ValueError, KeyError):
+        return None
+
+
 def artifact_location(uri: str, *, output_root: Path, experiment: str) -> str | None:
     """Return where an experiment's artifacts go, as an absolute URI; None if the server decides.
 
@@ -111,7 +141,12 @@ def ensure_experiment(client: MlflowClient, name: str, *, location: str | None) 
 
     if (found := client.get_experiment_by_name(name)) is None:
         try:
-            tags = {"mlflow.experimentKind": "custom_model_development"}  # the UI's layout for training runs
+            # The layout of the UI for training runs, and the description above them.
+            tags = {
+                "mlflow.experimentKind": "custom_model_development",
+                "mlflow.note.content": f"Training jobs of `{name}`. Energy carries a tier and an interval;"
+                " see the tags `energy.*` of a run.",
+            }
             client.create_experiment(name, artifact_location=location, tags=tags)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":

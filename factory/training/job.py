@@ -124,7 +124,7 @@ def _open_parts(
         run_dir=run_dir,
         output_root=Path(cfg.output_root).absolute(),
         experiment=label(cfg),
-        run_name=run_dir.name,
+        run_name=_run_name(cfg, env, run_dir),
         params=to_plain(cfg),
         tags=tags,
         resume_run_id=resumed.state["mlflow_run_id"] if resumed else None,
@@ -190,6 +190,14 @@ def write_summary(job: TrainingJob, state: TrainState, status: str) -> None:
     }
     with atomic_write(job.run_dir / "summary.json") as unfinished:
         unfinished.write_text(json.dumps(nan_to_none(content), indent=1, allow_nan=False))
+
+
+def _run_name(cfg: TrainConfig, env: TrainingEnv, run_dir: Path) -> str:
+    """Return the name of the run for lists: task, robot, seed, and the end of the folder's name."""
+    parts = [label(cfg)]
+    if env.robot_name not in ("default", "none"):
+        parts.append(env.robot_name)
+    return " ".join([*parts, f"seed {cfg.seed}", run_dir.name.rpartition("_")[2]])
 
 
 def _tags(cfg: TrainConfig, policy: Policy, env: TrainingEnv) -> dict[str, str]:

@@ -459,3 +459,19 @@ def test_metric_keys_of_the_design_are_accepted(
     tracker.log(dict.fromkeys(keys, 1.0), 1)
     tracker.close()
     assert set(run_of(client, tracker).data.metrics) == set(keys)
+
+
+def test_page_of_a_run_is_that_of_the_training_view(tmp_path: Path) -> None:
+    """The address names experiment and run; the newest run is found, and a silent server gives none."""
+    from factory.tracking.newest import newest_page
+    from factory.tracking.store import connect, run_page
+
+    assert newest_page(tmp_path) is None
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    client = connect(uri)
+    experiment = client.create_experiment("race")
+    assert newest_page(tmp_path) is None
+    run = client.create_run(experiment).info.run_id
+    page = f"http://127.0.0.1:5000/#/experiments/{experiment}/runs/{run}?workflowType=machine_learning"
+    assert run_page(uri, run) == newest_page(tmp_path) == page
+    assert run_page("http://127.0.0.1:9", run) is None
