@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 
 from factory import cli, config, options
 from factory.config import TrainConfig
+from factory.reporting.stream import steady_stdout
 from factory.runtime import ranks
 from factory.training import run_lock, sweep
 
@@ -114,7 +115,9 @@ def _job(composed: DictConfig) -> float:
     hydra_cfg = HydraConfig.get()
     cfg = config.from_hydra(composed)
     try:
-        state = train_from_command_line(cfg, Path(hydra_cfg.runtime.output_dir))
+        # A reader of the output that goes away must not cost the run its checkpoint.
+        with steady_stdout():
+            state = train_from_command_line(cfg, Path(hydra_cfg.runtime.output_dir))
     except SystemExit:
         if not sweep.is_running():
             raise

@@ -69,7 +69,7 @@ class RunControl:
 
 @contextmanager
 def stop_on_signals(control: RunControl, announce: Callable[[], None]) -> Iterator[None]:
-    """Let SIGINT and SIGTERM request a stop inside the block; a second SIGINT raises KeyboardInterrupt.
+    """Let SIGINT, SIGTERM and SIGHUP request a stop inside the block; a second SIGINT raises.
 
     Args:
         control: receives the request.
@@ -82,7 +82,10 @@ def stop_on_signals(control: RunControl, announce: Callable[[], None]) -> Iterat
         control.request_stop()
         announce()
 
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    # A closed terminal or a lost connection sends SIGHUP, where there is such a signal.
+    names = ("SIGINT", "SIGTERM", "SIGHUP")
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    previous = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield
     finally:

@@ -127,7 +127,8 @@ def test_signals_request_a_stop_and_a_second_interrupt_ends_at_once() -> None:
         signal.raise_signal(signal.SIGTERM)
         assert control.should_stop
         signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGHUP)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
-    assert announced == ["stop", "stop"]
+    assert announced == ["stop", "stop", "stop"]
     assert signal.getsignal(signal.SIGINT) is before

@@ -1,0 +1,83 @@
+"""Standard output that never ends a run: closed pipes, full disks and narrow encodings are tolerated."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Iterator
+from typing import TextIO, cast
+
+
+class SteadyStream(io.TextIOBase):
+    """Writes to another stream, escapes what it cannot encode, and falls silent once it fails.
+
+    A reader that has gone (`| head`, `| tee log` and Ctrl-C) or a full disk must not cost a checkpoint.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        """Write to `stream`."""
+        self._stream = stream
+        self._is_open = True
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """Encoding of the stream behind."""
+        return self._stream.encoding or "utf-8"
+
+    def isatty(self) -> bool:
+        """Return whether the stream behind is a terminal."""
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        """Return the file descriptor of the stream behind."""
+        return self._stream.fileno()
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
+
+    def write(self, text: str) -> int:
+        """Write what can be written; return the length of `text`."""
+        if self._is_open:
+            try:
+                self._write_escaped(text)
+            except (OSError, ValueError):
+                self._fall_silent()
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the stream behind, if it still takes anything."""
+        if self._is_open:
+            try:
+                self._stream.flush()
+            except (OSError, ValueError):
+                self._fall_silent()
+
+    def _write_escaped(self, text: str) -> None:
+        try:
+            self._stream.write(text)
+        except UnicodeEncodeError:
+            encoded = text.encode(self.encoding, errors="backslashreplace")
+            self._stream.write(encoded.decode(self.encoding))
+
+    def _fall_silent(self) -> None:
+        """Send buffered and later output to nowhere, since Python flushes once more at its end."""
+        self._is_open = False
+        with contextlib.suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+
+
+@contextlib.contextmanager
+def steady_stdout() -> Iterator[None]:
+    """Replace `sys.stdout` by a steady one inside the block."""
+    before = sys.stdout
+    sys.stdout = cast(TextIO, SteadyStream(before))
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stdout = before
