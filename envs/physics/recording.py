@@ -31,6 +31,9 @@ class Recorder:
     allows graph breaks (`factory.envs.core.graph_break`). Otherwise (`torch.cuda.graph`) the kernels become
     part of that capture. It holds addresses and cannot load kernels, so every call must have been made once
     before the capture.
+
+    Raises:
+        ValueError: the GPU cannot allocate from a memory pool, which a recording needs.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -38,8 +41,22 @@ class Recorder:
         # The device of a tensor has an index, `cuda:0`.
         self.place = wp.device_from_torch(torch.empty(0, device=device).device)
         self.clock = Clock(device)
+        if device.type == "cuda" and not wp.is_mempool_enabled(self.place):
+            raise ValueError(
+                f"physics=warp: {self.place.name} allows no memory pools, without which the engine cannot be "
+                "recorded; use physics=mujoco, or a GPU and driver with cudaMallocAsync"
+            )
         self._device = device
         self._graphs: dict[str, wp.Graph] = {}
+        self._in_use_by_torch = False
+        """Whether a recording of torch's holds a launch of these graphs."""
+        self._streams: dict[int, wp.Stream] = {}
+        """Torch's stream handle -> the same stream for Warp, which registers each object with its library."""
+
+    @property
+    def can_loop(self) -> bool:
+        """Whether loops may end by a condition: on a CPU always, in a recording from CUDA 12.4 on."""
+        return self._device.type == "cpu" or wp.is_conditional_graph_supported()
 
     @property
     def joins_capture(self) -> bool:
@@ -57,6 +74,7 @@ class Recorder:
                 work()
         elif self._is_captured:
             graph_break.graph_break(lambda: self._launch_of(name, work))
+            self._in_use_by_torch = True
         else:
             self._launch_of(name, work)()
 
@@ -76,7 +94,16 @@ class Recorder:
         return launch
 
     def forget(self) -> None:
-        """Drop all recordings, for arrays that they use are others now."""
+        """Drop all recordings, because arrays that they use have been replaced.
+
+        Raises:
+            RuntimeError: a recording of torch's would go on with the old arrays, without any effect.
+        """
+        if self._in_use_by_torch:
+            raise RuntimeError(
+                "physics=warp: fields and model fields must be asked for before the step is recorded as a "
+                "CUDA graph; ask for them in the environment's constructor"
+            )
         self._graphs.clear()
 
     @contextlib.contextmanager
@@ -89,7 +116,10 @@ class Recorder:
         torch_stream = torch.cuda.current_stream(self._device)
         # Events in a capture have no time. Nothing of Warp's own stream is waited for: a capture must not.
         clock = contextlib.nullcontext() if self._is_captured else self.clock
-        with wp.ScopedStream(wp.stream_from_torch(torch_stream), sync_enter=False) as stream, clock:
+        handle = torch_stream.cuda_stream
+        if handle not in self._streams:
+            self._streams[handle] = wp.stream_from_torch(torch_stream)
+        with wp.ScopedStream(self._streams[handle], sync_enter=False) as stream, clock:
             yield stream
 
 

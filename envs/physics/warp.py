@@ -265,7 +265,7 @@ class WarpPhysics:
         # Warp's graph nodes that repeat the solver until it converges pause a capture, which torch's
         # allocator would not recognise afterwards. In one that cannot be cut the solver runs all
         # `opt.iterations`.
-        self._m.opt.graph_conditional = not self._recorder.joins_capture
+        self._m.opt.graph_conditional = self._recorder.can_loop and not self._recorder.joins_capture
         self._recorder.run(name, work)
 
 

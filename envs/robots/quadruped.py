@@ -317,9 +317,12 @@ def _chain(model: mujoco.MjModel, geom: int) -> list[int]:
     return chain
 
 
-def column_index(addresses: np.ndarray) -> slice | torch.Tensor:
-    """Return an index of columns: a slice, which copies nothing, if they follow one another."""
+def column_index(addresses: np.ndarray, device: torch.device) -> slice | torch.Tensor:
+    """Return an index of columns: a slice, which copies nothing, if they follow one another.
+
+    Otherwise a tensor on `device`: one elsewhere would be copied at every use, which no CUDA graph can hold.
+    """
     first = int(addresses[0])
     if np.array_equal(addresses, np.arange(first, first + len(addresses))):
         return slice(first, first + len(addresses))
-    return torch.as_tensor(addresses).long()
+    return torch.as_tensor(addresses, device=device).long()

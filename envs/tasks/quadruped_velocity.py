@@ -87,8 +87,8 @@ class QuadrupedVelocity(BatchEnv):
         self._geom_xpos = physics.field("geom_xpos")
         self._feet = tensor(robot.foot_geoms).long()
         self._hips = tensor(robot.hip_actuators).long()
-        self._joint_qpos = column_index(robot.joint_qpos)
-        self._joint_qvel = column_index(robot.joint_qvel)
+        self._joint_qpos = column_index(robot.joint_qpos, self.device)
+        self._joint_qvel = column_index(robot.joint_qvel, self.device)
         self._leg_of_joint = tensor(robot.leg_of_actuator).long()
         self._mirrors = quadruped_mirrors(robot, self.device)
 

@@ -20,6 +20,8 @@ class RuntimeConfig:
     """Threads of torch's operations; 0 takes every CPU this process may use."""
     cuda_graphs: bool = True
     """On a GPU, launch a rollout and an update as one CUDA graph each; false: operation by operation."""
+    require_cuda_graphs: bool = False
+    """Stop with an error where CUDA graphs are not possible; false: go on operation by operation."""
     eval_episodes: int = 256
     """Episodes of the final deterministic evaluation."""
     video_s: float = 12.0

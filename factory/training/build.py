@@ -67,7 +67,10 @@ def make_loop(
     """
     policy.prepare()
     launcher, reason = graphs.make_launcher(
-        env.device, capturable=env.capturable, wanted=cfg.runtime.cuda_graphs
+        env.device,
+        capturable=env.capturable,
+        wanted=cfg.runtime.cuda_graphs,
+        required=cfg.runtime.require_cuda_graphs,
     )
     collector = Collector(
         env=env, policy=policy, num_steps=cfg.learner.num_steps, phase=phase, launcher=launcher

@@ -53,6 +53,9 @@ def test_a_capture_that_can_be_cut_gets_launches(monkeypatch: pytest.MonkeyPatch
         launch()
         assert values.tolist() == [1.0] * 3
     assert len(launches) == 1
+    # Other arrays now would leave that launch with the old ones, without a word.
+    with pytest.raises(RuntimeError, match="must be asked for before"):
+        recorder.forget()
 
 
 @pytest.mark.parametrize(("patience_s", "said"), [(0.01, True), (60.0, False)])

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import mujoco
+import numpy as np
 import pytest
 import torch
 
 from factory import registry
 from factory.envs.robots import kelpie
-from factory.envs.robots.quadruped import load_quadruped
+from factory.envs.robots.quadruped import column_index, load_quadruped
 from factory.envs.tasks.quadruped_velocity import QuadrupedVelocity
 from factory.envs.terms import rewards
 from factory.envs.terms.rotation import projected_gravity, rotate_inverse
@@ -226,3 +227,12 @@ def test_time_steps_that_stand_still_are_refused(wrong: dict[str, float]) -> Non
     """A time step of no length and a control step of no physics are refused by name."""
     with pytest.raises(ValueError, match=f"task.{next(iter(wrong))}=0"):
         QuadrupedVelocity(num_envs=1, **wrong)
+
+
+def test_scattered_joints_are_indexed_on_the_device_of_the_simulation() -> None:
+    """Joints in a row are a slice; others an index on the device, since a copy breaks a CUDA graph."""
+    device = torch.device("meta")
+    assert column_index(np.arange(7, 19), device) == slice(7, 19)
+    index = column_index(np.array([7, 9, 8]), device)
+    assert isinstance(index, torch.Tensor)
+    assert index.device == device
