@@ -259,9 +259,7 @@ def describe(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     # The lines of this file say nothing: they begin and end the graphs around the line that failed.
     own = [
-        frame
-        for frame in frames
-        if _PACKAGE in Path(frame.filename).parents and frame.filename != __file__
+        frame for frame in frames if _PACKAGE in Path(frame.filename).parents and frame.filename != __file__
     ]
     if not own:
         return message
