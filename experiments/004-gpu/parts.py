@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import os
 import re
@@ -15,6 +16,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import basics
 
 CHECKOUT = Path(__file__).parents[2]
 TASKS = {
@@ -147,7 +150,21 @@ def bench_task(name: str, scale: Scale, cells: Sequence[str]) -> Found:
         size = scale.worlds(int(cell.split("=")[-1]))
         cfg = scale.config(*TASKS[name], f"num_envs={size}")
         (row,) = throughput.bench(cfg, sizes=[size], seconds=scale.seconds, repeats=scale.repeats)
-        yield cell, dataclasses.asdict(row)
+        yield cell, dataclasses.asdict(row) | _peak_memory(scale)
+        # A next cell must not share a CUDA stream or memory with graphs that are about to go.
+        gc.collect()
+
+
+def _peak_memory(scale: Scale) -> dict[str, float]:
+    """Return the largest memory that torch reserved since the last call [GB]; Warp's is beside it."""
+    import torch
+
+    if scale.device != "cuda":
+        return {}
+    free, total = torch.cuda.mem_get_info()
+    reserved = torch.cuda.max_memory_reserved()
+    torch.cuda.reset_peak_memory_stats()
+    return {"torch_peak_gb": reserved / 1e9, "device_used_gb": (total - free) / 1e9}
 
 
 def graphs(scale: Scale, cells: Sequence[str]) -> Found:
@@ -163,7 +180,7 @@ def graphs(scale: Scale, cells: Sequence[str]) -> Found:
             rig.warm_up(0)
         speeds = in_turn(scale, {word: partial(ours, rig) for word, rig in rigs.items()})
         launches = {
-            "rollout": getattr(rigs["true"].collector, "_recorded", None),
+            "rollout": getattr(rigs["true"].collector, "_recorded", None),  # absent without a GPU
             "update": rigs["true"].learner._launch,
         }
         recorded = [name for name, launch in launches.items() if getattr(launch, "is_recorded", False)]
@@ -288,23 +305,24 @@ def train(scale: Scale, cells: Sequence[str]) -> Found:
         yield cell, {"threshold": threshold, "process_s": process_s, "overrides": overrides, **summary}
 
 
-PARTS = ("compile", "check", "bench", "graphs", "peer", "train", "mjlab")
-
-
 def _all_jobs() -> Iterator[Job]:
-    yield Job(
-        name="compile",
-        cells=tuple(f"compile {name}" for name in (*TASKS, "ant")),
-        need_s=60.0,
-        take=compile_kernels,
-    )
-    tests = ("tests/factory/test_graphs.py", "tests/envs/physics/test_warp.py")
-    yield Job(name="check", cells=tuple(f"check {path}" for path in tests), need_s=60.0, take=check)
-    for name in reversed(TASKS):  # what matters most comes first
-        sizes = tuple(f"bench {name} worlds={size}" for size in SIZES)
-        yield Job(name=f"bench-{name}", cells=sizes, need_s=60.0, take=partial(bench_task, name))
+    """Yield the jobs in the order in which they teach most, should the time end early."""
+    yield Job(name="machine", cells=("machine",), need_s=20.0, take=basics.machine)
+    yield Job(name="torch-graphs", cells=("torch-graphs",), need_s=30.0, take=basics.torch_graphs)
+    yield Job(name="failure", cells=("failure",), need_s=30.0, take=basics.failure)
+    builds = tuple(f"compile {name}" for name in (*TASKS, "ant"))
+    yield Job(name="compile", cells=builds, need_s=90.0, take=compile_kernels)
+    engines = ("engine quadruped_velocity", "engine ant")
+    yield Job(name="engine", cells=engines, need_s=20.0, take=basics.engine)
+    yield Job(name="check", cells=("check tests/factory/runtime/test_graphs.py",), need_s=40.0, take=check)
+    yield Job(name="first-run", cells=("first-run",), need_s=60.0, take=basics.first_run)
     pairs = ("quadruped_velocity", "half_cheetah")
     yield Job(name="graphs", cells=tuple(f"graphs {name}" for name in pairs), need_s=45.0, take=graphs)
+    yield Job(name="trace", cells=("trace",), need_s=30.0, take=basics.trace)
+    # The tasks that matter most come first, and the largest size before the others.
+    for name in reversed(TASKS):
+        sizes = tuple(f"bench {name} worlds={size}" for size in reversed(SIZES))
+        yield Job(name=f"bench-{name}", cells=sizes, need_s=60.0, take=partial(bench_task, name))
     peers = tuple(f"peer {task} worlds={size}" for task in PEER_TASKS for size in PEER_SIZES)
     yield Job(name="peer", cells=peers, need_s=60.0, take=peer)
     for name, (_, _, need_s) in TRAININGS.items():

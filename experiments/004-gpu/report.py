@@ -34,6 +34,53 @@ def text(name: str, found: dict[str, Any]) -> str:
     return "; ".join(_WORDS[name.split()[0]](found))
 
 
+def _machine(found: dict[str, Any]) -> Iterator[str]:
+    if not found["cuda"]:
+        yield "no GPU"
+        return
+    yield f"compute capability {'.'.join(map(str, found['capability']))}, CUDA {found['torch_cuda']}"
+    yield f"memory pools {_yes(found['memory_pools'])}"
+    yield f"conditional graphs {_yes(found['conditional_graphs'])}"
+
+
+def _torch_graphs(found: dict[str, Any]) -> Iterator[str]:
+    yield f"{found['equal']} of {found['calls']} recorded updates equal eager ones bit for bit"
+
+
+def _failure(found: dict[str, Any]) -> Iterator[str]:
+    yield from (f"{name}: {answer}".replace("|", "/") for name, answer in found["steps"].items())
+    yield f"recorded after all: {_yes(found['recorded'])}"
+    yield f"reason: {found['reason']}".replace("|", "/")
+
+
+def _engine(found: dict[str, Any]) -> Iterator[str]:
+    yield ", ".join(
+        f"{name} apart by {found['median'][name]:.2g} (median) and {found['max'][name]:.2g} (largest)"
+        for name in found["max"]
+    )
+    yield f"a reset leaves others alone: {_yes(found['reset_leaves_others'])}"
+    yield from (line.replace("|", "/") for line in found["warnings"])
+
+
+def _first_run(found: dict[str, Any]) -> Iterator[str]:
+    for name in ("first", "resumed"):
+        run = found[name]
+        ended = "finished" if run["status"] == 0 else f"status {run['status']} ({run['last_line']})"
+        yield f"{name} {ended} after {run['wall_s']:.0f} s".replace("|", "/")
+        yield from (line.replace("|", "/") for line in run["graph_lines"])
+    if "tokens_per_s" in found:
+        yield f"{_si(found['tokens_per_s'])} tokens/s, energy tier {found['energy_tier']}"
+
+
+def _trace(found: dict[str, Any]) -> Iterator[str]:
+    yield f"{found['kernels']} kernels, busy {found['busy_ms']:.3g} of {found['span_ms']:.3g} ms"
+    yield ", ".join(f"{name[:60]} {ms:.3g} ms" for name, ms in list(found["most_ms"].items())[:5])
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
 def _compile(found: dict[str, Any]) -> Iterator[str]:
     yield f"kernels ready after {found['wall_s']:.1f} s"
 
@@ -58,6 +105,8 @@ def _bench(found: dict[str, Any]) -> Iterator[str]:
         f"{_energy(energy['joules_per_token'], 'J/token', energy['tier'])}"
     )
     yield f"spread {100 * max(level['spread'] or 0.0 for level in found['levels'].values()):.0f} %"
+    if "torch_peak_gb" in found:
+        yield f"memory {found['torch_peak_gb']:.3g} GB of torch, {found['device_used_gb']:.3g} GB in all"
 
 
 def _graphs(found: dict[str, Any]) -> Iterator[str]:
@@ -95,6 +144,12 @@ def _mjlab(found: dict[str, Any]) -> Iterator[str]:
 
 
 _WORDS = {
+    "machine": _machine,
+    "torch-graphs": _torch_graphs,
+    "failure": _failure,
+    "engine": _engine,
+    "first-run": _first_run,
+    "trace": _trace,
     "compile": _compile,
     "check": _check,
     "bench": _bench,

@@ -24,7 +24,7 @@ from results_page import insert_results  # noqa: E402
 CHECKOUT = HERE.parents[1]
 sys.path.insert(0, str(CHECKOUT))
 
-from parts import JOBS, PARTS, Job, Scale, jobs  # noqa: E402
+from parts import JOBS, Job, Scale, jobs  # noqa: E402
 from report import table  # noqa: E402
 
 from factory.runtime import hardware, provenance  # noqa: E402
@@ -72,7 +72,7 @@ def arguments() -> argparse.Namespace:
     """Return the command line's choices."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--only", nargs="+", default=[""], metavar="NAME", help=f"jobs that begin so: {', '.join(PARTS)}"
+        "--only", nargs="+", default=[""], metavar="NAME", help=f"jobs that begin so: {', '.join(JOBS)}"
     )
     parser.add_argument(
         "--budget-s", type=float, default=570.0, help="time for all; what no longer fits is left out [s]"
@@ -148,7 +148,9 @@ def supervise(
         return
     choices = ["--device", args.device, "--physics", args.physics, *["--quick"] * args.quick]
     command = [sys.executable, str(HERE / "run.py"), "--job", job.name, *choices, "--cells", *missing]
-    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    # Warp compiles for up to a minute a robot: the folder outlives this call, and may be written.
+    cache = {"WARP_CACHE_PATH": str(CHECKOUT / "outputs" / "warp-cache")}
+    environment = cache | os.environ | {"PYTHONUNBUFFERED": "1"}
     if job.take is None:
         if args.mjlab_site is None:
             yield from (
