@@ -106,6 +106,9 @@ class TrainConfig:
             require(REGISTRIES[group].get(part.name) is schema, group, part.name, remedy)
         require(self.task.id == type(self.task).id, "task.id", self.task.id, "choose it by task=<name>")
 
+        own_robot = getattr(self.task, "robot", self.robot)
+        require(own_robot == self.robot, "task.robot", own_robot, "choose it by robot=<name>")
+
         # Only the adapter of Gymnasium's environments has an `env_id`, which is that of the job.
         own_id = getattr(self.task, "env_id", None)
         is_usable = own_id is not None or not self.env_id

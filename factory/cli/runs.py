@@ -14,8 +14,20 @@ from factory.config import TrainConfig
 from factory.tracking.base import flatten
 from factory.training import run_lock
 
-_FIXED = ("task.name", "robot", "env_id", "device", "num_envs", "physics.name", "policy.", "learner.name")
-"""Keys that a resumed run cannot change, since its tensors would not fit."""
+_FIXED = (
+    "task.name",
+    "robot",
+    "env_id",
+    "device",
+    "num_envs",
+    "physics.name",
+    "policy.",
+    "learner.name",
+    "seed",
+)
+"""Keys that a resumed run cannot change: its tensors would not fit, or generators go on from the first seed.
+
+Every other key takes effect."""
 
 
 def find_run(name: str, *, key: str, output_root: Path) -> Path:
@@ -61,6 +73,10 @@ def check_resumable(cfg: TrainConfig) -> None:
 def resumed_overrides(overrides: list[str], parsed: list[Override]) -> list[str]:
     """Return the overrides of the run to resume, followed by the new ones."""
     values = {str(o.key_or_group): str(o.value()) for o in parsed}
+    if "hydra.run.dir" in values:
+        raise ValueError(
+            f"hydra.run.dir={values['hydra.run.dir']}: a resumed run stays in its folder; leave it out"
+        )
     output_root = Path(values.get("output_root", TrainConfig.output_root))
     run_dir = find_run(values["resume"], key="resume", output_root=output_root)
     run_lock.check_free(run_dir, key="resume")

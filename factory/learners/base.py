@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 
 from torch import Tensor
 
@@ -44,4 +45,11 @@ class Learner(ABC):
 
         Raises:
             RuntimeError: the state does not fit.
+        """
+
+    def take_changes(self, changed: Collection[str]) -> None:  # noqa: B027
+        """Put changed settings into effect where `load_state_dict` has restored what the old ones led to.
+
+        Args:
+            changed: fields of the learner's config in which a resumed run differs from its checkpoint.
         """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 
 import torch
@@ -137,6 +137,11 @@ class Ppo(Learner):
             value.copy_(state[f"adam/{name}"])
         self.learning_rate.copy_(state["learning_rate"])
         self.generator.set_state(state["generator"].cpu())
+
+    def take_changes(self, changed: Collection[str]) -> None:
+        """Start from the step size of the settings if it, or its schedule, is new."""
+        if {"learning_rate", "schedule"} & set(changed):
+            self.learning_rate.fill_(self.cfg.learning_rate)
 
     def _minibatches(
         self, rollout: Rollout, gae: Tensor, returns: Tensor

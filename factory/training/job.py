@@ -115,6 +115,9 @@ def _open_parts(
     env.randomize_episode_phase()
     if resumed:
         snapshot.load_tensors(cfg, resumed, env, policy=policy, learner=learner, collector=collector)
+        settings = to_plain(cfg)["learner"]
+        before = resumed.config["learner"]
+        learner.take_changes([key for key, value in settings.items() if value != before.get(key)])
 
     run_dir.mkdir(parents=True, exist_ok=True)
     (run_dir / "config.yaml").write_text(yaml.safe_dump(to_plain(cfg), sort_keys=False))

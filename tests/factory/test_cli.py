@@ -100,6 +100,7 @@ CONTRADICTIONS = [
     ("physics=warp physics.num_threads=2", "physics.num_threads=2: only physics=mujoco has it"),
     ("energy.source=replay", "energy.replay_path=''"),
     ("task=cartpole_swingup robot=menagerie:unitree_go1", "robot=menagerie:unitree_go1"),
+    ("task=quadruped_velocity task.robot=menagerie:unitree_go2", "task.robot=menagerie:unitree_go2"),
     ("env_id=CartPole-v1", "env_id=CartPole-v1: add task=gymnasium"),
     ("task=cartpole_swingup env_id=CartPole-v1", "env_id=CartPole-v1: add task=gymnasium"),
     ("task=gymnasium", "env_id=: task=gymnasium needs one, such as env_id=CartPole-v1"),

@@ -504,6 +504,32 @@ def test_checkpoint_that_does_not_fit_changes_no_run(
     assert [path.read_text() for path in kept] == before
 
 
+@pytest.mark.parametrize("schedule", ["fixed", "adaptive"])
+def test_resumed_run_uses_the_step_size_it_is_given(
+    command_line: Callable[..., None], tmp_path: Path, schedule: str
+) -> None:
+    """The rate of a resume is the one it trains with, whatever the checkpoint holds."""
+    command_line(*CARTPOLE, FILES_ONLY, f"total_steps={ROLLOUT}", "learner.schedule=fixed")
+    run_dir = newest_run(tmp_path)
+    rates = ("learner.learning_rate=1e-5", f"learner.schedule={schedule}", "learner.max_learning_rate=1e-5")
+    command_line(f"resume={run_dir}", f"total_steps={2 * ROLLOUT}", *rates)
+    assert summary_of(run_dir)["metrics"]["loss/learning_rate"] == pytest.approx(1e-5)
+
+
+@pytest.mark.parametrize("change", ["seed=7", "hydra.run.dir=elsewhere", "num_envs=8", "policy.init_std=0.1"])
+def test_resume_refuses_what_it_cannot_change(
+    command_line: Callable[..., None], capsys: pytest.CaptureFixture[str], smoke: Path, change: str
+) -> None:
+    """A setting that would have no effect, or not fit, ends in one line that names it."""
+    summary = (smoke / "summary.json").read_text()
+    with pytest.raises(SystemExit, match="2"):
+        command_line(f"resume={smoke}", "total_steps=1000000", change)
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: {change}: ")
+    assert err.count("\n") == 1
+    assert (smoke / "summary.json").read_text() == summary
+
+
 def interrupt_after(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, *, calls: int) -> None:
     """Send this process SIGINT at the end of so many calls of a function."""
     function, ended = getattr(module, name), count(1)

@@ -315,3 +315,15 @@ def test_configuration_names_what_is_wrong(values: dict[str, object]) -> None:
     """A value out of range, or ends that cross, are refused with their key."""
     with pytest.raises(ValueError, match=r"learner\.\w+="):
         PpoConfig(**values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changed", "rate"), [(["learning_rate"], 1e-5), (["schedule"], 1e-5), (["gamma"], 3e-4)]
+)
+def test_changed_step_size_replaces_the_restored_one(changed: list[str], rate: float) -> None:
+    """A resumed run starts from the step size it is given; other changes leave the restored one."""
+    trained = build(learning_rate=3e-4, schedule="fixed")
+    resumed = build(learning_rate=1e-5, schedule="fixed")
+    resumed.load_state_dict(trained.state_dict())
+    resumed.take_changes(changed)
+    assert float(resumed.learning_rate) == pytest.approx(rate)
