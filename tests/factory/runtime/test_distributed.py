@@ -114,8 +114,11 @@ def test_resumed_pair_goes_on_exactly_and_a_single_process_takes_over(tmp_path: 
 def test_death_of_one_process_ends_all_with_one_line(tmp_path: Path) -> None:
     """When a process is killed, rank 0 says so in one line, and how to go on; a third one says nothing."""
     jobs = start(*JOB, f"hydra.run.dir={tmp_path}", "num_envs=18", "total_steps=50_000_000", processes=3)
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "checkpoints" / "last").exists() and time.monotonic() < deadline:
+    deadline = time.monotonic() + 180
+    while not (tmp_path / "checkpoints" / "last").exists():
+        # Before the first exchange the others would wait for the one that is killed, up to ten minutes.
+        assert time.monotonic() < deadline, "no checkpoint"
+        assert all(job.poll() is None for job in jobs)
         time.sleep(0.1)
     jobs[1].send_signal(signal.SIGKILL)
     errors = [job.communicate(timeout=60)[1] for job in jobs]

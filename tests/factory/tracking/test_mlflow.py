@@ -48,8 +48,9 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Try a server that is away again at once, so that the tests do not wait."""
+    """Try a server that is away again at once, and wait for a store that is there on a busy machine, too."""
     monkeypatch.setattr("factory.tracking.sender.LONGEST_BACKOFF_S", 0.1)
+    monkeypatch.setattr("factory.tracking.mlflow.OPEN_WAIT_S", 120.0)
 
 
 @pytest.fixture(scope="module")
