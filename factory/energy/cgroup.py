@@ -19,6 +19,7 @@ from typing import TypeVar
 from factory.energy.kernel_file import KernelFile
 from factory.runtime.cpus import usable_cpus
 
+# Version 1 writes "no limit" as the largest multiple of the page size below 2**63; nobody has an exabyte.
 _V1_UNLIMITED_BYTES = 2**60
 _T = TypeVar("_T")
 
@@ -46,13 +47,14 @@ class Cgroup:
     """
 
     def __init__(self, proc_self: Path = Path("/proc/self")) -> None:
-        """Find where the process stands.
+        """Find the control groups of the process.
 
         Args:
             proc_self: The folder with `cgroup`, `mountinfo` and `statm`.
         """
         self._read_resident_bytes = _choose_resident(proc_self)
         mounts = _find_mounts(proc_self)
+        # Controllers may be split between version 1 and version 2 (hybrid mode): the dedicated one wins.
         self._cpu = mounts.get("cpu", mounts.get(""))
         self._memory = mounts.get("memory", mounts.get(""))
         self._read_usage_s, self.usage_origin = self._choose_usage(mounts)
@@ -82,6 +84,7 @@ class Cgroup:
     @staticmethod
     def _choose_usage(mounts: dict[str, Mount]) -> tuple[Callable[[], float], str]:
         candidates: list[tuple[Path, Callable[[str], float], str]] = []
+        # cpuacct.usage is in ns, usage_usec in us.
         if (v1 := mounts.get("cpuacct")) is not None:
             candidates.append((v1.folder / "cpuacct.usage", lambda text: int(text) * 1e-9, "cgroup v1"))
         if (v2 := mounts.get("")) is not None:
@@ -138,6 +141,8 @@ def _find_mounts(proc_self: Path) -> dict[str, Mount]:
         return {}
     mounts: dict[str, Mount] = {}
     for line in lines:
+        # proc(5): "36 35 98:0 /root /mount/point rw shared:1 - cgroup2 cgroup2 rw,...". The number of
+        # optional fields before " - " varies, so the line is split there first.
         fields, _, options = line.partition(" - ")
         kind, _, super_options = options.partition(" ")
         if not kind.startswith("cgroup"):
@@ -146,6 +151,7 @@ def _find_mounts(proc_self: Path) -> dict[str, Mount]:
         if kind == "cgroup2":
             controllers = [""]
         else:
+            # Version 1 lists its controllers in the last field, among other options.
             controllers = super_options.split()[-1].split(",")
         for controller in controllers:
             if controller in places:
@@ -155,6 +161,7 @@ def _find_mounts(proc_self: Path) -> dict[str, Mount]:
 
 def _places(text: str) -> Iterator[tuple[str, str]]:
     for line in text.splitlines():
+        # "4:cpu,cpuacct:/path" for version 1, "0::/path" for version 2.
         _, controllers, place = line.split(":", 2)
         for controller in controllers.split(","):
             yield controller, place
@@ -165,18 +172,24 @@ def _mount(point: str, root: str, place: str) -> Mount:
     top = Path(point)
     inside = place.removeprefix(root.rstrip("/")).lstrip("/")
     folder = top / inside
-    return Mount(folder if ".." not in place and folder.is_dir() else top, top)
+    # With a cgroup namespace the kernel shows paths outside of it as `/../..`; the top is what can be read.
+    if ".." in place or not folder.is_dir():
+        folder = top
+    return Mount(folder, top)
 
 
 def _choose_resident(proc_self: Path) -> Callable[[], int]:
     page_bytes = os.sysconf("SC_PAGE_SIZE")
     with suppress(OSError, ValueError, IndexError):
+        # The second field of statm is the resident set, in pages.
         return _reader(proc_self / "statm", lambda text: int(text.split()[1]) * page_bytes)
+    # Without /proc: the largest resident set so far, which Linux gives in KiB; too high rather than too low.
     return lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _reader(path: Path, parse: Callable[[str], _T]) -> Callable[[], _T]:
-    """Return what reads a file and parses it; it has done so once."""
+    """Return a function that reads and parses a file; the file has been read once already."""
+    # Reading once here makes a missing or malformed file fail now, while another candidate can be tried.
     file = KernelFile(path)
     parse(file.read())
     return lambda: parse(file.read())
@@ -192,6 +205,7 @@ def _usage_usec(stat: str) -> int:
 
 def _quota_cores(folder: Path) -> float | None:
     try:
+        # "max 100000" or "50000 100000": CPU time [us] in each period [us]; version 1 has a file for each.
         if (file := folder / "cpu.max").is_file():
             quota, period = file.read_text().split()
         else:

@@ -71,6 +71,8 @@ class Channel:
 
     def bounds_j(self, now_ns: int) -> tuple[float, float]:
         """Return the lower and upper bound of the energy [J]; the upper one covers what was lost."""
+        # lo = sum of lo_k over segments; hi = sum of hi_k + P_peak * t_lost: lost time can have cost
+        # nothing, or as much as the highest power seen.
         lo_j = self._banked_lo_j
         hi_j = self._banked_hi_j
         if self._reading is not None:
@@ -80,6 +82,7 @@ class Channel:
 
     def lost_s(self, now_ns: int) -> float:
         """Return the time whose energy is missing [s]."""
+        # Three kinds of gap: before the last reopening, inside the source, and the one that is open now.
         lost_s = self._banked_lost_s
         if self._reading is not None:
             lost_s += self._reading.lost_s
@@ -96,6 +99,7 @@ class Channel:
     def _fail(self, error: Exception, now_ns: int) -> None:
         """Bank the energy so far, and try again at the next read."""
         self.failure = f"{self.source.name}: {error}"
+        # The last good reading stays counted, because reopening sets the source's counter to zero.
         if self._reading is not None:
             self._banked_j = self.components_j()
             self._banked_lo_j += self._reading.lo_j
@@ -115,6 +119,7 @@ class Channel:
             self.failure = f"{self.source.name}: {error}"
             self._retry_ns = now_ns + _RETRY_NS
             return
+        # The gap ends here and becomes a fixed part of the lost time.
         self._banked_lost_s += (now_ns - self._covered_until_ns) * 1e-9
         self._covered_until_ns = now_ns
         self._is_failing = False
@@ -123,6 +128,8 @@ class Channel:
         """Remember the highest mean power between two readings; it bounds energy that is lost later."""
         if self._reading is None:
             return
+        # P = dE / dt over two readings, ignored for a short dt: one counter step of tau * P over dt << tau
+        # would give P * tau / dt, far above the true power.
         elapsed_s = (reading.t_ns - self._reading.t_ns) * 1e-9
         if elapsed_s >= _PEAK_WINDOW_S:
             step_j = reading.cumulative_j - self._reading.cumulative_j

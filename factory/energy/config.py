@@ -66,8 +66,10 @@ class EnergyConfig:
         require(self.sync in SYNC_POLICIES, "energy.sync", self.sync, f"choose from {policies}")
         require(self.min_window_s > 0.0, "energy.min_window_s", self.min_window_s, "must be > 0")
         require(self.idle_s >= 0.0, "energy.idle_s", self.idle_s, "must be >= 0")
+        # A missing recording is a mistake only if the recording is what is asked for.
         has_recording = self.source != "replay" or bool(self.replay_path)
         require(has_recording, "energy.replay_path", "''", "name the recording when energy.source=replay")
+        # Plug-in sources describe their own options, so a wrong key is found here, before the run starts.
         for name, values in self.options.items():
             key = f"energy.options.{name}"
             with_options = [known.name for known in registry.SOURCES.values() if known.options is not None]
@@ -81,6 +83,7 @@ class EnergyConfig:
         Raises:
             ValueError: If a key is unknown or a value has the wrong type or range.
         """
+        # Imported here: the configuration must load quickly for `--help`, and most runs have no such options.
         from omegaconf import OmegaConf
         from omegaconf.errors import OmegaConfBaseException
 

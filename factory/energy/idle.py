@@ -20,12 +20,14 @@ def idle_power(cfg: EnergyConfig, device: str) -> Interval | None:
     """
     if cfg.idle_s == 0.0:
         return None
+    # A meter of its own: idle energy must not enter the totals of the run.
     meter = Meter.from_config(cfg, device)
     meter.start()
     with meter.phase("idle"):
         time.sleep(cfg.idle_s)
     meter.close()
     reading = meter.read()
+    # P = E / t; dividing by a positive time is monotone, so the bounds carry over.
     if reading.tier != Tier.NONE:
         return reading.energy.map(lambda joules: joules / reading.wall_s)
     return None

@@ -12,6 +12,7 @@ from statistics import fmean, pstdev
 
 from factory.energy.types import Interval
 
+# 1 kWh = 1000 W * 3600 s.
 _J_PER_KWH = 3.6e6
 _HALF = 0.5 + 1e-12
 """Survival at which the median is reached, with room for the rounding of a product of fractions."""
@@ -83,6 +84,7 @@ def kaplan_meier_median(spent: Sequence[float], *, is_reached: Sequence[bool]) -
     Runs that did not get there are kept as right-censored. Kaplan and Meier, 1958:
     S(x) = product over costs c <= x of (1 - events at c / runs at risk at c).
     """
+    # A censored run counts as at risk up to its own cost, and as an event nowhere.
     runs = sorted(zip(spent, is_reached, strict=True))
     costs_of_events = sorted({cost for cost, reached in runs if reached})
     survival = 1.0
@@ -106,6 +108,7 @@ def steady_start(rates: Sequence[float], *, window: int = 10, largest_cv: float 
     for start in range(len(rates) - window + 1):
         part = rates[start : start + window]
         mean = fmean(part)
+        # cv = sigma / mu <= largest_cv, written without the division.
         if isfinite(mean) and mean > 0.0 and pstdev(part) <= largest_cv * mean:
             return start
     return None

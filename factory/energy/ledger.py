@@ -47,6 +47,8 @@ class EnergyLedger:
 
     def take_energy(self, channels: Sequence[Channel], now_ns: int) -> float:
         """Copy the present totals of the channels and return the joules since the last call."""
+        # Channels hand over totals since the start, so the window's joules are a difference of totals.
+        # `fsum` adds without rounding errors: components and phases must add up to the same total.
         before_j = fsum(self.components_j.values())
         self.components_j = {}
         self.lo_j = 0.0
@@ -54,6 +56,7 @@ class EnergyLedger:
         self.lost_s = 0.0
         tiers: dict[str, list[Tier]] = {}
         for channel in channels:
+            # Two sources may report one component, a plug-in and RAPL for instance; the worse tier counts.
             tier = channel.tier(now_ns)
             for name, joules in channel.components_j().items():
                 self.components_j[name] = self.components_j.get(name, 0.0) + joules
@@ -84,6 +87,7 @@ class EnergyLedger:
 
     def __add__(self, later: EnergyLedger) -> EnergyLedger:
         """Return the totals of both parts, with the less trustworthy tier."""
+        # A part that never read anything has no tier and must not spoil that of the other.
         parts = [part for part in (self, later) if part.tier]
         names = self.components_j | later.components_j
         components_j = {
@@ -115,6 +119,7 @@ class EnergyLedger:
         mean_power_w = nan
         if wall_s > 0.0:
             mean_power_w = total_j / wall_s
+        # Splitting by time is one more assumption, so the phases are never better than the total.
         tier = Tier(self.tier or Tier.NONE)
         phase_tier = tier
         if self.is_apportioned:

@@ -61,10 +61,13 @@ class Meter:
         if synchronize is not None:
             self._policy = sync
             self._synchronize = synchronize
+        # One reusable context for each phase: entering a phase allocates nothing.
         self._contexts = {name: _Phase(self, slot) for slot, name in enumerate(PHASES)}
         self._split = WindowSplit(NUM_SLOTS)
+        # `_ledger` counts since `start`, `_carried` holds earlier parts of a resumed run.
         self._ledger = EnergyLedger()
         self._carried = EnergyLedger()
+        # Guards the channels and the ledger against the polling thread.
         self._lock = threading.Lock()
         self._poller: _Poller | None = None
         self._last_reading: MeterReading | None = None
@@ -89,6 +92,7 @@ class Meter:
         """
         selection = select_sources(cfg, device)
         if synchronize is None and device.startswith("cuda") and cfg.sync != "none":
+            # Imported here: a meter for the CPU must not cost the start-up of torch.
             import torch
 
             synchronize = torch.cuda.synchronize
@@ -108,14 +112,17 @@ class Meter:
         """
         if self._is_running or self._last_reading is not None:
             raise RuntimeError("meter.start() was called before: build a new meter and load_state_dict")
+        # Timed before the zero, so that the probe itself is in no window.
         self._switch_cost_s = _time_switch()
         now_ns = self._clock_ns()
         for channel in self._channels:
             channel.start(now_ns)
+        # The slowest counter decides how long a window must be for its joules to count as a phase's own.
         opened = [channel.capability for channel in self._channels if channel.capability is not None]
         self._boundary = Boundary.join(capability.boundary for capability in opened)
         self._period_s = max((capability.period_s for capability in opened), default=0.0)
         self._cpu_base_s = process_cpu_s()
+        # Stack of phases that are interrupted by an inner one.
         self._outer: list[int] = []
         self._slot = _UNATTRIBUTED
         self._syncing = self._policy in ("boundary", "sampled")
@@ -145,6 +152,7 @@ class Meter:
             if self._last_reading is None:
                 raise RuntimeError("meter.read() before start()")
             return self._last_reading
+        # Work still in flight on the GPU would otherwise appear in the next reading.
         if self._policy != "none":
             self._synchronize()
         now_ns = self._clock_ns()
@@ -178,6 +186,7 @@ class Meter:
         """Read a last time and release the sources; safe to call twice."""
         if not self._is_running:
             return
+        # The order matters: the last read needs open sources, and the poller must end before they close.
         self._last_reading = self.read()
         self._is_running = False
         if self._poller is not None:
@@ -205,6 +214,7 @@ class Meter:
             self._synchronize()
             now_ns = self._clock_ns()
             self._window_ns[self._slot] += now_ns - self._mark_ns
+        # One instant `now_ns` for all channels: their bounds and gaps refer to the same window.
         begin_ns = self._clock_ns()
         with self._lock:
             for channel in self._channels:
@@ -236,6 +246,7 @@ class Meter:
 
     def _poll(self) -> None:
         """Read the sources that need polling; their joules are split at the next boundary."""
+        # The thread's CPU time, not the wall time: waiting for the lock costs the run nothing.
         begin_s = time.thread_time()
         with self._lock:
             now_ns = self._clock_ns()
@@ -270,6 +281,7 @@ class _Poller(threading.Thread):
     """Calls a function at a fixed period until stopped."""
 
     def __init__(self, poll: Callable[[], None], *, period_s: float) -> None:
+        # A daemon: a run that crashes without `close` must still be able to exit.
         super().__init__(name="energy-poll", daemon=True)
         self._poll = poll
         self._period_s = period_s
@@ -277,6 +289,7 @@ class _Poller(threading.Thread):
 
     def run(self) -> None:
         """Poll until `stop`."""
+        # `wait` returns at once when `stop` is called, so closing never waits for a whole period.
         while not self._stopped.wait(self._period_s):
             self._poll()
 
@@ -297,6 +310,7 @@ def _time_switch(num_pairs: int = 200) -> float:
     probe._slot = _UNATTRIBUTED
     probe._syncing = False
     probe._open_window(time.perf_counter_ns())
+    # No window ends during the probe: the cost of reading counters is measured where it occurs.
     probe._due_ns = _NEVER_NS
     phase = probe._contexts["sim"]
     begin_ns = time.perf_counter_ns()
@@ -304,4 +318,5 @@ def _time_switch(num_pairs: int = 200) -> float:
         with phase:
             pass
     elapsed_s = (time.perf_counter_ns() - begin_ns) * 1e-9
+    # Every pair is two boundaries: entering and leaving.
     return elapsed_s / (2 * num_pairs)

@@ -93,6 +93,7 @@ def merge_readings(readings: Sequence[MeterReading]) -> MeterReading:
     """
     first = readings[0]
     cpu_s = sum(reading.cpu_s for reading in readings)
+    # Ranks other than the host's first have no sources, and no joules that could be added.
     metered = [reading for reading in readings if reading.is_metered]
     if len(readings) == 1 or not metered:
         return replace(first, cpu_s=cpu_s)
@@ -100,6 +101,7 @@ def merge_readings(readings: Sequence[MeterReading]) -> MeterReading:
     mean_power_w = nan
     if first.wall_s > 0.0:
         mean_power_w = total_j / first.wall_s
+    # Hosts usually meter the same hardware, whose boundary is then named once.
     boundaries = [boundary for reading in metered for boundary in reading.boundary.split(_AND)]
     return replace(
         first,
@@ -122,6 +124,7 @@ def merge_readings(readings: Sequence[MeterReading]) -> MeterReading:
 
 def worst_by_name(tables: Sequence[dict[str, str]]) -> dict[str, str]:
     """Return the worst tier that each name has in any of the tables."""
+    # A dict instead of a set keeps the order of first appearance, so that output does not vary.
     names = {name: None for table in tables for name in table}
     return {name: _worst([table[name] for table in tables if name in table]) for name in names}
 
@@ -131,5 +134,6 @@ def _worst(tiers: Sequence[str]) -> str:
 
 
 def _sum_by_name(tables: Sequence[dict[str, float]]) -> dict[str, float]:
+    # As above, in the order of first appearance.
     names = {name: None for table in tables for name in table}
     return {name: sum(table.get(name, 0.0) for table in tables) for name in names}

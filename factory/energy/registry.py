@@ -22,6 +22,7 @@ AUTO: dict[str, tuple[str, ...]] = {"cpu": ("rapl", "estimate"), "gpu": ("nvml",
 RESERVED_NAMES: tuple[str, ...] = ("auto", "null")
 """Values of `energy.source` that name no single source."""
 
+# No `/`: the keys `energy/<component>_j` must differ from `energy/phase/<phase>_j`.
 _COMPONENT = re.compile(r"[a-z][a-z0-9_]*")
 _Source = TypeVar("_Source", bound=type[EnergySource])
 
@@ -50,10 +51,10 @@ def register_energy_source(source: _Source, *, auto: Sequence[str] = ()) -> _Sou
         if not _COMPONENT.fullmatch(component) or component in RESERVED_COMPONENTS:
             raise ValueError(
                 f"energy source {source.name!r}: component {component!r} cannot be part of a metric's key; "
-                "use "
-                f"lowercase letters, digits and _, and none of {', '.join(RESERVED_COMPONENTS)}"
+                f"use lowercase letters, digits and _, and none of {', '.join(RESERVED_COMPONENTS)}"
             )
     SOURCES[source.name] = source
+    # The new source comes first; the built-in ones stay as fallbacks where it cannot be opened.
     for part in auto:
         others = [name for name in AUTO.get(part, ()) if name != source.name]
         AUTO[part] = (source.name, *others)

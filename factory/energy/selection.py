@@ -32,8 +32,6 @@ def select_sources(cfg: EnergyConfig, device: str, *, environ: Mapping[str, str]
     """
     if environ is None:
         environ = os.environ
-    else:
-        environ = environ
     if cfg.source == "null":
         return Selection((), ("energy.source=null: nothing is metered",))
     if environ.get("LOCAL_RANK", "0") != "0":
@@ -41,9 +39,11 @@ def select_sources(cfg: EnergyConfig, device: str, *, environ: Mapping[str, str]
         return Selection((), ("rank 0 meters this host for all of its ranks",))
     attempt = _Attempt(cfg, device, environ)
     if cfg.source == "auto":
+        # A CPU run leaves the GPU idle; its energy belongs to whoever uses it.
         for part, names in registry.AUTO.items():
             if part != "gpu" or device.startswith("cuda"):
                 attempt.take_first(part, names)
+    # Named explicitly: a silent fallback would report joules of another kind than those asked for.
     elif not attempt.open(cfg.source, label=cfg.source):
         reason = attempt.explanation[0].partition(": ")[2]
         raise ValueError(f"energy.source={cfg.source}: {reason}")
@@ -67,6 +67,7 @@ class _Attempt:
         One that already meters another part covers this one too.
         """
         for name in names:
+            # What could not be opened for one part of the machine cannot be opened for another.
             if name in self._unavailable:
                 continue
             if any(source.name == name for source in self.chosen):
@@ -80,6 +81,7 @@ class _Attempt:
 
     def open(self, name: str, *, label: str) -> bool:
         """Open a source and explain the outcome; return True if it can be used."""
+        # Only opening shows whether the hardware answers and its permissions suffice.
         source = registry.SOURCES[name].from_config(self.cfg, self.device, self.environ)
         try:
             capability = source.open()

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 _SYNCED_EVERY = 8
+"""One window in this many drains the GPU at every boundary, which slows the run a little."""
 _FAR = 2.0
+"""Ratio of the window's length to the expected one beyond which the expectation is not used."""
 
 
 class WindowSplit:
@@ -37,17 +39,20 @@ class WindowSplit:
             # A window far from what was learnt (a compilation, say) is split by the host's clock.
             if sum(window_ns) < _FAR * sum(expected) < _FAR * _FAR * sum(window_ns):
                 weights = expected
+        # share_k = w_k / sum w. An empty window goes to the last slot, the unattributed rest.
         total = sum(weights)
         if total <= 0.0:
             return [0.0] * (len(weights) - 1) + [1.0]
         return [weight / total for weight in weights]
 
     def _learn(self, window_ns: Sequence[int], visits: Sequence[int]) -> None:
+        # Mean time of a visit in this window; the latest window replaces older ones, as speed may drift.
         for slot, count in enumerate(visits):
             if count:
                 self._per_visit_ns[slot] = window_ns[slot] / count
 
     def _expected_ns(self, window_ns: Sequence[int], visits: Sequence[int]) -> list[float]:
+        # w_k = n_k * t_k; a slot that has never been seen synchronised keeps its host time.
         return [
             host_ns if typical_ns is None else count * typical_ns
             for host_ns, count, typical_ns in zip(window_ns, visits, self._per_visit_ns, strict=True)

@@ -41,6 +41,7 @@ class TokenSpec:
     @property
     def hash(self) -> str:
         """Return 12 hex digits of the SHA-256 of the canonical JSON."""
+        # Sorted keys and no spaces: the digest must not depend on the order of the fields.
         # 50 and 50.0 are the same rate.
         values = asdict(self) | {"control_hz": float(self.control_hz)}
         canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
@@ -58,6 +59,7 @@ def check_comparable(runs: Mapping[str, str], *, what: str = "token_spec.hash", 
     Raises:
         ValueError: If the values differ and `force` is not set.
     """
+    # One value for all means that the runs compare; the value itself does not matter.
     if force or len(set(runs.values())) <= 1:
         return
     listed = ", ".join(f"{name}={value}" for name, value in runs.items())
@@ -108,9 +110,11 @@ class TokenCounter:
         Returns:
             True if the tokens were good.
         """
+        # A comparison with NaN is false, so an unknown bound does not pass.
         is_good = lower_bound >= threshold
         if is_good:
             self.good += self.total - self.gated
+        # Good or not, these tokens have been judged and never count again.
         self.gated = self.total
         return is_good
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+# Checkpoints hold one value for each phase in this order, then the unattributed rest.
 PHASES: tuple[str, ...] = ("startup", "sim", "infer", "learn", "eval", "checkpoint", "io", "idle")
 COMPONENTS: tuple[str, ...] = ("cpu", "gpu", "dram")
 """Components that every metered run reports, 0 J where a run has none; a source may add others."""
@@ -44,6 +45,7 @@ class Tier(StrEnum):
         return max(tiers, key=lambda tier: tier.rank, default=Tier.NONE)
 
 
+# The enum lists its members from best to worst, so the position is the rank.
 _TIER_ORDER = list(Tier)
 
 
@@ -64,6 +66,7 @@ class Boundary(StrEnum):
     @staticmethod
     def join(boundaries: Iterable[str]) -> str:
         """Name the union of several boundaries, e.g. `device+package+dram`."""
+        # Sorted, so that the same hardware has the same name in every run.
         return "+".join(sorted(set(boundaries))) or "none"
 
 
@@ -93,6 +96,7 @@ class Interval:
 
         Example: `energy.map(lambda energy_j: joules_per_token(energy_j, tokens=count))`.
         """
+        # A falling function, such as tokens per joule, swaps the two ends.
         ends = sorted((function(self.lo), function(self.hi)))
         return Interval(function(self.value), ends[0], ends[1])
 
@@ -149,6 +153,7 @@ def component_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
     """Return the joules of each component from a run's metrics: the keys `energy/<component>_j`."""
     found: dict[str, float] = {}
     for key, value in metrics.items():
+        # `energy/phase/<name>_j` has a second slash and is a split by time, not a component.
         name = key.removeprefix("energy/").removesuffix("_j")
         is_component = key == f"energy/{name}_j" and "/" not in name
         if is_component and name not in RESERVED_COMPONENTS:

@@ -96,6 +96,7 @@ def fit_calibration(
     return Calibration(
         idle_w_per_core=idle_w_per_core,
         max_w_per_core=idle_w_per_core + slope_w,
+        # Below 1 %: a lucky fit; above 99 %: the lower bound would be negative.
         relative_u=min(max(relative_u, _BEST_METER_U), _WORST_U),
         origin=origin,
     )

@@ -86,6 +86,7 @@ class EstimateSource(EnergySource):
         self._clock_ns = clock_ns
         self._cgroup = cgroup or Cgroup()
         self._num_cores = num_cores or allocated_cores(self._cgroup)
+        # A fit on this kind of machine replaces the published coefficients and improves the tier.
         calibration = self._config.calibration
         self._is_calibrated = bool(calibration)
         self._tier = Tier.ESTIMATED
@@ -115,6 +116,7 @@ class EstimateSource(EnergySource):
         model = "CPU and memory energy are estimated from CPU time and memory size, with wide bounds"
         origin = "published means, not this machine"
         if self._is_calibrated:
+            # The outside meter saw the memory too, so its power is already inside the coefficients.
             components = ("cpu",)
             model = "energy follows from CPU time, by a fit to an outside meter"
             origin = self._config.calibration.origin
@@ -123,6 +125,7 @@ class EstimateSource(EnergySource):
             tier=self._tier,
             boundary=Boundary.ALLOCATION,
             components=components,
+            # CPU time moves in scheduler ticks; it is cumulative, so no read is ever too late.
             period_s=_PERIOD_S,
             poll_s=None,
             keys=("allocation",),
@@ -146,7 +149,7 @@ class EstimateSource(EnergySource):
         busy_s = usage_s - self._usage_s
         self._t_ns = t_ns
         self._usage_s = usage_s
-        # The process was moved to another control group.
+        # CPU time can only decrease if the process was moved to another control group.
         if busy_s < 0.0:
             self._lost_s += elapsed_s
         else:
@@ -168,11 +171,13 @@ class EstimateSource(EnergySource):
         cpu_j = self._idle_w * core_s + (self._max_w - self._idle_w) * min(busy_s, core_s)
         self._cpu_j += cpu_j
         if self._is_calibrated:
+            # E * (1 -+ k u), with u the relative standard uncertainty of the fit.
             spread = COVERAGE_FACTOR * self._config.calibration.relative_u
             self._lo_j += max(0.0, 1.0 - spread) * cpu_j
             self._hi_j += (1.0 + spread) * cpu_j
             return
 
+        # E_dram = m * p * t, with m in GB (1e9 byte) as in the published powers.
         # A memory limit is what the run reserved for itself; without one, count what it holds.
         ram_bytes = self._memory_limit_bytes or self._cgroup.resident_bytes()
         dram_j = ram_bytes * 1e-9 * self._config.ram_w_per_gb * elapsed_s

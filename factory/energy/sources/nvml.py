@@ -63,6 +63,7 @@ class NvmlSource(EnergySource):
     @classmethod
     def from_config(cls, cfg: EnergyConfig, device: str, environ: Mapping[str, str]) -> Self:
         """Meter the board of this run, those of all its ranks on this host, or all boards for a CPU run."""
+        # Rank 0 meters for its host; each rank trains on the GPU whose number is its local rank.
         world_size = int(environ.get("LOCAL_WORLD_SIZE", "1"))
         indices: list[int] | None = None
         if world_size > 1:
@@ -75,6 +76,7 @@ class NvmlSource(EnergySource):
     def open(self) -> Capability:
         """Find the devices and take their present counters as zero."""
         self.close()
+        # Reopening after a failure starts from a clean state of the library.
         lib = self._lib = self._lib or _import_pynvml()
         try:
             lib.nvmlInit()
@@ -90,6 +92,7 @@ class NvmlSource(EnergySource):
                 remedy="install or reload the NVIDIA driver, or start the container with --gpus all",
             ) from error
         self._lost_s = 0.0
+        # Look for others at once: the tier shown before the run must already be right.
         self._foreign_due_ns = t_ns
         self._look_for_others(t_ns)
         return self._capability(details)
@@ -121,6 +124,7 @@ class NvmlSource(EnergySource):
         try:
             t_ns = self._clock_ns()
             self._look_for_others(t_ns)
+            # Boards that fail together lose the same time, which counts once.
             self._lost_s += max(board.advance(t_ns) for board in self._boards)
         except self._lib.NVMLError as error:
             raise SourceError(f"NVML: {error}") from error
@@ -152,6 +156,8 @@ class NvmlSource(EnergySource):
         self._foreign_due_ns = t_ns + int(_FOREIGN_CHECK_S * 1e9)
         self._is_blind = False
         for board in self._boards:
+            # Without a list of processes the board counts as exclusive, and a remark says so: calling every
+            # such board shared would make its lower bound useless.
             foreign = find_foreign_pids(self._lib, board.handle, self._is_own_pid)
             self._is_blind = self._is_blind or foreign is None
             board.mark(is_shared=board.is_mig or bool(foreign))

@@ -48,6 +48,7 @@ class Board:
 
     def advance(self, t_ns: int) -> float:
         """Add the energy since the last read; return the seconds lost."""
+        # Both branches work on the step since the last read, whose end becomes the next start in any case.
         elapsed_s = (t_ns - self._last_t_ns) * 1e-9
         value = self._value()
         before = self._last
@@ -84,6 +85,7 @@ class Board:
 
         Energy that others may have used has a lower bound of 0.
         """
+        # Bhatia-Davis needs the mean and the largest power; boards briefly exceed their limit.
         mean_w = 0.0
         if self.covered_s > 0.0:
             mean_w = self.energy_j / self.covered_s
@@ -96,6 +98,7 @@ class Board:
             coverage_u_j(mean_w, max_w=most_w, period_s=PERIOD_S, duration_s=self.covered_s),
         )
         own = Interval.around(self.energy_j, half_width=half_width_j)
+        # The stretch since the last look for other processes has not been judged yet.
         shared_j = self._shared_j
         if self.is_shared:
             shared_j += self.energy_j - self._checked_j
@@ -122,6 +125,7 @@ class Board:
         try:
             request = [(self._lib.NVML_FI_DEV_POWER_INSTANT, self._lib.NVML_POWER_SCOPE_GPU)]
             field = self._lib.nvmlDeviceGetFieldValues(self.handle, request)[0]
+            # NVML reports a missing field through its own code, not through an exception; the unit is mW.
             if field.nvmlReturn == 0:
                 return float(field.value.uiVal) * 1e-3
         except (self._lib.NVMLError, AttributeError):

@@ -42,6 +42,7 @@ def visible_gpus(
     visible = boards
     if setting is not None:
         visible = _select(lib, boards, setting)
+    # `device=cuda:1` counts among the visible devices, not among all boards.
     chosen = visible
     if indices is not None:
         chosen = [visible[index] for index in indices if index < len(visible)]
@@ -61,6 +62,7 @@ def visible_gpus(
         remarks.append(
             "GPUs differ and CUDA orders them its own way: set CUDA_DEVICE_ORDER=PCI_BUS_ID or use UUIDs"
         )
+    # Two MIG slices of one board share its counter, which must be read once.
     once = {gpu.uuid: gpu for gpu in chosen}
     return list(once.values()), remarks
 
@@ -74,6 +76,7 @@ def find_foreign_pids(
     One unknown process, while our own is missing from the list, is therefore taken for ours.
     """
     try:
+        # Graphics processes are not counted: most workstations have some, and they draw little.
         pids = [process.pid for process in lib.nvmlDeviceGetComputeRunningProcesses(handle)]
     except (lib.NVMLError, AttributeError):
         return None
@@ -98,6 +101,7 @@ def is_own_process(pid: int, *, proc: Path = Path("/proc")) -> bool | None:
             _, _, after_command = stat.rpartition(")")
             ancestor = int(after_command.split()[1])
         except (OSError, ValueError, IndexError):
+            # The process itself is unknown here; an unknown ancestor only means that it is not ours.
             if ancestor == pid:
                 return None
             return False
@@ -132,12 +136,14 @@ def _find(lib: Any, boards: Sequence[VisibleGpu], name: str) -> VisibleGpu | Non
         if index < len(boards):
             return boards[index]
         return None
+    # CUDA accepts the beginning of a UUID; an empty name matches nothing.
     return next((board for board in boards if name and board.uuid.startswith(name)), None)
 
 
 def _mig_parent(lib: Any, mig_uuid: str) -> VisibleGpu | None:
     """Return the board that a MIG slice is part of: a slice has no counter of its own."""
     try:
+        # NVML knows MIG slices by UUID; their energy is only available for the whole board.
         slice_handle = lib.nvmlDeviceGetHandleByUUID(mig_uuid)
         parent = lib.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(slice_handle)
         return VisibleGpu(_text(lib.nvmlDeviceGetUUID(parent)), parent, is_mig=True)

@@ -67,6 +67,7 @@ class RaplSource(EnergySource):
         """Find the zones and take their present values as zero."""
         self._lost_s = 0.0
         details: list[str] = []
+        # Mirrors are found by reading, so only readable zones can be compared.
         readable = [zone for zone in find_zones(self._root, details) if self._set_zero(zone, details)]
         self._zones = drop_mirrors(readable, details)
         components: tuple[str, ...] = ("cpu", "dram")
@@ -76,6 +77,7 @@ class RaplSource(EnergySource):
             boundary = Boundary.PACKAGE
             details.append("this CPU has no readable memory counter: dram is not in the total")
         self._tier = self._find_tier(details)
+        # t_wrap = E_wrap / P_max: the counter that wraps first decides how often all are read.
         shortest_wrap_j = min(zone.wrap_j for zone in self._zones)
         return Capability(
             source=self.name,
@@ -92,6 +94,7 @@ class RaplSource(EnergySource):
         """Read every zone; a step that could be a second wrap or a reset is lost, not guessed."""
         t_ns = self._clock_ns()
         try:
+            # Read all before advancing any: a failed read must not leave the zones at different times.
             values_uj = [zone.read_uj() for zone in self._zones]
         except (OSError, ValueError) as error:
             raise SourceError(f"RAPL counter not readable: {error}") from error
@@ -99,6 +102,7 @@ class RaplSource(EnergySource):
             zone.advance(value_uj, t_ns, max_power_w=self._max_power_w)
             for zone, value_uj in zip(self._zones, values_uj, strict=True)
         )
+        # Zones count in uJ as integers; the conversion comes last and loses nothing over a long run.
         components_j = {"cpu": 0.0}
         for zone in self._zones:
             components_j[zone.component] = components_j.get(zone.component, 0.0) + zone.energy_uj * 1e-6
@@ -135,6 +139,7 @@ class RaplSource(EnergySource):
 
     def _find_tier(self, details: list[str]) -> Tier:
         """Return `shared` where others may run on the same packages."""
+        # A package's counter cannot tell processes apart, so anything less than all threads means sharing.
         share = self._run_share
         if share is None:
             share = share_of_host(Cgroup())

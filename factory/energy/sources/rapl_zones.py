@@ -17,6 +17,7 @@ PERIOD_S = 1e-3
 """Update period of the counters."""
 _UNKNOWN_RANGE_UJ = 2**32 * 1e6 / 2**16
 """Range assumed where the kernel hides it: 32 bits of 2**-16 J, the smallest in use."""
+# The kernel's names: `package-0`, and `package-0-die-1` on multi-die processors.
 _PACKAGE = re.compile(r"package-\d+(-die-\d+)?$")
 
 
@@ -52,6 +53,7 @@ class Zone:
         step_uj = value_uj - self.last_uj
         self.last_uj = value_uj
         self.last_t_ns = t_ns
+        # Counters hold 0 ... range, so one wrap adds range + 1.
         if step_uj < 0 and self.range_uj is not None:
             step_uj += self.range_uj + 1
 
@@ -79,6 +81,7 @@ def find_zones(root: Path, remarks: list[str]) -> Iterator[Zone]:
             remedy="run on the host, or mount its /sys/class/powercap and name it in energy.rapl_root",
         )
     seen: set[str] = set()
+    # The better view of each counter comes first; later views of it are left out.
     for folder in sorted(_zone_folders(root), key=_precedence):
         name = (folder / "name").read_text().strip()
         if _PACKAGE.match(name):
@@ -123,6 +126,7 @@ def read_int(path: Path) -> int:
 
 def _zone_folders(root: Path) -> set[Path]:
     """List zones, flat as in /sys/class/powercap or nested as in a mounted control type."""
+    # /sys/class/powercap lists every zone flat as a link, so nested paths show up as duplicates of a name.
     zones: dict[str, Path] = {}
     for depth in ("*:*", "*/*:*", "*/*/*:*"):
         for path in root.glob(depth):
@@ -140,6 +144,7 @@ def _precedence(folder: Path) -> tuple[bool, int, str]:
 
 def _dram_key(folder: Path) -> str:
     """Return `package:0/dram` for `intel-rapl:0:2`, and `top-3` for a top-level zone `intel-rapl:3`."""
+    # `intel-rapl:0:2` is zone 2 inside package 0.
     _, *numbers = folder.name.split(":")
     if len(numbers) > 1:
         return f"package:{numbers[0]}/dram"
@@ -162,6 +167,7 @@ def _is_mirror(one: Zone, other: Zone) -> bool:
     if one.component != other.component or one.range_uj != other.range_uj:
         return False
     try:
+        # The three reads take microseconds; the counters differ by whatever was drawn since boot.
         before_uj = one.read_uj()
         between_uj = other.read_uj()
         after_uj = one.read_uj()

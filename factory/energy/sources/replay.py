@@ -52,6 +52,7 @@ class ReplaySource(EnergySource):
         if len(rows) < 2 or not has_times:
             raise self._broken("needs two rows or more, each with t_s and the same columns")
         first = rows[0]
+        # Cumulative columns and times start at zero, as if the recording had begun with this run.
         self._times_s = [row["t_s"] - first["t_s"] for row in rows]
         if any(later <= earlier for earlier, later in pairwise(self._times_s)):
             raise self._broken("t_s must rise")
@@ -79,6 +80,7 @@ class ReplaySource(EnergySource):
         elapsed_s = (t_ns - self._start_ns) * 1e-9
         components_j = {name: self._at(elapsed_s, f"{name}_j") for name in self._found}
         total_j = sum(components_j.values())
+        # Bounds in the recording, if any, replace the assumed ones.
         bounds = Interval.around(total_j, half_width=expanded_j(_GAIN_U * total_j))
         lo_j = bounds.lo
         hi_j = bounds.hi
@@ -95,6 +97,7 @@ class ReplaySource(EnergySource):
         values_j = self._columns[column]
         if elapsed_s >= times_s[-1]:
             return values_j[-1]
+        # E(t) = E_l + (t - t_l) / (t_r - t_l) * (E_r - E_l)
         right = bisect_right(times_s, elapsed_s)
         left = right - 1
         share = (elapsed_s - times_s[left]) / (times_s[right] - times_s[left])
@@ -103,6 +106,7 @@ class ReplaySource(EnergySource):
     def _load(self) -> list[dict[str, float]]:
         try:
             with self._path.open(newline="") as file:
+                # JSON lines are assumed where the name says so, CSV with a header otherwise.
                 rows: list[dict[str, str]]
                 if self._path.suffix == ".jsonl":
                     rows = [json.loads(line) for line in file if line.strip()]
