@@ -21,7 +21,7 @@ import psutil
 from report import draw, table
 
 from factory import cli, options
-from factory.benchmark.harness import Rig
+from factory.benchmark.harness import Harness
 from factory.energy import kpi
 from factory.energy.meter import Meter
 from factory.runtime import device, hardware, provenance
@@ -162,12 +162,12 @@ def sample_per_token(args: argparse.Namespace, num_envs: int, threads: int, netw
     networks = [f"policy.{part}_hidden=[{network}]" for part in ("actor", "critic")]
     limits = [f"physics.num_threads={threads}", f"runtime.torch_threads={threads}"]
     job = cli.single_job([*CHEETAH, *args.where, *networks, *limits, f"num_envs={num_envs}"])
-    rig = Rig.open(job)
-    warm_up = rig.train(rig.stopwatch(), iterations=1)
+    harness = Harness.open(job)
+    warm_up = harness.train(harness.stopwatch(), iterations=1)
     meter = Meter.from_config(job.energy, job.device)
-    stretch = rig.train(meter, iterations=math.ceil(args.seconds / warm_up.reading.wall_s))
-    rig.env.close()
-    reading, tokens = stretch.reading, stretch.tokens
+    segment = harness.train(meter, iterations=math.ceil(args.seconds / warm_up.reading.wall_s))
+    harness.env.close()
+    reading, tokens = segment.reading, segment.tokens
     joules = reading.energy.map(partial(kpi.joules_per_token, tokens=tokens))
     return {
         "worlds": num_envs,
@@ -271,31 +271,31 @@ def overhead(args: argparse.Namespace) -> Cells:
 def sample_overhead(args: argparse.Namespace, num_envs: int, pairs: int, _: int) -> Sample:
     """Return how long iterations took, in pairs whose order alternates: `[metered, bare]` [s]."""
     job = cli.single_job([*CHEETAH, *args.where, f"num_envs={num_envs}"])
-    rig = Rig.open(job)
-    rig.train(rig.stopwatch(), iterations=2)
+    harness = Harness.open(job)
+    harness.train(harness.stopwatch(), iterations=2)
     meter = Meter.from_config(job.energy, job.device)
     meter.start()
     times: list[tuple[float, float]] = []
     for index in range(pairs):
         order = (True, False) if index % 2 else (False, True)
-        took = {is_metered: iteration_s(rig, meter if is_metered else None) for is_metered in order}
+        took = {is_metered: iteration_s(harness, meter if is_metered else None) for is_metered in order}
         times.append((took[True], took[False]))
     own_s = meter.read().overhead_s
     meter.close()
-    rig.env.close()
+    harness.env.close()
     return {"worlds": num_envs, "pairs_s": times, "meter_s": own_s, "gauges": meter.read().tier}
 
 
-def iteration_s(rig: Rig, meter: Meter | None) -> float:
+def iteration_s(harness: Harness, meter: Meter | None) -> float:
     """Collect and learn once.
 
     With a meter, as training does it: in phases, read and put on record at the end [s].
     """
-    rig.collector.phase = phase = meter.phase if meter else no_phase
+    harness.collector.phase = phase = meter.phase if meter else no_phase
     begin_s = time.perf_counter()
-    rollout, _ = rig.collector.collect()
+    rollout, _ = harness.collector.collect()
     with phase("learn"):
-        rig.learner.update(rollout)
+        harness.learner.update(rollout)
     if meter:
         json.dumps([meter.read().metrics(), meter.state_dict()])
     return time.perf_counter() - begin_s

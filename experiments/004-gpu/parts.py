@@ -125,10 +125,10 @@ def compile_kernels(scale: Scale, cells: Sequence[str]) -> Found:
 
 def built(scale: Scale, overrides: Sequence[str]) -> None:
     """Build an environment and let it step."""
-    from factory.benchmark.harness import Rig
+    from factory.benchmark.harness import Harness
 
-    rig = Rig.open(scale.config(*overrides, "num_envs=32", "learner.num_steps=4"))
-    rig.collector.collect()
+    harness = Harness.open(scale.config(*overrides, "num_envs=32", "learner.num_steps=4"))
+    harness.collector.collect()
     scale.wait()
 
 
@@ -169,19 +169,20 @@ def _peak_memory(scale: Scale) -> dict[str, float]:
 
 def graphs(scale: Scale, cells: Sequence[str]) -> Found:
     """Train with CUDA graphs and without, in turn."""
-    from factory.benchmark.harness import Rig
+    from factory.benchmark.harness import Harness
 
     for cell in cells:
         task = [*TASKS[cell.split()[-1]], f"num_envs={scale.worlds(GRAPH_SIZE)}"]
-        rigs = {
-            word: Rig.open(scale.config(*task, f"runtime.cuda_graphs={word}")) for word in ("true", "false")
+        harnesses = {
+            word: Harness.open(scale.config(*task, f"runtime.cuda_graphs={word}"))
+            for word in ("true", "false")
         }
-        for rig in rigs.values():
-            rig.warm_up(0)
-        speeds = in_turn(scale, {word: partial(ours, rig) for word, rig in rigs.items()})
+        for harness in harnesses.values():
+            harness.warm_up(0)
+        speeds = in_turn(scale, {word: partial(ours, harness) for word, harness in harnesses.items()})
         launches = {
-            "rollout": getattr(rigs["true"].collector, "_recorded", None),  # absent without a GPU
-            "update": rigs["true"].learner._launch,
+            "rollout": getattr(harnesses["true"].collector, "_recorded", None),  # absent without a GPU
+            "update": harnesses["true"].learner._launch,
         }
         recorded = [name for name, launch in launches.items() if getattr(launch, "is_recorded", False)]
         yield cell, {"captured": speeds["true"], "eager": speeds["false"], "recorded": recorded}
@@ -193,15 +194,15 @@ def peer(scale: Scale, cells: Sequence[str]) -> Found:
 
     from rsl_rl.runners import OnPolicyRunner
 
-    from factory.benchmark.harness import Rig
+    from factory.benchmark.harness import Harness
     from factory.envs.adapters.rsl_rl import RslRlVecEnv
     from factory.training.build import make_env
 
     for cell in cells:
         _, task, size = cell.split()
         cfg = scale.config(*TASKS[task], *PEER_PPO, f"num_envs={scale.worlds(int(size.split('=')[-1]))}")
-        rig = Rig.open(cfg)
-        rig.warm_up(0)
+        harness = Harness.open(cfg)
+        harness.warm_up(0)
         env = RslRlVecEnv(make_env(cfg, num_envs=cfg.num_envs))
         runner = OnPolicyRunner(
             env, rsl_rl_settings(cfg, groups=list(env.get_observations().keys())), device=scale.device
@@ -212,7 +213,7 @@ def peer(scale: Scale, cells: Sequence[str]) -> Found:
             runner.learn(1)
             return int(cfg.num_envs * cfg.learner.num_steps)
 
-        speeds = in_turn(scale, {"ours": partial(ours, rig), "rsl_rl": iterate})
+        speeds = in_turn(scale, {"ours": partial(ours, harness), "rsl_rl": iterate})
         yield cell, {**speeds, "rsl_rl_version": metadata.version("rsl-rl-lib")}
 
 
@@ -246,10 +247,10 @@ def rsl_rl_settings(cfg: Any, *, groups: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def ours(rig: Any) -> int:
+def ours(harness: Any) -> int:
     """Make an iteration; return its control steps."""
-    rig.learner.update(rig.collector.collect()[0])
-    return int(rig.steps)
+    harness.learner.update(harness.collector.collect()[0])
+    return int(harness.steps)
 
 
 def in_turn(scale: Scale, loops: dict[str, Callable[[], int]]) -> dict[str, list[float]]:

@@ -19,7 +19,7 @@ import torch
 from factory import bench, cli, config, options
 from factory.benchmark import throughput
 from factory.benchmark.bench_table import print_rows
-from factory.benchmark.harness import LEVELS, Rig
+from factory.benchmark.harness import LEVELS, Harness
 from factory.benchmark.throughput import bench as run_bench
 from factory.energy.types import Tier
 
@@ -165,45 +165,45 @@ def test_ledger_has_the_speeds_by_number_of_worlds(measured: tuple[Document, str
 
 def test_every_level_makes_the_same_physics_steps() -> None:
     """The engine meets the same states, bit for bit, alone, in `env.step`, in rollouts and in training."""
-    rig = Rig.open(tiny("num_envs=4", "task.max_episode_steps=30"))
-    rig.learner.update(rig.collector.collect()[0])
-    take = rig._record()
-    every = math.ceil(NUM_STEPS / len(take.engine_calls))
-    alone = states_after_steps(rig, lambda: rig._raw_s(take))
+    harness = Harness.open(tiny("num_envs=4", "task.max_episode_steps=30"))
+    harness.learner.update(harness.collector.collect()[0])
+    recorded = harness._record()
+    every = math.ceil(NUM_STEPS / len(recorded.engine_calls))
+    alone = states_after_steps(harness, lambda: harness._raw_s(recorded))
     learned = []
-    for level in (rig._env_s, rig._learn_s, rig._policy_s, rig._learn_s):
-        rig._restore(take.start)
-        within = states_after_steps(rig, lambda level=level: level(take))
+    for level in (harness._env_s, harness._learn_s, harness._policy_s, harness._learn_s):
+        harness._restore(recorded.start)
+        within = states_after_steps(harness, lambda level=level: level(recorded))
         assert within.shape[0] == NUM_STEPS
         assert torch.equal(within[::every], alone)
-        learned.append(torch.cat([value.flatten().clone() for value in rig.policy.parameters()]))
+        learned.append(torch.cat([value.flatten().clone() for value in harness.policy.parameters()]))
     assert torch.equal(learned[1], learned[3])
     assert not torch.equal(learned[1], learned[2])
-    assert take.engine_share == pytest.approx(len(take.engine_calls) / NUM_STEPS)
+    assert recorded.engine_share == pytest.approx(len(recorded.engine_calls) / NUM_STEPS)
     assert not torch.equal(alone[0], alone[1])
 
 
 def test_environment_is_stepped_on_as_many_threads_as_in_a_rollout(monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise the level beneath it would be another environment."""
-    rig = Rig.open(tiny("num_envs=4", "runtime.torch_threads=2"))
-    take, threads = rig._record(), list[int]()
-    step = rig.env.step
+    harness = Harness.open(tiny("num_envs=4", "runtime.torch_threads=2"))
+    recorded, threads = harness._record(), list[int]()
+    step = harness.env.step
 
     def overheard_step(action: torch.Tensor) -> Any:
         threads.append(torch.get_num_threads())
         return step(action)
 
-    monkeypatch.setattr(rig.env, "step", overheard_step)
-    for run in (rig._env_s, rig._policy_s):
-        run(take)
+    monkeypatch.setattr(harness.env, "step", overheard_step)
+    for run in (harness._env_s, harness._policy_s):
+        run(recorded)
     assert threads == [1] * 2 * NUM_STEPS
     assert torch.get_num_threads() == 2
-    rig.env.close()
+    harness.env.close()
 
 
-def states_after_steps(rig: Rig, run: Callable[[], float]) -> torch.Tensor:
+def states_after_steps(harness: Harness, run: Callable[[], float]) -> torch.Tensor:
     """Return positions and velocities after each call of the engine's `step`. Shape: (calls, N, nq + nv)."""
-    engine, step, seen = rig.engine, rig.engine.step, []
+    engine, step, seen = harness.engine, harness.engine.step, []
 
     def watched(num_substeps: int) -> None:
         step(num_substeps)
@@ -217,7 +217,7 @@ def states_after_steps(rig: Rig, run: Callable[[], float]) -> torch.Tensor:
 
 def test_environment_that_shows_no_engine_has_no_raw_level(monkeypatch: pytest.MonkeyPatch) -> None:
     """Raw physics, and what is measured by it, are absent; the rest is there."""
-    monkeypatch.setattr(Rig, "engine", None)
+    monkeypatch.setattr(Harness, "engine", None)
     (row,) = run_bench(tiny(), sizes=[4], seconds=0.01, repeats=1)
     assert row.levels["raw"].steps_per_s is row.levels["raw"].cold_steps_per_s is None
     assert row.levels["learn"].ratio_to_raw is row.iteration.physics_s is None

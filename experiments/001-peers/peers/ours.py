@@ -17,7 +17,7 @@ from peers.serving import Measure, serve
 from peers.stepping import SETTLE_STEPS, random_actions
 
 from factory import cli, options
-from factory.benchmark.harness import Rig
+from factory.benchmark.harness import Harness
 from factory.envs.robots import quadruped
 from factory.envs.tasks import quadruped_velocity as locomotion
 from factory.envs.tasks.gym_mujoco.base import ASSETS
@@ -77,18 +77,18 @@ def seconds_of(work: Callable[[], Any]) -> float:
 
 def training(*overrides: str, threads: int = THREADS) -> Measure:
     """Collect and learn as `factory.train` does, without tracker and checkpoints, as the peers do."""
-    rig = Rig.open(cli.single_job(overrides))
-    rig.train(rig.stopwatch(), iterations=2)
+    harness = Harness.open(cli.single_job(overrides))
+    harness.train(harness.stopwatch(), iterations=2)
 
     def measure(seconds: float) -> dict[str, float]:
         torch.set_num_threads(threads)
         wall_s = physics_s = iterations = 0.0
         while wall_s < seconds or not iterations:
-            stretch = rig.train(rig.stopwatch(), iterations=1)
-            wall_s += stretch.reading.wall_s
-            physics_s += stretch.physics_s or 0.0
+            segment = harness.train(harness.stopwatch(), iterations=1)
+            wall_s += segment.reading.wall_s
+            physics_s += segment.physics_s or 0.0
             iterations += 1
-        steps = iterations * rig.steps
+        steps = iterations * harness.steps
         return {
             "steps_per_s": steps / wall_s,
             "engine_steps_per_s": steps / physics_s,

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from factory import options
-from factory.benchmark.harness import Rig
+from factory.benchmark.harness import Harness
 from factory.cli import single_job
 from factory.envs.core import graph_break
 from factory.runtime import distributed, graphs
@@ -39,22 +39,26 @@ def test_cpu_and_worlds_outside_the_gpu_run_as_they_are() -> None:
     assert "outside the GPU" in reason
 
 
-def iterations(rig: Rig, count: int) -> list[dict[str, torch.Tensor]]:
+def iterations(harness: Harness, count: int) -> list[dict[str, torch.Tensor]]:
     """Train; return the policy's parameters after every iteration."""
     found = []
     for _ in range(count):
-        rollout, _ = rig.collector.collect()
-        rig.learner.update(rollout)
-        found.append({name: value.clone() for name, value in rig.policy.state_dict().items()})
+        rollout, _ = harness.collector.collect()
+        harness.learner.update(rollout)
+        found.append({name: value.clone() for name, value in harness.policy.state_dict().items()})
     return found
 
 
-def places(rig: Rig) -> dict[str, int]:
+def places(harness: Harness) -> dict[str, int]:
     """Return where everything lies that one iteration hands to the next."""
-    tensors = {**rig.policy.state_dict(), **{f"obs/{k}": v for k, v in rig.collector.obs.items()}}
-    tensors |= {"state": rig.collector.state, "flat": rig.learner.flat, "lr": rig.learner.learning_rate}
-    tensors |= {f"adam/{k}": v for k, v in rig.learner.adam.state().items()}
-    tensors |= {name: getattr(rig.env.unwrapped, name) for name in rig.env.unwrapped.persistent}
+    tensors = {**harness.policy.state_dict(), **{f"obs/{k}": v for k, v in harness.collector.obs.items()}}
+    tensors |= {
+        "state": harness.collector.state,
+        "flat": harness.learner.flat,
+        "lr": harness.learner.learning_rate,
+    }
+    tensors |= {f"adam/{k}": v for k, v in harness.learner.adam.state().items()}
+    tensors |= {name: getattr(harness.env.unwrapped, name) for name in harness.env.unwrapped.persistent}
     return {name: tensor.data_ptr() for name, tensor in tensors.items()}
 
 
@@ -62,7 +66,7 @@ def test_recorded_work_finds_everything_where_it_was(monkeypatch: pytest.MonkeyP
     """With any make_launcher the numbers are those without; no iteration and no restored state moves a
     tensor.
     """
-    plain = iterations(Rig.open(single_job(JOB)), 4)
+    plain = iterations(Harness.open(single_job(JOB)), 4)
     recorded: list[Sequence[torch.Generator]] = []
 
     def launcher(work: Callable[[], Any], generators: Sequence[torch.Generator]) -> Callable[[], Any]:
@@ -70,17 +74,17 @@ def test_recorded_work_finds_everything_where_it_was(monkeypatch: pytest.MonkeyP
         return lambda: work()
 
     monkeypatch.setattr(graphs, "make_launcher", lambda *_, **__: (launcher, ""))
-    rig = Rig.open(single_job(JOB))
-    found = iterations(rig, 2)
-    before, start = places(rig), rig._state()
-    found += iterations(rig, 2)
+    harness = Harness.open(single_job(JOB))
+    found = iterations(harness, 2)
+    before, start = places(harness), harness._state()
+    found += iterations(harness, 2)
     assert all(
         torch.equal(value, theirs[k])
         for ours, theirs in zip(found, plain, strict=True)
         for k, value in ours.items()
     )
-    rig._restore(start)
-    assert places(rig) == before
+    harness._restore(start)
+    assert places(harness) == before
     assert len(recorded) == 3  # the rollout, its control steps alone, and the update, once each
     assert sum(map(len, recorded)) == 4  # noise and worlds, worlds, permutations
 
@@ -215,9 +219,9 @@ def test_no_rank_replays_alone(
 
 def test_a_failure_names_the_line_of_this_project() -> None:
     """The place is the last line of the project, not that of torch below it."""
-    rig = Rig.open(single_job(JOB))
+    harness = Harness.open(single_job(JOB))
     try:
-        rig.env.step(torch.zeros(3))
+        harness.env.step(torch.zeros(3))
     except Exception as error:
         text = graphs.describe(error)
     assert re.search(r"factory/envs/\S+\.py:\d+, in \w+\)$", text)
@@ -241,14 +245,14 @@ def test_captured_equals_eager(task: tuple[str, ...]) -> None:
     freeze.
     """
     job = (*JOB[1:], *task, "device=cuda", "physics=warp")
-    eager = iterations(Rig.open(single_job([*job, "runtime.cuda_graphs=false"])), 8)
-    rig = Rig.open(single_job([*job, "runtime.require_cuda_graphs=true"]))
-    captured = iterations(rig, 8)
+    eager = iterations(Harness.open(single_job([*job, "runtime.cuda_graphs=false"])), 8)
+    harness = Harness.open(single_job([*job, "runtime.require_cuda_graphs=true"]))
+    captured = iterations(harness, 8)
     # Contacts add up in an order that no two runs share, and every further step multiplies the difference.
     compared, rtol, atol = (8, 1e-4, 1e-5) if task == ("task=cartpole_swingup",) else (5, 1e-2, 1e-3)
     for ours, theirs in zip(captured[:compared], eager[:compared], strict=True):
         torch.testing.assert_close(ours, theirs, rtol=rtol, atol=atol)
-    assert rig.collector._recorded.is_recorded  # type: ignore[attr-defined]
-    assert rig.learner._launch.is_recorded  # type: ignore[union-attr]
-    actions = [rig.collector.collect()[0].actions.clone() for _ in range(2)]
+    assert harness.collector._recorded.is_recorded  # type: ignore[attr-defined]
+    assert harness.learner._launch.is_recorded  # type: ignore[union-attr]
+    actions = [harness.collector.collect()[0].actions.clone() for _ in range(2)]
     assert not torch.equal(actions[0], actions[1])
