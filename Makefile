@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ROOT ?= outputs
 TASK ?= quadruped_velocity
 
-.PHONY: help train smoke test test-fast check format ui build clean
+.PHONY: help train smoke test test-fast check format docs ui build clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -31,6 +31,9 @@ format: $(VENV)/.installed-dev  ## put the code into its format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(VENV)/.installed-docs  ## build the documentation in build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 ui: $(VENV)/.installed  ## open the MLflow UI on the project's store, for this machine only
 	@$(BIN)/python -m factory.tracking.newest $(ROOT)
 	$(BIN)/mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///$(abspath $(ROOT))/mlflow.db
@@ -51,4 +54,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	touch $@

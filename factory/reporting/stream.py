@@ -27,8 +27,9 @@ class SteadyStream(io.TextIOBase):
         return self._stream.encoding or "utf-8"
 
     def isatty(self) -> bool:
-        """Return whether the stream behind is a terminal."""
-        return self._stream.isatty()
+        """Return whether the stream behind is an open terminal."""
+        # Libraries that keep standard output, such as colorama, ask at exit, when it may be closed.
+        return not self._stream.closed and self._stream.isatty()
 
     def fileno(self) -> int:
         """Return the file descriptor of the stream behind."""

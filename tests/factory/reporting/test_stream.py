@@ -49,6 +49,14 @@ def test_the_stream_of_before_is_put_back() -> None:
     assert sys.stdout is before
 
 
+def test_a_closed_stream_is_no_terminal() -> None:
+    """Libraries that kept standard output ask at exit, when the stream behind is closed."""
+    behind = io.StringIO()
+    stream = SteadyStream(behind)
+    behind.close()
+    assert not stream.isatty()
+
+
 @pytest.mark.slow
 def test_run_whose_output_is_cut_off_ends_well(tmp_path: Path) -> None:
     """`| head -n 1` takes one line; checkpoint, summary and report are there all the same."""

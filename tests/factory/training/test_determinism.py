@@ -1,0 +1,95 @@
+"""Settings that change no bit of the weights; `docs/determinism.md` lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROLLOUT = 8 * 4
+ITERATIONS = 4
+SMALL = (
+    "task=quadruped_velocity",
+    "task.max_episode_steps=6",
+    "num_envs=8",
+    "learner.num_steps=4",
+    "learner.num_minibatches=2",
+    "learner.schedule=adaptive",
+    "policy.actor_hidden=[8]",
+    "policy.critic_hidden=[8]",
+    "tracking=jsonl",
+    "energy=null",
+    "runtime.eval_episodes=1",
+    "runtime.video_s=0",
+)
+STAGES = (
+    "runtime.eval_episodes=3",
+    "runtime.video_s=0.1",
+    "runtime.video_width=64",
+    "runtime.video_height=64",
+)
+
+
+def weights(output_root: Path) -> dict[str, bytes]:
+    """Return the tensors of the only run under a folder: policy, learner, environment and collector."""
+    (last,) = output_root.glob("*/*/checkpoints/last")
+    files = {path.name: path.read_bytes() for path in last.glob("*.safetensors")}
+    assert {"policy.safetensors", "learner.safetensors", "env.safetensors"} <= files.keys()
+    return files
+
+
+@pytest.fixture(scope="module")
+def plain(shared_command_line: Callable[..., None]) -> dict[str, bytes]:
+    """Return the tensors of a run with as little around the training as there can be."""
+    shared_command_line(*SMALL, f"total_steps={ITERATIONS * ROLLOUT}", "output_root=plain")
+    return weights(Path("plain"))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        (),
+        ("physics.num_threads=1",),
+        ("physics.num_threads=3",),
+        ("tracking=null",),
+        ("energy=estimate",),
+        ("checkpoint_every=1",),
+        pytest.param(STAGES, marks=pytest.mark.slow),
+    ],
+    ids=["again", "one-thread", "three-threads", "no-tracker", "meter", "checkpoints", "stages"],
+)
+def test_setting_changes_no_bit(
+    shared_command_line: Callable[..., None],
+    plain: dict[str, bytes],
+    settings: tuple[str, ...],
+    tmp_path: Path,
+) -> None:
+    """A repeated run, and one with another tracker, meter, engine pool or stage, has the same tensors."""
+    shared_command_line(
+        *SMALL, f"total_steps={ITERATIONS * ROLLOUT}", *settings, f"output_root={tmp_path / 'varied'}"
+    )
+    assert weights(tmp_path / "varied") == plain
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("iterations", range(1, ITERATIONS))
+def test_resume_at_any_iteration_changes_no_bit(
+    shared_command_line: Callable[..., None], plain: dict[str, bytes], iterations: int, tmp_path: Path
+) -> None:
+    """A run that stopped early, was evaluated and filmed, and went on has the tensors of one in one go."""
+    root = tmp_path / "parted"
+    shared_command_line(*SMALL, *STAGES, f"total_steps={iterations * ROLLOUT}", f"output_root={root}")
+    (run_dir,) = root.glob("*/*/")
+    shared_command_line(f"resume={run_dir}", f"total_steps={ITERATIONS * ROLLOUT}")
+    assert weights(root) == plain
+
+
+def test_another_seed_changes_the_weights(
+    shared_command_line: Callable[..., None], plain: dict[str, bytes], tmp_path: Path
+) -> None:
+    """The comparison can fail: another seed gives other weights."""
+    shared_command_line(
+        *SMALL, f"total_steps={ITERATIONS * ROLLOUT}", "seed=1", f"output_root={tmp_path / 'other'}"
+    )
+    assert weights(tmp_path / "other")["policy.safetensors"] != plain["policy.safetensors"]
