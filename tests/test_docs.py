@@ -12,14 +12,17 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from factory import config, registry
 from factory.energy.registry import SOURCES
 from factory.policies.export import export_policy
+from factory.tracking.model import register_policy
+from factory.tracking.store import artifact_location, connect, ensure_experiment
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = (ROOT / "README.md", *sorted(DOCS.glob("*.md")))
+PAGES = (ROOT / "README.md", *sorted(DOCS.rglob("*.md")))
 EXAMPLES = [
     pytest.param(code, id=f"{page.name}-{number}")
     for page in PAGES
@@ -43,9 +46,22 @@ def clean_registries() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with an exported policy, as the examples about run folders expect it."""
+    """Return a folder with an exported and registered policy, as the examples about runs expect it."""
     folder = tmp_path_factory.mktemp("run")
     export_policy(torch.nn.Linear(5, 1), torch.zeros(1, 5), folder / "export", metadata={})
+    uri = f"sqlite:///{folder / 'outputs/mlflow.db'}"
+    client = connect(uri)
+    artifacts = artifact_location(uri, output_root=folder, experiment="cartpole_swingup")
+    run = client.create_run(ensure_experiment(client, "cartpole_swingup", location=artifacts))
+    register_policy(
+        client,
+        run_id=run.info.run_id,
+        exported=folder / "export",
+        name="cartpole_swingup",
+        alias="latest",
+        metrics={},
+        step=0,
+    )
     return folder
 
 
@@ -74,3 +90,45 @@ def test_tests_named_in_the_pages_exist() -> None:
     written = "".join(path.read_text() for path in Path(__file__).parent.rglob("test_*.py"))
     assert len(named) > 30
     assert not [name for name in sorted(named) if f"def {name}(" not in written]
+
+
+def test_links_lead_to_files() -> None:
+    """Every relative link of a page, the README and the guide for contributors leads to a file."""
+    broken = []
+    for page in (*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"):
+        prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+        targets = [target for target in re.findall(r"\]\(([^)#\s]+)", prose) if "://" not in target]
+        missing = [target for target in targets if not (page.parent / target).exists()]
+        broken.extend(f"{page.relative_to(ROOT)}: {target}" for target in missing)
+    assert not broken
+
+
+def test_every_page_is_in_the_menu_of_the_site() -> None:
+    """Each page is in the menu once, and the menu names no other."""
+    menu = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
+    listed = re.findall(r"[\w/-]+\.md", str(menu))
+    assert sorted(listed) == sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md"))
+
+
+def test_make_targets_that_are_named_exist() -> None:
+    """The pages, the workflow and the script of continuous integration name targets of the Makefile."""
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    workflow = ROOT / ".github" / "workflows" / "checks.yml"
+    commands = [
+        step["run"]
+        for job in yaml.safe_load(workflow.read_text())["jobs"].values()
+        for step in job["steps"]
+        if "run" in step
+    ]
+    texts = [*commands, (ROOT / ".ci" / "run").read_text()]
+    texts += re.findall(r"`(make [^`]+)`", "".join(page.read_text() for page in PAGES))
+    named = {name for text in texts for name in re.findall(r"^\s*make ([a-z-]+)", text, re.MULTILINE)}
+    assert {"check", "test", "test-fast", "docs", "train"} <= named
+    assert named <= targets
+
+
+def test_readme_fits_a_screen_or_two() -> None:
+    """The README has at most 80 lines of at most 110 columns."""
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert len(lines) <= 80
+    assert max(map(len, lines)) <= 110
