@@ -83,6 +83,10 @@ class TrainConfig:
         # Loading torch takes seconds, and everything else here is checked without it.
         usable = self.device == "cpu" or _sees_gpu()
         require(usable, "device", self.device, "torch sees no CUDA device here; use device=cpu")
+        required = self.runtime.require_cuda_graphs
+        has_graphs = self.device == "cuda" and self.runtime.cuda_graphs
+        remedy = "CUDA graphs need device=cuda and runtime.cuda_graphs=true"
+        require(has_graphs or not required, "runtime.require_cuda_graphs", required, remedy)
         precision = self.policy.precision
         has_precision = precision != "tf32" or self.device == "cuda"
         remedy = "a GPU has it; use device=cuda, or float32 or bfloat16"

@@ -68,4 +68,8 @@ class GymnasiumConfig(TaskConfig):
 
     def env_kwargs(self) -> dict[str, Any]:
         """Return the keywords the environment's constructor takes."""
-        return {key: value for key, value in super().env_kwargs().items() if key != "robot"}
+        values = super().env_kwargs()
+        del values["robot"]
+        # `gymnasium.make_vec` has a parameter `wrappers` of its own, and refuses it for batched environments.
+        values["wrapper_names"] = values.pop("wrappers")
+        return values

@@ -102,6 +102,7 @@ CONTRADICTIONS = [
     ("task=cartpole_swingup robot=menagerie:unitree_go1", "robot=menagerie:unitree_go1"),
     ("task=quadruped_velocity task.robot=menagerie:unitree_go2", "task.robot=menagerie:unitree_go2"),
     ("env_id=CartPole-v1", "env_id=CartPole-v1: add task=gymnasium"),
+    ("runtime.require_cuda_graphs=true", "runtime.require_cuda_graphs=True: CUDA graphs need device=cuda"),
     ("task=cartpole_swingup env_id=CartPole-v1", "env_id=CartPole-v1: add task=gymnasium"),
     ("task=gymnasium", "env_id=: task=gymnasium needs one, such as env_id=CartPole-v1"),
     (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,9 +11,12 @@ import peculiar_worlds  # noqa: F401  registers them
 import pytest
 import torch
 
+from factory import options
+from factory.cli import single_job
 from factory.envs.adapters.gymnasium_config import GymnasiumConfig
 from factory.envs.adapters.gymnasium_env import GymnasiumEnv
 from factory.envs.core.errors import WorldError
+from factory.training.build import make_env
 
 opened: list[GymnasiumEnv] = []
 
@@ -85,7 +89,7 @@ def test_text_is_refused_unless_a_wrapper_leaves_it_out() -> None:
     """The refusal names the remedy, and the remedy works."""
     with pytest.raises(ValueError, match=r"hold text, which no policy here can read; .* task\.wrappers="):
         make("Reader")
-    env = make("Reader", wrappers=["peculiar_worlds:numbers_only"])
+    env = make("Reader", wrapper_names=["peculiar_worlds:numbers_only"])
     assert env.step(torch.zeros(2, 1))[0].tolist() == [[1.0], [1.0]]
 
 
@@ -99,7 +103,7 @@ def test_text_is_refused_unless_a_wrapper_leaves_it_out() -> None:
 def test_wrapper_that_does_not_exist_is_named(wrapper: str, expected: str) -> None:
     """The message holds the setting, the value and what is missing."""
     with pytest.raises(ValueError) as caught:
-        make("Walker", wrappers=[wrapper])
+        make("Walker", wrapper_names=[wrapper])
     assert expected in str(caught.value)
 
 
@@ -134,3 +138,13 @@ def test_batched_version_that_takes_no_time_limit_is_passed_over() -> None:
     assert [bool(env.step(torch.zeros(2, 1))[3].all()) for _ in range(3)] == [False, False, True]
     with pytest.raises(ValueError, match="its own batched version takes no max_episode_steps"):
         make("Batch", vectorization="vector_entry_point")
+
+
+def test_wrappers_of_a_training_job_reach_the_environment() -> None:
+    """`task.wrappers` on a command line wraps each environment, also where a batched version exists."""
+    options.register()
+    wrapper = "task.wrappers=[gymnasium.wrappers:FlattenObservation]"
+    cfg = single_job(["task=gymnasium", "env_id=CartPole-v1", "num_envs=2", wrapper])
+    with contextlib.closing(make_env(cfg, num_envs=2)) as env:
+        names = [type(part).__name__ for part in env.inner.envs]  # type: ignore[attr-defined]
+    assert names == ["FlattenObservation"] * 2
