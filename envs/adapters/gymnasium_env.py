@@ -74,7 +74,7 @@ class GymnasiumEnv(TrainingEnv):
             env_id: as registered, or `module:Id` to import `module` first.
             num_envs: worlds.
             kwargs: keywords of the environment's constructor.
-            wrapper_names: `module:Wrapper` of everything to wrap a single environment in, the innermost first.
+            wrapper_names: `module:Wrapper` of every wrapper of a single environment, the innermost first.
             vectorization: one of `factory.envs.adapters.gymnasium_config.VECTORIZATIONS`.
             max_episode_steps: time limit [control steps]; 0 takes the registered one, or 1000.
             device: where tensors live.
@@ -102,7 +102,8 @@ class GymnasiumEnv(TrainingEnv):
             load_triton_first()
         try:
             spec = worlds.find_spec(env_id)
-            self.inner = self._build(spec, dict(kwargs or {}), wrapper_names, vectorization, max_episode_steps)
+            own = dict(kwargs or {})
+            self.inner = self._build(spec, own, wrapper_names, vectorization, max_episode_steps)
         except Exception as error:  # whatever the environment's own code raises
             refusal = RenderingUnavailableError if render_mode else ValueError
             reason = worlds.one_line(error, trace=traceback.format_exc())
