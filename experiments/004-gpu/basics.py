@@ -143,7 +143,7 @@ def engine(scale: Any, cells: Sequence[str]) -> Found:
     """Compare the engine on the GPU with itself on the CPU, and reset some environments among others."""
     import torch
 
-    from factory.benchmark.harness import Rig
+    from factory.benchmark.harness import Harness
 
     for cell in cells:
         overrides = ["experiment=ant"] if cell.endswith("ant") else ["task=quadruped_velocity"]
@@ -151,7 +151,7 @@ def engine(scale: Any, cells: Sequence[str]) -> Found:
         states: list[Any] = []
         for device in devices:
             cfg = scale.config(*overrides, "num_envs=64", f"device={device}", "physics=warp")
-            env = Rig.open(cfg).env.unwrapped
+            env = Harness.open(cfg).env.unwrapped
             env.reset(seed=0)
             states.append(env)
         reference, tested = states
@@ -238,16 +238,16 @@ def trace(scale: Any, cells: Sequence[str]) -> Found:
     import torch
     from torch.profiler import ProfilerActivity, profile
 
-    from factory.benchmark.harness import Rig
+    from factory.benchmark.harness import Harness
 
     for cell in cells:
         if scale.device != "cuda":
             yield cell, _NEEDS_GPU
             continue
-        rig = Rig.open(scale.config("task=quadruped_velocity", f"num_envs={scale.worlds(4096)}"))
-        rig.warm_up(0)
+        harness = Harness.open(scale.config("task=quadruped_velocity", f"num_envs={scale.worlds(4096)}"))
+        harness.warm_up(0)
         with profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as profiled:
-            rig.learner.update(rig.collector.collect()[0])
+            harness.learner.update(harness.collector.collect()[0])
             torch.cuda.synchronize()
         kernels = sorted(
             (event.time_range.start, event.time_range.end, event.name)
@@ -272,5 +272,5 @@ def trace(scale: Any, cells: Sequence[str]) -> Found:
                 "most_ms": {name[:120]: round(1e-3 * us, 3) for name, us in most},
             },
         )
-        del rig
+        del harness
         gc.collect()

@@ -43,7 +43,8 @@ class _Notice(event.Listener):
     is_shown = False
 
     def on_start(self, event: Any) -> None:
-        """Look at whatever Numba compiles."""
+        """Print the line when the first of our kernels is compiled."""
+        # Numba also compiles functions of other packages, which are not what takes the time here.
         if not self.is_shown and event.data["dispatcher"].__module__.startswith(__package__):
             self.is_shown = True
             print("compiling CPU kernels (about 10 s, cached afterwards)", file=sys.stderr)
@@ -57,9 +58,12 @@ event.register("numba:compile", _Notice())
 
 def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """Return a decorator that compiles a function at its first call and caches it for all processes."""
+    # contract: multiply-adds may fuse; nothing may be reordered, so that results are reproducible.
+    # error_model: a division by zero gives inf as in NumPy, without a branch in the loop.
     jit = functools.partial(numba.njit, nogil=True, error_model="numpy", fastmath={"contract"}, **options)
 
     def decorate(function: Callable[..., Any]) -> Any:
+        # Numba reads its cache folder when a function is decorated; the setting is global, so it is put back.
         before = _numba.CACHE_DIR
         _numba.CACHE_DIR = str(Path(before or _HERE / "__pycache__") / _version())
         try:
@@ -81,15 +85,19 @@ def _version() -> str:
 
 
 def check(values: Floats, *shape: int) -> None:
-    """Raise ValueError unless an array is what kernels, which do not look, take it for."""
-    if values.shape != shape or values.dtype != np.float32 or not values.flags.c_contiguous:
-        found = f"{values.dtype} {values.shape}" + ("" if values.flags.c_contiguous else ", not contiguous")
+    """Raise ValueError unless an array has the shape, type and layout that kernels assume unchecked."""
+    is_contiguous = values.flags.c_contiguous
+    if values.shape != shape or values.dtype != np.float32 or not is_contiguous:
+        found = f"{values.dtype} {values.shape}"
+        if not is_contiguous:
+            found += ", not contiguous"
         raise ValueError(f"expected contiguous float32 {shape}, got {found}")
 
 
 def share(kernels: tuple[Callable[..., None], Callable[..., None]], threads: int, *args: Any) -> None:
-    """Run a kernel in several threads, or the part of one thread in this one."""
+    """Run the parallel kernel in several threads, or the single-threaded one in the calling thread."""
     parallel, single = kernels
+    # Waking Numba's threads costs more than a small network's whole pass.
     if threads == 1:
         single(*args, 1, 0)
         return

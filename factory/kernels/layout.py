@@ -41,6 +41,7 @@ def transpose(matrix, result):
     """Write the transpose of a matrix into the result, as far as both reach."""
     rows = min(matrix.shape[0], result.shape[1])
     columns = min(matrix.shape[1], result.shape[0])
+    # In squares of 16 by 16: 16 float32 are one cache line, which is then used whole on both sides.
     for i0 in range(0, rows, 16):
         for j0 in range(0, columns, 16):
             for j in range(j0, min(j0 + 16, columns)):
@@ -51,10 +52,12 @@ def transpose(matrix, result):
 @compiled()
 def pack_forward(flat, sizes):
     """Return weights and bias of layer after layer as (inputs + 1, outputs padded), the bias last."""
+    # outputs = x @ W.T + b: the columns of W.T become the vectors that the product streams through.
     total = 0
     for k in range(len(sizes) - 1):
         total += (sizes[k] + 1) * padded(sizes[k + 1])
     packed = np.zeros(total, np.float32)
+    # Beginning of the layer in `flat` and in `packed`.
     start = at = 0
     for k in range(len(sizes) - 1):
         inputs = sizes[k]
@@ -71,6 +74,7 @@ def pack_forward(flat, sizes):
 @compiled()
 def pack_backward(flat, sizes):
     """Return the weights of layer after layer as (outputs, inputs padded)."""
+    # gradient by x = gradient by outputs @ W: W keeps its layout, and its rows are filled up.
     total = 0
     for k in range(len(sizes) - 1):
         total += sizes[k + 1] * padded(sizes[k])
@@ -88,10 +92,11 @@ def pack_backward(flat, sizes):
 
 @compiled()
 def as_flat(sums, sizes, grads):
-    """Fill in the sum over threads of what was added up, laid out as `flat`.
+    """Add up the gradients of all threads and write them to `grads`, laid out as `flat`.
 
     Shapes: (threads, ...) -> (P,).
     """
+    # Thread by thread in a fixed order: the result does not depend on which thread finishes first.
     for part in range(1, len(sums)):
         for k in range(sums.shape[1]):
             sums[0, k] += sums[part, k]
@@ -109,9 +114,10 @@ def as_flat(sums, sizes, grads):
 
 def empty_sums(sizes: list[int], threads: int) -> Floats:
     """Return zeros for every thread, laid out as `pack_forward` has parameters. Shape: (threads, ...)."""
-    return np.zeros((threads, sum((a + 1) * padded(b) for a, b in itertools.pairwise(sizes))), np.float32)
+    size = sum((inputs + 1) * padded(outputs) for inputs, outputs in itertools.pairwise(sizes))
+    return np.zeros((threads, size), np.float32)
 
 
 def num_parameters(sizes: list[int]) -> int:
-    """Return P."""
+    """Return P, the number of weights and biases."""
     return sum((inputs + 1) * outputs for inputs, outputs in itertools.pairwise(sizes))

@@ -20,7 +20,7 @@ from factory.kernels.layout import (
 from factory.kernels.tile import product
 
 BLOCK = 128
-"""Samples that go through all layers at once."""
+"""Samples that go through all layers at once: their units fit a core's cache beside the weights."""
 
 
 @compiled()
@@ -39,10 +39,16 @@ def _forward_block(x, packed, sizes, activation, hidden, out):
         width = padded(sizes[k + 1])
         # A layer is its weight, transposed and padded, with the bias as one more row.
         layer = rows_of(packed[offset:], 0, inputs + 1, width)
-        is_last = k == layers - 1
-        target = out if is_last else rows_of(hidden[len(x) * first_unit :], 0, len(x), width)
+        # The last layer has no activation and writes to `out`.
+        if k == layers - 1:
+            target = out
+            kind = -1
+        else:
+            target = rows_of(hidden[len(x) * first_unit :], 0, len(x), width)
+            kind = activation
         product(source, layer[:inputs], target, True)
-        activate(target, layer[inputs], -1 if is_last else activation)
+        activate(target, layer[inputs], kind)
+        # The next layer reads the units without the padding.
         source = target[:, : sizes[k + 1]]
         offset += layer.size
         first_unit += width
@@ -81,12 +87,13 @@ def _backward_block(grad, x, packed, sizes, activation, hidden, sums, spare, gra
             if len(grad_x) == 0:
                 return
 
-        # By the inputs: grad @ weight.
+        # By the inputs: grad @ weight. Two buffers in turn, since `grad` still lies in the other one.
         before = rows_of(spare[k % 2], 0, len(x), width)
         product(grad[:, :outputs], rows_of(packed[packed_offset:], 0, outputs, width), before, True)
         if k == 0:
             copy(before[:, :inputs], grad_x)
             return
+        # The inputs of this layer are the outputs of the layer before, activation included.
         hidden_offset -= len(x) * width
         source = rows_of(hidden[hidden_offset:], 0, len(x), width)
         product(source[:, :inputs].T, grad, layer[:inputs], False)
@@ -96,7 +103,7 @@ def _backward_block(grad, x, packed, sizes, activation, hidden, sums, spare, gra
 
 @compiled()
 def num_units(sizes):
-    """Return H."""
+    """Return H, the units of all hidden layers with padding."""
     units = 0
     for k in range(1, len(sizes) - 1):
         units += padded(sizes[k])
@@ -105,7 +112,7 @@ def num_units(sizes):
 
 @compiled()
 def _spare_room(sizes):
-    """Return room for what two layers put out for a block. Shape: (2, BLOCK * widest layer)."""
+    """Return buffers for the gradients of two layers and a block. Shape: (2, BLOCK * widest layer)."""
     widest = 0
     for size in sizes:
         widest = max(widest, padded(size))
@@ -114,34 +121,42 @@ def _spare_room(sizes):
 
 @compiled()
 def part_of(rows, threads, part):
-    """Return the first and one after the last of a thread's rows, which are whole blocks."""
+    """Return the first row of a thread and the one after its last, in whole blocks."""
+    # ceil(rows / (BLOCK threads)) blocks for each thread; the last threads may have fewer or none.
     share = -(-rows // (BLOCK * threads)) * BLOCK
     return min(part * share, rows), min((part + 1) * share, rows)
 
 
 @compiled()
 def forward_blocks(x, packed, sizes, activation, hidden, out):
-    """Do as `_forward_block` for any number of samples.
+    """Call `_forward_block` for any number of samples.
 
-    `hidden` keeps only the last block if it has no more room.
+    `hidden` keeps only the last block if it has room for one.
     """
     units = num_units(sizes)
     width = padded(sizes[-1])
     kept = len(hidden) == len(x) * units
     for low in range(0, len(x), BLOCK):
         high = min(low + BLOCK, len(x))
-        first = low if kept else 0
+        # Without a backward pass every block overwrites the one before, in the cache.
+        first = 0
+        if kept:
+            first = low
         block = hidden[first * units : (first + high - low) * units]
         _forward_block(x[low:high], packed, sizes, activation, block, rows_of(out, low, high, width))
 
 
 @compiled()
 def _forward_rows(x, packed, sizes, activation, hidden, out, threads, part):
-    """Do what `_forward` does for the rows of one of its threads."""
+    """Run `_forward` for the rows of one thread."""
     units = num_units(sizes)
     width = padded(sizes[-1])
     begin, end = part_of(len(x), threads, part)
-    own = hidden[begin * units : end * units] if len(hidden) > 0 else np.empty(BLOCK * units, np.float32)
+    if len(hidden) > 0:
+        own = hidden[begin * units : end * units]
+    else:
+        own = np.empty(BLOCK * units, np.float32)
+    # Products write whole vectors, so the outputs are computed with padding and then copied without.
     last = np.empty((end - begin) * width, np.float32)
     forward_blocks(x[begin:end], packed, sizes, activation, own, last)
     copy(rows_of(last, 0, end - begin, width)[:, : sizes[-1]], out[begin:end])
@@ -150,13 +165,14 @@ def _forward_rows(x, packed, sizes, activation, hidden, out, threads, part):
 @compiled(parallel=True)
 def _forward(x, packed, sizes, activation, hidden, out, threads):
     """Fill in `hidden`, if it has room, and `out`."""
+    # Numba's parallel index is unsigned; mixed with signed integers it would turn offsets into floats.
     for part in prange(threads):
         _forward_rows(x, packed, sizes, activation, hidden, out, threads, np.int64(part))
 
 
 @compiled()
 def backward_blocks(grad, x, packed, sizes, activation, hidden, sums, grad_x):
-    """Do as `_backward_block` for any number of samples, of which `hidden` has block after block."""
+    """Call `_backward_block` for any number of samples; `hidden` holds the units block after block."""
     units = num_units(sizes)
     width = padded(sizes[-1])
     spare = _spare_room(sizes)
@@ -164,19 +180,20 @@ def backward_blocks(grad, x, packed, sizes, activation, hidden, sums, grad_x):
         high = min(low + BLOCK, len(x))
         block = hidden[low * units : high * units]
         rows = rows_of(grad, low, high, width)
-        grad_x_rows = grad_x[low:high] if len(grad_x) > 0 else grad_x
+        # A slice of an empty array is empty too, which stands for "not needed".
+        grad_x_rows = grad_x[low:high]
         _backward_block(rows, x[low:high], packed, sizes, activation, block, sums, spare, grad_x_rows)
 
 
 @compiled()
 def _backward_rows(grad, x, packed, sizes, activation, hidden, sums, grad_x, threads, part):
-    """Do what `_backward` does for the rows of one of its threads."""
+    """Run `_backward` for the rows of one thread."""
     units = num_units(sizes)
     width = padded(sizes[-1])
     begin, end = part_of(len(x), threads, part)
     last = np.empty((end - begin) * width, np.float32)
     copy(grad[begin:end], rows_of(last, 0, end - begin, width))
-    grad_x_rows = grad_x[begin:end] if len(grad_x) > 0 else grad_x
+    grad_x_rows = grad_x[begin:end]
     own = hidden[begin * units : end * units]
     backward_blocks(last, x[begin:end], packed, sizes, activation, own, sums[part], grad_x_rows)
 
@@ -184,6 +201,7 @@ def _backward_rows(grad, x, packed, sizes, activation, hidden, sums, grad_x, thr
 @compiled(parallel=True)
 def _backward(grad, x, packed, sizes, activation, hidden, sums, grad_x, threads):
     """Add gradients by parameters to every thread's sums; fill in those by features if `grad_x` has room."""
+    # Every thread has sums of its own: no two threads ever write to the same number.
     for part in prange(threads):
         _backward_rows(grad, x, packed, sizes, activation, hidden, sums, grad_x, threads, np.int64(part))
 
@@ -195,14 +213,14 @@ def forward(
 
     Args:
         x: features, (B, I), contiguous.
-        flat: parameters, see above.
-        sizes: see above.
-        activation: after every layer but the last: tanh, elu or relu.
-        threads: that share the samples.
+        flat: parameters, see `factory.kernels`.
+        sizes: layer sizes, see `factory.kernels`.
+        activation: of all layers but the last: tanh, elu or relu.
+        threads: number of threads that share the samples.
         keep: whether `backward` will be called.
 
     Raises:
-        ValueError: shapes that do not fit.
+        ValueError: shapes do not fit.
     """
     check(x, len(x), sizes[0])
     check(flat, num_parameters(sizes))
@@ -233,20 +251,20 @@ def backward(
     threads: int,
     needs_input_grad: bool,
 ) -> tuple[Floats, Floats]:
-    """Return gradients by parameters, laid out as `flat`, and by features if asked for, (B, I), else (0, I).
+    """Return gradients by parameters, laid out as `flat`, and by features if needed, (B, I), else (0, I).
 
     Args:
-        grad: gradient by what the last layer put out, (B, O), contiguous.
-        x: as `forward` had it.
-        flat: as `forward` had it.
-        hidden: as `forward` returned it.
-        sizes: see above.
-        activation: as `forward` had it.
-        threads: that share the samples.
+        grad: gradient by the outputs of the last layer, (B, O), contiguous.
+        x: features passed to `forward`.
+        flat: parameters passed to `forward`.
+        hidden: hidden units that `forward` returned.
+        sizes: layer sizes passed to `forward`.
+        activation: activation passed to `forward`.
+        threads: number of threads that share the samples.
         needs_input_grad: whether to return the gradient by features.
 
     Raises:
-        ValueError: shapes that do not fit.
+        ValueError: shapes do not fit.
     """
     check(grad, len(x), sizes[-1])
     sizes_arr = np.array(sizes)
@@ -270,7 +288,8 @@ def backward(
 
 
 def prepare_passes(threads: int) -> None:
-    """Compile now what `forward` and `backward` will call, or load it: not in the first iteration."""
+    """Compile the kernels of `forward` and `backward` before the first iteration, or load them."""
+    # The smallest network with a hidden layer has every argument type of larger ones.
     number = np.zeros((1, 1), np.float32)
     flat = np.zeros(4, np.float32)
     sizes = [1, 1, 1]

@@ -24,11 +24,11 @@ from factory.kernels.passes import BLOCK, backward_blocks, forward_blocks, num_u
 
 _HALF_LOG_TAU = 0.5 * math.log(math.tau)
 _CACHED = 50_000
-"""Parameters whose copies and gradients leave room in a core's cache for what layers put out."""
+"""Number of packed parameters up to which a core's cache still has room for the outputs of the layers."""
 
 
 class Samples(NamedTuple):
-    """The numbers of B samples that PPO's loss depends on. Each of shape (B,) float32."""
+    """Numbers of B samples that enter PPO's loss, each (B,) float32."""
 
     old_log_prob: Floats
     """Log-probability of the action when it was taken."""
@@ -50,7 +50,8 @@ def _surrogate(means, values, actions, samples, log_std, coefficients, sums):
     clip_coef, value_coef, entropy_coef = coefficients
     size = len(log_std)
 
-    # For standard deviations s: 1 / s^2, sum_d log(s_d sqrt(2 pi)) and sum_d log(s_d sqrt(2 pi e))
+    # For standard deviations s: 1 / s^2, sum_d log(s_d sqrt(2 pi)) and sum_d log(s_d sqrt(2 pi e)).
+    # They are the same for all samples, as the deviations do not depend on observations.
     precision = np.empty(size, np.float32)
     log_normalizer = np.float32(0.0)
     entropy = np.float32(0.0)
@@ -79,6 +80,7 @@ def _surrogate(means, values, actions, samples, log_std, coefficients, sums):
         slope = surrogate
         if surrogate > bound:
             objective = bound
+            # Multiplied by zero instead of set to it: an infinite ratio gives NaN and stays visible.
             slope = np.float32(0.0) * surrogate
         by_log_prob = -slope * live
 
@@ -103,16 +105,21 @@ def _surrogate(means, values, actions, samples, log_std, coefficients, sums):
 def _gradient_rows(
     obs, critic_obs, actions, samples, log_std, coefficients, actor, critic, activation, sums, threads, part
 ):
-    """Do what `_gradient` does for the rows of one of its threads."""
+    """Run `_gradient` for the rows of one thread."""
+    # A network: parameters for the forward pass, for the backward pass, sizes, sums of every thread.
     actor_in, actor_out, actor_sizes, actor_sums = actor
     critic_in, critic_out, critic_sizes, critic_sums = critic
     begin, end = part_of(len(obs), threads, part)
     # The outputs of the layers stay in the cache until the backward pass, unless weights alone fill it.
-    chunk = BLOCK if len(actor_in) + len(critic_in) < _CACHED else max(end - begin, 1)
+    if len(actor_in) + len(critic_in) < _CACHED:
+        chunk = BLOCK
+    else:
+        chunk = max(end - begin, 1)
     actor_hidden = np.empty(chunk * num_units(actor_sizes), np.float32)
     critic_hidden = np.empty(chunk * num_units(critic_sizes), np.float32)
     means = np.empty(chunk * padded(actor_sizes[-1]), np.float32)
     values = np.empty(chunk * padded(1), np.float32)
+    # No gradient by observations is needed.
     nothing = np.empty((0, 0), np.float32)
     for low in range(begin, end, chunk):
         high = min(low + chunk, end)
@@ -120,6 +127,7 @@ def _gradient_rows(
         critic_seen = critic_obs[low:high]
         a_hidden = actor_hidden[: (high - low) * num_units(actor_sizes)]
         c_hidden = critic_hidden[: (high - low) * num_units(critic_sizes)]
+        # Forward, loss and backward of one chunk before the next one begins.
         forward_blocks(seen, actor_in, actor_sizes, activation, a_hidden, means)
         forward_blocks(critic_seen, critic_in, critic_sizes, activation, c_hidden, values)
         _surrogate(
@@ -137,6 +145,7 @@ def _gradient_rows(
             coefficients,
             sums[part],
         )
+        # `means` and `values` now hold the gradients of the loss.
         backward_blocks(means, seen, actor_out, actor_sizes, activation, a_hidden, actor_sums[part], nothing)
         backward_blocks(
             values, critic_seen, critic_out, critic_sizes, activation, c_hidden, critic_sums[part], nothing
@@ -147,7 +156,7 @@ def _gradient_rows(
 def _gradient(
     obs, critic_obs, actions, samples, log_std, coefficients, actor, critic, activation, sums, threads
 ):
-    """Add to every thread's sums: of the loss's figures, and of the gradients by actor and critic."""
+    """Add to every thread's sums: those of the loss and of the gradients by actor and critic."""
     for part in prange(threads):
         _gradient_rows(
             obs,
@@ -188,22 +197,23 @@ def ppo_gradient(
     and live samples.
 
     Args:
-        obs: the actor's, (B, I).
-        critic_obs: the critic's, (B, J).
-        actions: (B, A).
+        obs: observations of the actor, (B, I).
+        critic_obs: observations of the critic, (B, J).
+        actions: actions that were executed, (B, A).
         samples: numbers of every sample, each (B,).
-        flat: logarithm of the deviation (A,), actor and critic, each as above, (P,).
-        actor: sizes of the actor.
-        critic: sizes of the critic.
-        activation: of both: tanh, elu or relu.
+        flat: logarithm of the deviation (A,), then actor and critic as in `factory.kernels`, (P,).
+        actor: layer sizes of the actor.
+        critic: layer sizes of the critic.
+        activation: of both networks: tanh, elu or relu.
         clip_coef: ratios further from 1 count as clipped.
-        value_coef: of the loss.
-        entropy_coef: of the loss.
-        threads: that share the samples.
+        value_coef: weight of the value error in the loss.
+        entropy_coef: weight of the entropy in the loss.
+        threads: number of threads that share the samples.
 
     Raises:
-        ValueError: shapes that do not fit.
+        ValueError: shapes do not fit.
     """
+    # `flat` and the gradient hold log_std (A,), actor, critic; the gradient has six sums behind them.
     rows = len(obs)
     size = actor[-1]
     middle = size + num_parameters(actor)
@@ -215,6 +225,7 @@ def ppo_gradient(
     check(flat, middle + num_parameters(critic))
     nets = [_laid_out(flat[size:middle], actor, threads), _laid_out(flat[middle:], critic, threads)]
     coefficients = np.array([clip_coef, value_coef, entropy_coef], np.float32)
+    # In float64: sums over many thousands of samples would lose digits in float32.
     sums = np.zeros((threads, size + 6))
     share(
         (_gradient, _gradient_rows),
@@ -233,15 +244,19 @@ def ppo_gradient(
     total = sums.sum(0)
     result[:size] = total[:size]
     result[-6:] = total[size:]
-    for (_, _, net_sizes, added), grads in zip(nets, (result[size:middle], result[middle:-6]), strict=True):
-        as_flat(added, net_sizes, grads)
+    gradients = (result[size:middle], result[middle:-6])
+    for (_, _, net_sizes, net_sums), net_gradient in zip(nets, gradients, strict=True):
+        as_flat(net_sums, net_sizes, net_gradient)
     return result
 
 
 def _laid_out(
     flat: Floats, sizes: list[int], threads: int
 ) -> tuple[Floats, Floats, npt.NDArray[np.int64], Floats]:
-    """Return a network as `_gradient` takes it: parameters by input and output, sizes, sums by thread."""
+    """Return a network as `_gradient` expects it.
+
+    These are the parameters for the forward pass, those for the backward pass, sizes and sums by thread.
+    """
     sizes_arr = np.array(sizes)
     return (
         pack_forward(flat, sizes_arr),

@@ -18,8 +18,14 @@ from factory.kernels.compiling import compiled
 _WIDE = bool(llvmlite.binding.get_host_cpu_features().get("avx512f"))
 LANES = 16 if _WIDE else 8
 """Numbers in a vector register."""
-_ROWS, _VECTORS = (4, 4) if _WIDE else (6, 2)
-"""Tile size chosen so that accumulators and operands fit the vector registers."""
+# Sums, columns and one spread number must fit the vector registers: 4 x 4 + 4 + 1 = 21 of AVX-512's 32, and
+# 6 x 2 + 2 + 1 = 15 of AVX2's 16.
+if _WIDE:
+    _ROWS = 4
+    _VECTORS = 4
+else:
+    _ROWS = 6
+    _VECTORS = 2
 
 
 def _tile_of(rows: int, vectors: int) -> Any:
@@ -33,7 +39,8 @@ def _tile_of(rows: int, vectors: int) -> Any:
         """Add `a[i:i + rows] @ b[:, j:j + columns]` to the tile of `c` at i, j, or write it if `fresh`."""
 
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            (a_type, b_type, c_type, *_), (*arrays, i, j, fresh) = signature.args, args
+            a_type, b_type, c_type, *_ = signature.args
+            *arrays, i, j, fresh = args
             a, b, c = (
                 context.make_array(t)(context, builder, v)
                 for t, v in zip(signature.args, arrays, strict=False)
@@ -43,6 +50,7 @@ def _tile_of(rows: int, vectors: int) -> Any:
             load = lambda pointer: builder.load(builder.bitcast(pointer, vector.as_pointer()), align=4)
             down = [builder.add(i, number(row)) for row in range(rows)]
             right = [builder.add(j, number(k * LANES)) for k in range(vectors)]
+            # Addresses of the tile's vectors, and their first values: zeros if `fresh`, else what `c` holds.
             places = [item(c_type, c, row, column) for row in down for column in right]
             start = [builder.select(fresh, ir.Constant(vector, None), load(place)) for place in places]
             entry = builder.block
@@ -52,11 +60,13 @@ def _tile_of(rows: int, vectors: int) -> Any:
             builder.branch(loop)
 
             builder.position_at_end(loop)
+            # for k in range(depth): sums[row, column] += a[i + row, k] * b[k, j + column]
             k = builder.phi(i.type)
             sums = [builder.phi(vector) for _ in places]
             columns = [load(item(b_type, b, k, column)) for column in right]
             more = []
             for row in down:
+                # One number of `a` in all lanes, times every column of `b`.
                 one = builder.insert_element(
                     nothing, builder.load(item(a_type, a, row, k)), ir.Constant(ir.IntType(32), 0)
                 )
@@ -64,6 +74,7 @@ def _tile_of(rows: int, vectors: int) -> Any:
                 more += [builder.fmul(spread, column, flags=("contract",)) for column in columns]
             more = [builder.fadd(s, m, flags=("contract",)) for s, m in zip(sums, more, strict=True)]
             next_k = builder.add(k, number(1))
+            # A phi node takes its first value from before the loop and later ones from the previous round.
             for value, first, then in [(k, number(0), next_k), *zip(sums, start, more, strict=True)]:
                 value.add_incoming(first, entry)
                 value.add_incoming(then, loop)
@@ -92,6 +103,7 @@ def product(a, b, c, fresh):
     Shapes: (N, K), (K, J), (N, J), J whole vectors, K > 0.
     """
     rows, width = c.shape
+    # Full tiles first; rows and columns that are left over go through narrower ones.
     whole = width // (_VECTORS * LANES) * (_VECTORS * LANES)
     tall = rows // _ROWS * _ROWS
     for j in range(0, whole, _VECTORS * LANES):

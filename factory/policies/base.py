@@ -1,4 +1,4 @@
-"""The interface of policies: how they act, and what PPO asks of an actor-critic besides."""
+"""The interfaces of policies: `Policy` acts, `ActorCritic` adds the methods that PPO uses."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Policy(nn.Module, ABC):
             state: memory of the policy. Shape: (num_envs, state_size).
 
         Returns:
-            The actions as the action space has them, (num_envs, A) or (num_envs,); what the learner needs to
-            know about them, by name, each (num_envs, ...) float32; and the next state (num_envs, state_size).
+            Actions in the format of the action space, (num_envs, A) or (num_envs,); tensors for the learner
+            by name, each (num_envs, ...) float32; and the next state (num_envs, state_size).
         """
 
     @abstractmethod
@@ -59,6 +59,7 @@ class Policy(nn.Module, ABC):
     @property
     def device(self) -> torch.device:
         """Device of the parameters."""
+        # A policy without any tensor, such as a scripted one, is where its noise is.
         tensors = (*self.parameters(), *self.buffers())
         if tensors:
             return tensors[0].device
@@ -67,10 +68,11 @@ class Policy(nn.Module, ABC):
     @property
     def num_multiply_adds(self) -> int:
         """Multiply-adds of one action, an estimate for choosing the number of threads."""
+        # Every number of a weight matrix is multiplied once; biases have one dimension.
         return sum(parameter.numel() for parameter in self.parameters() if parameter.dim() > 1)
 
     def prepare(self) -> None:
-        """Do once what would otherwise delay the first action, such as compiling."""
+        """Do slow one-time work, such as compiling, before the first action."""
 
     def for_export(self) -> Policy:
         """Return a copy of the policy for `torch.export`: same device, float32, traceable operations."""
@@ -114,13 +116,13 @@ class ActorCritic(Policy):
 
         Args:
             obs: observations as `normalize` returns them, (B, size); without a group `critic` the critic sees
-                the actor's. Of a recurrent policy: (T, B, size).
-            action: (B, A), with A = 1 for the index of a discrete action. Of a recurrent policy: (T, B, A).
-            state: of a recurrent policy, its state before the first step. Shape: (B, state_size).
-            starts: of a recurrent policy, steps before which the state restarts. Shape: (T, B) bool.
+                the actor's. For a recurrent policy: (T, B, size).
+            action: (B, A), with A = 1 for the index of a discrete action. For a recurrent policy: (T, B, A).
+            state: state of a recurrent policy before the first step. Shape: (B, state_size).
+            starts: steps before which a recurrent policy's state restarts. Shape: (T, B) bool.
 
         Returns:
-            Tensors of shape (B,); of a recurrent policy (T, B).
+            Tensors of shape (B,); for a recurrent policy (T, B).
         """
 
     def normalize(self, obs: Observations) -> Observations:
@@ -132,10 +134,10 @@ class ActorCritic(Policy):
         return returns
 
     def update_observations(self, obs: Observations, live: Tensor | None = None) -> None:
-        """Take a rollout's live rows into the observation statistics.
+        """Update the observation statistics with a rollout's live rows.
 
         Shapes: (T, num_envs, size), (T, num_envs).
         """
 
     def update_returns(self, returns: Tensor, live: Tensor | None = None) -> None:
-        """Take the returns of live rows into the return statistics. Shapes: (T, num_envs), (T, num_envs)."""
+        """Update the return statistics with live rows' returns. Shapes: (T, num_envs), (T, num_envs)."""

@@ -31,8 +31,9 @@ class Categorical(Distribution):
         def sample(shape: tuple[int, ...]) -> Tensor:
             return features.new_empty(shape).exponential_(generator=generator)
 
+        # Every process draws for all worlds and keeps its own rows, so the noise does not depend on how the
+        # worlds are shared out. If E is exponential, -log E has a Gumbel distribution.
         noise = distributed.shard().draw(sample, *features.shape)
-        # -log of an exponential draw is Gumbel noise.
         return (features - noise.log()).argmax(-1)
 
     def mode(self, features: Tensor) -> Tensor:
@@ -41,9 +42,11 @@ class Categorical(Distribution):
 
     def log_prob(self, features: Tensor, action: Tensor) -> Tensor:
         """Return log-probabilities. Shapes: (..., n), (..., 1) -> (...,)."""
+        # Rollouts keep indices as floats, which are exact up to 2^24.
         return features.log_softmax(-1).gather(-1, action.long()).squeeze(-1)
 
     def entropy(self, features: Tensor) -> Tensor:
         """Return the entropy [nat]. Shape: (..., n) -> (...,)."""
+        # H = -sum_k p_k log p_k
         log_prob = features.log_softmax(-1)
         return -(log_prob.exp() * log_prob).sum(-1)

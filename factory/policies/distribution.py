@@ -38,6 +38,7 @@ class Distribution(nn.Module, ABC):
 
 def for_space(space: gymnasium.Space[Any], *, init_std: float) -> Distribution:
     """Return the distribution for a policy's action space: a flat Box or a Discrete that starts at 0."""
+    # Imported here: both modules derive their class from this one's.
     from factory.policies.categorical import Categorical
     from factory.policies.gaussian import Gaussian
 

@@ -16,7 +16,9 @@ from factory.policies.base import Policy
 PROGRAM = "policy.pt2"
 DESCRIPTION = "policy.json"
 PARITY_BATCHES = (1, 2, 7)
+"""Batch sizes that are compared: one and two are special cases of tracing, seven is any other."""
 PARITY_TOLERANCE = 1e-5
+"""Largest difference of an action; float32 sums in another order differ by about 1e-6."""
 
 
 class Deterministic(torch.nn.Module):
@@ -34,10 +36,11 @@ class Deterministic(torch.nn.Module):
         self.native_actions = native_actions
 
     def forward(self, obs: Tensor, *state: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Return the deterministic action; of a policy with memory, also its next state.
+        """Return the deterministic action; for a policy with memory, also its next state.
 
         Shapes: (B, obs_dim), and (B, state_size) for a policy with memory -> (B, *shape of an action).
         """
+        # The signature of the file depends on the policy: users of one without memory pass no state.
         if not state:
             memoryless = obs.new_zeros(obs.shape[0], 0)
             action, _ = self.policy.act_deterministic({"policy": obs}, memoryless)
@@ -64,8 +67,8 @@ def export_policy(
         out_dir: folder to write; created if missing.
         metadata: facts for users of the file: task, robot, layout of observation and action, `control_hz`,
             token spec, versions. JSON values only.
-        initial_state: of a policy with memory, its state at the start of an episode; it becomes the second
-            input and the next state the second output. Shape: (1, state_size).
+        initial_state: state of a policy with memory at the start of an episode; it becomes the second input,
+            and the next state the second output. Shape: (1, state_size).
 
     Returns:
         `out_dir`.
@@ -77,21 +80,26 @@ def export_policy(
     observations = example_obs.detach().to("cpu", torch.float32)
     # torch.export takes a size of 1 for a constant, so trace with two rows whatever the example has.
     rows = observations[:1].repeat(2, 1)
-    memory = () if initial_state is None else (initial_state.detach().cpu(),)
-    inputs = (rows, *(state.repeat(2, 1) for state in memory))
     batch = torch.export.Dim("batch")
-    dynamic: tuple[Any, ...] = ({0: batch}, ({0: batch},)) if memory else ({0: batch},)
+    memory: tuple[Tensor, ...] = ()
+    dynamic: tuple[Any, ...] = ({0: batch},)
+    if initial_state is not None:
+        memory = (initial_state.detach().cpu(),)
+        # `forward` takes the state as a variadic argument, hence a tuple of its own.
+        dynamic = ({0: batch}, ({0: batch},))
+    inputs = (rows, *(state.repeat(2, 1) for state in memory))
     with torch.no_grad():
         outputs = eager(*inputs)
         program = torch.export.export(eager, inputs, dynamic_shapes=dynamic)
     out_dir.mkdir(parents=True, exist_ok=True)
     torch.export.save(program, out_dir / PROGRAM)
 
+    # Compare the file itself, as a user would load it. Written as `not <=`, so that NaN fails too.
     difference = _largest_difference(eager, load_exported(out_dir), observations, memory)
     if not difference <= PARITY_TOLERANCE:
         raise ValueError(
             f"exported policy differs from the trained one by {difference:.3g} (limit {PARITY_TOLERANCE:g}):"
-            " its forward has to be deterministic and free of state"
+            " its forward must be deterministic and must not keep state"
         )
     action, *_ = _as_tuple(outputs)
     description = {
@@ -119,11 +127,12 @@ def load_exported(path: Path) -> Callable[..., Any]:
         path: folder written by `export_policy`, or its `policy.pt2`.
 
     Returns:
-        Function from observations (batch, obs_dim) float32 to actions (batch, ...), on the CPU. Of a policy
-        with memory, it also takes the state (batch, state_size) and returns the pair of actions and next
-        state.
+        Function from observations (batch, obs_dim) float32 to actions (batch, ...), on the CPU. For a policy
+        with memory, it also takes the state (batch, state_size) and returns actions and next state.
     """
-    program = torch.export.load(path / PROGRAM if path.is_dir() else path).module()
+    if path.is_dir():
+        path = path / PROGRAM
+    program = torch.export.load(path).module()
 
     def act(*inputs: Tensor) -> Any:
         with torch.no_grad():
@@ -134,7 +143,10 @@ def load_exported(path: Path) -> Callable[..., Any]:
 
 def describe_exported(path: Path) -> dict[str, Any]:
     """Return the `policy.json` beside an exported policy."""
-    return json.loads(((path if path.is_dir() else path.parent) / DESCRIPTION).read_text(encoding="utf-8"))
+    folder = path
+    if not path.is_dir():
+        folder = path.parent
+    return json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
 
 
 def _largest_difference(
@@ -143,7 +155,8 @@ def _largest_difference(
     observations: Tensor,
     memory: tuple[Tensor, ...],
 ) -> float:
-    """Return the largest difference on random batches of about the example's scale; NaN if there is one."""
+    """Return the largest difference on random batches of about the example's scale; NaN if any is NaN."""
+    # A generator of its own: the check must not disturb the run's random numbers.
     generator = torch.Generator().manual_seed(0)
     centre = observations[:1]
     spread = observations.abs().max() + 1.0
@@ -159,4 +172,6 @@ def _largest_difference(
 
 
 def _as_tuple(outputs: Any) -> tuple[Tensor, ...]:
-    return outputs if isinstance(outputs, tuple) else (outputs,)
+    if isinstance(outputs, tuple):
+        return outputs
+    return (outputs,)

@@ -26,6 +26,8 @@ class Gaussian(Distribution):
 
     def sample(self, features: Tensor, generator: torch.Generator) -> Tensor:
         """Return actions. Shape: (..., A) -> (..., A)."""
+        # a = mu + sigma z. Every process draws z for all worlds and keeps its own rows, so the noise does
+        # not depend on how the worlds are shared out.
         sample = partial(torch.randn, generator=generator, device=features.device)
         noise = distributed.shard().draw(sample, *features.shape)
         return torch.addcmul(features, noise, self.log_std.exp())
@@ -39,7 +41,7 @@ class Gaussian(Distribution):
         return log_prob(action, features, self.log_std)
 
     def entropy(self, features: Tensor) -> Tensor:
-        """Return the entropy, which depends on no feature [nat]. Shape: (..., A) -> (...,)."""
+        """Return the entropy [nat], the same for all features. Shape: (..., A) -> (...,)."""
         return entropy(self.log_std).expand(features.shape[:-1])
 
 

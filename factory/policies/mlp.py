@@ -42,8 +42,8 @@ class MlpPolicy(ActorCritic):
             cfg: sizes and activation.
             obs_size: features of the `policy` observation group.
             critic_obs_size: features of the `critic` group, or `obs_size` when there is one group.
-            action_space: of one world: a flat Box or a Discrete.
-            control_hz: control steps a second, recorded in `token_spec` [Hz].
+            action_space: action space of one world, a flat Box or a Discrete.
+            control_hz: control steps per second, recorded in `token_spec` [Hz].
             generator: source of the exploration noise, on the policy's device.
         """
         super().__init__()
@@ -54,16 +54,21 @@ class MlpPolicy(ActorCritic):
             kind=self.distribution.kind, control_hz=control_hz, obs_dim=obs_size, act_dim=outputs
         )
         perceptron = functools.partial(Perceptron, activation=cfg.activation, precision=cfg.precision)
+        # The small gain makes first actions nearly independent of observations, so that exploration starts
+        # from the noise alone (Andrychowicz et al. 2020, arXiv:2006.05990).
         self.actor = perceptron(obs_size, cfg.actor_hidden, outputs, gain=0.01)
         self.critic = perceptron(critic_obs_size, cfg.critic_hidden, 1, gain=1.0)
-        normalizer = RunningNormalizer if cfg.normalize_observations else Identity
+        normalizer: type[RunningNormalizer | Identity] = Identity
+        if cfg.normalize_observations:
+            normalizer = RunningNormalizer
         self.obs_normalizer = normalizer(obs_size)
         self.critic_normalizer = normalizer(critic_obs_size)
+        # Returns grow while the policy improves, so their statistics forget after a million samples.
         self.return_normalizer = RunningNormalizer(1, max_count=1e6)
 
     @property
     def num_multiply_adds(self) -> int:
-        """Multiply-adds of the actor for one observation."""
+        """Multiply-adds of the actor for one observation; the critic is not part of acting."""
         return sum(layer.weight.numel() for layer in self.actor if isinstance(layer, nn.Linear))
 
     def prepare(self) -> None:
@@ -81,12 +86,12 @@ class MlpPolicy(ActorCritic):
 
     @torch.no_grad()
     def act_deterministic(self, obs: Observations, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the likeliest action (num_envs, A) or (num_envs,) and the state as it was."""
+        """Return the likeliest action (num_envs, A) or (num_envs,) and the unchanged state."""
         features = self.actor(self.obs_normalizer(obs["policy"]))
         return self.distribution.mode(features), state
 
     def for_export(self) -> Policy:
-        """Return a copy without the critic, whose products are in float32, so that any machine runs it."""
+        """Return a copy of the actor that computes in float32, so that any machine can run it."""
         twin: Any = super().for_export()
         for part in ("critic", "critic_normalizer", "return_normalizer"):
             delattr(twin, part)
@@ -96,6 +101,7 @@ class MlpPolicy(ActorCritic):
     @torch.no_grad()
     def value(self, obs: Observations) -> Tensor:
         """Return values in return units. Shape: (..., critic_obs_size) -> (...,)."""
+        # V = mean + std * critic(obs)
         normalized = self.critic(self.critic_normalizer(obs["critic"])).squeeze(-1)
         stats = self.return_normalizer
         return normalized * stats.std.float() + stats.mean.float()
@@ -121,13 +127,13 @@ class MlpPolicy(ActorCritic):
 
     @torch.no_grad()
     def update_observations(self, obs: Observations, live: Tensor | None = None) -> None:
-        """Take a rollout's live rows into the statistics. Shapes: (T, num_envs, size), (T, num_envs)."""
+        """Update the statistics with a rollout's live rows. Shapes: (T, num_envs, size), (T, num_envs)."""
         self.obs_normalizer.update(obs["policy"], live)
         self.critic_normalizer.update(obs["critic"], live)
 
     @torch.no_grad()
     def update_returns(self, returns: Tensor, live: Tensor | None = None) -> None:
-        """Take in the returns of live rows; the critic goes on predicting the same. Shapes: (T, num_envs)."""
+        """Update the return statistics and keep the critic's predictions the same. Shapes: (T, num_envs)."""
         stats = self.return_normalizer
         old_std = stats.std.clone()
         old_mean = stats.mean.clone()
@@ -143,14 +149,14 @@ class MlpPolicy(ActorCritic):
 
 
 class Identity(nn.Module):
-    """Stands in for a normaliser when observations are used as they come."""
+    """Normaliser that leaves observations unchanged."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
 
     def forward(self, value: Tensor) -> Tensor:
-        """Return the value."""
+        """Return the value unchanged."""
         return value
 
     def update(self, batch: Tensor, live: Tensor | None = None) -> None:
-        """Learn nothing."""
+        """Ignore the batch."""

@@ -57,6 +57,7 @@ class MlpPolicyConfig(PolicyConfig):
         generator: torch.Generator,
     ) -> MlpPolicy:
         """Build the actor-critic, see `PolicyConfig.build`."""
+        # Imported here: settings must be available before torch is loaded.
         from factory.policies.mlp import MlpPolicy
 
         return MlpPolicy(

@@ -44,13 +44,14 @@ class RunningNormalizer(nn.Module):
 
     @torch.no_grad()
     def update(self, batch: Tensor, live: Tensor | None = None) -> None:
-        """Take in the live rows of a batch; a batch with values that are not finite is skipped.
+        """Update the statistics with the live rows of a batch; a batch with NaN or infinity is skipped.
 
         Shapes: (..., size), (...,) bool.
         """
         if live is None:
             live = torch.ones_like(batch[..., 0])
         mean, var, rows = moments(batch.reshape(-1, batch.shape[-1]), live.flatten())
+        # A capped count gives every new batch at least the weight rows / (max_count + rows).
         count = self.count.clamp(max=self.max_count)
         total = count + rows
 
@@ -77,6 +78,7 @@ def moments(values: Tensor, live: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """
     # Two passes: the variance about the mean itself loses no digits to a large mean.
     weight = live.to(values.dtype)
+    # Sums and count share one message between processes.
     sums = distributed.all_reduce_sum_(torch.cat([weight @ values, weight.sum()[None]]))
     rows = sums[-1]
     mean = sums[:-1] / rows.clamp(min=1.0)

@@ -1,4 +1,4 @@
-"""A multilayer perceptron whose passes on a CPU run as one."""
+"""A multilayer perceptron that runs as a single fused call on a CPU."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _PRECISIONS = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torc
 class Perceptron(nn.Sequential):
     """Linear layers with an activation between them.
 
-    On a CPU, all layers are one call: of functions compiled for it, in float32, or of oneDNN's, in bfloat16.
-    Elsewhere, and in an export, the layers run one by one. Both ways give the same result but for rounding.
-    `precision` is that of products and activations; weights and sums stay float32.
+    On a CPU, all layers are one call: compiled kernels in float32, oneDNN in bfloat16. Elsewhere, and in an
+    export, the layers run one by one. Both ways give the same result up to rounding. `precision` is that of
+    products and activations; weights and sums stay float32.
     """
 
     precision: torch.dtype
@@ -43,6 +43,7 @@ class Perceptron(nn.Sequential):
             precision: one of `PRECISIONS` in `config.py`.
             gain: scale of the last layer's weights.
         """
+        # sqrt(2) keeps the variance of activations about constant from layer to layer (He et al. 2015).
         layers: list[nn.Module] = []
         for size in hidden:
             layers += [_linear(inputs, size, math.sqrt(2.0)), _ACTIVATIONS[activation]()]
@@ -58,6 +59,7 @@ class Perceptron(nn.Sequential):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the last layer's output. Shape: (..., inputs) -> (..., outputs)."""
+        # torch.export must see plain layers, since the file has to run without this package.
         if features.device.type != "cpu" or features.dtype != torch.float32 or torch.compiler.is_compiling():
             return self._one_by_one(features)
         layers = self._linear_layers()
@@ -74,6 +76,7 @@ class Perceptron(nn.Sequential):
     def _one_by_one(self, features: Tensor) -> Tensor:
         if self.precision is torch.float32:
             return super().forward(features)
+        # Autocast rounds the factors of products alone; their sums are accumulated in float32.
         with torch.autocast(features.device.type, self.precision):
             return super().forward(features).float()
 

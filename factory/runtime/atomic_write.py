@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Atomic file writes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from pathlib import Path
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Give a path to write to that becomes `path` at the end, or is removed if the writing fails.
+    """Yield a temporary path that becomes `path` at the end, or is removed if writing fails.
 
-    Make its folder.
+    The folder is created if missing.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    # In the same folder: renaming is atomic only within one file system. The process id keeps two writers
+    # apart.
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield unfinished

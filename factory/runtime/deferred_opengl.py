@@ -17,7 +17,7 @@ _LOADED_AT_IMPORT = ("egl", "osmesa")
 
 
 class _DeferredModule(ModuleType):
-    """Stands in for the module in which mujoco picks its platform."""
+    """Replacement for the module in which mujoco chooses its OpenGL platform."""
 
     def GLContext(self, width: int, height: int) -> Any:  # noqa: N802  mujoco's name
         """Return a context of the platform that `MUJOCO_GL` names now."""

@@ -15,14 +15,14 @@ from factory.energy.cgroup import Cgroup, allocated_cores
 from factory.runtime import distributed
 from factory.runtime.cpus import usable_cpus
 
+# Parameters of `mallopt`, from glibc's malloc.h.
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
-"""Parameters of `mallopt`, from glibc's malloc.h."""
 
 
 @functools.cache
 def _visible() -> tuple[int, ...]:
-    """Return the CPUs that this process was given, before it kept to some of them."""
+    """Return the CPUs that this process was given, before `keep_to_own_cpus` restricted it."""
     return usable_cpus()
 
 
@@ -30,7 +30,7 @@ def _visible() -> tuple[int, ...]:
 def available_cpus() -> int:
     """Return how many CPUs this process may keep busy, together with the run's others on this host.
 
-    That is what its affinity and the quota of its control group allow (`docker --cpus`), at least one.
+    The limits are its affinity and the quota of its control group (`docker --cpus`); at least one.
     """
     return min(len(_visible()), max(1, int(allocated_cores(Cgroup()))))
 
@@ -38,6 +38,7 @@ def available_cpus() -> int:
 def own_cpus() -> tuple[int, ...]:
     """Return the CPUs of this process, at least one, as many for every process of the run on this host."""
     count = max(1, available_cpus() // distributed.local_size())
+    # Neighbouring ranks get neighbouring CPUs; with more ranks than CPUs they wrap around.
     first = distributed.local_rank() * count % len(_visible())
     return _visible()[first : first + count]
 
@@ -52,14 +53,18 @@ def keep_to_own_cpus() -> None:
 
 
 def set_up(torch_threads: int, *, precision: str = "float32") -> None:
-    """Set what is the process's, not a tensor's: threads, precision of products, memory that is kept.
+    """Set the global options of the process: threads, precision of products, memory that is kept.
 
     Args:
-        torch_threads: that torch may use; this process's share of the CPUs when 0.
+        torch_threads: threads that torch may use; this process's share of the CPUs when 0.
         precision: `policy.precision`; with `tf32` a GPU rounds the factors of float32 products to 10 bits.
     """
     torch.set_num_threads(torch_threads or len(own_cpus()))
-    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    # torch's name for TF32 is "high"; "highest" is plain float32.
+    product_precision = "highest"
+    if precision == "tf32":
+        product_precision = "high"
+    torch.set_float32_matmul_precision(product_precision)
     _keep_freed_memory()
 
 
@@ -90,12 +95,14 @@ def torch_threads(number: int) -> Iterator[None]:
 
 
 def inference_threads(multiply_adds: int) -> int:
-    """Return how many threads a network pass of so many multiply-adds is worth waking, of those allowed."""
+    """Return the number of threads worth using for a network pass of so many multiply-adds."""
+    # One more thread for every 40 million: below that, waking it takes longer than it saves.
     return min(torch.get_num_threads(), 1 + multiply_adds // 40_000_000)
 
 
 def elementwise_threads(elements: int) -> int:
-    """Return the number of threads worth using on tensors of so many elements, of those allowed."""
+    """Return the number of threads worth using on tensors of so many elements."""
+    # Elementwise operations wait for memory, which a second thread helps only with large tensors.
     return min(torch.get_num_threads(), 1 + elements // 500_000)
 
 
@@ -107,7 +114,8 @@ def describe(device: torch.device) -> str:
 
 
 def cpu_name() -> str:
-    """Return the processor's name, or its architecture where the system tells no more."""
+    """Return the processor's name, or its architecture if the name is unknown."""
+    # `platform.processor` is empty on most Linux systems.
     try:
         with open("/proc/cpuinfo") as file:
             return next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))

@@ -26,7 +26,7 @@ from factory.runtime.ranks import size as size
 T = TypeVar("T")
 
 _HINT_AFTER_S = 10.0
-"""Time after which a process that waits for the others says so [s]."""
+"""Time after which a process that waits for the others prints a hint [s]."""
 
 
 def _hint() -> None:
@@ -44,13 +44,16 @@ def process_group(device: str) -> Iterator[None]:
         return
     if device == "cuda":
         torch.cuda.set_device(local_rank())
-    # Nobody waits longer than for an iteration, since the others have left when rank 0 evaluates. But the
-    # variables may be left over from an earlier torchrun, and then nobody else ever comes.
+    # Ranks wait for each other for an iteration at most, as only rank 0 evaluates. But the variables may be
+    # left over from an earlier torchrun, and then no other process ever connects: print a hint.
     hint = threading.Timer(_HINT_AFTER_S, _hint)
     hint.daemon = True
     hint.start()
+    backend = "gloo"
+    if device == "cuda":
+        backend = "nccl"
     try:
-        dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=timedelta(minutes=10))
+        dist.init_process_group(backend, timeout=timedelta(minutes=10))
     finally:
         hint.cancel()
     try:
@@ -68,7 +71,7 @@ def all_reduce_sum_(tensor: Tensor) -> Tensor:
 
 
 def shard() -> Shard:
-    """Return which of all worlds are this process's."""
+    """Return this process's shard of the worlds."""
     return Shard(index=rank(), count=size())
 
 
@@ -76,6 +79,7 @@ def gather(tensor: Tensor) -> Tensor:
     """Return the rows of all processes, in the order of their worlds. Shape: (n, ...) -> (n * size, ...)."""
     if not dist.is_initialized():
         return tensor
+    # gloo has no bool, so its bytes are sent.
     if tensor.dtype == torch.bool:
         own = tensor.contiguous().view(torch.uint8)
     else:
@@ -87,7 +91,7 @@ def gather(tensor: Tensor) -> Tensor:
 
 
 def gather_from_peers(value: T) -> list[T]:
-    """Return what all other processes passed, in the order of their numbers."""
+    """Return the values of all other processes, ordered by rank."""
     if not dist.is_initialized():
         return []
     values: list[Any] = [None] * size()
@@ -97,7 +101,8 @@ def gather_from_peers(value: T) -> list[T]:
 
 
 def any_rank(flag: bool) -> bool:
-    """Say whether `flag` is set in any process."""
+    """Return whether `flag` is set in any process."""
+    # There is no reduction by `or`, so the flags are added.
     return bool(all_reduce_sum_(torch.tensor(float(flag), device=_device())))
 
 
@@ -106,7 +111,7 @@ def _waiting() -> Iterator[None]:
     """Exchange something with the other processes inside the block.
 
     Raises:
-        PeerLostError: one of them is no more.
+        PeerLostError: one of them ended.
     """
     try:
         yield
@@ -115,6 +120,7 @@ def _waiting() -> Iterator[None]:
 
 
 def _device() -> str:
+    # NCCL exchanges GPU memory only.
     if dist.is_initialized() and dist.get_backend() == "nccl":
         return "cuda"
     return "cpu"

@@ -18,7 +18,8 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "MK
 
 
 def describe() -> dict[str, Any]:
-    """Return the facts as plain values, None where the system does not tell; the load is that of now."""
+    """Return the facts as plain values, None if unknown; the load is that of this moment."""
+    # Host and allocation side by side: in a container they differ, and both affect the speed.
     cgroup = Cgroup()
     return {
         "cpu": device.cpu_name(),

@@ -23,7 +23,7 @@ _LIBRARIES = (
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python, of the factory and of what its results depend on."""
+    """Return the versions of Python, of this package and of the libraries that affect results."""
     found = {"python": sys.version.split()[0], "factory": factory.__version__}
     for name in _LIBRARIES:
         try:
@@ -42,6 +42,7 @@ def git_tags() -> dict[str, str]:
 
 
 def _git(*arguments: str) -> str:
+    # Only a checkout of this package counts: a wheel may be installed inside somebody else's repository.
     folder = Path(factory.__file__).parents[1]
     if not (folder / ".git").exists():
         return ""

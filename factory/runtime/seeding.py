@@ -18,14 +18,18 @@ def seed_everything(seed: int) -> None:
 
 
 def make_generator(seed: int, *, stream: int, device: torch.device) -> torch.Generator:
-    """Return a generator whose draws do not overlap with those of another `stream` of the same seed."""
+    """Return a generator that is independent of those of other streams of the same seed."""
+    # SeedSequence mixes seed and stream; adding them would give seed 1, stream 0 the draws of seed 0,
+    # stream 1. Shifted by one bit, since torch takes seeds as signed 64-bit integers.
+    word = np.random.SeedSequence([seed, stream]).generate_state(1, np.uint64)[0]
     generator = torch.Generator(device=device)
-    generator.manual_seed(int(np.random.SeedSequence([seed, stream]).generate_state(1, np.uint64)[0] >> 1))
+    generator.manual_seed(int(word >> 1))
     return generator
 
 
 def global_state() -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the global generators' state: tensors, and what JSON holds."""
+    """Return the global generators' state: tensors, and plain values for JSON."""
+    # NumPy's Mersenne Twister has 624 words, which go into a tensor; what is left fits JSON.
     version, words, gauss = random.getstate()
     name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
     tensors = {"torch": torch.get_rng_state(), "numpy": torch.from_numpy(np.asarray(keys).astype(np.int64))}

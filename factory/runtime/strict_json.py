@@ -1,4 +1,4 @@
-"""Values for JSON, which has no NaN and no infinity."""
+"""Values for strict JSON, which has neither NaN nor infinity."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def nan_to_none(value: Any) -> Any:
-    """Return plain containers with None for figures that are not finite."""
+    """Return plain containers with None in place of NaN and infinity."""
     if isinstance(value, dict):
         return {key: nan_to_none(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
