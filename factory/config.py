@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -182,20 +183,37 @@ def _field_names(schema: type[Any] | None) -> set[str]:
 def from_plain(plain: Mapping[str, Any]) -> TrainConfig:
     """Turn what `to_plain` returned, e.g. from a checkpoint, back into checked dataclasses.
 
-    The run's plug-ins are loaded first.
+    Values are taken as they are: nothing is interpolated, imported or instantiated but the dataclasses of
+    registered components. A file of plug-ins is not loaded.
 
     Raises:
-        ValueError: a plug-in cannot be loaded, or a component is not registered.
+        ValueError: a component is not registered, or a value is wrong.
     """
-    plugins.load(plain["plugins"])
+    plugins.load()
     # The names say which classes the settings belong to; with them in place, values get their types back.
     schema = OmegaConf.structured(TrainConfig)
     for group, classes in REGISTRIES.items():
-        name = plain[group]["name"]
+        part = plain.get(group)
+        require(isinstance(part, Mapping), group, part, "no settings of a component")
+        name = str(part["name"]) if part and "name" in part else ""
         remedy = "not registered here; install its package, or name its file in plugins=[...]"
         require(name in classes, group, name, remedy)
         schema[group] = classes[name]
-    return OmegaConf.to_object(OmegaConf.merge(schema, plain))  # type: ignore[return-value]
+    merged: Any = OmegaConf.merge(schema, _literal(plain))
+    _require_finite(merged)
+    return OmegaConf.to_object(merged)  # type: ignore[return-value]
+
+
+def _literal(value: Any) -> Any:
+    """Return plain values whose texts OmegaConf leaves as they are, `${...}` in them too."""
+    if isinstance(value, Mapping):
+        return {key: _literal(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_literal(item) for item in value]
+    if isinstance(value, str):
+        # A backslash escapes an interpolation, and another backslash escapes that one.
+        return re.sub(r"(\\*)\$\{", lambda match: match.group(1) * 2 + "\\${", value)
+    return value
 
 
 def to_plain(cfg: TrainConfig) -> dict[str, Any]:

@@ -2,11 +2,16 @@
 
 usage: python -m factory.evaluate run=<run folder | MLflow run id | last> [episodes=256] [video=true]
                                   [seed=...] [device=cpu|cuda] [output_root=outputs] [plugins=[<file.py>,...]]
+                                  [robot=file:<path.xml>] [env_id=<module:Id>] [task.wrappers=[...]]
+
+A run folder is taken as data. Where it names code or a file outside itself, one line asks for it: plug-ins,
+modules and robot files are used only if the command names them.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import sys
 from dataclasses import dataclass, field
@@ -15,12 +20,23 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import MISSING
 
-from factory import cli, config
+from factory import cli, config, plugins
 from factory.reporting.console import print_evaluation
+from factory.training import stored_config
 from factory.validation import require
 
 if TYPE_CHECKING:
     from factory.training.evaluation import EvaluationResult
+
+
+@dataclass(kw_only=True)
+class NamedTaskParts:
+    """Settings of the task `gymnasium` that may stand for code."""
+
+    wrappers: list[str] | None = None
+    """Wrappers of the environment, as `module:Wrapper`."""
+    kwargs: dict[str, Any] | None = None
+    """Keywords of the environment's constructor."""
 
 
 @dataclass(kw_only=True)
@@ -39,8 +55,14 @@ class EvaluateConfig:
     """cpu or cuda; empty: the one it was trained on."""
     output_root: str = "outputs"
     """Folder of the runs and of the MLflow store."""
-    plugins: list[str] = field(default_factory=list)
-    """Where the run's plug-in files are now, if they were moved."""
+    plugins: list[str] | None = None
+    """Files of plug-ins that the run needs."""
+    robot: str | None = None
+    """Robot, if the run has one from a file outside its folder."""
+    env_id: str | None = None
+    """Environment, if it is one whose module has to be imported first."""
+    task: NamedTaskParts = field(default_factory=NamedTaskParts)
+    """Parts of the task that have to be named."""
 
     def __post_init__(self) -> None:
         """Raise ValueError when a value is out of its range."""
@@ -62,7 +84,7 @@ def run_evaluation(cfg: EvaluateConfig) -> tuple[EvaluationResult, Path]:
     # Only a run that exists is worth the seconds in which torch is loaded.
     from factory.envs.rendering import RenderingUnavailableError
     from factory.runtime import device
-    from factory.training import checkpoint
+    from factory.training import checkpoint, fit
     from factory.training.build import make_env, make_policy
     from factory.training.evaluation import evaluate
     from factory.training.stages import EVAL_SEED, write_policy_video
@@ -72,15 +94,16 @@ def run_evaluation(cfg: EvaluateConfig) -> tuple[EvaluationResult, Path]:
     else:
         seed = cfg.seed
     found = checkpoint.load(run_dir, key="run")
-    if cfg.plugins:
-        moved = {"plugins": cfg.plugins}
-    else:
-        moved = {}
-    train_cfg = config.from_plain(_on(cfg.device or found.config["device"], found.config | moved))
+    if found.note:
+        print(found.note)
+    train_cfg = config.from_plain(_on(cfg.device, _as_named(cfg, found.config, run_dir)))
     device.set_up(train_cfg.runtime.torch_threads, precision=train_cfg.policy.precision)
     env = make_env(train_cfg, num_envs=min(cfg.episodes, train_cfg.task.eval_worlds))
     policy = make_policy(train_cfg, env)
-    policy.load_state_dict(found.tensors["policy"])
+    try:
+        fit.load_part(policy, found.tensors.get("policy", {}), name="policy")
+    except ValueError as error:
+        raise ValueError(f"run={cfg.run}: checkpoint {found.env_steps} does not fit ({error})") from error
     with cli.one_line_faults(run_dir), contextlib.closing(env):
         result = evaluate(env, policy, episodes=cfg.episodes, seed=seed)
     content = {"env_steps": found.env_steps, "seed": seed, "metrics": result.metrics()}
@@ -93,10 +116,41 @@ def run_evaluation(cfg: EvaluateConfig) -> tuple[EvaluationResult, Path]:
     return result, run_dir
 
 
+def _as_named(cfg: EvaluateConfig, stored: dict[str, Any], run_dir: Path) -> dict[str, Any]:
+    """Return a run's configuration with the parts that the command line names.
+
+    Raises:
+        ValueError: it has parts that have to be named, or is no configuration.
+    """
+    plain = copy.deepcopy(stored)
+    parts = {
+        "plugins": cfg.plugins,
+        "robot": cfg.robot,
+        "env_id": cfg.env_id,
+        "task.wrappers": cfg.task.wrappers,
+        "task.kwargs": cfg.task.kwargs,
+    }
+    named = {key: value for key, value in parts.items() if value is not None}
+    for key, value in named.items():
+        stored_config.put(plain, key, value)
+    for key in {"robot", "env_id"} & named.keys() & plain["task"].keys():
+        plain["task"][key] = plain[key]
+    stored_config.require_named(plain, named=named, run_dir=run_dir, key="run", rules=stored_config.PLAYING)
+    plugins.load(cfg.plugins or ())
+    # Neither meter nor experiment tracker is opened.
+    return plain | {"energy": {}, "tracking": {}, "resume": ""}
+
+
 def _on(device: str, plain: dict[str, Any]) -> dict[str, Any]:
-    """Return a run's configuration for a device, with the precision that a CPU has instead of a GPU's."""
+    """Return a run's configuration for a device, with the precision that a CPU has instead of a GPU's.
+
+    Args:
+        device: cpu or cuda; empty: the one it was trained on.
+        plain: the configuration.
+    """
+    device = device or plain.get("device", "cpu")
     policy = plain["policy"]
-    if device == "cpu" and policy["precision"] == "tf32":
+    if device == "cpu" and policy.get("precision") == "tf32":
         policy = policy | {"precision": "float32"}
     return plain | {"device": device, "policy": policy}
 

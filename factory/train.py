@@ -16,7 +16,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from factory import cli, config, options
+from factory import cli, options
 from factory.config import TrainConfig
 from factory.reporting.stream import steady_stdout
 from factory.runtime import ranks
@@ -113,7 +113,7 @@ def _scratch_folder() -> Iterator[Path]:
 def _job(composed: DictConfig) -> float:
     """Run one job for Hydra; return its evaluation return, which sweepers maximise."""
     hydra_cfg = HydraConfig.get()
-    cfg = config.from_hydra(composed)
+    cfg = cli.job_config(composed, list(hydra_cfg.overrides.task))
     try:
         # A reader of the output that goes away must not cost the run its checkpoint.
         with steady_stdout():

@@ -30,8 +30,14 @@ def test_project_trains_its_own_task(tmp_path: Path) -> None:
     run("factory.train", *COMMAND, cwd=project)
     run_dir = check_run(project)
 
-    run("factory.evaluate", f"run={run_dir}", "episodes=4", cwd=elsewhere)
+    # The run folder names the file, but only the user may let it run.
+    plugin = f"plugins=[{project / 'park.py'}]"
+    asked = [sys.executable, "-m", "factory.evaluate", f"run={run_dir}", "episodes=4"]
+    refused = subprocess.run(asked, cwd=elsewhere, env=environment, capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert f"if you trust that, add '{plugin}'" in refused.stderr
+    run("factory.evaluate", f"run={run_dir}", "episodes=4", plugin, cwd=elsewhere)
     assert (run_dir / "evaluation.json").exists()
-    run("factory.train", f"resume={run_dir}", "total_steps=1024", cwd=elsewhere)
+    run("factory.train", f"resume={run_dir}", plugin, "total_steps=1024", cwd=elsewhere)
     assert (run_dir / "checkpoints" / "last").resolve().name == "1024"
     assert "project/Park-v0" in run("factory.tasks", "plugins=[park.py]", cwd=project)

@@ -1,7 +1,14 @@
 """The command line: arguments are checked first, and a mistake ends in one line and exit status 2."""
 
 from factory.cli.errors import fail, one_line_errors, one_line_faults, show_warnings
-from factory.cli.jobs import check_writable, compose_config, single_job, validate_arguments, worker_job
+from factory.cli.jobs import (
+    check_writable,
+    compose_config,
+    job_config,
+    single_job,
+    validate_arguments,
+    worker_job,
+)
 from factory.cli.parsing import parse, prints_info, prints_version
 from factory.cli.runs import find_run
 
@@ -10,6 +17,7 @@ __all__ = [
     "compose_config",
     "fail",
     "find_run",
+    "job_config",
     "one_line_errors",
     "one_line_faults",
     "parse",

@@ -16,11 +16,11 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import open_dict
+from omegaconf import DictConfig, open_dict
 
 from factory import config, options, plugins
 from factory.cli import spelling
-from factory.cli.runs import check_resumable, resumed_overrides
+from factory.cli.runs import resumed_config, resumed_overrides
 from factory.config import TrainConfig
 from factory.registry import ROBOTS
 from factory.runtime import ranks
@@ -33,8 +33,7 @@ _MAX_CHECKED_JOBS = 64
 def validate_arguments(arguments: Sequence[str]) -> list[str]:
     """Return Hydra's arguments after composing and checking every job they ask for; nothing is written.
 
-    `resume=...` is replaced by the overrides the run was started with, the new ones after them, and the run
-    folder to write to.
+    `resume=...` is replaced by the components of the run, the other overrides, and the folder to write to.
 
     Raises:
         ValueError, HydraException, OmegaConfBaseException: the first mistake found.
@@ -175,7 +174,6 @@ def _jobs(overrides: list[str]) -> list[list[str]]:
 
 def compose_config(overrides: list[str]) -> tuple[TrainConfig, Path]:
     """Return the checked configuration and the folder Hydra would give the run."""
-    # A resumed run names plug-ins in its stored overrides.
     overrides = _with_plugins(overrides)
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(options.CONF_DIR), version_base="1.3"):
@@ -183,16 +181,24 @@ def compose_config(overrides: list[str]) -> tuple[TrainConfig, Path]:
         run_dir = Path(composed.hydra.run.dir)
     with open_dict(composed):
         del composed["hydra"]
-    given = [override.partition("=")[0] for override in overrides]
-    return config.from_hydra(composed, given=given), run_dir
+    return job_config(composed, overrides), run_dir
+
+
+def job_config(composed: DictConfig, overrides: Sequence[str]) -> TrainConfig:
+    """Return the checked configuration of a job from what Hydra composed of its overrides.
+
+    Raises:
+        ValueError, OmegaConfBaseException: a value is wrong.
+    """
+    if composed.resume:
+        return resumed_config(composed, overrides)
+    return config.from_hydra(composed, given=[override.partition("=")[0] for override in overrides])
 
 
 def _check(cfg: TrainConfig, run_dir: Path) -> None:
     """Check what the schema cannot: folders, the run to resume, and the environment and energy sources."""
     check_writable(Path(cfg.output_root), key="output_root")
     check_writable(run_dir, key="hydra.run.dir")
-    if cfg.resume:
-        check_resumable(cfg)
     _check_parts(cfg)
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import json
+import copy
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import yaml
 from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf
 
-from factory import config
+from factory import config, options
 from factory.cli import spelling
 from factory.config import TrainConfig
+from factory.registry import REGISTRIES
 from factory.tracking.base import flatten
-from factory.training import run_lock
+from factory.training import checkpoint_files, run_lock, stored_config
 
 _FIXED = (
     "task.name",
@@ -41,64 +44,111 @@ def find_run(name: str, *, key: str, output_root: Path) -> Path:
     Raises:
         ValueError: there is no such run, or it has no checkpoint.
     """
+    folder = Path(name).expanduser().absolute()
+    if name != "last" and folder.is_dir():
+        if not checkpoint_files.exists(folder):
+            raise ValueError(f"{key}={name}: no checkpoint there; give a folder that has checkpoints/last")
+        return folder
     found = (path for path in output_root.glob("**/checkpoints/last") if path.exists())
     pointers = sorted(found, key=lambda path: path.stat().st_mtime)
     if name == "last":
         if not pointers:
             raise ValueError(f"{key}=last: no run with a checkpoint under {output_root.absolute()}")
         return pointers[-1].absolute().parents[1]
-    folder = Path(name).expanduser().absolute()
-    if folder.is_dir():
-        if not (folder / "checkpoints" / "last").exists():
-            raise ValueError(f"{key}={name}: no checkpoint there; give a folder that has checkpoints/last")
-        return folder
     for pointer in pointers:
-        if json.loads((pointer / "state.json").read_text())["mlflow_run_id"] == name:
+        if checkpoint_files.mlflow_run_id(pointer.parents[1]) == name:
             return pointer.absolute().parents[1]
     raise ValueError(
         f"{key}={name}: no such run folder, and no run of that MLflow id under {output_root.absolute()}"
     )
 
 
-def check_resumable(cfg: TrainConfig) -> None:
-    """Check that the checkpoint can be read and that no key is changed that cannot be."""
-    from factory.training import checkpoint
-
-    stored = dict(flatten(checkpoint.load(Path(cfg.resume)).config))
-    for key, value in flatten(config.to_plain(cfg)):
-        if key.startswith(_FIXED) and key in stored and value != stored[key]:
-            raise ValueError(f"{key}={value}: the run to resume has {stored[key]}; leave it as it is")
-
-
 def resumed_overrides(overrides: list[str], parsed: list[Override]) -> list[str]:
-    """Return the overrides of the run to resume, followed by the new ones."""
+    """Return the overrides with which Hydra composes what a resumed run may take from the command line.
+
+    They choose the components of the run, so that the keys of these exist, and its folder.
+    """
     values = {str(o.key_or_group): str(o.value()) for o in parsed}
     if "hydra.run.dir" in values:
         raise ValueError(
             f"hydra.run.dir={values['hydra.run.dir']}: a resumed run stays in its folder; leave it out"
         )
+    if "experiment" in values:
+        raise ValueError(f"experiment={values['experiment']}: a resumed run has its own; leave it out")
     output_root = Path(values.get("output_root", TrainConfig.output_root))
     run_dir = find_run(values["resume"], key="resume", output_root=output_root)
+    stored = checkpoint_files.read(run_dir, key="resume").config
     run_lock.check_free(run_dir, key="resume")
-    stored_file = run_dir / ".hydra" / "overrides.yaml"
-    if stored_file.is_file():
-        stored = yaml.safe_load(stored_file.read_text())
-    else:
-        stored = []
-    kept = [o for o in stored if not o.lstrip("+~").startswith(("resume=", "hydra"))]
-    new = [o for o in overrides if not o.startswith("resume=")]
+    new = [override for override in overrides if not override.startswith("resume=")]
     if "output_root" not in values:
         # A relative one was meant from where the run was started, which need not be here.
-        from factory.training import checkpoint
-
-        state = checkpoint.load(run_dir)
-        roots = [folder for folder in run_dir.parents if folder.match(state.config["output_root"])]
-        new += [f"output_root={spelling.quoted(folder)}" for folder in roots[:1]]
+        new += [f"output_root={spelling.quoted(folder)}" for folder in _roots(run_dir, stored)]
+    names = _component_names(stored)
+    components = [f"{group}={name}" for group, name in names.items() if group not in values]
     folder = spelling.quoted(run_dir)
-    return [*_without_replaced(kept, new), *new, f"resume={folder}", f"hydra.run.dir={folder}"]
+    return [*components, *new, f"resume={folder}", f"hydra.run.dir={folder}"]
 
 
-def _without_replaced(stored: list[str], new: list[str]) -> list[str]:
-    """Drop stored overrides whose key is given anew (a group may be chosen only once)."""
-    keys = {override.partition("=")[0] for override in new}
-    return [override for override in stored if override.partition("=")[0] not in keys]
+def _component_names(stored: dict[str, Any]) -> dict[str, str]:
+    """Return the names of task, policy and learner, all of which are known here.
+
+    Raises:
+        ValueError: one of them is not; only known names may become part of a command.
+    """
+    names: dict[str, str] = {}
+    for group in REGISTRIES:
+        part = stored.get(group)
+        name = part.get("name") if isinstance(part, dict) else None
+        if not isinstance(name, str) or name not in options.choices(group):
+            remedy = "not registered here; install its package, or name its file in plugins=[...]"
+            raise ValueError(f"{group}={name!s:.60}: {remedy}")
+        names[group] = name
+    return names
+
+
+def _roots(run_dir: Path, stored: dict[str, Any]) -> list[Path]:
+    """Return the folder above the run that its configuration calls `output_root`, if there is one."""
+    named = stored.get("output_root")
+    if not isinstance(named, str) or not Path(named).name or set(named) & set("*?["):
+        return []
+    return [folder for folder in run_dir.parents if folder.match(named)][:1]
+
+
+def resumed_config(composed: DictConfig, overrides: Sequence[str]) -> TrainConfig:
+    """Return the configuration of a resumed run: its own, as data, with the user's values in place.
+
+    Args:
+        composed: configuration composed from `resumed_overrides`.
+        overrides: these overrides.
+
+    Raises:
+        ValueError: a value has to be named by the user, cannot be changed, or is out of range.
+    """
+    run_dir = Path(composed.resume)
+    stored = checkpoint_files.read(run_dir, key="resume").config
+    given: Any = OmegaConf.to_container(composed, resolve=True)
+    plain = copy.deepcopy(stored)
+    named = {override.partition("=")[0] for override in overrides} - {"resume"}
+    named = {key for key in named if not key.lstrip("+~").startswith("hydra")}
+    for key in sorted(named):
+        if key in REGISTRIES and given[key]["name"] == stored[key]["name"]:
+            # The command repeats which component it is; the settings are the run's.
+            named.discard(key)
+        elif key in options.GROUPS:
+            plain[key] = given[key]
+        else:
+            stored_config.put(plain, key, OmegaConf.select(composed, key))
+    plain["resume"] = str(run_dir)
+    plain["plugins"] = given["plugins"] if "plugins" in named else plain.get("plugins")
+    # A task that takes robots and environments follows the choice of the whole job.
+    for key in {"robot", "env_id"} & named & plain["task"].keys():
+        plain["task"][key] = plain[key]
+    stored_config.require_named(
+        plain, named=named, run_dir=run_dir, key="resume", rules=stored_config.TRAINING
+    )
+    cfg = config.from_plain(plain)
+    before = dict(flatten(stored))
+    for key, value in flatten(config.to_plain(cfg)):
+        if key.startswith(_FIXED) and key in before and value != before[key]:
+            raise ValueError(f"{key}={value}: the run to resume has {before[key]}; leave it as it is")
+    return cfg

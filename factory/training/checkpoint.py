@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-FORMAT = 4
-"""Version of the contents; raised whenever older checkpoints cannot be loaded."""
+from factory.training import checkpoint_files
+from factory.training.checkpoint_files import CHECKSUMS, FORMAT
 
 
 @dataclass(kw_only=True)
@@ -28,6 +28,8 @@ class Checkpoint:
     """Plain values: token and energy totals, generators, MLflow run id, versions."""
     config: dict[str, Any]
     """The resolved configuration of the run."""
+    note: str = ""
+    """Line for the user if it was read because a newer one is damaged; else empty."""
 
 
 def save(checkpoint: Checkpoint, folder: Path, *, keep: int) -> Path:
@@ -46,9 +48,11 @@ def save(checkpoint: Checkpoint, folder: Path, *, keep: int) -> Path:
         _write(checkpoint, temporary)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise OSError(
-            f"checkpoint {target} could not be written ({error}); the one before is whole"
-        ) from error
+        if (folder / "last").exists():
+            before = "the one before is whole"
+        else:
+            before = "there is none before it"
+        raise OSError(f"checkpoint {target} could not be written ({error}); {before}") from error
     if target.exists():
         # `last` may point at it, so it points at the new one while that takes the place of the old one.
         _point(folder / "last", temporary.name)
@@ -68,62 +72,50 @@ def load(run_dir: Path, *, key: str = "resume") -> Checkpoint:
         key: What the user called it, for the error message.
 
     Raises:
-        ValueError: the run has none, or it cannot be read.
+        ValueError: the run has none, or none that can be read.
     """
-    folder = run_dir / "checkpoints" / "last"
-    if not folder.exists():
-        raise ValueError(f"{key}={run_dir}: no checkpoint there; look for a folder that has checkpoints/last")
-    folder = folder.resolve()
+    found = checkpoint_files.read(run_dir, key=key)
     try:
-        tensors = {path.stem: load_file(path) for path in folder.glob("*.safetensors")}
-        state, config = (json.loads((folder / f"{name}.json").read_text()) for name in ("state", "config"))
-    except Exception as error:
-        raise ValueError(
-            f"{key}={run_dir}: {folder} cannot be read ({' '.join(str(error).split())})"
-        ) from error
-    if (written := state.pop("format", "unknown")) != FORMAT:
-        remedy = "train anew, or go on with the version that wrote it"
-        raise ValueError(
-            f"{key}={run_dir}: the checkpoint is of an older format ({written}; this version reads {FORMAT});"
-            f" {remedy}"
-        )
-    # A copied run may hold `last` as a folder of its own, so its name says nothing.
-    return Checkpoint(env_steps=state.pop("env_steps"), tensors=tensors, state=state, config=config)
+        tensors = {name: safetensors.torch.load(content) for name, content in found.tensor_files.items()}
+    except Exception as error:  # safetensors raises errors of several kinds for a hostile header
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{key}={run_dir}: {found.folder} cannot be read ({reason})") from error
+    return Checkpoint(
+        env_steps=found.env_steps,
+        tensors=tensors,
+        state=found.state,
+        config=found.config,
+        note=found.note,
+    )
 
 
 def manifest(run_dir: Path) -> dict[str, Any]:
     """Return name, size and SHA-256 of every file of the newest checkpoint, for the experiment tracker."""
-    import hashlib
-
-    folder = (run_dir / "checkpoints" / "last").resolve()
-    files = {
-        path.name: {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-        for path in sorted(folder.iterdir())
-    }
-    env_steps = json.loads((folder / "state.json").read_text())["env_steps"]
-    return {"checkpoint": str(folder), "env_steps": env_steps, "files": files}
+    found = checkpoint_files.read(run_dir, key="run")
+    listed = json.loads((found.folder / CHECKSUMS).read_text())
+    return {"checkpoint": str(found.folder), "env_steps": found.env_steps, **listed}
 
 
 def _write(checkpoint: Checkpoint, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    for name, tensors in checkpoint.tensors.items():
-        file = folder / f"{name}.safetensors"
-        save_file({key: value.contiguous() for key, value in tensors.items()}, file)
-        # The library writes files for their owner alone; the others of the folder are as the umask says.
-        file.chmod(0o666 & ~_umask())
+    contents: dict[str, bytes] = {}
+    for name, part in checkpoint.tensors.items():
+        tensors = {key: value.contiguous() for key, value in part.items()}
+        contents[f"{name}.safetensors"] = safetensors.torch.save(tensors)
     state = checkpoint.state | {"format": FORMAT, "env_steps": checkpoint.env_steps}
-    for name, content in (("state", state), ("config", checkpoint.config)):
-        (folder / f"{name}.json").write_text(json.dumps(content, indent=1))
-    for path in (*folder.iterdir(), folder):
-        _sync(path)
+    for name, values in (("state", state), ("config", checkpoint.config)):
+        contents[f"{name}.json"] = json.dumps(values, indent=1).encode()
+    # A file that holds what was meant to be written can be told from one that was cut off or changed.
+    contents[CHECKSUMS] = checkpoint_files.checksums(contents)
+    for name, content in contents.items():
+        _write_file(folder / name, content)
+    _sync(folder)
 
 
-def _umask() -> int:
-    """Return the file mode mask, which can only be read by setting it."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
+def _write_file(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    _sync(path)
 
 
 def _point(link: Path, name: str) -> None:

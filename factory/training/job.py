@@ -133,10 +133,11 @@ def _open_parts(
         resume_run_id=resumed.state["mlflow_run_id"] if resumed else None,
         parent_run_id=parent_run_id,
     )
+    resumed_at = 0
+    damage = ""
     if resumed:
         resumed_at = resumed.env_steps
-    else:
-        resumed_at = 0
+        damage = resumed.note
     job = TrainingJob(
         cfg=cfg,
         run_dir=run_dir,
@@ -150,7 +151,7 @@ def _open_parts(
         reward_table=RewardTable(run_dir / "reward_terms.csv", env.reward_terms, resumed_at),
         console=console,
         control=control,
-        notes=tuple(filter(None, (*meter.explanation, *env.notes, no_graphs_reason))),
+        notes=tuple(filter(None, (damage, *meter.explanation, *env.notes, no_graphs_reason))),
     )
     if resumed:
         state = snapshot.restore(job, resumed)

@@ -14,11 +14,10 @@ from factory.energy.ledger import EnergyLedger
 from factory.energy.meter import Meter
 from factory.energy.reading import MeterReading, merge_readings
 from factory.energy.tokens import TokenCounter
-from factory.envs.core.errors import WorldError
 from factory.envs.core.training_env import COMMON_STATE, TrainingEnv
-from factory.runtime import distributed, provenance, seeding
+from factory.runtime import distributed, provenance, seeding, stored_files
 from factory.runtime.atomic_write import atomic_write
-from factory.training import checkpoint, metrics
+from factory.training import checkpoint, fit, metrics
 from factory.training.checkpoint import Checkpoint
 from factory.training.state import TrainState
 
@@ -69,23 +68,26 @@ def load_tensors(cfg: TrainConfig, found: Checkpoint, env: TrainingEnv, **parts:
 
     Raises:
         ValueError: a part does not fit.
+        WorldError: an environment that starts new episodes failed in its own code.
     """
     rows = distributed.shard().rows(env.num_envs)
-    for name, part in {"env": env, **parts}.items():
-        try:
+    try:
+        for name, part in {"env": env, **parts}.items():
             state = found.tensors.get(name, {})
             if name in ("env", "collector"):
                 state = {key: value if key in COMMON_STATE else value[rows] for key, value in state.items()}
-            part.load_state_dict(state)
-        except WorldError:
-            # An environment that starts new episodes failed in its own code, which is no misfit.
-            raise
-        except (AttributeError, LookupError, RuntimeError, ValueError) as error:
-            _, _, misfit = str(error).rpartition("\n")
-            raise ValueError(
-                f"resume={cfg.resume}: checkpoint {found.env_steps} does not fit ({name}: {misfit.strip()});"
-                " resume without the keys that were changed"
-            ) from error
+            fit.load_part(part, state, name=name)
+    except (ValueError, LookupError) as error:
+        raise ValueError(
+            f"resume={cfg.resume}: checkpoint {found.env_steps} does not fit ({error});"
+            " resume without the keys that were changed"
+        ) from error
+    try:
+        fit.check_state(found.state, found.tensors.get("generators", {}))
+    except ValueError as error:
+        raise ValueError(
+            f"resume={cfg.resume}: checkpoint {found.env_steps} is malformed ({error})"
+        ) from error
 
 
 def restore(job: TrainingJob, found: Checkpoint) -> TrainState:
@@ -132,8 +134,9 @@ def _energy_spent(meter: Meter, state: TrainState) -> dict[str, Any]:
 def _restore_energy(job: TrainingJob, state: TrainState, saved: dict[str, Any]) -> TrainState:
     """Go on from the energy spent when the run ended, which may be more than at its last checkpoint."""
     try:
-        spent = json.loads((job.run_dir / _ENERGY_FILE).read_text())
-    except (OSError, ValueError):
+        spent = stored_files.read_json(job.run_dir / _ENERGY_FILE)
+        fit.check_energy(spent)
+    except ValueError:
         # Only the checkpoints were copied here, or the machine went down while the file was written.
         spent = saved
     at_checkpoint = EnergyLedger.from_dict(saved["meter"]).reading()

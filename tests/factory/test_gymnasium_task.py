@@ -98,8 +98,10 @@ def test_evaluation_repeats(trained: tuple[str, Path], monkeypatch: pytest.Monke
     """`python -m factory.evaluate` finds the figures of the final evaluation again."""
     from factory import evaluate
 
-    _, run_dir = trained
-    monkeypatch.setattr(sys, "argv", ["factory-evaluate", f"run={run_dir}", "episodes=4"])
+    env_id, run_dir = trained
+    # An environment whose module has to be imported is used only if the command names it.
+    named = [f"env_id={env_id}"] if ":" in env_id else []
+    monkeypatch.setattr(sys, "argv", ["factory-evaluate", f"run={run_dir}", "episodes=4", *named])
     evaluate.main()
     found = json.loads((run_dir / "evaluation.json").read_text())["metrics"]
     assert found == {

@@ -20,6 +20,7 @@ import torch
 import yaml
 from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
+from tamper import reseal
 
 from factory.energy.ledger import EnergyLedger
 from factory.energy.types import PHASES
@@ -493,6 +494,7 @@ def test_checkpoint_that_does_not_fit_changes_no_run(
     run_dir = newest_run(tmp_path)
     path = run_dir / "checkpoints" / "last" / "learner.safetensors"
     save_file({"learning_rate": torch.zeros(())}, path)
+    reseal(path.parent.resolve())
     kept = [run_dir / name for name in ("config.yaml", "summary.json", "run.json", "metrics.jsonl")]
     before = [path.read_text() for path in kept]
     capsys.readouterr()

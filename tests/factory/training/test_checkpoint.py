@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from factory import cli
 from factory.training import checkpoint
@@ -71,11 +70,11 @@ def test_only_safetensors_and_json(run_dir: Path) -> None:
     names = {
         path.relative_to(run_dir / "checkpoints").as_posix() for path in (run_dir / "checkpoints").rglob("*")
     }
-    files = {"policy.safetensors", "learner.safetensors", "state.json", "config.json"}
+    files = {"policy.safetensors", "learner.safetensors", "state.json", "config.json", "checksums.json"}
     assert names == {"100", "last", *(f"100/{name}" for name in files)}
 
 
-@pytest.mark.parametrize("call", ["save_file", "json.dumps", "_point"])
+@pytest.mark.parametrize("call", ["_write_file", "json.dumps", "_point"])
 @pytest.mark.parametrize("env_steps", [100, 200])
 def test_crash_while_writing_leaves_a_whole_checkpoint(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch, call: str, env_steps: int
@@ -102,12 +101,11 @@ def test_crash_within_a_file_leaves_the_old_checkpoint(
 ) -> None:
     """A process that dies in the middle of a tensor file leaves the checkpoint that was there."""
 
-    def half(tensors: dict[str, torch.Tensor], path: Path) -> None:
-        save_file(tensors, path)
-        path.write_bytes(path.read_bytes()[:20])
+    def half(path: Path, content: bytes) -> None:
+        path.write_bytes(content[:20])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("factory.training.checkpoint.save_file", half)
+    monkeypatch.setattr("factory.training.checkpoint._write_file", half)
     with pytest.raises(KeyboardInterrupt):
         checkpoint.save(make(200), run_dir / "checkpoints", keep=3)
     assert read(run_dir) == (100, 0.5)
@@ -184,13 +182,54 @@ def test_unreadable_checkpoint_is_one_line(run_dir: Path, file: str) -> None:
 
 def test_other_format_is_one_line(run_dir: Path) -> None:
     """What another version wrote, which might not load, is refused with a remedy."""
-    path = run_dir / "checkpoints" / "100" / "state.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 2}))
-    with pytest.raises(
-        ValueError,
-        match=f"the checkpoint is of an older format .2; this version reads {checkpoint.FORMAT}.; train anew",
-    ):
+    folder = run_dir / "checkpoints" / "100"
+    state = json.loads((folder / "state.json").read_text()) | {"format": 2}
+    (folder / "state.json").write_text(json.dumps(state))
+    # Formats before the fifth had no checksums.
+    (folder / "checksums.json").unlink()
+    message = f"the checkpoint is of another format, 2; this version reads {checkpoint.FORMAT}; train anew"
+    with pytest.raises(ValueError, match=message):
         checkpoint.load(run_dir)
+
+
+DAMAGE = {
+    "cut off": lambda content: content[:-1],
+    "empty": lambda content: b"",
+    "a bit flipped": lambda content: content[:-1] + bytes([content[-1] ^ 1]),
+    "longer": lambda content: content + b"\0",
+}
+
+
+@pytest.mark.parametrize("file", ["policy.safetensors", "state.json", "config.json", "checksums.json"])
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_newest_is_passed_over_with_a_line(run_dir: Path, file: str, damage: str) -> None:
+    """A file that is not what was written, be it by one bit: the checkpoint before is used, and says so."""
+    newest = checkpoint.save(make(200, value=0.75), run_dir / "checkpoints", keep=3)
+    content = (newest / file).read_bytes()
+    (newest / file).write_bytes(DAMAGE[damage](content))
+    found = checkpoint.load(run_dir)
+    assert (found.env_steps, float(found.tensors["policy"]["weight"][0, 0])) == (100, 0.5)
+    assert found.note.startswith("checkpoint 200 is damaged (") and "older one is used" in found.note
+
+
+def test_missing_last_is_found_again(run_dir: Path) -> None:
+    """Without `last`, the newest by its own count is taken, whatever the folders are called."""
+    checkpoint.save(make(200), run_dir / "checkpoints", keep=3)
+    (run_dir / "checkpoints" / "last").unlink()
+    (run_dir / "checkpoints" / "200").rename(run_dir / "checkpoints" / "a copy")
+    (run_dir / "checkpoints" / "100").rename(run_dir / "checkpoints" / "999")
+    assert read(run_dir) == (200, 0.5)
+    assert checkpoint.load(run_dir).note == ""
+
+
+def test_modes_are_as_the_umask_says(tmp_path: Path) -> None:
+    """Every file of a checkpoint may be read by those whom the user's mask lets read."""
+    before = os.umask(0o027)
+    try:
+        folder = checkpoint.save(make(100), tmp_path / "checkpoints", keep=1)
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o640}
 
 
 def test_run_without_checkpoint_is_one_line(tmp_path: Path) -> None:
@@ -207,7 +246,7 @@ def test_manifest_names_every_file_with_its_checksum(run_dir: Path) -> None:
     found = checkpoint.manifest(run_dir)
     folder = run_dir / "checkpoints" / "100"
     assert (found["env_steps"], found["checkpoint"]) == (100, str(folder.resolve()))
-    assert set(found["files"]) == {path.name for path in folder.iterdir()}
+    assert set(found["files"]) == {path.name for path in folder.iterdir()} - {"checksums.json"}
     for name, entry in found["files"].items():
         content = (folder / name).read_bytes()
         assert entry == {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}

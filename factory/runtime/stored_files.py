@@ -1,0 +1,175 @@
+"""Files that somebody else may have written: opened only if they are plain, their folder's own and not huge.
+
+A run folder is passed around, so nothing in it is trusted. Reading it must not wait for a pipe, fill the
+memory, follow a link out of the folder or build objects; `SECURITY.md` says what the project promises.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+MAX_JSON_BYTES = 64 << 20
+MAX_YAML_BYTES = 256 << 10
+"""The parser reads about 100 KB a second."""
+MAX_ROWS_BYTES = 1 << 30
+"""Longest table that a run may have written, one row an iteration."""
+MAX_DEPTH = 32
+"""Levels of nesting; a configuration has 5."""
+MAX_ENTRIES = 100_000
+"""Files and folders in a run folder."""
+
+
+def check_folder(folder: Path, *, key: str) -> None:
+    """Check that a run folder holds nothing but plain files, folders, and links to its own entries.
+
+    Later code may then read, replace and append to what it finds there. Nothing is opened.
+
+    Args:
+        folder: the run folder; it may be a link itself.
+        key: key by which the user named it, for the error message.
+
+    Raises:
+        ValueError: it holds something else, named in the message.
+    """
+    root = folder.resolve()
+    waiting = [root]
+    count = 0
+    while waiting:
+        for entry in _entries(waiting.pop(), key=f"{key}={folder}"):
+            count += 1
+            if count > MAX_ENTRIES:
+                raise ValueError(f"{key}={folder}: holds more than {MAX_ENTRIES} entries; give a run folder")
+            path = Path(entry.path)
+            shown = f"{key}={folder}: {path.relative_to(root)}"
+            if entry.is_symlink():
+                # A link that points nowhere harms as well: what is written to it lands outside.
+                if not path.resolve().is_relative_to(root):
+                    raise ValueError(f"{shown} is a link out of the folder; remove it, or put a copy there")
+            elif entry.is_dir(follow_symlinks=False):
+                waiting.append(path)
+            elif not entry.is_file(follow_symlinks=False):
+                raise ValueError(f"{shown} is {_kind(path)}, no plain file; remove it")
+
+
+def _entries(folder: Path, *, key: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as found:
+            return list(found)
+    except FileNotFoundError:
+        # A run that is going on replaces checkpoints.
+        return []
+    except OSError as error:
+        raise ValueError(f"{key}: {folder} cannot be read ({error.strerror})") from error
+
+
+def _kind(path: Path) -> str:
+    mode = path.lstat().st_mode
+    if stat.S_ISFIFO(mode):
+        return "a named pipe"
+    if stat.S_ISSOCK(mode):
+        return "a socket"
+    return "a device"
+
+
+def read_bytes(path: Path, *, limit: int) -> bytes:
+    """Return the content of a plain file of at most `limit` bytes.
+
+    Raises:
+        ValueError: it is no plain file, is larger or cannot be read; the message begins with its name.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ValueError(f"{path.name}: no plain file")
+        # Without O_NONBLOCK a pipe that took the file's place would wait for somebody to write to it.
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(handle, "rb") as file:
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode):
+                raise ValueError(f"{path.name}: no plain file")
+            if status.st_size > limit:
+                raise ValueError(f"{path.name}: {status.st_size} bytes, more than the {limit} expected")
+            content = file.read(limit + 1)
+    except OSError as error:
+        raise ValueError(f"{path.name}: {error.strerror or error}") from error
+    if len(content) > limit:
+        raise ValueError(f"{path.name}: more than the {limit} bytes expected")
+    return content
+
+
+def read_text(path: Path, *, limit: int) -> str:
+    """Return the text of a file, as `read_bytes`; characters that are not UTF-8 are replaced."""
+    return read_bytes(path, limit=limit).decode(errors="replace")
+
+
+def read_json(path: Path, *, limit: int = MAX_JSON_BYTES) -> Any:
+    """Return the values of a JSON file.
+
+    Raises:
+        ValueError: as `read_bytes`, or it is no JSON, or nested too deeply.
+    """
+    return parse_json(read_bytes(path, limit=limit), name=path.name)
+
+
+def parse_json(content: bytes | str, *, name: str) -> Any:
+    """Return the values in a JSON text; `name` is that of its file, for the error message."""
+    try:
+        value = json.loads(content)
+    except RecursionError as error:
+        raise ValueError(f"{name}: nested too deeply") from error
+    except ValueError as error:
+        raise ValueError(f"{name}: no JSON ({' '.join(str(error).split())})") from error
+    _check_depth(value, name)
+    return value
+
+
+def read_yaml(path: Path) -> Any:
+    """Return the values of a YAML file without aliases, tags and deep nesting.
+
+    Raises:
+        ValueError: as `read_bytes`, or it has one of these, or is no YAML.
+    """
+    return parse_yaml(read_bytes(path, limit=MAX_YAML_BYTES), name=path.name)
+
+
+def parse_yaml(content: bytes | str, *, name: str) -> Any:
+    """Return the values in a YAML text; `name` is that of its file, for the error message."""
+    try:
+        value = yaml.load(content, Loader=_PlainLoader)
+    except RecursionError as error:
+        raise ValueError(f"{name}: nested too deeply") from error
+    except (yaml.YAMLError, ValueError, UnicodeError) as error:
+        raise ValueError(f"{name}: no plain YAML ({' '.join(str(error).split())})") from error
+    _check_depth(value, name)
+    return value
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Builds plain values only, each of them once."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        # A few nested aliases stand for billions of values as soon as somebody walks through them.
+        if self.check_event(yaml.AliasEvent):
+            raise ValueError("aliases are not allowed")
+        return super().compose_node(parent, index)
+
+
+def _check_depth(value: Any, name: str) -> None:
+    """Raise ValueError where containers are nested beyond `MAX_DEPTH`: code that walks them calls itself."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        inner: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                inner += item.values()
+            elif isinstance(item, list):
+                inner += item
+        if not inner:
+            return
+        level = inner
+    raise ValueError(f"{name}: nested too deeply")

@@ -1,0 +1,156 @@
+"""Whether what a checkpoint holds fits the parts that it is loaded into; the same check for every command."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Mapping
+from typing import Any, Protocol, TypedDict
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from factory.energy.ledger import EnergyLedger
+from factory.energy.reading import MeterReading
+from factory.energy.tokens import TokenCounter
+from factory.envs.core.errors import WorldError
+from factory.runtime.plain_types import check_mapping
+
+_FINITE_PARTS = ("policy", "learner")
+"""Parts in which a number that is not finite spoils everything that follows."""
+_GROWING_PARTS = ("learner",)
+"""Parts that may have more tensors than at first: torch's optimizers make theirs in the first step."""
+_NUMPY_WORDS = 624
+"""Words of the state of the Mersenne Twister."""
+
+
+class Part(Protocol):
+    """Part of a job that is kept in checkpoints."""
+
+    def state_dict(self) -> Mapping[str, Tensor]:
+        """Return the tensors of the part."""
+
+    def load_state_dict(self, state: Any) -> Any:
+        """Restore them."""
+
+
+class StoredState(TypedDict):
+    """Plain values of a checkpoint that a resume goes on from."""
+
+    iteration: int
+    nonfinite: int
+    rollbacks: int
+    physics_s: float
+    excluded_s: dict[str, float]
+    threshold: dict[str, float]
+    metrics: dict[str, float]
+    tokens: dict[str, int]
+    generators: dict[str, list]
+    mlflow_run_id: str | None
+    meter: dict
+    evaluation_tokens: int
+    peer_meters: list[dict]
+
+
+class StoredEnergy(TypedDict):
+    """Content of the energy file of a run folder."""
+
+    meter: dict
+    evaluation_tokens: int
+    peer_meters: list[dict]
+
+
+def load_part(part: Part, state: Mapping[str, Tensor], *, name: str) -> None:
+    """Restore a part from its tensors, which must have the names, shapes and types of its own.
+
+    Raises:
+        ValueError: they have not; or, of policy and learner, a number is not finite.
+    """
+    check_tensors(part.state_dict(), state, name=name)
+    try:
+        part.load_state_dict(state)
+    except WorldError:
+        # An environment that starts new episodes failed in its own code, which is no misfit.
+        raise
+    except (AttributeError, LookupError, RuntimeError, TypeError) as error:
+        _, _, misfit = str(error).rpartition("\n")
+        raise ValueError(f"{name}: {misfit.strip()}") from error
+
+
+def check_tensors(expected: Mapping[str, Tensor], given: Mapping[str, Tensor], *, name: str) -> None:
+    """Check names, shapes and types of stored tensors against those of the part they belong to.
+
+    Raises:
+        ValueError: they differ.
+    """
+    for key in sorted(expected.keys() | given.keys()):
+        if key not in given:
+            raise ValueError(f"{name}: {key} is missing")
+        stored = given[key]
+        if name in _FINITE_PARTS and not bool(stored.isfinite().all()):
+            raise ValueError(f"{name}: {key} is not finite")
+        if key not in expected and name in _GROWING_PARTS:
+            continue
+        if key not in expected:
+            raise ValueError(f"{name}: {key} is not part of it")
+        own = expected[key]
+        if stored.shape != own.shape:
+            raise ValueError(f"{name}: {key} has shape {tuple(stored.shape)}, not {tuple(own.shape)}")
+        if stored.dtype != own.dtype:
+            raise ValueError(f"{name}: {key} has type {stored.dtype}, not {own.dtype}")
+
+
+def check_state(state: Mapping[str, Any], generators: Mapping[str, Tensor]) -> None:
+    """Check the plain values and the global generators of a checkpoint, before anything is changed.
+
+    Raises:
+        ValueError: a value is missing, or has another type or range.
+    """
+    check_mapping(state, StoredState, name="state")
+    for key in ("iteration", "nonfinite", "rollbacks", "evaluation_tokens"):
+        if state[key] < 0:
+            raise ValueError(f"state: {key}={state[key]} is negative")
+    run_id = state["mlflow_run_id"]
+    if run_id is not None and not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", run_id):
+        raise ValueError(f"state: mlflow_run_id={run_id!r:.40} is no run id")
+    TokenCounter().load_state_dict(state["tokens"])
+    check_energy(state)
+    try:
+        _try_generators(state["generators"], generators)
+    except (LookupError, RuntimeError, TypeError, OverflowError) as error:
+        raise ValueError(f"generators: {' '.join(str(error).split())}") from error
+
+
+def check_energy(spent: Any) -> None:
+    """Check the meter's totals, of a checkpoint or of the energy file.
+
+    Raises:
+        ValueError: a value is missing, or has another type.
+    """
+    check_mapping(spent, StoredEnergy, name="energy")
+    check_mapping(spent["meter"], EnergyLedger, name="meter")
+    for peer in spent["peer_meters"]:
+        check_mapping(peer, MeterReading, name="peer_meters")
+    # Adding it up finds wrong lengths and unknown tiers.
+    (EnergyLedger.from_dict(spent["meter"]) + EnergyLedger()).reading()
+
+
+def _try_generators(plain: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Restore generators of no consequence from the state of the global ones."""
+    version, words, gauss = plain["python"]
+    random.Random().setstate((version, tuple(words), gauss))
+    name, position, has_gauss, cached = plain["numpy"]
+    keys = tensors["numpy"]
+    # NumPy reads its state at `position` without a check of its own.
+    is_sound = (
+        name == "MT19937"
+        and type(position) is int
+        and 0 <= position <= _NUMPY_WORDS
+        and keys.dtype == torch.int64
+        and tuple(keys.shape) == (_NUMPY_WORDS,)
+    )
+    if not is_sound:
+        raise ValueError("generators: the state of NumPy's is malformed")
+    np.random.RandomState().set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    torch.Generator().set_state(tensors["torch"])
