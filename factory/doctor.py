@@ -36,7 +36,7 @@ from factory.tracking.config import TrackingConfig
 from factory.validation import require
 
 if TYPE_CHECKING:
-    from factory.diagnosis.crosscheck import Figure
+    from factory.diagnosis.crosscheck import Measurement
     from factory.diagnosis.selftest import SelfTest
 
 SCHEMA = "factory.doctor/1"
@@ -82,7 +82,7 @@ class Diagnosis:
 
     findings: list[Finding]
     test: SelfTest | None
-    figures: list[Figure]
+    figures: list[Measurement]
     """The factory's figure of the load, then those of other tools; empty without a cross-check."""
 
     def to_json(self) -> str:
@@ -147,7 +147,7 @@ def diagnose(cfg: DoctorConfig) -> Diagnosis:
         return Diagnosis(findings=[*findings, failed], test=None, figures=figures)
     findings += look("self-test", lambda: selftest.judge(test))
     if cfg.crosscheck:
-        figures = [crosscheck.own_figure(test.reading), *seen, *figures]
+        figures = [crosscheck.own_measurement(test.reading), *seen, *figures]
     else:
         figures = []
     return Diagnosis(findings=findings, test=test, figures=figures)

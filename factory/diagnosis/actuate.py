@@ -1,4 +1,4 @@
-"""Settings that could change speed and power here: looked up, never changed."""
+"""Settings that affect speed and power on this machine; they are read, never changed."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ from typing import Any
 from factory.diagnosis.finding import Finding, Status
 from factory.diagnosis.machine import HostEnvironment
 
+# Bit of the capability in the masks of /proc/<pid>/status (linux/capability.h).
 _CAP_SYS_ADMIN = 21
+# Constraint 0 of a package is its long-term limit.
 _LIMIT = "constraint_0_power_limit_uw"
 
 
 def examine(
     host: HostEnvironment, *, rapl_root: Path, sys_root: Path = Path("/sys"), nvml: Any = None
 ) -> list[Finding]:
-    """Return every knob with its present value, its range, and whether this process may turn it.
+    """Return every setting with its present value, its range, and whether this process may change it.
 
     Args:
-        host: Decides which remedy can help.
+        host: Surroundings, which decide the remedy.
         rapl_root: The powercap tree.
-        sys_root: Where /sys is.
+        sys_root: Folder that stands for /sys.
         nvml: A library like `pynvml`; the installed one if None.
     """
     return [
@@ -46,12 +48,14 @@ def _work() -> Finding:
 def _cpu_limit(root: Path, host: HostEnvironment) -> Finding:
     limits = list(_package_limits(root))
     if not limits:
+        # Virtual machines and containers have no such tree, so the remedy depends on the host.
         text = f"no power limit of a CPU package under {root}"
-        return _finding("CPU power limit", Status.MISSING, text, _no_cpu_knob(host))
+        return _finding("CPU power limit", Status.MISSING, text, _cpu_setting_remedy(host))
+    # The permission is asked of the file system; writing a value to find out would change it.
     shown = ", ".join(f"{folder.name} {watts}" for folder, watts in limits)
     if all(os.access(folder / _LIMIT, os.W_OK) for folder, _ in limits):
         return _finding("CPU power limit", Status.OK, f"may be set: {shown}")
-    remedy = "run the command that sets it as root on the host; a read-only mount shows it only"
+    remedy = "set it as root on the host; a read-only mount cannot set it"
     return _finding("CPU power limit", Status.LIMITED, f"may be read, not set: {shown}", remedy)
 
 
@@ -60,39 +64,38 @@ def _package_limits(root: Path) -> Iterator[tuple[Path, str]]:
     found = {
         path.parent.name: path.parent for depth in ("", "*/") for path in root.glob(f"{depth}*:*/{_LIMIT}")
     }
-    for folder in (found[name] for name in sorted(found)):
-        if folder.name.count(":") == 1 and "mmio" not in folder.name and "package" in _word(folder / "name"):
-            limit_uw = _word(folder / _LIMIT)
-            most_uw = _word(folder / "constraint_0_max_power_uw")
-            if most_uw.isdigit() and int(most_uw):
-                most = f" of at most {int(most_uw) * 1e-6:g} W"
-            else:
-                most = ""
-            yield (
-                folder,
-                f"{int(limit_uw) * 1e-6:g} W{most}" if limit_uw.isdigit() else "(value for root only)",
-            )
+    for name in sorted(found):
+        folder = found[name]
+        # `intel-rapl:0` is a package, `intel-rapl:0:1` a part of it; MMIO zones are second views.
+        is_package = name.count(":") == 1 and "mmio" not in name and "package" in _word(folder / "name")
+        if not is_package:
+            continue
+        limit_uw = _word(folder / _LIMIT)
+        if not limit_uw.isdigit():
+            yield folder, "(value for root only)"
+            continue
+        watts = f"{int(limit_uw) * 1e-6:g} W"
+        # Some processors report a largest value of 0, which means unknown.
+        most_uw = _word(folder / "constraint_0_max_power_uw")
+        if most_uw.isdigit() and int(most_uw):
+            watts += f" of at most {int(most_uw) * 1e-6:g} W"
+        yield folder, watts
 
 
 def _governor(cpu_root: Path, host: HostEnvironment) -> Finding:
+    # All CPUs of one machine have the same driver and usually the same governor: the first one stands for all.
     folder = next(iter(sorted(cpu_root.glob("cpu[0-9]*/cpufreq"))), None)
     if folder is None:
         text = f"no frequency control of the CPU under {cpu_root}/cpu*/cpufreq"
-        return _finding("CPU frequency", Status.MISSING, text, _no_cpu_knob(host))
-    low, high = (_word(folder / f"cpuinfo_{end}_freq") for end in ("min", "max"))
-    if low.isdigit() and high.isdigit():
-        span = f", {int(low) * 1e-6:g} to {int(high) * 1e-6:g} GHz"
-    else:
-        span = ""
-    if span:
-        choices = (folder / "scaling_available_governors").read_text().split()
-    else:
-        choices = []
-    if choices:
-        offered = f" of {', '.join(choices)}"
-    else:
-        offered = ""
-    text = f"governor {_word(folder / 'scaling_governor')}{offered}{span}"
+        return _finding("CPU frequency", Status.MISSING, text, _cpu_setting_remedy(host))
+    text = f"governor {_word(folder / 'scaling_governor')}"
+    # Files of cpufreq give kHz. Drivers without frequencies have no list of governors either.
+    low_khz, high_khz = (_word(folder / f"cpuinfo_{end}_freq") for end in ("min", "max"))
+    if low_khz.isdigit() and high_khz.isdigit():
+        governors = (folder / "scaling_available_governors").read_text().split()
+        if governors:
+            text += f" of {', '.join(governors)}"
+        text += f", {int(low_khz) * 1e-6:g} to {int(high_khz) * 1e-6:g} GHz"
     if os.access(folder / "scaling_governor", os.W_OK):
         return _finding("CPU frequency", Status.OK, f"may be set: {text}")
     remedy = "as root on the host: sudo cpupower frequency-set -g <governor>"
@@ -100,12 +103,13 @@ def _governor(cpu_root: Path, host: HostEnvironment) -> Finding:
 
 
 def _gpus(nvml: Any) -> list[Finding]:
-    """Return the knobs of every board.
+    """Return the settings of every board.
 
-    NVML has no question for the permission but trying, which would change it.
+    NVML can only tell whether a setting is allowed by changing it, so the process's rights are looked up.
     """
     name = "GPU power limit, clocks"
     try:
+        # Imported here: the package is an extra, and loading it needs NVIDIA's driver.
         lib = nvml or importlib.import_module("pynvml")
         lib.nvmlInit()
     except Exception as error:  # ImportError, or whatever the library raises without a driver
@@ -130,8 +134,12 @@ def _gpus(nvml: Any) -> list[Finding]:
 
 
 def _board(lib: Any, handle: Any) -> str:
+    # Older versions of the library return bytes.
     uuid = lib.nvmlDeviceGetUUID(handle)
-    parts = [uuid.decode() if isinstance(uuid, bytes) else uuid]
+    if isinstance(uuid, bytes):
+        uuid = uuid.decode()
+    parts = [uuid]
+    # Boards differ in what they report: each value is left out where it is missing.
     with suppress(lib.NVMLError, AttributeError):
         parts.append(f"power limit {lib.nvmlDeviceGetEnforcedPowerLimit(handle) * 1e-3:g} W")
         low_mw, high_mw = lib.nvmlDeviceGetPowerManagementLimitConstraints(handle)
@@ -144,14 +152,15 @@ def _board(lib: Any, handle: Any) -> str:
 def _is_admin() -> bool:
     with suppress(OSError, ValueError):
         for line in Path("/proc/self/status").read_text().splitlines():
+            # The effective capabilities, as a hexadecimal mask.
             if line.startswith("CapEff:"):
                 return bool(int(line.split()[1], 16) >> _CAP_SYS_ADMIN & 1)
     return False
 
 
-def _no_cpu_knob(host: HostEnvironment) -> str:
+def _cpu_setting_remedy(host: HostEnvironment) -> str:
     if host.is_virtual:
-        return "nothing inside helps: the hypervisor keeps this knob; set it on the physical machine"
+        return "nothing inside helps: the hypervisor hides this setting; change it on the physical machine"
     if host.container:
         return "set it on the host: containers are given /sys read-only and without this folder"
     return (

@@ -1,6 +1,6 @@
-"""Zeus and CodeCarbon around the same load: their figures, and why they differ from the factory's.
+"""Zeus and CodeCarbon around the same load: their results, and why they differ from the factory's.
 
-Both are optional and imported here only. The reasons were read in the sources of Zeus 0.16.0 and CodeCarbon
+Both are optional and imported here only. The reasons come from the sources of Zeus 0.16.0 and CodeCarbon
 3.3.2.
 """
 
@@ -19,32 +19,32 @@ from typing import Any, Protocol
 from factory.energy.reading import MeterReading
 from factory.energy.types import COMPONENTS, Tier
 
+# CodeCarbon reports kWh.
 _J_PER_KWH = 3.6e6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
+class Measurement:
     """Energy of the load according to one tool."""
 
     tool: str
     seconds: float = 0.0
     components_j: Mapping[str, float] = field(default_factory=dict)
-    """Joules of `cpu`, `gpu`, `dram`; a component the tool does not know is absent."""
+    """Joules of `cpu`, `gpu`, `dram`; a component that the tool does not measure is absent."""
     reasons: tuple[str, ...] = ()
-    """Why it may differ from the factory's figure, or why there is none."""
+    """Reasons for differences from the factory's result, or for a missing result."""
 
     def row(self) -> dict[str, Any]:
-        """Return plain values, watts by component, None where the tool knows nothing."""
-        watts = {
-            f"{name}_w": self.components_j[name] / self.seconds
-            if name in self.components_j and self.seconds
-            else None
-            for name in COMPONENTS
-        }
+        """Return plain values, watts by component, None where the tool measures nothing."""
+        # Watts, because the tools' windows differ a little in length. Unknown is None, never 0 W.
+        watts: dict[str, float | None] = {f"{name}_w": None for name in COMPONENTS}
+        if self.seconds:
+            for name in COMPONENTS:
+                if name in self.components_j:
+                    watts[f"{name}_w"] = self.components_j[name] / self.seconds
+        total_j = None
         if self.components_j:
             total_j = sum(self.components_j.values())
-        else:
-            total_j = None
         return {
             "tool": self.tool,
             "seconds": self.seconds or None,
@@ -55,19 +55,19 @@ class Figure:
 
 
 class Monitor(Protocol):
-    """A tool that watches from `start` to `stop`."""
+    """A tool that measures from `start` to `stop`."""
 
     def start(self) -> None:
         """Begin the window."""
 
-    def stop(self) -> Figure:
+    def stop(self) -> Measurement:
         """End the window."""
 
 
-def monitors() -> tuple[list[Monitor], list[Figure]]:
-    """Return the tools that are installed and work, and a remark for each one that is not or does not."""
+def monitors() -> tuple[list[Monitor], list[Measurement]]:
+    """Return the tools that work here, and a remark for each one that is missing or does not start."""
     opened: list[Monitor] = []
-    absent: list[Figure] = []
+    absent: list[Measurement] = []
     makers = [
         ("Zeus", "zeus", _Zeus, {}),
         *(("CodeCarbon", "codecarbon", _CodeCarbon, {"mode": m}) for m in _MODES),
@@ -75,51 +75,56 @@ def monitors() -> tuple[list[Monitor], list[Figure]]:
     for tool, package, maker, options in makers:
         name = " ".join((tool, *options.values()))
         if find_spec(package) is None:
-            if not any(figure.tool == tool for figure in absent):
-                absent.append(Figure(tool=tool, reasons=(f"not installed: pip install {package}",)))
+            # CodeCarbon has two modes, whose absence is one remark.
+            if not any(measurement.tool == tool for measurement in absent):
+                absent.append(Measurement(tool=tool, reasons=(f"not installed: pip install {package}",)))
             continue
         try:
             with quiet():
                 opened.append(maker(**options))
         except Exception as error:  # an optional tool of others must not end the doctor
-            absent.append(Figure(tool=name, reasons=(f"does not start: {type(error).__name__}: {error}",)))
+            absent.append(
+                Measurement(tool=name, reasons=(f"does not start: {type(error).__name__}: {error}",))
+            )
     return opened, absent
 
 
 @contextmanager
-def watching(watchers: Sequence[Monitor]) -> Iterator[list[Figure]]:
-    """Let the tools watch the block; the list fills at its end, in order."""
-    figures: list[Figure] = []
+def watching(watchers: Sequence[Monitor]) -> Iterator[list[Measurement]]:
+    """Let the tools measure the block; the list fills at its end, in order."""
+    measurements: list[Measurement] = []
+    # Stopped in reverse order, so that each tool's window lies within that of the tool started before it.
     with quiet():
         for watcher in watchers:
             watcher.start()
-    yield figures
+    yield measurements
     with quiet():
-        figures += [watcher.stop() for watcher in reversed(watchers)][::-1]
+        measurements += [watcher.stop() for watcher in reversed(watchers)][::-1]
 
 
-def own_figure(reading: MeterReading) -> Figure:
-    """Return the factory's own figure of the load."""
+def own_measurement(reading: MeterReading) -> Measurement:
+    """Return the factory's own measurement of the load."""
     joules = dict(reading.components_j)
     tiers = ", ".join(f"{name} {tier}" for name, tier in reading.component_tier.items())
     interval = f"[{reading.total_j_lo:.4g}, {reading.total_j_hi:.4g}] J"
-    reasons = [
-        f"{tiers}; boundary {reading.boundary}; interval {interval}" if joules else "nothing was metered"
-    ]
+    reasons = ["nothing was metered"]
+    if joules:
+        reasons = [f"{tiers}; boundary {reading.boundary}; interval {interval}"]
     if reading.component_tier.get("dram") == Tier.ESTIMATED:
         reasons.append(
-            "memory by GB: of the control group's limit or, where there is none, of what this process holds"
+            "memory by its size in GB: the control group's limit or, without one, what this process holds"
         )
     if reading.component_tier.get("cpu") == Tier.ESTIMATED:
         reasons.append(
             "CPU by the control group's CPU time, other processes in it included, over the cores allocated"
         )
-    return Figure(tool="factory", seconds=reading.wall_s, components_j=joules, reasons=tuple(reasons))
+    return Measurement(tool="factory", seconds=reading.wall_s, components_j=joules, reasons=tuple(reasons))
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep the output of these tools off standard output, which may be JSON, and hide their warnings."""
+    # Both tools configure loggers of their own on import, so all of logging is off meanwhile.
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -141,25 +146,27 @@ class _Zeus:
     def start(self) -> None:
         self._monitor.begin_window("doctor")
 
-    def stop(self) -> Figure:
+    def stop(self) -> Measurement:
+        # Zeus keeps joules for each device index and None for kinds of devices that it did not find.
         found = self._monitor.end_window("doctor")
         parts = {"cpu": found.cpu_energy, "gpu": found.gpu_energy, "dram": found.dram_energy}
         joules = {name: float(sum(part.values())) for name, part in parts.items() if part}
-        reasons = [f"its own total_energy says {found.total_energy:.4g} J: it sums GPUs only"]
+        reasons = [f"its own total_energy is {found.total_energy:.4g} J: it sums GPUs only"]
         if "cpu" in joules:
             reasons.append(
-                "every RAPL zone of the top level counts as a CPU, psys too, which holds the packages again"
+                "every top-level RAPL zone counts as a CPU, even psys, which contains the packages again"
             )
         else:
-            reasons.append("it reads no CPU counter here and has no model: no figure, and no error either")
+            reasons.append("it reads no CPU counter here and has no model: no value, and no error either")
         if "gpu" in joules:
             reasons.append("GPUs by the same NVML counter as ours, but all visible ones, with no interval")
+        # Neither tool separates the work of this process from that of others.
         if "cpu" in joules or "gpu" in joules:
             reasons.append(
                 "counters enclose whole packages and boards, other work included, as the factory's counters "
                 "do"
             )
-        return Figure(
+        return Measurement(
             tool=f"Zeus {metadata.version('zeus')}",
             seconds=found.time,
             components_j=joules,
@@ -186,20 +193,20 @@ class _CodeCarbon:
             pue=1.0,
             log_level="critical",
         )
-        # The first task looks for the hardware, which takes seconds that belong to no load.
+        # The first task searches for the hardware, which takes seconds that belong to no load.
         self._tracker.start_task("setup")
         self._tracker.stop_task("setup")
 
     def start(self) -> None:
         self._tracker.start_task("load")
 
-    def stop(self) -> Figure:
+    def stop(self) -> Measurement:
         found = self._tracker.stop_task("load")
         self._tracker.stop()
         joules = {"cpu": found.cpu_energy * _J_PER_KWH, "dram": found.ram_energy * _J_PER_KWH}
         if found.gpu_count:
             joules["gpu"] = found.gpu_energy * _J_PER_KWH
-        return Figure(
+        return Measurement(
             tool=f"CodeCarbon {metadata.version('codecarbon')}, {self._mode} mode",
             seconds=found.duration,
             components_j=joules,
@@ -209,6 +216,7 @@ class _CodeCarbon:
     def _reasons(self, found: Any) -> tuple[str, ...]:
         ram_gb = found.ram_total_size
         ram_w = found.ram_power
+        # CodeCarbon does not report how it got the CPU's power; the type of its hardware object shows it.
         if "rapl" in repr(getattr(self._tracker, "_hardware", "")).lower():
             cpu = (
                 "CPU from RAPL packages of the whole machine; memory zones nested in them are left out, "
@@ -224,6 +232,7 @@ class _CodeCarbon:
                 "CPU modelled as TDP x this process' share of CPU time: linear, and an idle core draws "
                 "nothing"
             )
+        # The last three hold in both modes.
         tdp = "TDP is looked up by the model's name, times sockets; a name it does not know gets 4 W a thread"
         ram = (
             f"memory at {ram_w:.3g} W for {ram_gb:.3g} GB: 5 W for each module it guesses from the "
@@ -242,18 +251,20 @@ class _CodeCarbon:
         )
 
 
-def explain(figures: Sequence[Figure]) -> list[str]:
-    """Return each tool's reasons below its name; what was said of an earlier tool is not said again."""
+def explain(measurements: Sequence[Measurement]) -> list[str]:
+    """Return each tool's reasons below its name; a reason given for an earlier tool is not repeated."""
     lines: list[str] = []
-    for figure in figures:
-        fresh = [line for reason in figure.reasons if (line := f"- {reason}") not in lines]
-        lines += [f"{figure.tool}:", *fresh] if fresh else []
+    for measurement in measurements:
+        fresh = [line for reason in measurement.reasons if (line := f"- {reason}") not in lines]
+        if fresh:
+            lines += [f"{measurement.tool}:", *fresh]
     return lines
 
 
-def compare(figures: Sequence[Figure]) -> list[str]:
-    """Return, in plain words, how far each tool is from the first, component by component."""
-    own, *others = (figure.row() for figure in figures)
+def compare(measurements: Sequence[Measurement]) -> list[str]:
+    """Return one sentence for each tool and component with its ratio to the first tool."""
+    # Only components that both measure: a ratio to nothing means nothing.
+    own, *others = (measurement.row() for measurement in measurements)
     pairs = [(other, name, own[f"{name}_w"], other[f"{name}_w"]) for other in others for name in COMPONENTS]
     return [
         f"{other['tool']}: {name} {theirs_w:.3g} W, {theirs_w / own_w:.3g} times the {own_w:.3g} W of "

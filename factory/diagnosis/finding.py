@@ -1,4 +1,4 @@
-"""One thing that was looked at: how it stands, in a plain sentence, and what would change it."""
+"""The result of one check: its status, a plain sentence and a remedy."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 
 
 class Status(StrEnum):
-    """How a thing stands."""
+    """Result of a check."""
 
     OK = "ok"
     LIMITED = "limited"
-    """Works, with less than there could be."""
+    """It works, but not as well as it could."""
     MISSING = "missing"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One finding."""
+    """Result of one check, for the user and for programs."""
 
     section: str
     name: str
@@ -32,9 +32,9 @@ class Finding:
 
 
 def look(section: str, check: Callable[[], Sequence[Finding]]) -> list[Finding]:
-    """Return what `check` finds; a check that fails is a finding of its own, for the rest still counts."""
+    """Return the findings of `check`; a check that fails becomes a finding, so that the others still run."""
     try:
         return list(check())
     except Exception as error:  # a broken driver or library is what the doctor is for
-        text = f"looking failed: {type(error).__name__}: {error}"
+        text = f"the check failed: {type(error).__name__}: {error}"
         return [Finding(section=section, name="check", status=Status.MISSING, text=text)]

@@ -1,4 +1,4 @@
-"""Energy sources: what each would give a run here, or why not and what would change that."""
+"""Energy sources: the values that each would give a run here, or why it cannot, with a remedy."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _PLAIN_NAMES = {"cpu": "CPU", "gpu": "GPU", "dram": "memory"}
 
 
 def examine(cfg: EnergyConfig, host: HostEnvironment, *, device: str) -> list[Finding]:
-    """Return a finding for every source and, first, what they add up to for a run.
+    """Return a finding about a run with these settings, then one for every source.
 
     Args:
         cfg: Settings of the run.
-        host: Decides which remedy can help.
-        device: Where the policy would run, `cpu` or `cuda`.
+        host: Surroundings, which decide the remedy.
+        device: Device of the policy, `cpu` or `cuda`.
     """
     by_source: dict[str, Finding] = {}
     for name, source in registry.SOURCES.items():
@@ -39,6 +39,7 @@ def _examine_source(
 ) -> Finding:
     components = ", ".join(name.upper() for name in source_class.components)
     name = f"{source_class.title} ({components})"
+    # Opening probes the hardware in the same way as a run does, so the doctor cannot disagree with it.
     source = source_class.from_config(cfg, device, os.environ)
     try:
         capability = source.open()
@@ -63,6 +64,7 @@ def _status(tier: Tier) -> Status:
 
 
 def _describe(capability: Capability) -> str:
+    # Counters update in milliseconds, recordings in seconds.
     period = f"{capability.period_s:g} s"
     if capability.period_s < 1.0:
         period = f"{capability.period_s * 1e3:g} ms"
@@ -84,7 +86,7 @@ def _facts(capability: Capability) -> dict[str, Any]:
 
 
 def _verdict(cfg: EnergyConfig, device: str, by_source: dict[str, Finding]) -> Finding:
-    """Say what a run here would get with these settings, and why."""
+    """Return what a run here would meter with these settings, and why."""
     name = "a run here"
     try:
         selection = select_sources(cfg, device)
@@ -94,20 +96,24 @@ def _verdict(cfg: EnergyConfig, device: str, by_source: dict[str, Finding]) -> F
     if not selection.sources:
         text = f"no joules at all: {selection.explanation[0]}"
         return _finding(name, Status.MISSING, text, remedy="energy=auto")
+    # The selection only kept the sources; opening them again shows their tiers.
     capabilities: list[Capability] = []
     for source in selection.sources:
         capabilities.append(source.open())
         source.close()
     words = [_summarise(capability) for capability in capabilities]
     names = [capability.source for capability in capabilities]
+    # The estimate is only chosen for want of a counter, or on request: say which.
     if "estimate" in names:
         reason = f"energy.source={cfg.source}"
         if by_source["rapl"].status is Status.MISSING:
             reason = by_source["rapl"].text
         words += [f"no power counter of the CPU is read: {reason}", _explain_model(cfg)]
+    # A wall plug covers the GPU without reporting it as a component.
     has_gpu = any(found.boundary is Boundary.NODE or "gpu" in found.components for found in capabilities)
     if device == "cuda" and not has_gpu:
         words.append("the energy of the GPU is in no metric")
+    # A total is only as good as its worst part.
     worst = Tier.worst(capability.tier for capability in capabilities)
     facts = {"tier": worst.value, "sources": names, "device": device}
     return _finding(name, _status(worst), "; ".join(words), facts=facts)
@@ -119,21 +125,17 @@ def _summarise(capability: Capability) -> str:
 
 
 def _explain_model(cfg: EnergyConfig) -> str:
-    """Say what replaces a counter."""
+    """Return a sentence about the model that replaces a counter."""
     if cfg.estimate.calibration:
         return (
             "instead, the CPU time counted by the kernel is multiplied by powers per core that were fitted "
-            "to an "
-            f"outside meter ({cfg.estimate.calibration.origin}); so every energy value is labelled "
-            "calibrated and "
-            "carries the interval [lo, hi] of the fit"
+            f"to an outside meter ({cfg.estimate.calibration.origin}); so every energy value is labelled "
+            "calibrated and carries the interval [lo, hi] of the fit"
         )
     return (
         "instead, the CPU time counted by the kernel and the size of memory are multiplied by powers per "
-        "core and per "
-        "GB that are published means of servers, not of this machine; so every energy value is labelled "
-        "estimated and "
-        "carries a wide interval [lo, hi]"
+        "core and per GB that are published means of servers, not of this machine; so every energy value is "
+        "labelled estimated and carries a wide interval [lo, hi]"
     )
 
 
@@ -153,6 +155,7 @@ def _own_remedy(gap: SourceUnavailable, cfg: EnergyConfig, host: HostEnvironment
 
 def _rapl_remedy(gap: SourceUnavailable, cfg: EnergyConfig, host: HostEnvironment) -> str:
     """Return the one remedy that can help on this host; a mount is useless where the host has no counter."""
+    # From the nearest obstacle to the farthest: permission, system, hypervisor, container, path, driver.
     if "cannot be read" in gap.reason:
         where = ""
         if host.container:
@@ -163,15 +166,13 @@ def _rapl_remedy(gap: SourceUnavailable, cfg: EnergyConfig, host: HostEnvironmen
     if host.is_virtual:
         return (
             "nothing inside this machine helps: hypervisors do not pass these counters on, so a mount or a "
-            "permission "
-            f"has nothing to show. Run on the physical machine, or {_CALIBRATE}"
+            f"permission has nothing to show. Run on the physical machine, or {_CALIBRATE}"
         )
     if host.container:
         # Zones in /sys/class/powercap are links into this folder, which container engines hide.
         return (
             "add to docker run: -v /sys/devices/virtual/powercap:/rapl:ro and to the command: "
-            "energy.rapl_root=/rapl; "
-            "if it then cannot be read, run as root or, on the host, sudo chmod a+r "
+            "energy.rapl_root=/rapl; if it then cannot be read, run as root or, on the host, sudo chmod a+r "
             "/sys/class/powercap/intel-rapl:*/energy_uj"
         )
     if cfg.rapl_root != EnergyConfig.rapl_root:
@@ -186,6 +187,7 @@ def _rapl_remedy(gap: SourceUnavailable, cfg: EnergyConfig, host: HostEnvironmen
 
 
 def _nvml_remedy(gap: SourceUnavailable, cfg: EnergyConfig, host: HostEnvironment) -> str:
+    # The package alone does not help without a GPU and its driver, so both steps are named.
     _, remedy = nvidia_gap(host)
     if "nvidia-ml-py" in gap.reason:
         package = "pip install nvidia-ml-py (part of extra gpu; not the package pynvml)"

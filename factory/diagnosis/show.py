@@ -1,4 +1,4 @@
-"""Findings on a terminal as panels, in a log as plain lines."""
+"""Findings as panels on a terminal and as plain lines in a log."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ TITLES = {
     "simulate": "Simulate",
     "draw": "Draw",
     "measure": "Measure energy",
-    "actuate": "Actuate (looked up, nothing is set)",
+    "actuate": "Actuate (read only, nothing is changed)",
     "tracking": "Tracking",
-    "self-test": "Self-test: what the figures say",
+    "self-test": "Self-test of the energy sources",
 }
 _TABLE_HEADS = {
     "part": "part",
@@ -47,6 +47,7 @@ class Page:
 
     def findings(self, findings: Iterable[Finding]) -> None:
         """Print findings section by section."""
+        # Findings of a section come one after the other, as `groupby` requires.
         for section, group in groupby(findings, key=lambda finding: finding.section):
             if self._is_terminal:
                 self._panel(TITLES[section], _grid(list(group)))
@@ -56,13 +57,13 @@ class Page:
                     self._lines(finding)
 
     def table(self, title: str, rows: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> None:
-        """Print rows of figures and, below, what is to be known about them."""
+        """Print rows of values and the notes below them."""
+        # Rows may hold more than is shown, such as lists of reasons.
         keys = [key for key in rows[0] if key in _TABLE_HEADS]
         table = Table(box=None, pad_edge=False)
-        for key in keys:
-            table.add_column(
-                _TABLE_HEADS[key], justify="left" if key == keys[0] else "right", overflow="fold"
-            )
+        table.add_column(_TABLE_HEADS[keys[0]], overflow="fold")
+        for key in keys[1:]:
+            table.add_column(_TABLE_HEADS[key], justify="right", overflow="fold")
         for row in rows:
             table.add_row(*(_cell(row[key]) for key in keys))
         if self._is_terminal:
@@ -78,6 +79,7 @@ class Page:
         self._console.print(Panel(content, title=title, title_align="left", border_style="cyan", width=width))
 
     def _lines(self, finding: Finding) -> None:
+        # Soft wrap: a line of a log stays whole, whatever the width. No markup: texts may hold brackets.
         self._console.print(
             f"  {finding.status:<8} {finding.name}: {finding.text}", soft_wrap=True, markup=False
         )
@@ -101,4 +103,8 @@ def _grid(findings: Sequence[Finding]) -> Table:
 
 
 def _cell(value: Any) -> str:
-    return "-" if value is None else value if isinstance(value, str) else f"{value:.4g}"
+    if value is None:
+        return "-"
+    if isinstance(value, str):
+        return value
+    return f"{value:.4g}"

@@ -18,12 +18,12 @@ _TRIAL_STEPS = 50
 
 
 def examine(host: HostEnvironment) -> list[Finding]:
-    """Return what can simulate, each tried with real steps."""
+    """Return the physics engines, each tried with real steps."""
     return [_cpu_engine(), _gpu_engine(host)]
 
 
 def examine_drawing(host: HostEnvironment) -> list[Finding]:
-    """Return what draws the videos; OpenGL is tried in a process of its own."""
+    """Return the renderer of videos; OpenGL is tried in a process of its own."""
     from factory.envs.rendering.opengl import working_platform
 
     platform = working_platform()
@@ -34,21 +34,24 @@ def examine_drawing(host: HostEnvironment) -> list[Finding]:
                 section="draw", name="renderer", status=Status.OK, text=text, facts={"platform": platform}
             )
         ]
+    # Ray casting always works, so a missing OpenGL is a limit and no failure.
     setting = os.environ.get("MUJOCO_GL", "")
+    # Drivers in a container only offer OpenGL if its capabilities include graphics.
     package = "sudo apt-get install libegl1, or libosmesa6 where there is no GPU"
     if host.nvidia_driver and host.container:
         package += "; start the container with -e NVIDIA_DRIVER_CAPABILITIES=all"
     if sys.platform == "darwin":
         package = "run where macOS lets a process open a window server connection"
+    remedy = package
+    if setting:
+        remedy = f"unset MUJOCO_GL={setting}, which may switch OpenGL off; {package}"
     return [
         Finding(
             section="draw",
             name="renderer",
             status=Status.LIMITED,
-            text="no OpenGL context draws here: videos are drawn by casting rays, slower and plainer",
-            remedy=f"unset MUJOCO_GL={setting}, which may switch OpenGL off; {package}"
-            if setting
-            else package,
+            text="OpenGL does not work here: videos are drawn by ray casting, slower and plainer",
+            remedy=remedy,
             facts={"platform": None},
         )
     ]
@@ -70,6 +73,7 @@ def _gpu_engine(host: HostEnvironment) -> Finding:
     name = "physics=warp, GPU"
     versions = {package: _version(package) for package in _GPU_PACKAGES.values()}
     shown = ", ".join(f"{package} {version or 'not installed'}" for package, version in versions.items())
+    # Packages first, then the GPU: installing them is the step that every machine with a GPU needs.
     absent = [package for module, package in _GPU_PACKAGES.items() if find_spec(module) is None]
     if absent:
         remedy = "pip install 'robot-factory[gpu]' (in a checkout: pip install -e '.[gpu]')"
@@ -95,11 +99,12 @@ def _engine(name: str, status: Status, text: str, remedy: str, versions: dict[st
 
 
 def _try_steps(physics: str, device: str) -> str:
-    """Play a task for some steps and say what was done.
+    """Step a task for a moment and return a description of the trial.
 
     Raises:
-        ValueError: what the task observes is not finite.
+        ValueError: an observation is not finite.
     """
+    # The smallest task: it shows that the engine loads, compiles and steps, in a second or two.
     from factory.envs.tasks.cartpole import CartpoleSwingup
 
     env = CartpoleSwingup(num_envs=_TRIAL_WORLDS, physics=physics, device=device, seed=0)
@@ -108,8 +113,9 @@ def _try_steps(physics: str, device: str) -> str:
     for _ in range(_TRIAL_STEPS):
         observation, *_ = env.step(action)
     env.close()
+    # A broken engine may step without an error and return NaN.
     if not isinstance(observation, torch.Tensor) or not observation.isfinite().all():
-        raise ValueError("a simulated cart-pole left the finite numbers")
+        raise ValueError("the observations of a simulated cart-pole are not finite")
     return f"tried: {_TRIAL_WORLDS} worlds x {_TRIAL_STEPS} control steps of the cart-pole, all finite"
 
 

@@ -1,4 +1,4 @@
-"""Whether runs can be kept: output folder, disk, MLflow's store. Nothing is created or migrated."""
+"""Storage of runs: output folder, disk, MLflow's store. Nothing is created or migrated."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ _TIMEOUT_S = 5.0
 
 
 def examine(output_root: Path, tracking: TrackingConfig) -> list[Finding]:
-    """Examine the folder of runs, and whether their experiment tracker answers."""
-    existing = next(
-        path for path in (output_root.absolute(), *output_root.absolute().parents) if path.exists()
-    )
-    return [_output(output_root.absolute(), existing), _disk(existing), _store(tracking, output_root)]
+    """Check the folder of runs and the experiment tracker."""
+    # A folder that does not exist yet will be created inside the innermost one that does.
+    root = output_root.absolute()
+    existing = next(path for path in (root, *root.parents) if path.exists())
+    return [_output(root, existing), _disk(existing), _store(tracking, output_root)]
 
 
 def _output(output_root: Path, existing: Path) -> Finding:
     if existing.is_dir() and os.access(existing, os.W_OK | os.X_OK):
-        if existing == output_root:
-            made = ""
-        else:
-            made = ", made by the first run"
-        return _finding("output", Status.OK, f"{output_root} is writable{made}")
+        text = f"{output_root} is writable"
+        if existing != output_root:
+            text += ", created by the first run"
+        return _finding("output", Status.OK, text)
     remedy = "give output_root=<another folder>, or make this one yours"
     return _finding("output", Status.MISSING, f"{existing} is not a folder that can be written to", remedy)
 
 
 def _disk(folder: Path) -> Finding:
+    # Of the file system that holds the folder; quotas of a user are not visible here.
     free_bytes = shutil.disk_usage(folder).free
     text = f"{free_bytes * 1e-9:.1f} GB free at {folder}"
     facts = {"free_bytes": free_bytes}
@@ -62,8 +62,9 @@ def _store(tracking: TrackingConfig, output_root: Path) -> Finding:
     if uri.startswith("http"):
         return _server(shown(uri), client)
     database = sqlite_path(uri)
+    # Connecting to a database server through MLflow would migrate its schema.
     if database is None:
-        text = f"{shown(uri)} is not asked, to change nothing ({client})"
+        text = f"{shown(uri)} is not contacted, to change nothing ({client})"
         return _finding("MLflow store", Status.OK, f"{text}; a run goes on without it and delivers later")
     return _database(database, client)
 
@@ -71,6 +72,7 @@ def _store(tracking: TrackingConfig, output_root: Path) -> Finding:
 def _database(database: Path, client: str) -> Finding:
     if not database.exists():
         return _finding("MLflow store", Status.OK, f"{database} is made by the first run ({client})")
+    # Opened read-only with SQLite itself, since MLflow would create or migrate the schema.
     try:
         with closing(
             sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True, timeout=_TIMEOUT_S)
@@ -91,6 +93,7 @@ def _server(uri: str, client: str) -> Finding:
     try:
         with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_TIMEOUT_S):
             return _finding("MLflow store", Status.OK, f"{uri} answers ({client})")
+    # Any answer shows that a server is there; old ones and proxies may not know `/health`.
     except urllib.error.HTTPError as error:
         return _finding("MLflow store", Status.OK, f"{uri} answers with HTTP status {error.code} ({client})")
     except (OSError, ValueError) as error:

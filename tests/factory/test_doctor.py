@@ -18,7 +18,7 @@ from rich.console import Console
 
 from factory import cli, doctor
 from factory.diagnosis import actuate, crosscheck, machine, measure, selftest, tracker_store
-from factory.diagnosis.crosscheck import Figure
+from factory.diagnosis.crosscheck import Measurement
 from factory.diagnosis.finding import Finding, Status, look
 from factory.diagnosis.machine import HostEnvironment
 from factory.diagnosis.show import Page
@@ -163,7 +163,7 @@ def test_json_is_one_object_with_findings_self_test_and_crosscheck(
         found["name"] for found in content["findings"] if found["section"] == "self-test"
     }
     assert named_json(content, "sums")["status"] == "ok"
-    assert "not judged" in named_json(content, "power")["text"]
+    assert "not checked" in named_json(content, "power")["text"]
 
 
 def named_json(content: dict[str, list[dict[str, str]]], name: str) -> dict[str, str]:
@@ -382,11 +382,11 @@ def test_governor_is_shown_with_its_choices(tmp_path: Path) -> None:
     assert "governor powersave of performance, powersave, 0.8 to 3.6 GHz" in found.text
 
 
-def test_virtual_machine_is_told_who_keeps_the_knobs(tmp_path: Path) -> None:
+def test_virtual_machine_is_told_that_the_hypervisor_hides_the_settings(tmp_path: Path) -> None:
     """No command inside is advised where none can work."""
     findings = actuate.examine(VIRTUAL, rapl_root=tmp_path, sys_root=tmp_path)
     for name in ("CPU power limit", "CPU frequency"):
-        assert "the hypervisor keeps this knob" in named(findings, name).remedy
+        assert "the hypervisor hides this setting" in named(findings, name).remedy
 
 
 @pytest.mark.parametrize(("is_admin", "status"), [(True, Status.OK), (False, Status.LIMITED)])
@@ -496,18 +496,18 @@ def test_sum_that_does_not_hold_is_noticed() -> None:
 
 
 def test_power_is_judged_by_the_threads_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eight threads may draw 3 to 80 W; an estimate is not judged by its own coefficients."""
+    """Eight threads may draw 3 to 80 W; an estimate is not checked against its own coefficients."""
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     assert judged("power", joules=[0.0, 100.0, 500.0, 900.0]).status is Status.OK
     assert judged("power", joules=[0.0, 100.0, 5000.0, 9000.0]).status is Status.LIMITED
-    assert "not judged" in judged("power", joules=[0.0, 100.0, 500.0, 900.0], tier="estimated").text
+    assert "not checked" in judged("power", joules=[0.0, 100.0, 500.0, 900.0], tier="estimated").text
 
 
 def test_tools_are_compared_by_power_component_by_component() -> None:
     """Windows differ, so watts are compared; what a tool does not know is left out."""
-    own = Figure(tool="factory", seconds=10.0, components_j={"cpu": 100.0, "dram": 10.0})
-    other = Figure(tool="Other", seconds=20.0, components_j={"cpu": 400.0})
-    blind = Figure(tool="Blind", seconds=10.0)
+    own = Measurement(tool="factory", seconds=10.0, components_j={"cpu": 100.0, "dram": 10.0})
+    other = Measurement(tool="Other", seconds=20.0, components_j={"cpu": 400.0})
+    blind = Measurement(tool="Blind", seconds=10.0)
     (line,) = crosscheck.compare([own, other, blind])
     assert line.startswith("Other: cpu 20 W")
     assert "2 times" in line
@@ -516,7 +516,7 @@ def test_tools_are_compared_by_power_component_by_component() -> None:
 
 def test_reasons_are_said_once_below_their_tool() -> None:
     """Two modes of one tool share reasons."""
-    figures = [Figure(tool="A", reasons=("same", "one")), Figure(tool="B", reasons=("same", "two"))]
+    figures = [Measurement(tool="A", reasons=("same", "one")), Measurement(tool="B", reasons=("same", "two"))]
     assert crosscheck.explain(figures) == ["A:", "- same", "- one", "B:", "- two"]
 
 
