@@ -83,7 +83,7 @@ def _package_limits(root: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _governor(cpu_root: Path, host: HostEnvironment) -> Finding:
-    # All CPUs of one machine have the same driver and usually the same governor: the first one stands for all.
+    # All CPUs of one machine have the same driver and usually the same governor: one stands for all.
     folder = next(iter(sorted(cpu_root.glob("cpu[0-9]*/cpufreq"))), None)
     if folder is None:
         text = f"no frequency control of the CPU under {cpu_root}/cpu*/cpufreq"
