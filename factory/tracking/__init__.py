@@ -1,4 +1,4 @@
-"""Experiment tracking: `open_tracker` gives the loop a tracker, a null object if need be."""
+"""Experiment tracking: `open_tracker` returns the tracker of a run, a null object if there is none."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ def open_tracker(
     resume_run_id: str | None = None,
     parent_run_id: str | None = None,
 ) -> Tracker:
-    """Open the tracker that the config names.
+    """Open the tracker that the configuration selects.
 
     Args:
         cfg: The `tracking` config group.
         run_dir: The run's own folder.
-        output_root: Folder of all runs, which holds `mlflow.db` unless `cfg.uri` says otherwise.
+        output_root: Folder of all runs, which contains `mlflow.db` unless `cfg.uri` is set.
         experiment: Name of the experiment.
         run_name: Name of the run.
-        params: Resolved configuration, nested as it is.
+        params: Resolved configuration, nested.
         tags: Tags of the run.
-        resume_run_id: Run to go on with, from the checkpoint.
-        parent_run_id: Run of the sweep that this one belongs to, from `open_parent_run`.
+        resume_run_id: Run to continue, from the checkpoint.
+        parent_run_id: Run of the sweep that contains this one, from `open_parent_run`.
 
     Raises:
         ValueError: If the tracking server answers but refuses the run.
@@ -63,9 +63,14 @@ def open_tracker(
         return NullTracker()
     if cfg.kind == "jsonl":
         return JsonlTracker(run_dir, experiment=experiment, run_name=run_name, params=params, tags=tags)
+    # Imported here: MLflow takes seconds to load, and the other trackers do without it.
     from factory.tracking.mlflow import MlflowTracker
 
     uri = resolve_uri(cfg, output_root=output_root)
+    all_tags = dict(tags)
+    # MLflow's UI shows runs with this tag below their parent.
+    if parent_run_id:
+        all_tags["mlflow.parentRunId"] = parent_run_id
     return MlflowTracker(
         uri=uri,
         artifacts=artifact_location(uri, output_root=output_root, experiment=experiment),
@@ -73,7 +78,7 @@ def open_tracker(
         experiment=experiment,
         run_name=run_name,
         params=params,
-        tags={**tags, **({"mlflow.parentRunId": parent_run_id} if parent_run_id else {})},
+        tags=all_tags,
         resume_run_id=resume_run_id,
         system_metrics=cfg.system_metrics,
     )

@@ -11,7 +11,7 @@ from typing import Any
 class Tracker(ABC):
     """The experiment tracker of one run. Only `log` is required; the rest does nothing by default.
 
-    No method waits for a server and none raises because one is away.
+    No method waits for a server, and none raises because a server is unreachable.
     """
 
     @property
@@ -21,15 +21,15 @@ class Tracker(ABC):
 
     @property
     def spent_s(self) -> float:
-        """Seconds that tracking has taken from training since the run was opened."""
+        """Time that tracking has taken from training since the run was opened [s]."""
         return 0.0
 
     @abstractmethod
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Record the figures of one training iteration.
+        """Record the metrics of one training iteration.
 
         Args:
-            metrics: Figures by key, unit in the key.
+            metrics: Values by key, unit in the key.
             step: Environment steps taken so far.
         """
 
@@ -37,7 +37,7 @@ class Tracker(ABC):
         """Set or overwrite tags of the run."""
 
     def log_artifacts(self, path: Path, artifact_path: str | None = None) -> None:  # noqa: B027
-        """Copy a file, or what a folder holds, to the run.
+        """Copy a file or the contents of a folder to the run.
 
         Args:
             path: File or folder; read when it is sent, so leave it in place.
@@ -57,8 +57,8 @@ class Tracker(ABC):
         Args:
             exported: Folder written by `factory.policies.export.export_policy`.
             registered_name: Task name; `/` and `:` become `.`, so `gym/half_cheetah` is `gym.half_cheetah`.
-            alias: Name that shall point at this version.
-            metrics: Figures to show beside the model.
+            alias: Alias that will point to this version.
+            metrics: Metrics to show beside the model.
         """
 
     def close(self, status: str = "finished") -> None:  # noqa: B027
@@ -69,6 +69,7 @@ def flatten(params: Mapping[str, Any], *, prefix: str = "") -> Iterator[tuple[st
     """Yield every leaf of nested mappings as `("learner.learning_rate", "0.001")`; a list is one leaf."""
     for key, value in params.items():
         if isinstance(value, Mapping):
+            # MLflow's parameters are flat; dots are what the command line uses too.
             yield from flatten(value, prefix=f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", str(value)

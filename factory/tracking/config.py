@@ -5,23 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 KINDS = ("mlflow", "jsonl", "null")
+# A Databricks URI may be the bare word; the others need their scheme.
 URI_SCHEMES = ("sqlite:///", "http://", "https://", "postgresql", "mysql", "mssql", "databricks")
 
 
 @dataclass(kw_only=True)
 class TrackingConfig:
-    """Where a run's figures go besides its own folder."""
+    """Destination of a run's metrics besides its own folder."""
 
     kind: str = "mlflow"
     """`mlflow`, `jsonl` (files in the run folder only) or `null` (nothing)."""
 
     uri: str = ""
-    """MLflow tracking URI: a server (`http://host:5000`), a database (`sqlite:///path.db`,
-    `postgresql://...`);
-    empty means `sqlite:///<output_root>/mlflow.db`."""
+    """MLflow tracking URI: a server (`http://host:5000`) or a database (`sqlite:///path.db`,
+    `postgresql://...`); empty means `sqlite:///<output_root>/mlflow.db`.
+    """
 
     system_metrics: bool = True
-    """Let MLflow sample processor, memory, disk, network and GPU every 10 s under `system/`, a check."""
+    """Let MLflow sample processor, memory, disk, network and GPU every 10 s, as metrics `system/...`."""
 
     def __post_init__(self) -> None:
         """Check the values.
@@ -32,7 +33,7 @@ class TrackingConfig:
         if self.kind not in KINDS:
             raise ValueError(f"tracking.kind={self.kind}: choose one of {', '.join(KINDS)}")
         if self.uri and not self.uri.startswith(URI_SCHEMES):
-            # MLflow 3.13 and later refuse the file store, so a bare path or file: is an error of the user.
+            # MLflow 3.13 and later refuse the file store, so a bare path or `file:` is a user error.
             raise ValueError(
                 f"tracking.uri={self.uri}: give http://host:port, sqlite:///path.db or another database URI,"
                 " or leave it empty for <output_root>/mlflow.db"

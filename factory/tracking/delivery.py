@@ -1,4 +1,4 @@
-"""The MLflow side of a run: find it or create it, then pass on what the outbox holds."""
+"""The MLflow side of a run: find or create it, then send the updates of the outbox."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ if TYPE_CHECKING:
 log = logging.getLogger("factory.tracking")
 
 MAX_METRICS_A_BATCH = 1000
+"""Limit of MLflow's REST API for `log_batch`."""
 RUN_KEY_TAG = "factory.run_key"
+"""Tag with a key of our own, by which a run is found if the answer to its creation got lost."""
 
 
 class Delivery:
-    """Tell MLflow about one run; all of it happens in the sender's thread.
+    """Deliver the updates of one run to MLflow; everything happens in the sender's thread.
 
-    Delivery is at least once. All but the registration of a policy are idempotent: MLflow ignores a
+    Delivery is at least once. All updates but the registration of a policy are idempotent: MLflow ignores a
     metric that it already has with this key, step, time and value, and a run is found again by its key.
     """
 
@@ -42,20 +44,26 @@ class Delivery:
         resume_run_id: str | None,
         system_metrics: bool,
     ) -> None:
-        """Remember where to deliver; see `MlflowTracker` for the arguments."""
-        self._uri, self._artifacts, self._experiment = uri, artifacts, experiment
+        """Keep the destination; see `MlflowTracker` for the arguments."""
+        self._uri = uri
+        self._artifacts = artifacts
+        self._experiment = experiment
         self._system_metrics = system_metrics
         self._run: OpenRun | None = None
         self._state_path = run_dir / "tracking.json"
-        saved = json.loads(self._state_path.read_text()) if self._state_path.exists() else {}
+        saved: dict[str, str] = {}
+        if self._state_path.exists():
+            saved = json.loads(self._state_path.read_text())
+        # Ids of another store mean nothing in this one.
         if saved.get("uri") != shown(uri):
-            saved = {}  # the ids belong to another store
+            saved = {}
+        # The key is saved before the run exists: a kill in between must not create a second run.
         self._run_key = saved.get("run_key") or uuid.uuid4().hex
         self.run_id: str | None = resume_run_id or saved.get("run_id")
         self._save_state()
 
     def __call__(self, updates: list[Update]) -> int:
-        """Deliver the first update, or all rows of metrics at the front at once; return how many that was.
+        """Deliver the first update, or all rows of metrics at the front at once; return the number.
 
         Raises:
             RefusedError: If MLflow will never take the first update.
@@ -67,9 +75,13 @@ class Delivery:
             if at_start:
                 self._start(updates[0])
                 return 1
-            if self._run is None and self.run_id is not None:  # what an earlier process could not send
+            # Updates that an earlier process could not send come before the start of this one.
+            if self._run is None and self.run_id is not None:
                 self._run = OpenRun(connect(self._uri), self.run_id)
-            return self._run.send(updates) if self._run else 1  # no run: its start was refused
+            # Without a run, its start was refused; the updates that follow are dropped one by one.
+            if self._run is None:
+                return 1
+            return self._run.send(updates)
         except MlflowException as error:
             if _is_hopeless(error, at_start=at_start):
                 raise RefusedError(" ".join(error.message.split())[:300]) from error
@@ -81,7 +93,7 @@ class Delivery:
             self._run.stop_monitor()
 
     def _start(self, start: Update) -> None:
-        """Open the run, new or resumed, and log its tags and those parameters that it lacks."""
+        """Open the run, new or resumed, and log its tags and missing parameters."""
         from mlflow.entities import Param, RunTag
 
         client = connect(self._uri)
@@ -90,11 +102,13 @@ class Delivery:
         except ValueError as error:
             raise RefusedError(str(error)) from error
         start["tags"][RUN_KEY_TAG] = self._run_key
+        # The run of the checkpoint may be gone from the store, e.g. if its database was deleted.
         resumed = self.run_id is not None and self._reopen(client, self.run_id)
         if not resumed:
             self.run_id = self._find_or_create(client, experiment_id, start)
             self._save_state()
         assert self.run_id is not None
+        # Parameters are immutable in MLflow: sending one again with another value fails the whole batch.
         known = client.get_run(self.run_id).data.params
         client.log_batch(
             self.run_id,
@@ -102,12 +116,13 @@ class Delivery:
             tags=[RunTag(key, value) for key, value in start["tags"].items()],
             synchronous=True,
         )
+        # A run that was opened for older updates ends here, with its monitor.
         self.stop_monitor()
         self._run = OpenRun(client, self.run_id, system_metrics=self._system_metrics)
         self._run.keep_monitor(resumed=resumed)
 
     def _reopen(self, client: MlflowClient, run_id: str) -> bool:
-        """Set the run to RUNNING again; False if the store does not know it."""
+        """Set the run to RUNNING again; return False if the store does not have it."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -120,7 +135,7 @@ class Delivery:
         return True
 
     def _find_or_create(self, client: MlflowClient, experiment_id: str, start: Update) -> str:
-        """Return the run with our key, which a request without an answer may have created, or a new one."""
+        """Return the run with our key, which an unanswered request may have created, or a new run."""
         key_filter = f"tags.`{RUN_KEY_TAG}` = '{self._run_key}'"
         if found := client.search_runs([experiment_id], key_filter, max_results=1):
             return str(found[0].info.run_id)
@@ -135,11 +150,12 @@ class Delivery:
 
 
 class OpenRun:
-    """A run that MLflow knows."""
+    """A run that exists in MLflow."""
 
     def __init__(self, client: MlflowClient, run_id: str, *, system_metrics: bool = False) -> None:
         """Write to `run_id` through `client`."""
-        self._client, self._run_id = client, run_id
+        self._client = client
+        self._run_id = run_id
         self._system_metrics = system_metrics
         self._monitor: SystemMetricsMonitor | None = None
         self._monitor_thread: threading.Thread | None = None
@@ -153,9 +169,7 @@ class OpenRun:
             case "tags":
                 self._send_tags(first)
             case "artifacts":
-                path = _existing(first["path"])
-                send = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
-                send(self._run_id, str(path), first["artifact_path"])
+                self._send_artifacts(first)
             case "policy":
                 self._send_policy(first)
             case "end":
@@ -164,7 +178,8 @@ class OpenRun:
         return 1
 
     def keep_monitor(self, *, resumed: bool) -> None:
-        """Start the system metrics, again if they have given up because the store was away."""
+        """Start the system metrics, again if they stopped because the store was unreachable."""
+        # MLflow's monitor ends its thread after some failed attempts and does not report it.
         if not self._system_metrics or (self._monitor_thread and self._monitor_thread.is_alive()):
             return
         try:
@@ -177,6 +192,7 @@ class OpenRun:
             log.warning("no system metrics: %s (install psutil or set tracking.system_metrics=false)", error)
             return
         self._monitor.start()
+        # MLflow offers no other way to see whether the thread is alive.
         self._monitor_thread = self._monitor._process
 
     def stop_monitor(self) -> None:
@@ -189,10 +205,15 @@ class OpenRun:
     def _send_metrics(self, updates: list[Update]) -> int:
         from mlflow.entities import Metric
 
+        # Whole rows of metrics up to the first other update: the order of updates is kept.
         batch: list[Metric] = []
         rows = 0
         for row in updates:
-            if row["kind"] != "metrics" or (rows and len(batch) + len(row["metrics"]) > MAX_METRICS_A_BATCH):
+            if row["kind"] != "metrics":
+                break
+            # The first row goes in any case, however long it is.
+            is_full = len(batch) + len(row["metrics"]) > MAX_METRICS_A_BATCH
+            if rows and is_full:
                 break
             batch += [
                 Metric(key, value, row["time_ms"], row["step"]) for key, value in row["metrics"].items()
@@ -208,6 +229,13 @@ class OpenRun:
         tags = [RunTag(key, value[:MAX_TAG_CHARS]) for key, value in update["tags"].items()]
         self._client.log_batch(self._run_id, tags=tags, synchronous=True)
 
+    def _send_artifacts(self, update: Update) -> None:
+        path = _existing(update["path"])
+        if path.is_dir():
+            self._client.log_artifacts(self._run_id, str(path), update["artifact_path"])
+        else:
+            self._client.log_artifact(self._run_id, str(path), update["artifact_path"])
+
     def _send_policy(self, policy: Update) -> None:
         register_policy(
             self._client,
@@ -221,7 +249,8 @@ class OpenRun:
 
 
 def _is_hopeless(error: MlflowException, *, at_start: bool) -> bool:
-    """Tell an error in what was sent (or, at the start, in who sends it) from a store in bad health."""
+    """Return True for a faulty update (or, at the start, a refused sender), False for an unhealthy store."""
+    # 408 is a timeout and 429 a rate limit: both pass. Other 4xx at the start are wrong credentials.
     status = error.get_http_status_code()
     refused_sender = at_start and 400 < status < 500 and status not in (408, 429)
     return status == 400 or error.error_code == "RESOURCE_DOES_NOT_EXIST" or refused_sender

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+# Title, metric key, unit. Joules get their tier and interval beside them.
 LINES = (
     ("return, evaluated", "eval/return_mean", ""),
     ("return, training", "train/return_mean", ""),
@@ -19,17 +20,26 @@ LINES = (
 
 
 def headline_note(metrics: Mapping[str, float], tags: Mapping[str, str]) -> str:
-    """Return a table of the headline figures that the run has; joules with tier, interval and boundary."""
-    rows = [
-        f"| {title} | {metrics[key]:.6g} {unit} | {_energy_terms(metrics, tags) if unit == 'J' else ''} |"
-        for title, key, unit in LINES
-        if key in metrics
-    ]
-    return "\n".join(["| | | |", "|---|---|---|", *rows]) if rows else ""
+    """Return a table of the run's headline metrics; joules with tier, interval and boundary."""
+    rows: list[str] = []
+    for title, key, unit in LINES:
+        if key not in metrics:
+            continue
+        remark = ""
+        if unit == "J":
+            remark = _energy_terms(metrics, tags)
+        rows.append(f"| {title} | {metrics[key]:.6g} {unit} | {remark} |")
+    if not rows:
+        return ""
+    # Markdown requires a head; an empty one keeps the table small.
+    return "\n".join(["| | | |", "|---|---|---|", *rows])
 
 
 def _energy_terms(metrics: Mapping[str, float], tags: Mapping[str, str]) -> str:
-    """Return how sure the joules are; the relative interval of the total holds for what derives from it."""
+    """Return tier, interval and boundary of the joules.
+
+    Metrics that are proportional to the total energy inherit its relative interval.
+    """
     total, low, high = (metrics.get(f"energy/total_j{end}") for end in ("", "_lo", "_hi"))
     terms = [tags.get("energy.tier", "tier unknown"), tags.get("energy.boundary", "boundary unknown")]
     if total and low is not None and high is not None:

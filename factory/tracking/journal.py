@@ -1,4 +1,4 @@
-"""The local record of a run's figures: one JSON object a line, `metrics.jsonl` in the run folder."""
+"""The local record of a run's metrics: `metrics.jsonl` in the run folder, one JSON object a line."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from factory.runtime.strict_json import nan_to_none
 
 
 def trim_torn_line(path: Path) -> None:
-    """Cut off a last line without its newline, which is what a kill in mid-write leaves behind."""
+    """Cut off a last line without newline, the trace of a kill in the middle of a write."""
     if not path.exists():
         return
+    # In place, without a copy: the file may be large, and cutting its end is atomic.
     with path.open("r+b") as file:
         content = file.read()
         whole = content.rfind(b"\n") + 1
@@ -25,9 +26,9 @@ def trim_torn_line(path: Path) -> None:
 
 
 class Journal:
-    """Append-only rows `{"step", "time_unix_s", "metrics"}`; the report and the charts are drawn from it.
+    """Append-only rows `{"step", "time_unix_s", "metrics"}`, the source of report and charts.
 
-    JSON has no NaN or infinity, so such a figure is written as `null` and read back as NaN.
+    JSON has no NaN or infinity, so such a value is written as `null` and read back as NaN.
     """
 
     def __init__(self, path: Path) -> None:
@@ -37,10 +38,10 @@ class Journal:
         trim_torn_line(path)
 
     def append(self, metrics: Mapping[str, float], step: int) -> None:
-        """Add one row; it is in the hands of the operating system on return, so it survives kill -9.
+        """Add one row; the operating system has it on return, so it survives kill -9.
 
         Args:
-            metrics: Figures by key, unit in the key.
+            metrics: Values by key, unit in the key.
             step: Environment steps taken so far.
         """
         values = nan_to_none({key: float(value) for key, value in metrics.items()})
@@ -49,16 +50,18 @@ class Journal:
             file.write(json.dumps(row, allow_nan=False) + "\n")
 
     def truncate_after(self, step: int) -> None:
-        """Drop every row beyond `step`: a resumed run will write them again."""
+        """Drop every row after `step`: a resumed run will write them again."""
+        # Through a second file: a kill in mid-write must not cost the rows before `step`.
         kept = [row for row in self._raw_rows() if row["step"] <= step]
         with atomic_write(self.path) as unfinished:
             unfinished.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Yield the rows in the order they were written, `null` figures as NaN."""
+        """Yield the rows in the order in which they were written, with NaN for `null`."""
         for row in self._raw_rows():
-            values = row["metrics"].items()
-            yield {**row, "metrics": {k: math.nan if v is None else float(v) for k, v in values}}
+            metrics = {key: math.nan for key in row["metrics"]}
+            metrics |= {key: float(value) for key, value in row["metrics"].items() if value is not None}
+            yield {**row, "metrics": metrics}
 
     def _raw_rows(self) -> Iterator[dict[str, Any]]:
         if self.path.exists():

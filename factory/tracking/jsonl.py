@@ -1,4 +1,4 @@
-"""Tracking with files alone: everything is in the run folder."""
+"""Tracking with files only, all of them in the run folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from factory.tracking.base import Tracker, flatten
 class JsonlTracker(Tracker):
     """Keep parameters, tags and status in `run.json`, beside the `metrics.jsonl` that every run has.
 
-    Figures, artifacts and the exported policy already lie in the run folder: nothing to do for them.
+    Metrics, artifacts and the exported policy already lie in the run folder, so nothing is done for them.
     """
 
     def __init__(
@@ -27,16 +27,18 @@ class JsonlTracker(Tracker):
         params: Mapping[str, Any],
         tags: Mapping[str, str],
     ) -> None:
-        """Start the record, or go on with the one in `run_dir`, whose parameters are kept as they were."""
+        """Start a record, or continue the one in `run_dir` and keep its parameters."""
         self._path = run_dir / "run.json"
-        fresh: dict[str, Any] = {"started_unix_s": time.time(), "params": {}, "tags": {}}
-        self._record: dict[str, Any] = json.loads(self._path.read_text()) if self._path.exists() else fresh
+        self._record: dict[str, Any] = {"started_unix_s": time.time(), "params": {}, "tags": {}}
+        if self._path.exists():
+            self._record = json.loads(self._path.read_text())
+        # As in MLflow, the parameters of a run never change; a resumed run only adds missing ones.
         self._record.update(experiment=experiment, run_name=run_name, status="running")
         self._record["params"] = {**dict(flatten(params)), **self._record["params"]}
         self.set_tags(tags)
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Do nothing: the pipeline writes the row to `metrics.jsonl`."""
+        """Do nothing: the training job writes the row to `metrics.jsonl`."""
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set or overwrite tags of the run."""
@@ -44,10 +46,11 @@ class JsonlTracker(Tracker):
         self._write()
 
     def close(self, status: str = "finished") -> None:
-        """Write how the run ended."""
+        """Write the final status of the run."""
         self._record.update(status=status, ended_unix_s=time.time())
         self._write()
 
     def _write(self) -> None:
+        # The whole record each time: it is small, and a kill in mid-write leaves the previous one.
         with atomic_write(self._path) as unfinished:
             unfinished.write_text(json.dumps(self._record, indent=2) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Tracking with MLflow, on a database file or a server, through an outbox that outlives both."""
+"""Tracking with MLflow, on a database file or a server, through an outbox that survives their failures."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from factory.tracking.store import MAX_TAG_CHARS, MLFLOW_STATUS, import_mlflow_q
 log = logging.getLogger("factory.tracking")
 
 MAX_PARAM_CHARS = 6000
+"""MLflow's limit for the value of a parameter."""
 OPEN_WAIT_S = 10.0
-"""How long opening a run waits for a slow store before training starts without a run id."""
+"""Longest wait for a slow store when a run is opened; training then starts without a run id."""
 NOTE_TAG = "mlflow.note.content"
 
 
 class MlflowTracker(Tracker):
-    """Every call queues an update in the run folder's `tracking_pending.jsonl`; one thread tells MLflow."""
+    """Queue of updates in the run folder's `tracking_pending.jsonl`; one thread sends them to MLflow."""
 
     def __init__(
         self,
@@ -41,7 +42,7 @@ class MlflowTracker(Tracker):
         resume_run_id: str | None = None,
         system_metrics: bool = True,
     ) -> None:
-        """Open or resume the run; a store that is away is tried again later.
+        """Open or resume the run; an unreachable store is tried again later.
 
         Args:
             uri: Absolute tracking URI.
@@ -51,7 +52,7 @@ class MlflowTracker(Tracker):
             run_name: Name of a new run.
             params: Nested configuration; MLflow's are immutable, so a resumed run gets only keys it lacks.
             tags: Tags of the run.
-            resume_run_id: Run to go on with; None takes the one in `run_dir`, if any, or a new one.
+            resume_run_id: Run to continue; None takes the one in `run_dir`, if any, or a new one.
             system_metrics: Sample `system/` metrics.
 
         Raises:
@@ -61,6 +62,7 @@ class MlflowTracker(Tracker):
         self._tags = dict(tags)
         self._latest: dict[str, float] = {}
         self._step = 0
+        # The latest row of metrics, if it was held back to limit the cost.
         self._held: Update | None = None
         outbox = Outbox(run_dir / "tracking_pending.jsonl")
         self._delivery = Delivery(
@@ -72,10 +74,12 @@ class MlflowTracker(Tracker):
             system_metrics=system_metrics,
         )
         self._sender = Sender(outbox, self._delivery, server=f"MLflow at {shown(uri)}")
+        # Cut to MLflow's limits: one value that is too long would make the server refuse the whole run.
         flat = {key[:250]: value[:MAX_PARAM_CHARS] for key, value in flatten(params)}
         own = {key: str(value)[:MAX_TAG_CHARS] for key, value in {**source_tags(tags), **tags}.items()}
         self._put("start", run_name=run_name, params=flat, tags=own)
         for refusal in self._sender.start(wait_s=OPEN_WAIT_S):
+            # A refused start is a user error; other refusals concern leftovers of an earlier process.
             if self.run_id is None:
                 self._sender.close()
                 raise ValueError(f"tracking.uri={shown(uri)}: {refusal}")
@@ -83,28 +87,30 @@ class MlflowTracker(Tracker):
 
     @property
     def run_id(self) -> str | None:
-        """MLflow's run id; None as long as the store has not been reached."""
+        """Run id in MLflow; None until the store has been reached."""
         return self._delivery.run_id
 
     @property
     def spent_s(self) -> float:
-        """Seconds that tracking has taken from training since the run was opened."""
+        """Time that tracking has taken from training since the run was opened [s]."""
         return self._sender.spent_s
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Queue the finite figures of an iteration.
+        """Queue the finite metrics of an iteration.
 
         NaN and infinity are left out: MLflow would store infinity as 1.8e308 and spoil the chart's scale.
-        Of rows that come faster than 1 % of the elapsed time can send, some are left out too, but never the
+        If rows arrive faster than 1 % of the elapsed time can send them, some are skipped, but never the
         last; `metrics.jsonl` has them all.
         """
         row = {key: float(value) for key, value in metrics.items() if math.isfinite(value)}
         self._latest.update(row)
         self._step = int(step)
         update: Update = {"kind": "metrics", "time_ms": _now_ms(), "step": self._step, "metrics": row}
-        self._held = None if self._sender.can_afford_one_more() else update
-        if self._held is None:
+        if self._sender.can_afford_one_more():
+            self._held = None
             self._sender.put(update)
+        else:
+            self._held = update
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Queue tags."""
@@ -113,6 +119,7 @@ class MlflowTracker(Tracker):
 
     def log_artifacts(self, path: Path, artifact_path: str | None = None) -> None:
         """Queue a file or folder; it is read when it is sent."""
+        # Absolute, since a resumed run may send it from another folder.
         self._put("artifacts", path=str(path.absolute()), artifact_path=artifact_path)
 
     def log_policy(
@@ -131,14 +138,17 @@ class MlflowTracker(Tracker):
         )
 
     def close(self, status: str = "finished") -> None:
-        """Send what is left, write the headline into the run's description and end the run."""
-        if self._held is not None:  # the last figures are always told
+        """Send the rest, write the headline into the run's description and end the run."""
+        # The last metrics are always sent.
+        if self._held is not None:
             self._sender.put(self._held)
+        # A description that the user gave stays.
         if NOTE_TAG not in self._tags and (note := headline_note(self._latest, self._tags)):
             self._put("tags", tags={NOTE_TAG: note})
         self._put("end", status=MLFLOW_STATUS[status])
         self._sender.close()
-        self._delivery.stop_monitor()  # which an end that was not delivered has left running
+        # Delivering the end stops the monitor; if it was not delivered, the monitor still runs.
+        self._delivery.stop_monitor()
 
     def _put(self, kind: str, **content: Any) -> None:
         self._sender.put({"kind": kind, "time_ms": _now_ms(), **content})

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mlflow.models import Model
 
 BUILT_IN_ALIAS = "latest"
-"""MLflow reserves this alias: nobody may set it, `models:/<name>@latest` always means the newest version."""
+"""Alias reserved by MLflow: `models:/<name>@latest` always means the newest version and cannot be set."""
 
 
 def model_name(task: str) -> str:
@@ -36,9 +36,9 @@ def register_policy(
 ) -> str:
     """Log the policy as a model of the run, register it as the next version of `name`, return the version.
 
-    It is a pyfunc model around `policy.pt2`, loaded by code stored with it (`served_policy.py`), not the
-    pytorch flavour: that one fails in `pyfunc.load_model` on any machine with a GPU, because it wants the
-    exported weights there, and it would trace the program a second time.
+    It is a pyfunc model around `policy.pt2`, loaded by code stored with it (`served_policy.py`). The pytorch
+    flavour fails in `pyfunc.load_model` on any machine with a GPU, because it expects the exported weights
+    there, and it would trace the program a second time.
     """
     from mlflow.entities import LoggedModelOutput, Metric
     from mlflow.models import Model
@@ -47,22 +47,26 @@ def register_policy(
     logged = client.create_logged_model(
         experiment_id, name="policy", source_run_id=run_id, model_type="policy"
     )
+    # Through a temporary folder: MLflow saves a model to disk before its files can be sent anywhere.
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model"
         _save(exported, path, Model(run_id=run_id, model_id=logged.model_id, model_uuid=logged.model_id))
         client.log_model_artifacts(logged.model_id, str(path))
     client.finalize_logged_model(logged.model_id, "READY")
     client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=step)])
+    # Metrics with the id of a model show up beside the model as well as in the run.
     now_ms = int(time.time() * 1000)
-    figures = [
-        Metric(k, v, now_ms, step, model_id=logged.model_id, run_id=run_id) for k, v in metrics.items()
+    model_metrics = [
+        Metric(key, value, now_ms, step, model_id=logged.model_id, run_id=run_id)
+        for key, value in metrics.items()
     ]
-    client.log_batch(run_id, metrics=figures)
+    client.log_batch(run_id, metrics=model_metrics)
     _ensure_registered(client, name)
     # By location, not as `models:/<id>`, which an SQLite registry would look up at the global tracking URI.
     source = logged.artifact_location
     version = client.create_model_version(name, source, run_id=run_id, model_id=logged.model_id).version
-    link = json.dumps([{"name": name, "version": version}])  # by which the UI leads from the model to it
+    # By this tag the UI links the logged model to the registered version.
+    link = json.dumps([{"name": name, "version": version}])
     client.set_logged_model_tags(logged.model_id, {"mlflow.modelVersions": link})
     if alias != BUILT_IN_ALIAS:
         client.set_registered_model_alias(name, alias, version)
@@ -76,6 +80,7 @@ def _save(exported: Path, path: Path, model: Model) -> None:
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
+    # The signature lets MLflow check the shapes of requests; -1 stands for the batch size.
     description = describe_exported(exported)
     inputs, outputs = (
         Schema([TensorSpec(np.dtype(description[side]["dtype"]), tuple(description[side]["shape"]))])
@@ -87,7 +92,7 @@ def _save(exported: Path, path: Path, model: Model) -> None:
         artifacts={"policy": str(exported)},
         signature=ModelSignature(inputs=inputs, outputs=outputs),
         input_example=np.zeros((2, description["input"]["shape"][1]), dtype=np.float32),
-        # Named here because MLflow would otherwise load the model in a second process to find them out.
+        # Listed here because MLflow would otherwise load the model in a second process to detect them.
         pip_requirements=[
             f"mlflow=={mlflow.__version__}",
             f"numpy=={np.__version__}",
@@ -100,6 +105,7 @@ def _save(exported: Path, path: Path, model: Model) -> None:
 def _ensure_registered(client: MlflowClient, name: str) -> None:
     from mlflow.exceptions import MlflowException
 
+    # Creating and ignoring the clash is safe among processes; asking first would not be.
     try:
         client.create_registered_model(name)
     except MlflowException as error:

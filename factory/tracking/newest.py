@@ -10,6 +10,7 @@ from factory.tracking.store import connect, run_page
 
 def newest_page(output_root: Path) -> str | None:
     """Return the page of the newest run in the store under `output_root`; None if there is none."""
+    # Asked for first, since connecting would create a database.
     database = output_root.absolute() / "mlflow.db"
     if not database.exists():
         return None
@@ -17,7 +18,9 @@ def newest_page(output_root: Path) -> str | None:
     client = connect(uri)
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     runs = client.search_runs(experiments, order_by=["attributes.start_time DESC"], max_results=1)
-    return run_page(uri, runs[0].info.run_id) if runs else None
+    if not runs:
+        return None
+    return run_page(uri, runs[0].info.run_id)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One background thread that empties the outbox: paced, patient with a server that is away."""
+"""Background thread that empties the outbox at a limited cost and waits for an unreachable server."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from factory.tracking.outbox import Outbox, Update
 log = logging.getLogger("factory.tracking")
 
 COST_SHARE = 0.01
-"""Part of the elapsed time that telling the server may cost while the run is on."""
+"""Largest share of the elapsed time that sending may cost during the run."""
 FREE_UPDATES = 100
 """Updates that are always accepted, so that a short run keeps every row."""
 TYPICAL_UPDATE_S = 0.005
-"""Processor time of one row of 50 metrics into SQLite in batches; a first guess until the run has its own."""
+"""CPU time of sending one row of 50 metrics to SQLite in batches; replaced by the run's own mean [s]."""
 PEEK = 32
 """Updates read from the outbox at a time."""
 LONGEST_BACKOFF_S = 60.0
@@ -24,11 +24,12 @@ LONGEST_BACKOFF_S = 60.0
 
 
 class RefusedError(Exception):
-    """The server is there and will never accept this update."""
+    """The server answers, but will never accept this update."""
 
 
 def root_cause(error: BaseException) -> str:
-    """Return what lies at the bottom of a chain of errors, such as `[Errno 111] Connection refused`."""
+    """Return the message of the first error in a chain, such as `[Errno 111] Connection refused`."""
+    # MLflow wraps urllib3's errors, which wrap the system's; the innermost one helps the user.
     while inner := error.__cause__ or error.__context__:
         error = inner
     return " ".join(str(error).split())[:160]
@@ -37,9 +38,9 @@ def root_cause(error: BaseException) -> str:
 class Sender:
     """Deliver updates in order, at least once.
 
-    The cost kept below `COST_SHARE` is what training loses: processor time of the sending thread (it holds
-    the interpreter lock while it computes, not while it waits for the server) and the time callers spend
-    in `put`.
+    The cost that stays below `COST_SHARE` is the time that training loses: CPU time of the sending thread (it
+    holds the interpreter lock while it computes, not while it waits for the server) and the time callers
+    spend in `put`.
     """
 
     def __init__(self, outbox: Outbox, deliver: Callable[[list[Update]], int], *, server: str) -> None:
@@ -47,10 +48,10 @@ class Sender:
 
         Args:
             outbox: Queue to empty.
-            deliver: Tell the server some of the updates, from the front, and return how many. Raises
+            deliver: Sends some of the updates, from the front, and returns their number. Raises
                 `RefusedError` if the first one can never be accepted; any other exception means that the
-                server is away.
-            server: Name of the server for the warnings.
+                server is unreachable.
+            server: Name of the server in warnings.
         """
         self._refusals: list[str] = []
         self._outbox = outbox
@@ -59,6 +60,7 @@ class Sender:
         self._wake = threading.Event()
         self._closing = threading.Event()
         self._settled = threading.Event()
+        # Costs so far: CPU time of the thread, wall time of the callers.
         self._backoff_s = 0.0
         self._thread_s = 0.0
         self._caller_s = 0.0
@@ -76,9 +78,10 @@ class Sender:
         """Start sending; wait for the end of the first pass over the outbox, but at most `wait_s`.
 
         Returns:
-            Why updates were refused in that pass. Later refusals are warnings in the log.
+            Reasons of the updates refused in that pass. Later refusals are warnings in the log.
         """
         self._thread.start()
+        # A store that is reachable gives the run its id at once, for the console and the parent of a sweep.
         self._settled.wait(wait_s)
         return list(self._refusals)
 
@@ -91,13 +94,14 @@ class Sender:
         self._caller_s += time.perf_counter() - began
 
     def can_afford_one_more(self) -> bool:
-        """Tell whether one update more keeps the cost, that of the queue included, within the share."""
+        """Return whether one more update keeps the cost, including that of the queue, within the share."""
+        # Mean cost of an update, which starts at a typical value and approaches that of this run.
         update_s = (TYPICAL_UPDATE_S + self.spent_s) / (1 + self._sent)
         ahead_s = self.spent_s + update_s * (len(self._outbox) + 1)
         return self._accepted < FREE_UPDATES or ahead_s <= COST_SHARE * self._elapsed_s()
 
     def close(self) -> None:
-        """Send what is left, whatever the cost; what the server does not take stays in the outbox's file."""
+        """Send the rest at any cost; updates that the server does not take now stay in the outbox's file."""
         self._closing.set()
         self._wake.set()
         self._thread.join()
@@ -119,8 +123,11 @@ class Sender:
             began_s = time.thread_time()
             self._pass(in_full=closing or not self._settled.is_set())
             self._thread_s += time.thread_time() - began_s
-            if not self._settled.is_set():  # opening the run is start-up, not the running cost
-                self._thread_s, self._sent, self._began_s = 0.0, 0, time.monotonic()
+            # Opening the run belongs to start-up: the running cost is counted from here on.
+            if not self._settled.is_set():
+                self._thread_s = 0.0
+                self._sent = 0
+                self._began_s = time.monotonic()
                 self._settled.set()
             if not closing:
                 self._rest()
@@ -131,9 +138,10 @@ class Sender:
             try:
                 handled = self._deliver(updates)
             except RefusedError as refusal:
+                # Dropped: it would block all updates behind it for ever.
                 handled = 1
                 self._note_refusal(str(refusal))
-            except Exception as reason:  # whatever went wrong out there, training goes on
+            except Exception as reason:  # whatever failed outside, training continues
                 self._note_away(reason)
                 return
             self._outbox.drop(handled)
@@ -143,7 +151,8 @@ class Sender:
                 return
 
     def _rest(self) -> None:
-        """Wait until it is time for the next pass: after a back-off, when paid for, or when there is news."""
+        """Wait for the end of a back-off, until the cost is back within its share, or for a new update."""
+        # A pass that cost c is paid for after c / share of elapsed time.
         debt_s = self._thread_s / COST_SHARE - self._elapsed_s()
         if self._backoff_s or debt_s > 0:
             self._closing.wait(max(self._backoff_s, debt_s))
@@ -160,7 +169,7 @@ class Sender:
     def _note_away(self, reason: Exception) -> None:
         if not self._backoff_s:
             log.warning(
-                "%s is away (%s); training goes on, updates are kept in %s",
+                "%s is away (%s); training continues, updates are kept in %s",
                 self._server,
                 root_cause(reason),
                 self._outbox.path,

@@ -16,6 +16,7 @@ class ServedPolicy(PythonModel):
 
     def load_context(self, context: Any) -> None:
         """Load `policy.pt2`, which was exported on the CPU and runs there."""
+        # No import of this project: the model must load on a machine that has only torch and MLflow.
         self._policy = torch.export.load(Path(context.artifacts["policy"]) / "policy.pt2").module()
 
     def predict(
@@ -26,4 +27,5 @@ class ServedPolicy(PythonModel):
             return self._policy(torch.tensor(model_input, dtype=torch.float32)).numpy()
 
 
+# MLflow runs this file as code of the model and takes the object that is set here.
 mlflow.models.set_model(ServedPolicy())

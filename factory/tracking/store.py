@@ -1,4 +1,4 @@
-"""Where MLflow keeps its books: import, URI, schema, experiment and the parent run of a sweep."""
+"""MLflow's store: import, URI, schema, experiment and the parent run of a sweep."""
 
 from __future__ import annotations
 
@@ -23,12 +23,14 @@ log = logging.getLogger("factory.tracking")
 
 MLFLOW_STATUS = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
 MAX_TAG_CHARS = 8000
+"""MLflow's limit for the value of a tag."""
 
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_LOGGING_LEVEL": "WARNING",  # also keeps alembic's migration log off the console
+    # This also keeps alembic's migration log off the console.
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    # MLflow would retry for minutes inside a call; the outbox retries better, with the run going on.
+    # MLflow would retry for minutes inside a call; the outbox retries while the run continues.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
 }
@@ -48,16 +50,20 @@ def import_mlflow_quietly() -> None:
 
 
 def resolve_uri(cfg: TrackingConfig, *, output_root: Path) -> str:
-    """Return the tracking URI with an absolute path, to mean the same in every folder and process."""
+    """Return the tracking URI with an absolute path, so that it is valid in every folder and process."""
     if not cfg.uri:
         return f"sqlite:///{output_root.absolute() / 'mlflow.db'}"
     path = sqlite_path(cfg.uri)
-    return f"sqlite:///{path.absolute()}" if path else cfg.uri
+    if path is None:
+        return cfg.uri
+    return f"sqlite:///{path.absolute()}"
 
 
 def sqlite_path(uri: str) -> Path | None:
     """Return the database file of an SQLite URI, None for any other store."""
-    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+    if not uri.startswith("sqlite:///"):
+        return None
+    return Path(uri.removeprefix("sqlite:///"))
 
 
 def shown(uri: str) -> str:
@@ -87,6 +93,7 @@ def _ask_experiment(server: str, run_id: str) -> str | None:
     """Ask a server for the experiment of a run, once; MLflow's own client would try for minutes."""
     import requests
 
+    # The closing lines of a run wait for this, so one short attempt has to do.
     address = f"{server.rstrip('/')}/api/2.0/mlflow/runs/get"
     try:
         answer = requests.get(address, params={"run_id": run_id}, timeout=3.0)
@@ -96,14 +103,17 @@ def _ask_experiment(server: str, run_id: str) -> str | None:
 
 
 def artifact_location(uri: str, *, output_root: Path, experiment: str) -> str | None:
-    """Return where an experiment's artifacts go, as an absolute URI; None if the server decides.
+    """Return the location of an experiment's artifacts as an absolute URI; None if the server decides.
 
     MLflow's own default is `./mlruns` of whichever process created the experiment.
     """
     if uri.startswith(("http", "databricks")):
         return None
     database = sqlite_path(uri)
-    folder = database.parent if database else output_root.absolute()
+    folder = output_root.absolute()
+    if database is not None:
+        folder = database.parent
+    # Beside the database, so that both can be moved or deleted together.
     return (folder / "mlartifacts" / experiment.replace("/", ".")).as_uri()
 
 
@@ -123,10 +133,12 @@ def _one_at_a_time(database: Path | None) -> Iterator[None]:
     if database is None:
         yield
         return
+    # Imported here: this module of POSIX does not exist on Windows.
     import fcntl
 
     database.parent.mkdir(parents=True, exist_ok=True)
-    with open(f"{database}.lock", "w") as lock:  # closing it, or dying, gives the lock back
+    # Closing the file releases the lock, and so does the end of the process.
+    with open(f"{database}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -139,6 +151,7 @@ def ensure_experiment(client: MlflowClient, name: str, *, location: str | None) 
     """
     from mlflow.exceptions import MlflowException
 
+    # Two jobs may create the experiment at once; the second one finds that of the first.
     if (found := client.get_experiment_by_name(name)) is None:
         try:
             # The layout of the UI for training runs, and the description above them.
@@ -162,7 +175,7 @@ def ensure_experiment(client: MlflowClient, name: str, *, location: str | None) 
 
 
 def prepare_store(cfg: TrackingConfig, *, output_root: Path, experiment: str) -> None:
-    """Create database, schema and experiment before the children of a sweep start, if the store is there."""
+    """Create database, schema and experiment before the jobs of a sweep start, if the store is reachable."""
     if cfg.kind == "mlflow":
         with _tolerating_absence("prepare the store"):
             _open(cfg, output_root=output_root, experiment=experiment)
@@ -176,7 +189,7 @@ def open_parent_run(
     run_name: str,
     tags: Mapping[str, str] | None = None,
 ) -> str | None:
-    """Start the run under which the runs of a sweep appear; return its id, None if there is no MLflow."""
+    """Start the parent run of a sweep; return its id, None if there is no MLflow."""
     if cfg.kind != "mlflow":
         return None
     with _tolerating_absence("open the sweep's parent run"):
@@ -200,9 +213,10 @@ def close_parent_run(
 
 
 def source_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    """Return what MLflow's fluent interface would have set: the UI shows it as user, source and version."""
+    """Return the tags that MLflow's fluent interface sets; the UI shows them as user, source and version."""
     found = {"mlflow.source.name": " ".join(sys.argv)[:MAX_TAG_CHARS], "mlflow.source.type": "LOCAL"}
-    with suppress(KeyError, OSError):  # a container's user may have no name
+    # The user of a container may have no name.
+    with suppress(KeyError, OSError):
         found["mlflow.user"] = getpass.getuser()
     if tags.get("git.commit"):
         found["mlflow.source.git.commit"] = tags["git.commit"]
@@ -221,7 +235,9 @@ def _open(cfg: TrackingConfig, *, output_root: Path, experiment: str) -> tuple[M
 def _tolerating_absence(what: str) -> Iterator[None]:
     try:
         yield
+    # A ValueError is an error of the user, such as a deleted experiment.
     except ValueError:
         raise
-    except Exception as reason:  # MlflowException, sqlalchemy's, requests': all mean that the store is away
+    # Errors of MLflow, SQLAlchemy and requests all mean that the store is unreachable.
+    except Exception as reason:
         log.warning("MLflow is away, could not %s (%s); the sweep goes on", what, root_cause(reason))
