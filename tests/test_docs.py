@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,6 +56,11 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     client = connect(uri)
     artifacts = artifact_location(uri, output_root=folder, experiment="cartpole_swingup")
     run = client.create_run(ensure_experiment(client, "cartpole_swingup", location=artifacts))
+    client.log_param(run.info.run_id, "seed", 0)
+    client.log_metric(run.info.run_id, "eval/return_mean", 1.0)
+    client.set_tag(run.info.run_id, "energy.tier", "estimated")
+    row = {"step": 16, "time_unix_s": 0.0, "metrics": {"train/return_mean": 1.0}}
+    (folder / "metrics.jsonl").write_text(f"{json.dumps(row)}\n")
     register_policy(
         client,
         run_id=run.info.run_id,
@@ -125,6 +133,22 @@ def test_make_targets_that_are_named_exist() -> None:
     named = {name for text in texts for name in re.findall(r"^\s*make ([a-z-]+)", text, re.MULTILINE)}
     assert {"check", "test", "test-fast", "docs", "train"} <= named
     assert named <= targets
+
+
+@pytest.mark.slow
+def test_shell_completes_keys_and_tasks() -> None:
+    """The line that the first hour gives makes bash complete tasks and keys of `factory-train`."""
+    commands = Path(sys.executable).parent
+    script = """
+        eval "$(factory-train -sc install=bash)"
+        for COMP_LINE in "factory-train task=cartp" "factory-train learner.gam"; do
+            COMP_POINT=${#COMP_LINE}; COMP_CWORD=1; hydra_bash_completion; echo "${COMPREPLY[@]}"
+        done
+    """
+    assert 'eval "$(factory-train -sc install=bash)"' in (DOCS / "first-hour.md").read_text()
+    environment = os.environ | {"PATH": f"{commands}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["task=cartpole_swingup", "learner.gamma="]
 
 
 def test_readme_fits_a_screen_or_two() -> None:
