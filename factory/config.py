@@ -29,6 +29,7 @@ from factory.validation import require
 
 
 def _sees_gpu() -> bool:
+    # Imported here: loading torch takes seconds, which a mistake on the command line should not cost.
     import torch
 
     return torch.cuda.is_available()
@@ -89,6 +90,7 @@ class TrainConfig:
         remedy = "CUDA graphs need device=cuda and runtime.cuda_graphs=true"
         require(has_graphs or not required, "runtime.require_cuda_graphs", required, remedy)
         precision = self.policy.precision
+        # TF32 is a format of NVIDIA's matrix units.
         has_precision = precision != "tf32" or self.device == "cuda"
         remedy = "a GPU has it; use device=cuda, or float32 or bfloat16"
         require(has_precision, "policy.precision", precision, remedy)
@@ -133,6 +135,7 @@ def from_hydra(composed: DictConfig, *, given: Sequence[str] = ()) -> TrainConfi
     """
     # A launcher may hand the job to a new process, which knows the classes but has not registered them.
     plugins.load(composed.plugins)
+    # A copy, because keys are removed below; Hydra still shows the composed one.
     composed = composed.copy()
     _require_finite(composed)
     for group in ("policy", "learner"):
@@ -156,6 +159,7 @@ def _drop_keys_of_others(node: DictConfig, group: str, given: Sequence[str]) -> 
     Raises:
         ValueError: no policy or learner has such a key, or the command line gave it.
     """
+    # Keys of the chosen component stay, keys of another one go, and keys of none are mistakes.
     own = _field_names(OmegaConf.get_type(node))
     of_any = set().union(*map(_field_names, REGISTRIES[group].values()))
     for key in [str(key) for key in node]:

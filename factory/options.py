@@ -1,4 +1,4 @@
-"""Options of the command line: what a user can choose, and how Hydra gets to know it."""
+"""Options of the command line, and their registration with Hydra."""
 
 from __future__ import annotations
 
@@ -74,6 +74,7 @@ def _fill_config_store(
     _store("schema/closed", closed, package="_global_")
 
     # A component without a YAML file is an option all the same. Hydra refuses an option that it has twice.
+    # Group and name of an option -> the content that its YAML file would have.
     settings: dict[tuple[str, str], dict[str, Any]] = {}
     for group, name, _ in components:
         settings[group, name] = {}
@@ -97,6 +98,7 @@ def _components() -> Iterator[tuple[str, str, type]]:
 def _store(path: str, node: Any, *, package: str | None = None) -> None:
     """Put a node into Hydra's store under `group/.../name`."""
     group, _, name = path.rpartition("/")
+    # Hydra's store is global and replaces nodes of the same path, so filling it again is harmless.
     ConfigStore.instance().store(group=group or None, name=name, node=node, package=package)
 
 
@@ -116,6 +118,7 @@ def _open_mappings(node: DictConfig) -> DictConfig:
 
 def choices(group: str) -> tuple[str, ...]:
     """Return the options of a config group, e.g. `gym/ant` for a file in a subfolder."""
+    # Energy sources have no config class of their own, but a table like the other components.
     registries: dict[str, dict[str, Any]] = {**REGISTRIES, "energy": SOURCES}
     registered = set(registries.get(group, ()))
     return tuple(sorted(_names_of_files(group) | registered))
@@ -132,6 +135,7 @@ def _names_of_files(group: str) -> set[str]:
 
 def keys() -> tuple[str, ...]:
     """Return every key, such as `learner.gamma`, including those of all tasks, policies and learners."""
+    # All components, not only the chosen ones: near names are suggested from these keys.
     found = set(_keys_of(TrainConfig))
     for group, _, schema in _components():
         found |= {f"{group}.{key}" for key in _keys_of(schema)}
@@ -176,6 +180,7 @@ def example(task: str) -> list[str]:
 
 def help_text() -> str:
     """Return the text of `--help`."""
+    # Options that plug-ins register are listed too, as this text is made after they are loaded.
     rows = "\n".join(f"  {group:<11} {' | '.join(choices(group))}" for group in GROUPS)
     return f"""Train a robot policy in batched simulation and account for every joule.
 

@@ -39,7 +39,7 @@ _REGISTER: dict[str, Callable[[str, Any], Any]] = {
     "robots": registry.register_robot,
     "energy_sources": lambda _, source: registry.register_energy_source(source),
 }
-"""Entry-point group, without its prefix -> function that registers an entry point's name and object."""
+"""Entry-point group without its prefix -> function that registers the name and object of an entry point."""
 
 _log = logging.getLogger(__name__)
 
@@ -146,6 +146,7 @@ def _load_file(path: Path) -> None:
 
 
 def _is_same_file(origin: str | None, path: Path) -> bool:
+    # Links and relative paths may lead to one file under two names.
     return origin is not None and Path(origin).resolve() == path.resolve()
 
 
@@ -163,12 +164,14 @@ def _add_to_path(folder: Path) -> None:
         sys.path.insert(0, str(folder))
         importlib.invalidate_caches()
     inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    # Workers of vector environments and torchrun's processes import the file by its name, too.
     if str(folder) not in inherited:
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), *inherited]))
 
 
 def _conf_of_package(module: str) -> Path | None:
     """Return the folder `conf/` of the innermost package around `module` that has one."""
+    # `a.b.c`, then `a.b`, then `a`: the package nearest to the component decides.
     parts = module.split(".")
     for depth in range(len(parts), 0, -1):
         spec = importlib.util.find_spec(".".join(parts[:depth]))

@@ -1,7 +1,7 @@
 """Registries: the components that a training job chooses by name.
 
-A component is described by a keyword-only dataclass, its config class. Registering the class is all it takes:
-the option on the command line, the schema of its keys and, for a task, the Gymnasium id and the row of
+A component is described by a keyword-only dataclass, its config class. Registering the class is enough: the
+option on the command line, the schema of its keys and, for a task, the Gymnasium id and the row of
 `factory.tasks` follow from it. Importing this module loads no task, policy or learner; `factory.plugins`
 finds those of other packages and files.
 """
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     PolicyClass = TypeVar("PolicyClass", bound=type[PolicyConfig])
     LearnerClass = TypeVar("LearnerClass", bound=type[LearnerConfig])
 
+# A function instead of a model: building one takes seconds, and most registered robots are never used.
 RobotLoader = Callable[[], Any]
 
 TASKS: dict[str, type[TaskConfig]] = {}
@@ -87,8 +88,8 @@ def register_robot(name: str, loader: RobotLoader) -> RobotLoader:
 
     Args:
         name: the robot's name.
-        loader: returns the path of an MJCF file or a `mujoco.MjSpec`, alone or in a pair with what the MJCF
-            does not say, such as `QuadrupedParameters`. Called for every model that is built.
+        loader: returns the path of an MJCF file or a `mujoco.MjSpec`, alone or in a pair with settings that
+            MJCF lacks, such as `QuadrupedParameters`. Called for every model that is built.
 
     Raises:
         ValueError: another robot has the same name.
@@ -99,6 +100,7 @@ def register_robot(name: str, loader: RobotLoader) -> RobotLoader:
 
 def load(reference: str) -> Any:
     """Import the object that a `module:name` reference points to."""
+    # References are text, so that listing tasks imports none of them.
     module, _, name = reference.partition(":")
     return getattr(import_module(module), name)
 
@@ -119,6 +121,7 @@ def _single_version(config: type[TaskConfig]) -> Callable[..., gymnasium.Env]:
 
     # One closure serves all tasks, so that none has to offer a function of its own.
     def make(**kwargs: Any) -> gymnasium.Env:
+        # Adapters of vector environments have no version for a single environment.
         single = getattr(load(config.env), "single", None)
         if single is None:
             raise ValueError(f"{config.id}: a vector environment only; use gymnasium.make_vec")
