@@ -45,7 +45,8 @@ class EnergyConfig:
     idle_s: float = 0.0
     """Time to measure idle power before the run, subtracted in net metrics [s]; 60 is good, 0 skips it."""
     sync: str = "sampled"
-    """When the GPU is drained so that phases own their work: each `boundary`, in `sampled` windows, `none`.
+    """Synchronisation of the GPU, so that phases own their work: at every phase `boundary`, in `sampled`
+    windows, or `none`.
     """
     rapl_root: str = "/sys/class/powercap"
     """The powercap tree; another path if a container mounts it elsewhere."""

@@ -1,4 +1,4 @@
-"""How the time and the joules of a window are shared among its phases."""
+"""Split of a window's time and joules among its phases."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _FAR = 2.0
 
 
 class WindowSplit:
-    """Shares by time; in windows without synchronisation, by what each visit took when synchronised.
+    """Shares by time; in windows without synchronisation, by the time of a synchronised visit.
 
-    Between two synchronisations the host runs ahead of the GPU, and its clock says when work was launched,
-    not when it ran. So every eighth window is synchronised at each boundary, which teaches how long a visit
-    of each slot takes, and the windows between are split by visits times that duration.
+    Between two synchronisations the host runs ahead of the GPU, and its clock shows when work was launched,
+    not when it ran. So every eighth window is synchronised at each boundary, which measures the duration of a
+    visit of each slot, and the windows between are split by visits times that duration.
     """
 
     def __init__(self, num_slots: int) -> None:

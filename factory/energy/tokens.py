@@ -19,9 +19,7 @@ class TokenSpec:
     version: int = 1
     """Version of the counting rules."""
     kind: str
-    """How actions are made: `vector` (one network pass), `categorical` (the same, for one of `act_dim`
-    choices), ...
-    """
+    """Kind of action, such as `vector` (one network pass) or `categorical` (one of `act_dim` choices)."""
     control_hz: float
     """Control steps per second of simulated time [Hz]."""
     obs_dim: int

@@ -1,4 +1,4 @@
-"""How kernels are compiled, and shared among threads."""
+"""Compilation of kernels, and their calls in several threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How parameters and their gradients lie in memory while kernels use them."""
+"""Memory layout of parameters and gradients for the kernels."""
 
 from __future__ import annotations
 

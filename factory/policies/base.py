@@ -76,6 +76,7 @@ class Policy(nn.Module, ABC):
 
     def for_export(self) -> Policy:
         """Return a copy of the policy for `torch.export`: same device, float32, traceable operations."""
+        # Two copies: the shallow one drops the generator without touching the policy that goes on training.
         shallow = copy.copy(self)
         # Generators cannot be copied, and an exported policy draws nothing.
         del shallow.generator
@@ -102,7 +103,7 @@ class ActorCritic(Policy):
     """
 
     is_recurrent: bool = False
-    """Whether the actor has memory, so that its samples must be evaluated in the order of time."""
+    """True if the actor has memory, so that its samples must be evaluated in the order of time."""
 
     @abstractmethod
     def value(self, obs: Observations) -> Tensor:

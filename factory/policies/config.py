@@ -29,6 +29,7 @@ class PolicyConfig:
 
     def __post_init__(self) -> None:
         """Raise ValueError when a value is out of its range."""
+        # The device is not known here: `TrainConfig` checks that tf32 meets a GPU.
         choices = ", ".join(PRECISIONS)
         require(self.precision in PRECISIONS, "policy.precision", self.precision, f"choose one of {choices}")
 

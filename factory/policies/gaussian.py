@@ -22,6 +22,7 @@ class Gaussian(Distribution):
     def __init__(self, num_dimensions: int, *, init_std: float) -> None:
         super().__init__()
         self.num_features = num_dimensions
+        # The logarithm needs no bound to keep the deviation positive.
         self.log_std = nn.Parameter(torch.full((num_dimensions,), math.log(init_std)))
 
     def sample(self, features: Tensor, generator: torch.Generator) -> Tensor:

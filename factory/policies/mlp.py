@@ -108,6 +108,7 @@ class MlpPolicy(ActorCritic):
 
     def normalize(self, obs: Observations) -> Observations:
         """Return observations as `evaluate` expects them."""
+        # Minibatches may come without the group `critic`, if the critic sees the actor's observations.
         normalizers = {"policy": self.obs_normalizer, "critic": self.critic_normalizer}
         return {name: normalizers[name](group) for name, group in obs.items()}
 

@@ -37,6 +37,7 @@ class MlpPolicyConfig(PolicyConfig):
     def __post_init__(self) -> None:
         """Raise ValueError when a value is out of its range."""
         super().__post_init__()
+        # Kernels and oneDNN implement these three; each maps zero to zero, which padding relies on.
         choices = ", ".join(ACTIVATIONS)
         require(
             self.activation in ACTIVATIONS, "policy.activation", self.activation, f"choose one of {choices}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from factory.envs.rendering import BACKENDS
 from factory.validation import require
 
+# An hour of frames still fits the disk of a laptop.
 _LONGEST_VIDEO_S = 3600.0
 _VIDEO_SIDE_PX = range(64, 3841)
 """H.264 halves the colour planes, so sides are even; 3840 is the widest that every browser plays."""
@@ -54,6 +55,7 @@ class RuntimeConfig:
             first = _VIDEO_SIDE_PX[0]
             last = _VIDEO_SIDE_PX[-1]
             require(usable, f"runtime.{side}", pixels, f"must be an even number in [{first}, {last}]")
+        # Without a checkpoint a finished run could be neither evaluated nor exported.
         keep = self.keep_checkpoints
         require(keep >= 1, "runtime.keep_checkpoints", keep, "must be at least 1")
         renderers = ", ".join(BACKENDS)

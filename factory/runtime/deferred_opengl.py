@@ -33,6 +33,7 @@ def defer_opengl() -> None:
     platform = os.environ.get("MUJOCO_GL", "").lower().strip()
     if platform not in _LOADED_AT_IMPORT or "mujoco" in sys.modules:
         return
+    # Python finds this module in `sys.modules` and never runs mujoco's own file.
     module = _DeferredModule(_MODULE)
     # mujoco takes the module's names with a star import, which looks at `__dict__` only.
     module.__dict__["GLContext"] = module.GLContext

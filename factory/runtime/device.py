@@ -86,6 +86,7 @@ def _keep_freed_memory() -> None:
 @contextmanager
 def torch_threads(number: int) -> Iterator[None]:
     """Let torch use `number` threads inside the block."""
+    # The number is global, so the one before comes back even after an error.
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:

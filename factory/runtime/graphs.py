@@ -124,7 +124,7 @@ class CudaGraphed(Generic[T]):
 
     @property
     def is_recorded(self) -> bool:
-        """Whether calls are launched as graphs."""
+        """True if calls are launched as graphs."""
         return bool(self._launches)
 
     def __call__(self) -> T:

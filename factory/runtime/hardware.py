@@ -13,7 +13,9 @@ import torch
 from factory.energy.cgroup import Cgroup, allocated_cores
 from factory.runtime import device
 
+# `powersave` may halve the speed.
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+# Settings that change the speed of torch on a CPU without a trace in the configuration.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "MKL_NUM_THREADS")
 
 

@@ -24,6 +24,7 @@ _LIBRARIES = (
 
 def versions() -> dict[str, str]:
     """Return the versions of Python, of this package and of the libraries that affect results."""
+    # Packages of an extra may be missing.
     found = {"python": sys.version.split()[0], "factory": factory.__version__}
     for name in _LIBRARIES:
         try:

@@ -11,6 +11,7 @@ class PeerLostError(RuntimeError):
 
 def rank() -> int:
     """Return this process's number; 0 tracks and saves for all."""
+    # The variables that torchrun sets; without it, a run is rank 0 of 1.
     return int(os.environ.get("RANK", 0))
 
 

@@ -32,6 +32,7 @@ def global_state() -> tuple[dict[str, Tensor], dict[str, Any]]:
     # NumPy's Mersenne Twister has 624 words, which go into a tensor; what is left fits JSON.
     version, words, gauss = random.getstate()
     name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
+    # torch has no uint32, so the words are widened.
     tensors = {"torch": torch.get_rng_state(), "numpy": torch.from_numpy(np.asarray(keys).astype(np.int64))}
     if torch.cuda.is_available():
         tensors["cuda"] = torch.cuda.get_rng_state()

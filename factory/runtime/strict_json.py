@@ -12,6 +12,7 @@ def nan_to_none(value: Any) -> Any:
         return {key: nan_to_none(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [nan_to_none(item) for item in value]
+    # `json` would write NaN and Infinity, which browsers and jq refuse.
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
