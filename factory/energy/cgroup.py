@@ -26,13 +26,13 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One cgroup hierarchy: the folder of this process in it and the top of what can be seen."""
+    """A cgroup hierarchy: the folder of this process and the topmost visible folder."""
 
     folder: Path
     top: Path
 
     def upwards(self) -> Iterator[Path]:
-        """Yield the folder of this process and its visible ancestors: a limit of any of them binds."""
+        """Yield the folder of this process and its visible ancestors; the limits of all of them apply."""
         folder = self.folder
         yield folder
         while folder != self.top and self.top in folder.parents:
@@ -78,7 +78,7 @@ class Cgroup:
         return min(limits, default=None)
 
     def resident_bytes(self) -> int:
-        """Return the memory this process holds now [byte]."""
+        """Return the resident memory of this process [byte]."""
         return self._read_resident_bytes()
 
     @staticmethod
@@ -119,7 +119,8 @@ def _worker_cpu_s(pid: int) -> float:
 
 
 def allocated_cores(cgroup: Cgroup) -> float:
-    """Return how many hardware threads this process may keep busy: affinity (holds the cpuset) and quota."""
+    """Return the number of hardware threads this process may keep busy, by its affinity and its quota."""
+    # The affinity mask reflects the cpuset of the control group.
     affinity = float(len(usable_cpus()))
     quota = cgroup.quota_cores()
     if quota is None:
@@ -128,7 +129,7 @@ def allocated_cores(cgroup: Cgroup) -> float:
 
 
 def share_of_host(cgroup: Cgroup) -> float:
-    """Return the part of the machine's hardware threads that this process may keep busy, 1 if all of them."""
+    """Return the fraction of the machine's hardware threads that this process may keep busy."""
     return allocated_cores(cgroup) / (os.cpu_count() or 1)
 
 
@@ -168,7 +169,7 @@ def _places(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _mount(point: str, root: str, place: str) -> Mount:
-    """Resolve a group's folder below its mount; in a container it may lie outside of what is mounted."""
+    """Resolve a group's folder below its mount; in a container it may lie outside of the mount."""
     top = Path(point)
     inside = place.removeprefix(root.rstrip("/")).lstrip("/")
     folder = top / inside

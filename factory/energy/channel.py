@@ -1,4 +1,4 @@
-"""One source as the meter uses it: it never raises, and energy it could not read is counted as lost."""
+"""Wrapper of one energy source: it never raises, and time without a reading counts as lost."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Channel:
         self.source = source
         self.capability: Capability | None = None
         self.failure = ""
-        """Last error of the source, in its own words."""
+        """Last error message of the source."""
         # Energy of the stretches that ended in a failure; the source starts from zero after each.
         self._banked_j: dict[str, float] = {}
         self._banked_lo_j = 0.0
@@ -110,7 +110,7 @@ class Channel:
         self._retry_ns = now_ns
 
     def _recover(self, now_ns: int) -> None:
-        """Open the source again if it is time to."""
+        """Open the source again, unless the last attempt was less than 5 s ago."""
         if now_ns < self._retry_ns:
             return
         try:

@@ -10,7 +10,7 @@ from factory.energy.types import Interval, Tier
 
 
 def idle_power(cfg: EnergyConfig, device: str) -> Interval | None:
-    """Sit still for `cfg.idle_s` and return the mean power meanwhile [W].
+    """Sleep for `cfg.idle_s` and return the mean power meanwhile [W].
 
     Returns:
         The power with the bounds of the energy source; None if `cfg.idle_s` is 0 or nothing is metered here.

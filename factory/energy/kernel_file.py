@@ -1,4 +1,4 @@
-"""A file of the kernel that is read again and again."""
+"""A kernel file that is read repeatedly."""
 
 from __future__ import annotations
 

@@ -79,9 +79,9 @@ def gco2e_per_mtoken(joules_per_token: float, *, pue: float, carbon_g_per_kwh: f
 
 
 def kaplan_meier_median(spent: Sequence[float], *, is_reached: Sequence[bool]) -> float:
-    """Return the median cost to the threshold over seeds; infinite if half of the runs never get there.
+    """Return the median cost to the threshold over seeds; infinite if half of the runs never reach it.
 
-    Runs that did not get there are kept as right-censored. Kaplan and Meier, 1958:
+    Runs that never reached it are kept as right-censored. Kaplan and Meier, 1958:
     S(x) = product over costs c <= x of (1 - events at c / runs at risk at c).
     """
     # A censored run counts as at risk up to its own cost, and as an event nowhere.

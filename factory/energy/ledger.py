@@ -15,9 +15,9 @@ from factory.energy.types import PHASES, Tier
 NUM_SLOTS = len(PHASES) + 1
 """Slots of the timeline: the phases, then the unattributed rest."""
 _WHOLE_SHARE = 0.999
-"""Share of a window from which on a phase counts as alone in it."""
+"""Smallest share of a window at which a phase counts as alone in it."""
 _LARGEST_EDGE_ERROR = 0.05
-"""Relative error at a window's two ends up to which its joules count as the phase's own."""
+"""Largest relative error at a window's two ends at which its joules count as the phase's own."""
 
 
 def _empty_slots() -> list[float]:
@@ -70,7 +70,7 @@ class EnergyLedger:
         return fsum(self.components_j.values()) - before_j
 
     def add_window(self, shares: Sequence[float], step_j: float, *, window_s: float, period_s: float) -> None:
-        """Share out a window's seconds and joules.
+        """Distribute a window's seconds and joules among the phases.
 
         A phase owns its joules only if it had the window to itself and the window was long enough.
         Otherwise the split is apportioned.

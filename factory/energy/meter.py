@@ -1,4 +1,4 @@
-"""The meter of a run: phases on one cumulative timeline, joules from whatever sources there are."""
+"""The meter of a run: phases on one cumulative timeline, with joules from the available sources."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ class Meter:
         """Return the context of a phase; an inner phase takes its time and joules from the outer one.
 
         Raises:
-            KeyError: If `name` is none of `PHASES`.
+            KeyError: If `name` is not one of `PHASES`.
             RuntimeError: If the meter is not running.
         """
         if not self._is_running:

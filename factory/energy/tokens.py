@@ -1,4 +1,4 @@
-"""Control tokens, the factory's unit of output, and how they are counted.
+"""Control tokens, the factory's unit of output, and their counter.
 
 A control token is one action vector that the policy produced and that was executed for one control step in
 one live world. Physics substeps, network passes, sequence positions and action symbols are no tokens.
@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, fields
 
 @dataclass(frozen=True, kw_only=True)
 class TokenSpec:
-    """Meaning of one token of a policy; metrics per token compare only where this is equal."""
+    """Definition of a policy's token; metrics per token are comparable only where it is equal."""
 
     version: int = 1
     """Version of the counting rules."""
@@ -47,7 +47,7 @@ class TokenSpec:
 
 
 def check_comparable(runs: Mapping[str, str], *, what: str = "token_spec.hash", force: bool = False) -> None:
-    """Refuse to compare runs whose metrics per token do not mean the same.
+    """Refuse to compare runs whose metrics per token have different meanings.
 
     Args:
         runs: Name of each run and its `TokenSpec.hash`, or another tag such as its energy boundary.
@@ -68,7 +68,7 @@ def check_comparable(runs: Mapping[str, str], *, what: str = "token_spec.hash", 
 
 @dataclass(kw_only=True)
 class TokenCounter:
-    """Counts tokens, and separately what must not be mixed with them.
+    """Counter of tokens, and of samples and evaluation steps that must not be mixed with them.
 
     Only `add` contributes to the denominator of joules per token. The caller leaves out worlds that were
     reset instead of stepped (next-step autoreset), padded, finished or quarantined.

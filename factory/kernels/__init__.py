@@ -4,7 +4,7 @@
 
 Samples go through all layers in blocks that stay in the cache, every thread with blocks of its own. Matrix
 products keep a tile of the result in vector registers. Weights are copied with their columns filled up to
-whole vectors; the columns added stay zero in every layer, since every activation maps zero to zero.
+whole vectors; the added columns stay zero in every layer, since every activation maps zero to zero.
 
 Shapes: B samples, I features, O outputs, H hidden units of all layers, each rounded up to whole vectors.
 `sizes` is I, the units of every hidden layer, O; `flat` holds weight (outputs, inputs) and bias of one layer

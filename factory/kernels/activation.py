@@ -12,7 +12,7 @@ from numba.extending import intrinsic
 from factory.kernels.compiling import compiled
 
 ACTIVATIONS = ("tanh", "elu", "relu")
-"""Kernels take the index; -1 is none."""
+"""Names of the activations; kernels take the index, or -1 for none."""
 
 
 @intrinsic

@@ -21,7 +21,7 @@ Floats = npt.NDArray[np.float32]
 _numba: Any = numba.config
 _HERE = Path(__file__).parent
 _one_at_a_time = threading.Lock()
-"""Not every way in which Numba starts threads may be entered twice at once."""
+"""Lock: some of Numba's threading layers must not be entered from two threads at once."""
 
 
 def are_enabled() -> bool:
@@ -38,7 +38,7 @@ def are_enabled() -> bool:
 
 
 class _Notice(event.Listener):
-    """Prints one line when a kernel is compiled, so that nobody takes the wait for a hang."""
+    """Prints one line when a kernel is compiled, so that the wait does not look like a hang."""
 
     is_shown = False
 

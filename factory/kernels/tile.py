@@ -16,14 +16,14 @@ from numba.extending import intrinsic
 from factory.kernels.compiling import compiled
 
 _WIDE = bool(llvmlite.binding.get_host_cpu_features().get("avx512f"))
-LANES = 16 if _WIDE else 8
-"""Numbers in a vector register."""
-# Sums, columns and one spread number must fit the vector registers: 4 x 4 + 4 + 1 = 21 of AVX-512's 32, and
-# 6 x 2 + 2 + 1 = 15 of AVX2's 16.
+# A tile has `_ROWS` rows of `_VECTORS` vectors of `LANES` numbers. Its sums, the columns and one spread
+# number must fit the vector registers: 4 x 4 + 4 + 1 = 21 of AVX-512's 32, 6 x 2 + 2 + 1 = 15 of AVX2's 16.
 if _WIDE:
+    LANES = 16
     _ROWS = 4
     _VECTORS = 4
 else:
+    LANES = 8
     _ROWS = 6
     _VECTORS = 2
 

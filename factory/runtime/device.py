@@ -36,7 +36,7 @@ def available_cpus() -> int:
 
 
 def own_cpus() -> tuple[int, ...]:
-    """Return the CPUs of this process, at least one, as many for every process of the run on this host."""
+    """Return the CPUs of this process: at least one, and equally many for each process of the run."""
     count = max(1, available_cpus() // distributed.local_size())
     # Neighbouring ranks get neighbouring CPUs; with more ranks than CPUs they wrap around.
     first = distributed.local_rank() * count % len(_visible())
@@ -46,7 +46,7 @@ def own_cpus() -> tuple[int, ...]:
 def keep_to_own_cpus() -> None:
     """Keep off the CPUs of the run's other processes: a thread that wakes there waits for milliseconds.
 
-    Energy sources count the CPUs themselves, and must have done so before.
+    Energy sources count the CPUs themselves, so they must be opened before.
     """
     if distributed.local_size() > 1 and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, own_cpus())

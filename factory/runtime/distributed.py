@@ -1,6 +1,6 @@
 """The processes that train one policy together, as `torchrun` starts them.
 
-A single process is the identity.
+With a single process, every function returns its input.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def any_rank(flag: bool) -> bool:
 
 @contextmanager
 def _waiting() -> Iterator[None]:
-    """Exchange something with the other processes inside the block.
+    """Report a failed exchange with the other processes inside the block.
 
     Raises:
         PeerLostError: one of them ended.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class SourceUnavailable(Exception):  # noqa: N818 - it names a state of the machine, not a mistake
-    """The source cannot be used here; says why, and what would change that."""
+    """The source cannot be used on this machine; carries the reason and the remedy."""
 
     def __init__(self, reason: str, *, remedy: str) -> None:
         super().__init__(f"{reason}; {remedy}")
@@ -22,7 +22,7 @@ class SourceUnavailable(Exception):  # noqa: N818 - it names a state of the mach
 
 
 class SourceError(Exception):
-    """A source that had worked could not be read."""
+    """A source that worked before could not be read."""
 
 
 class EnergySource(ABC):
@@ -69,7 +69,7 @@ class EnergySource(ABC):
         """Return the cumulative energy since `open`.
 
         Raises:
-            SourceError: When the hardware does not answer. What was counted before stays valid.
+            SourceError: When the hardware does not answer. Energy counted before stays valid.
         """
 
     def close(self) -> None:  # noqa: B027 - most sources hold nothing open

@@ -12,7 +12,7 @@ from factory.validation import require
 
 _KEY = "energy.estimate.calibration"
 _FEWEST_LOADS = 3
-"""A line through two loads has no residual, so nothing would tell how well it fits."""
+"""A line through two loads has no residual, so its fit could not be judged."""
 _BEST_METER_U = 0.01
 """A fit is never better than the meter behind it: 1 % is a good wall plug."""
 _WORST_U = 0.99

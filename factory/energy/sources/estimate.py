@@ -80,7 +80,7 @@ class EstimateSource(EnergySource):
             config: Coefficients.
             clock_ns: Monotonic clock [ns].
             cgroup: The control group whose CPU time counts; this process's if None.
-            num_cores: Allocated hardware threads; asked of the system if None.
+            num_cores: Allocated hardware threads; those of this process if None.
         """
         self._config = config or EstimateConfig()
         self._clock_ns = clock_ns
@@ -160,11 +160,11 @@ class EstimateSource(EnergySource):
         return Reading(t_ns, self.name, self._tier, components_j, self._lo_j, self._hi_j, self._lost_s)
 
     def _add(self, elapsed_s: float, busy_s: float) -> None:
-        """Add the energy of a stretch of time.
+        """Add the energy of an interval of time.
 
         Args:
-            elapsed_s: Its length [s].
-            busy_s: CPU time used in it [s].
+            elapsed_s: Length of the interval [s].
+            busy_s: CPU time used in the interval [s].
         """
         # E_cpu = n * w_idle * t + (w_max - w_idle) * min(cpu_time, n * t)
         core_s = self._num_cores * elapsed_s

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from factory.energy.config import EnergyConfig
 
 _FOREIGN_CHECK_S = 10.0
-"""Time between two looks for other processes; asking takes milliseconds."""
+"""Time between two checks for other processes, each of which takes milliseconds [s]."""
 
 
 class NvmlSource(EnergySource):
@@ -41,12 +41,12 @@ class NvmlSource(EnergySource):
         environ: Mapping[str, str] | None = None,
         is_own_pid: Callable[[int], bool | None] | None = None,
     ) -> None:
-        """Remember what to use; the library is loaded when the source is opened.
+        """Keep the settings; the library is loaded when the source is opened.
 
         Args:
             lib: A module like `pynvml`; the installed one if None.
             clock_ns: Monotonic clock [ns].
-            indices: Places among the devices this process may see; all of them if None.
+            indices: Positions among the devices that this process may see; all of them if None.
             environ: Environment that holds `CUDA_VISIBLE_DEVICES`; the process's own if None.
             is_own_pid: Tells whether a process on the device belongs to this run; None means unknown.
         """

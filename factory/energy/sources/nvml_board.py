@@ -70,10 +70,10 @@ class Board:
         return 0.0
 
     def mark(self, *, is_shared: bool) -> None:
-        """Note whether others use the board now.
+        """Record whether other processes use the board now.
 
-        If they do now or did at the last look, all energy in between counts as shared: when they came or went
-        is unknown.
+        If they do now or did at the last check, all energy in between counts as shared, since the moment of
+        the change is unknown.
         """
         if is_shared or self.is_shared:
             self._shared_j += self.energy_j - self._checked_j

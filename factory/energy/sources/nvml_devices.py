@@ -29,7 +29,7 @@ def visible_gpus(
     Args:
         lib: NVML, initialised.
         environ: Holds `CUDA_VISIBLE_DEVICES` and `CUDA_DEVICE_ORDER`.
-        indices: Places among the visible devices; all if None.
+        indices: Positions among the visible devices; all if None.
 
     Returns:
         The boards, each once, and remarks for the user.
@@ -72,8 +72,8 @@ def find_foreign_pids(
 ) -> list[int] | None:
     """Return the compute processes of others on a device; None if the device does not list any.
 
-    Inside a container NVML may list this very process under its number on the host, which is unknown in here.
-    One unknown process, while our own is missing from the list, is therefore taken for ours.
+    Inside a container NVML may list this process under its PID on the host, which is unknown inside. One
+    unknown process, while our own is missing from the list, is therefore taken for ours.
     """
     try:
         # Graphics processes are not counted: most workstations have some, and they draw little.

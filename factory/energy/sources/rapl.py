@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _GAIN_U = 0.05
 """Relative standard uncertainty: Desrochers and Weaver, MEMSYS 2016, found 5-10 % for packages."""
 _POLL_FRACTION = 0.4
-"""Part of the shortest possible wrap after which the counters are read again: two reads fit into one wrap."""
+"""Time between two reads over the shortest possible wrap time: two reads fit into one wrap."""
 
 
 class RaplSource(EnergySource):
@@ -41,13 +41,13 @@ class RaplSource(EnergySource):
         max_power_w: float = 1000.0,
         run_share: float | None = None,
     ) -> None:
-        """Remember where to look.
+        """Keep the settings; nothing is read before `open`.
 
         Args:
             root: The powercap tree; another mount point inside a container.
             clock_ns: Monotonic clock [ns].
             max_power_w: More than any one zone can draw [W]; tells a wrap from a reset and from two wraps.
-            run_share: Fraction of the machine's hardware threads that this run has; asked of the system if
+            run_share: Fraction of the machine's hardware threads that this run has; that of this process if
                 None.
         """
         self._root = Path(root)

@@ -1,4 +1,4 @@
-"""Zones of the Linux powercap tree: which to read, and each counter's energy through wraps.
+"""Zones of the Linux powercap tree: their selection, and each counter's energy through wraps.
 
 Kernel documentation: Documentation/power/powercap/powercap.rst. A zone holds `name`, `energy_uj` and
 `max_energy_range_uj`; the counter wraps to 0 after `max_energy_range_uj`.

@@ -36,7 +36,7 @@ class ReplaySource(EnergySource):
     reads_this_machine = False
 
     def __init__(self, path: Path, clock_ns: Callable[[], int] = time.perf_counter_ns) -> None:
-        """Remember the file; it is read when the source is opened."""
+        """Keep the path; the file is read when the source is opened."""
         self._path = Path(path)
         self._clock_ns = clock_ns
 
