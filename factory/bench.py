@@ -60,7 +60,7 @@ class BenchConfig:
     num_envs: list[int] = field(default_factory=list)
     """Numbers of worlds; empty takes those of the device."""
     seconds: float = 0.5
-    """How long every level runs in a round [s]."""
+    """Shortest time for which every level runs in a round [s]."""
     repeats: int = 5
     """Rounds."""
     out: str = ""
@@ -76,17 +76,19 @@ class BenchConfig:
 
 
 def parse(arguments: Sequence[str]) -> tuple[BenchConfig, TrainConfig]:
-    """Return what to measure, and the training job; everything is checked and nothing written.
+    """Return the settings of the measurement and the training job; nothing is written yet.
 
     Raises:
         ValueError, HydraException, OmegaConfBaseException: the first mistake found.
     """
+    # Arguments of both configurations come mixed: those with a key of the measurement, and the job's.
     keys = {entry.name for entry in dataclasses.fields(BenchConfig)}
     is_own = [argument.startswith("-") or argument.partition("=")[0] in keys for argument in arguments]
     own = [_bracketed(argument) for argument, mine in zip(arguments, is_own, strict=True) if mine]
     settings = cli.parse(BenchConfig, own)
     cfg = cli.single_job([argument for argument, mine in zip(arguments, is_own, strict=True) if not mine])
     settings.num_envs = settings.num_envs or SIZES[cfg.device]
+    # Building a configuration checks it: a size that does not fit fails before the first one is measured.
     for size in settings.num_envs:
         dataclasses.replace(cfg, num_envs=size)
     if settings.out:
@@ -107,7 +109,7 @@ def _bracketed(argument: str) -> str:
 def document(
     rows: Sequence[Row], settings: BenchConfig, cfg: TrainConfig, *, measured_on: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the rows with everything one needs to judge or repeat them, as plain values."""
+    """Return the rows as plain values, with all facts needed to judge or repeat them."""
     return {
         "schema": SCHEMA,
         "command": shlex.join(["python", "-m", "factory.bench", *sys.argv[1:]]),
@@ -122,7 +124,7 @@ def document(
 
 
 def write(content: dict[str, Any], path: Path) -> None:
-    """Write the document, whole or not at all; its folder is made."""
+    """Write the document atomically; its folder is created."""
     with atomic_write(path) as unfinished:
         unfinished.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
@@ -132,6 +134,7 @@ def track(content: dict[str, Any], rows: Sequence[Row], cfg: TrainConfig) -> Pat
     name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{cfg.seed}"
     run_dir = Path(cfg.output_root) / "bench" / label(cfg) / name
     write(content, run_dir / "bench.json")
+    # The energy source is the same for all rows.
     energy = rows[0].energy
     import torch
 
@@ -154,6 +157,7 @@ def track(content: dict[str, Any], rows: Sequence[Row], cfg: TrainConfig) -> Pat
             **provenance.git_tags(),
         },
     )
+    # With sizes as steps, the tracker's charts show speed over the number of environments.
     for row in rows:
         tracker.log(metrics(row), step=row.num_envs)
     tracker.log_artifacts(run_dir / "bench.json")
@@ -163,7 +167,8 @@ def track(content: dict[str, Any], rows: Sequence[Row], cfg: TrainConfig) -> Pat
 
 def metrics(row: Row) -> dict[str, float]:
     """Return the metrics of a row."""
-    figures: dict[str, float | None] = {
+    # Keys of training where the quantity is the same, so that both appear in one chart.
+    found: dict[str, float | None] = {
         "factory/tokens_per_s": row.tokens_per_s,
         "factory/joules_per_token": row.energy.joules_per_token,
         "factory/cpu_s_per_token": row.energy.cpu_s_per_token,
@@ -172,35 +177,35 @@ def metrics(row: Row) -> dict[str, float]:
         "bench/rss_bytes": row.rss_bytes,
     }
     for name, level in row.levels.items():
-        figures |= {
+        found |= {
             f"bench/{name}_steps_per_s": level.steps_per_s,
             f"bench/{name}_cold_steps_per_s": level.cold_steps_per_s,
             f"bench/{name}_ratio_to_raw": level.ratio_to_raw,
         }
-    return {key: value for key, value in figures.items() if value is not None}
+    return {key: value for key, value in found.items() if value is not None}
 
 
 @contextlib.contextmanager
 def _progress() -> Iterator[Progress]:
-    """Show on stderr what is going on: one line that changes on a terminal, else a line a size."""
+    """Show the progress on stderr: one changing line on a terminal, one line for each size in a log."""
     console = rich.console.Console(stderr=True)
     # Redrawn between the stages only: a thread that redraws would take time from what is measured.
     live = Live(console=console, auto_refresh=False, transient=True)
-    told: set[int] = set()
+    shown: set[int] = set()
 
     def show(num_envs: int, stage: str) -> None:
         if console.is_terminal:
             live.update(Text(f"{num_envs:,} worlds: {stage}", style="cyan"), refresh=True)
-        elif num_envs not in told:
+        elif num_envs not in shown:
             console.print(f"measuring {num_envs:,} worlds", highlight=False)
-        told.add(num_envs)
+        shown.add(num_envs)
 
     with live:
         yield show
 
 
 def main() -> None:
-    """Measure what the command line names."""
+    """Measure the training job of the command line."""
     if cli.prints_info(__doc__):
         return
     cli.show_warnings()

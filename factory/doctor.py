@@ -57,7 +57,7 @@ class DoctorConfig:
     device: str = "auto"
     """Device of the self-test and of the run it speaks for; `auto` is `cuda` where torch can use it."""
     output_root: str = "outputs"
-    """Where runs would be written."""
+    """Folder of future runs, whose place and disk are checked."""
     energy: EnergyConfig = field(default_factory=EnergyConfig)
     """Settings of the energy sources."""
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
@@ -78,21 +78,24 @@ class DoctorConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
-    """All that was found."""
+    """All results of the examination."""
 
     findings: list[Finding]
     test: SelfTest | None
-    figures: list[Measurement]
-    """The factory's figure of the load, then those of other tools; empty without a cross-check."""
+    measurements: list[Measurement]
+    """The factory's measurement of the load, then those of other tools; empty without a cross-check."""
 
     def to_json(self) -> str:
         """Return the findings for programs."""
+        self_test = None
+        if self.test is not None:
+            self_test = _plain(self.test)
         content = {
             "schema": SCHEMA,
             "versions": provenance.versions(),
             "findings": [dataclasses.asdict(finding) for finding in self.findings],
-            "self_test": None if self.test is None else _plain(self.test),
-            "crosscheck": [figure.row() for figure in self.figures],
+            "self_test": self_test,
+            "crosscheck": [measurement.row() for measurement in self.measurements],
         }
         return json.dumps(content, indent=1)
 
@@ -105,17 +108,18 @@ class Diagnosis:
                 "Self-test: idle, physics, matrix products", self.test.rows(), [self.test.reading.describe()]
             )
         page.findings(finding for finding in self.findings if finding.section == "self-test")
-        if self.figures:
+        if self.measurements:
             from factory.diagnosis import crosscheck
 
-            rows = [figure.row() for figure in self.figures]
-            notes = [*crosscheck.compare(self.figures), "", *crosscheck.explain(self.figures)]
+            # Watts instead of joules: the windows of the tools differ a little in length.
+            rows = [measurement.row() for measurement in self.measurements]
+            notes = [*crosscheck.compare(self.measurements), "", *crosscheck.explain(self.measurements)]
             page.table("Cross-check: mean power of the same load", rows, notes)
 
 
 def diagnose(cfg: DoctorConfig) -> Diagnosis:
-    """Look at everything, and run the self-test unless `cfg.seconds` is 0."""
-    # A mistake on the command line is answered before these load torch and MuJoCo.
+    """Run all checks, and the self-test unless `cfg.seconds` is 0."""
+    # Imported here: a mistake on the command line is answered before torch and MuJoCo are loaded.
     import torch
 
     from factory.diagnosis import actuate, crosscheck, machine, measure, selftest, simulate, tracker_store
@@ -127,6 +131,7 @@ def diagnose(cfg: DoctorConfig) -> Diagnosis:
             device = "cuda"
         else:
             device = "cpu"
+    # One check that fails must not hide what the others find.
     rapl_root = Path(cfg.energy.rapl_root)
     findings = [
         *look("machine", lambda: machine.examine(host)),
@@ -137,20 +142,25 @@ def diagnose(cfg: DoctorConfig) -> Diagnosis:
         *look("tracking", lambda: tracker_store.examine(Path(cfg.output_root), cfg.tracking)),
     ]
     if not cfg.seconds:
-        return Diagnosis(findings=findings, test=None, figures=[])
-    watchers, figures = crosscheck.monitors() if cfg.crosscheck else ([], [])
+        return Diagnosis(findings=findings, test=None, measurements=[])
+
+    # The other tools measure the same load at the same time; tools that do not start come last.
+    watchers: list[crosscheck.Monitor] = []
+    absent: list[Measurement] = []
+    if cfg.crosscheck:
+        watchers, absent = crosscheck.monitors()
     try:
         with crosscheck.watching(watchers) as seen:
             test = selftest.run(cfg.energy, device, seconds=cfg.seconds)
-    except Exception as error:  # a load that fails is a finding too
+    # A load that fails is a finding too.
+    except Exception as error:
         failed = Finding(section="self-test", name="load", status=Status.MISSING, text=f"it failed: {error}")
-        return Diagnosis(findings=[*findings, failed], test=None, figures=figures)
+        return Diagnosis(findings=[*findings, failed], test=None, measurements=absent)
     findings += look("self-test", lambda: selftest.judge(test))
+    measurements: list[Measurement] = []
     if cfg.crosscheck:
-        figures = [crosscheck.own_measurement(test.reading), *seen, *figures]
-    else:
-        figures = []
-    return Diagnosis(findings=findings, test=test, figures=figures)
+        measurements = [crosscheck.own_measurement(test.reading), *seen, *absent]
+    return Diagnosis(findings=findings, test=test, measurements=measurements)
 
 
 def _plain(test: SelfTest) -> dict[str, Any]:
@@ -166,19 +176,19 @@ def _plain(test: SelfTest) -> dict[str, Any]:
 
 
 def _waiting(cfg: DoctorConfig) -> AbstractContextManager[Any]:
-    """Show on a terminal that it works: looking takes seconds, the self-test its time."""
+    """Show a spinner on a terminal: the checks take seconds, the self-test takes its time."""
+    # On stderr, since standard output may be JSON.
     err = Console(stderr=True)
+    text = "checking ..."
     if cfg.seconds:
-        text = f"looking, then a load for {cfg.seconds:g} s ..."
-    else:
-        text = "looking ..."
+        text = f"checking, then a load for {cfg.seconds:g} s ..."
     if err.is_terminal:
         return err.status(text)
     return nullcontext()
 
 
 def run_doctor(arguments: Sequence[str]) -> None:
-    """Parse, look, print.
+    """Run the checks that the command line selects, and print the results.
 
     Raises:
         ValueError, OmegaConfBaseException: the command line is wrong.

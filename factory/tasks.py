@@ -44,7 +44,7 @@ class TasksConfig:
 def describe(cfg: TrainConfig) -> tuple[str, ...]:
     """Return one row of the table."""
     if cfg.task.example:
-        # Nothing can be said about it before the rest is given.
+        # Sizes and rates are unknown before the keys that the task needs are given.
         keys = ", ".join(override.partition("=")[0] for override in cfg.task.example)
         return (cfg.task.name, cfg.task.id, "-", f"depends on {keys}", *"-----", f"{cfg.total_steps:,}")
     facts = cfg.task.facts or _look(cfg)
@@ -66,7 +66,8 @@ def describe(cfg: TrainConfig) -> tuple[str, ...]:
 
 
 def _look(cfg: TrainConfig) -> TaskFacts:
-    """Return the facts of an environment of its own making, by building one."""
+    """Return the facts of a task that does not state them, by building its environment."""
+    # Imported here: it loads torch and MuJoCo, which the project's own tasks do not need in this list.
     from factory.training.build import make_env
 
     with contextlib.closing(make_env(cfg, num_envs=1)) as env:

@@ -40,17 +40,17 @@ class TrainingEnv(gymnasium.vector.VectorEnv, ABC):
     reward_terms: tuple[str, ...] = ()
     """Names of the columns of `info["reward_terms"]`."""
     defines_success: bool = False
-    """Whether `info["success"]` is set; without it no success rate is reported."""
+    """True if `info["success"]` is set; without it no success rate is reported."""
     defines_fall: bool = False
-    """Whether a terminated episode means that the robot fell; else no fall rate is reported."""
+    """True if a terminated episode means that the robot fell; else no fall rate is reported."""
     camera: Camera | None = None
     """Camera of videos; None follows the first body that moves."""
     native_actions: nn.Module = nn.Identity()
     """Turns the policy's actions into those a user of the exported policy sends to the environment."""
     resumes_exactly: bool = True
-    """Whether `state_dict` holds everything that later steps depend on."""
+    """True if `state_dict` holds everything that later steps depend on."""
     capturable: bool = False
-    """Whether `step` on a GPU can be captured as a CUDA graph: static shapes and addresses, no host reads."""
+    """True if `step` on a GPU can be captured as a CUDA graph: static shapes and addresses, no host reads."""
     notes: tuple[str, ...] = ()
     """Lines to show when a training starts."""
 

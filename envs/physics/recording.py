@@ -49,18 +49,18 @@ class Recorder:
         self._device = device
         self._graphs: dict[str, wp.Graph] = {}
         self._in_use_by_torch = False
-        """Whether a recording of torch's holds a launch of these graphs."""
+        """True if one of torch's recordings holds a launch of these graphs."""
         self._streams: dict[int, wp.Stream] = {}
         """Torch's stream handle -> the same stream for Warp, which registers each object with its library."""
 
     @property
     def can_loop(self) -> bool:
-        """Whether loops may end by a condition: on a CPU always, in a recording from CUDA 12.4 on."""
+        """True if loops may end by a condition: on a CPU always, in a recording from CUDA 12.4 on."""
         return self._device.type == "cpu" or wp.is_conditional_graph_supported()
 
     @property
     def joins_capture(self) -> bool:
-        """Whether work is launched into a capture by torch, and none is replayed."""
+        """True if work is launched into a capture by torch, and none is replayed."""
         return self._is_captured and not graph_break.can_break()
 
     @property

@@ -1,4 +1,4 @@
-"""Where a film looks from: a camera that follows a body, or one of the model's own."""
+"""The camera of a video: one that follows a body, or one of the model's own."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Recording = np.ndarray | Sequence[np.ndarray]
 
 
 class View(NamedTuple):
-    """Where a pinhole camera stands in one frame; both back ends draw from it.
+    """Position and orientation of a pinhole camera in one frame; both back ends draw from it.
 
     `axes` holds right, up and back as columns, as MuJoCo's `cam_xmat` does: the camera looks along -back.
-    `focus_m` is how far away the things are that it is about.
+    `focus_m` is the distance to the subject.
     """
 
     eye: np.ndarray

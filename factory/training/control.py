@@ -49,12 +49,12 @@ class RunControl:
 
     @property
     def should_stop(self) -> bool:
-        """Whether a stop was requested."""
+        """True if a stop was requested."""
         return self._stop.is_set()
 
     @property
     def is_paused(self) -> bool:
-        """Whether the job waits, or will wait after the current iteration."""
+        """True if the job waits, or will wait after the current iteration."""
         return not self._unpaused.is_set()
 
     def wait_while_paused(self) -> None:

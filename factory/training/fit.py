@@ -1,4 +1,4 @@
-"""Whether what a checkpoint holds fits the parts that it is loaded into; the same check for every command."""
+"""Check that the contents of a checkpoint fit the parts that load them; all commands use the same check."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def iterate(job: TrainingJob, state: TrainState) -> TrainState:
 
 
 def is_done(job: TrainingJob, state: TrainState) -> bool:
-    """Whether the training ends here: all steps are made, or all processes agreed to stop."""
+    """Return whether training ends here: all steps are done, or all processes agreed to stop."""
     return state.is_stopping or state.env_steps >= job.cfg.total_steps
 
 

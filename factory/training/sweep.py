@@ -44,7 +44,7 @@ def forget() -> None:
 
 
 def is_running() -> bool:
-    """Whether this process works for a sweep."""
+    """Return whether this process works for a sweep."""
     return _NUM_JOBS in os.environ
 
 
@@ -54,7 +54,7 @@ def record_failure(job: int) -> None:
 
 
 def has_failed() -> bool:
-    """Whether a job of this process failed."""
+    """Return whether a job of this process failed."""
     return bool(_failed)
 
 
