@@ -91,12 +91,13 @@ def single_job(overrides: Sequence[str]) -> TrainConfig:
         ValueError, HydraException, OmegaConfBaseException: the first mistake found.
     """
     quoted = _spelled_out(_with_plugins(spelling.join_flags(overrides, options.keys())))
-    swept = [str(o.key_or_group) for o in map(_parse_override, quoted) if o.is_sweep_override()]
-    if swept:
-        raise ValueError(f"{swept[0]}: several values given; give one")
+    for override in map(_parse_override, quoted):
+        if override.is_sweep_override():
+            raise ValueError(f"{override.key_or_group}: several values given; give one")
+        # Before composing, which would look for the checkpoint.
+        if override.key_or_group == "resume" and override.value():
+            raise ValueError(f"resume={override.value()}: this command cannot resume a run; leave it out")
     cfg, _ = compose_config(quoted)
-    if cfg.resume:
-        raise ValueError(f"resume={cfg.resume}: there is nothing to resume here; leave it out")
     _check_parts(cfg)
     return cfg
 

@@ -261,7 +261,7 @@ MISTAKES = [
     ("task=pendulum", "task=pendulum: did you mean gym/inverted_pendulum"),
     ("task=cartpole_swingup,quadruped_velocity", "task: several values given; give one"),
     ("robot=spot", "robot=menagerie:spot: unknown quadruped"),
-    ("resume=last", "resume=last: there is nothing to resume here"),
+    ("resume=last", "resume=last: this command cannot resume a run"),
     ("energy=rapl energy.rapl_root=/nonexistent", "energy.source=rapl: rapl is not available"),
     ("quick", "quick: give key=value"),
     ("-m seed=0,1", "-m: give key=value"),
