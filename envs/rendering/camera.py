@@ -46,7 +46,7 @@ class Camera:
     """Name of a camera of the model, used instead of following."""
 
     def views(self, model: mujoco.MjModel, qpos: Recording) -> list[View]:
-        """Return the view of every frame of a film; `qpos` is `(F, nq)`.
+        """Return the view of every frame of a video; `qpos` is `(F, nq)`.
 
         Raises:
             ValueError: the body or the camera is not in the model, or `qpos` does not fit the model.
@@ -55,14 +55,18 @@ class Camera:
         if qpos.ndim != 2 or qpos.shape[1] != model.nq:
             raise ValueError(f"qpos has shape {qpos.shape}: give (frames, {model.nq}), one row per frame")
         data = mujoco.MjData(model)
-        return self._fixed_views(model, data, qpos) if self.fixed else self._follow_views(model, data, qpos)
+        if self.fixed:
+            return self._fixed_views(model, data, qpos)
+        return self._follow_views(model, data, qpos)
 
     def _fixed_views(self, model: mujoco.MjModel, data: mujoco.MjData, qpos: np.ndarray) -> list[View]:
         camera = _find(model, mujoco.mjtObj.mjOBJ_CAMERA, self.fixed, "camera.fixed")
         views = []
         for row in qpos:
             _place(model, data, row)
-            eye, axes = data.cam_xpos[camera].copy(), data.cam_xmat[camera].reshape(3, 3).copy()
+            eye = data.cam_xpos[camera].copy()
+            axes = data.cam_xmat[camera].reshape(3, 3).copy()
+            # The subject of a fixed camera is unknown: take the model as a whole.
             focus_m = max(float(np.linalg.norm(eye - model.stat.center)), float(model.stat.extent))
             views.append(View(eye, axes, float(model.cam_fovy[camera]), focus_m))
         return views
@@ -72,10 +76,17 @@ class Camera:
         path = np.empty((len(qpos), 3))
         for frame, row in enumerate(qpos):
             _place(model, data, row)
-            path[frame] = data.subtree_com[body] if body else model.stat.center
+            # Body 0 is the world: nothing moves, so the camera looks at the middle of the model.
+            path[frame] = model.stat.center
+            if body:
+                path[frame] = data.subtree_com[body]
         distance = self.distance_m
-        if distance is None:
-            distance = 3.2 * _radius(model, data, body) if body else 1.5 * float(model.stat.extent)
+        if distance is None and body:
+            distance = 3.2 * _radius(model, data, body)
+        elif distance is None:
+            distance = 1.5 * float(model.stat.extent)
+
+        # The camera looks along -back; right is level, so the horizon is too.
         azimuth, elevation = np.radians([self.azimuth_deg, self.elevation_deg])
         back = -np.array(
             [np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)]
@@ -87,6 +98,7 @@ class Camera:
         return [View(point + distance * back, axes, fovy_deg, distance) for point in path]
 
     def _tracked(self, model: mujoco.MjModel) -> int:
+        # Without any moving body argmax gives 0, the world.
         if self.track is None:
             return int(np.argmax(model.body_dofnum > 0))
         return _find(model, mujoco.mjtObj.mjOBJ_BODY, self.track, "camera.track")
@@ -94,8 +106,13 @@ class Camera:
 
 def _find(model: mujoco.MjModel, kind: mujoco.mjtObj, key: str | int | None, setting: str) -> int:
     """Return the id of a body or camera given by name or id."""
-    count = model.nbody if kind == mujoco.mjtObj.mjOBJ_BODY else model.ncam
-    index = mujoco.mj_name2id(model, kind, key) if isinstance(key, str) else int(key or 0)
+    count = model.ncam
+    if kind == mujoco.mjtObj.mjOBJ_BODY:
+        count = model.nbody
+    if isinstance(key, str):
+        index = mujoco.mj_name2id(model, kind, key)
+    else:
+        index = int(key or 0)
     if not 0 <= index < count:
         names = [mujoco.mj_id2name(model, kind, i) or str(i) for i in range(count)]
         raise ValueError(f"{setting}={key}: not in the model; choose one of {', '.join(names) or 'none'}")
@@ -112,6 +129,7 @@ def _place(model: mujoco.MjModel, data: mujoco.MjData, qpos: np.ndarray) -> None
 
 def _radius(model: mujoco.MjModel, data: mujoco.MjData, body: int) -> float:
     """Return the radius [m] about the centre of mass that holds the body's visible subtree."""
+    # Children come after their parents in the list of bodies, so one pass finds the subtree.
     in_tree = np.zeros(model.nbody, dtype=bool)
     in_tree[body] = True
     for child in range(body + 1, model.nbody):
@@ -130,6 +148,7 @@ def _smooth(path: np.ndarray, sigma: float, *, jump_m: float) -> np.ndarray:
     cuts = np.flatnonzero(np.linalg.norm(np.diff(path, axis=0), axis=1) > jump_m) + 1
     pieces = []
     for piece in np.split(path, cuts):
+        # Weights w_ij = exp(-(i - j)^2 / (2 sigma^2)), normalised at the ends too.
         offsets = np.arange(len(piece))
         weights = np.exp(-0.5 * ((offsets[:, None] - offsets) / sigma) ** 2)
         pieces.append(weights @ piece / weights.sum(axis=1, keepdims=True))

@@ -1,4 +1,4 @@
-"""MuJoCo's own renderer, on whichever offscreen OpenGL platform really draws on this machine."""
+"""MuJoCo's own renderer, on an offscreen OpenGL platform that draws on this machine."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from factory.envs.rendering.camera import Camera, Recording
 from factory.envs.rendering.opengl_process import COUNT, READY, Hello, pack_views
 from factory.envs.rendering.renderer import Renderer
 
+# Values of MUJOCO_GL: MuJoCo's platforms, and its words for none.
 PLATFORMS = ("egl", "osmesa", "glfw", "cgl")
 _OFF = ("disable", "disabled", "off", "false", "0")
 _TIMEOUT_S = 60.0
@@ -27,7 +28,7 @@ _TIMEOUT_S = 60.0
 
 
 class OpenGLRenderer(Renderer):
-    """Draws in a process of its own, so that a driver's crash costs the video and nothing else."""
+    """Renderer in a process of its own, so that a driver's crash costs the video and nothing else."""
 
     def __init__(self, model: mujoco.MjModel, *, width: int, height: int, platform: str) -> None:
         """Start the process, open a context of `platform` in it and send it the model.
@@ -84,7 +85,8 @@ class OpenGLRenderer(Renderer):
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
                 bufsize=0,
-                start_new_session=True,  # Ctrl-C is for the run, which decides what to finish
+                # Ctrl-C is for the run, which decides what to finish.
+                start_new_session=True,
             )
         except OSError as error:
             raise RenderingUnavailableError(f"{self.name}: cannot start a process: {error}") from error
@@ -98,7 +100,8 @@ class OpenGLRenderer(Renderer):
             for block in blocks:
                 stdin.write(COUNT.pack(len(block)))
                 remaining = memoryview(block)
-                while remaining:  # an unbuffered pipe takes what fits
+                # An unbuffered pipe takes as many bytes as fit.
+                while remaining:
                     remaining = remaining[stdin.write(remaining) :]
         except OSError:
             raise self._failure() from None
@@ -110,8 +113,12 @@ class OpenGLRenderer(Renderer):
         view = memoryview(received)
         deadline_s = time.monotonic() + _TIMEOUT_S
         while view:
-            waited_out = not select.select([stdout], [], [], max(0.0, deadline_s - time.monotonic()))[0]
-            count = 0 if waited_out else stdout.readinto(view)  # type: ignore[attr-defined]
+            # No bytes after the deadline mean that it hangs, and no bytes before it that the pipe is closed.
+            left_s = max(0.0, deadline_s - time.monotonic())
+            ready, _, _ = select.select([stdout], [], [], left_s)
+            count = 0
+            if ready:
+                count = stdout.readinto(view)  # type: ignore[attr-defined]
             if not count:
                 raise self._failure()
             view = view[count:]
@@ -125,11 +132,16 @@ class OpenGLRenderer(Renderer):
             reason = f"no answer within {_TIMEOUT_S:.0f} s"
             self._process.kill()
         else:
-            reason = f"signal {-status}" if status < 0 else f"exit status {status}"
+            reason = f"exit status {status}"
+            if status < 0:
+                reason = f"signal {-status}"
+        message = f"{self.name} stopped with {reason}"
+        # The last line of a traceback, or of a driver's messages, names the cause.
         self._errors.seek(0)
         last_line = self._errors.read().decode(errors="replace").strip().rpartition("\n")[2]
-        detail = f": {last_line[:200]}" if last_line else ""
-        return RenderingUnavailableError(f"{self.name} stopped with {reason}{detail}")
+        if last_line:
+            message += f": {last_line[:200]}"
+        return RenderingUnavailableError(message)
 
 
 def working_platform() -> str | None:
@@ -138,7 +150,7 @@ def working_platform() -> str | None:
 
 
 def chosen_platform() -> str:
-    """Return what `MUJOCO_GL` says, in lower case; empty if it is not set."""
+    """Return the value of `MUJOCO_GL` in lower case; empty if it is not set."""
     return os.environ.get("MUJOCO_GL", "").lower().strip()
 
 
@@ -146,13 +158,18 @@ def chosen_platform() -> str:
 def _first_working(setting: str) -> str | None:
     if setting in _OFF:
         return None
-    defaults = ("cgl",) if sys.platform == "darwin" else ("egl", "osmesa")
-    wanted = (setting,) if setting in PLATFORMS else ()
-    return next((platform for platform in dict.fromkeys((*wanted, *defaults)) if _draws(platform)), None)
+    candidates = ["egl", "osmesa"]
+    if sys.platform == "darwin":
+        candidates = ["cgl"]
+    if setting in PLATFORMS:
+        candidates.insert(0, setting)
+    # Each trial starts a process, so a platform named twice is tried once.
+    return next((platform for platform in dict.fromkeys(candidates) if _draws(platform)), None)
 
 
 def _draws(platform: str) -> bool:
-    """Return whether a red ball comes out red in its middle."""
+    """Return whether a picture of a red ball is red in its middle."""
+    # Some drivers open a context and then draw nothing, so only a picture is a proof.
     model = mujoco.MjModel.from_xml_string(
         "<mujoco><worldbody><light pos='0 0 3'/><geom size='.5' rgba='1 0 0 1'/></worldbody></mujoco>"
     )

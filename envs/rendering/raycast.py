@@ -1,8 +1,8 @@
-"""A renderer that needs no OpenGL: it casts the rays of the physics engine and shades what they hit.
+"""A renderer without OpenGL: it casts rays with the physics engine and shades the surfaces they hit.
 
-Every pixel gets one ray and, where it faces the sun, one more towards it. Pixels on an edge (another geom, a
-bend or a shadow's border next door) get three of each, the second ones spread over the sun: silhouettes
-and shadows come out smooth for a fraction of the cost of sampling everything three times.
+Every pixel gets one ray and, where it faces the sun, one more towards it. Pixels on an edge (of a geom, a
+bend or a shadow) get three of each, and the shadow rays are spread over the sun. So silhouettes and shadows
+are smooth for a fraction of the cost of sampling every pixel three times.
 Shapes: P rays of one frame, H and W the picture's size.
 """
 
@@ -20,22 +20,25 @@ from mjbatch import Batch
 
 from factory.envs.rendering.camera import Camera, Recording, View
 from factory.envs.rendering.renderer import Renderer
+from factory.envs.rendering.sky import (
+    GROUND_LIGHT,
+    HORIZON,
+    SKY_LIGHT,
+    SUBPIXELS,
+    SUN,
+    key_light,
+    sky_color,
+    sun_disc,
+)
 from factory.envs.rendering.surface import FLAT, GAMMA, Surfaces
 from factory.runtime.cpus import usable_cpus
 
 _VISIBLE = np.array([1, 1, 1, 0, 0, 0], dtype=np.uint8)
-
-_HORIZON = np.array([0.80, 0.86, 0.92], dtype=np.float32) ** GAMMA
-_ZENITH = np.array([0.33, 0.53, 0.80], dtype=np.float32) ** GAMMA
-_SUN = np.array([1.00, 0.96, 0.88], dtype=np.float32) * 1.25
-_SKY_LIGHT = np.array([0.86, 0.94, 1.06], dtype=np.float32) * 0.45
-_GROUND_LIGHT = np.array([0.90, 0.86, 0.80], dtype=np.float32) * 0.26
-_SUN_RADIUS = 0.008
+"""Geom groups that are drawn: MuJoCo's viewer also shows 0 to 2 and hides the collision geoms in 3."""
 _FOG_IN_FOCUS_LENGTHS = 12.0
+"""Distance at which haze hides 63 % of a surface, in distances to the subject."""
 _BEND_COSINE = 0.8
-
-# Down and across [pixels]; no two share a row or a column. Pixels away from edges have the first alone.
-_SUBPIXELS = np.array([[0.0, 1.0], [1.0, 0.0], [-1.0, -1.0]], dtype=np.float32) / 3.0
+"""Cosine of the angle between neighbouring normals (37 degrees) from which on a bend counts as an edge."""
 
 
 class RaycastRenderer(Renderer):
@@ -45,7 +48,9 @@ class RaycastRenderer(Renderer):
 
     def __init__(self, model: mujoco.MjModel, *, width: int, height: int) -> None:
         """Prepare surfaces and one scene per processor."""
-        self._model, self._width, self._height = model, width, height
+        self._model = model
+        self._width = width
+        self._height = height
         self._surfaces = Surfaces(model)
         num_threads = len(usable_cpus())
         self._num_threads = num_threads
@@ -59,7 +64,9 @@ class RaycastRenderer(Renderer):
         views = camera.views(self._model, recording)
         if not views:
             return
-        sun = _key_light(views[0])
+        # One sun for the whole video, even if the camera turns.
+        sun = key_light(views[0])
+        # A window of frames: enough to keep all threads busy, few enough for the memory of a long video.
         pending: deque[Future[np.ndarray]] = deque()
         for row, view in zip(recording, views, strict=True):
             pending.append(self._pool.submit(self._picture, row, view, sun))
@@ -80,9 +87,11 @@ class RaycastRenderer(Renderer):
             rows, columns = (
                 axis.ravel().astype(np.float32) for axis in np.indices((self._height, self._width))
             )
-            samples = [(*offset, towards) for offset, towards in zip(_SUBPIXELS, _sun_disc(sun), strict=True)]
+            samples = [(*offset, towards) for offset, towards in zip(SUBPIXELS, sun_disc(sun), strict=True)]
             down, across, towards = samples[0]
             picture, hit = shot.colors(rows + down, columns + across, towards)
+
+            # Pixels on edges become the mean of three samples.
             edge = np.flatnonzero(_edges(hit, self._height, self._width))
             if edge.size:
                 for down, across, towards in samples[1:]:
@@ -90,6 +99,7 @@ class RaycastRenderer(Renderer):
                 picture[edge] /= len(samples)
         finally:
             self._scenes.put(scene)
+        # From linear light to display values, rounded.
         display = 255.0 * picture ** np.float32(1.0 / GAMMA) + 0.5
         return display.astype(np.uint8).reshape(self._height, self._width, 3)
 
@@ -106,9 +116,11 @@ class _Scene:
     """One posed copy of the model that one thread casts rays at."""
 
     def __init__(self, model: mujoco.MjModel) -> None:
-        self.model, self.data = model, mujoco.MjData(model)
+        self.model = model
+        self.data = mujoco.MjData(model)
         self._batch = Batch(model, 1, num_threads=1)
         self._qpos = self._batch.bind("qpos")
+        # Planes shade nothing below the horizon; a height field may shade points anywhere.
         visible = model.geom_group < 3
         self._casters = np.flatnonzero(visible & ~np.isin(model.geom_type, FLAT))
         self._shadows_anywhere = bool((visible & (model.geom_type == FLAT[1])).any())
@@ -120,16 +132,19 @@ class _Scene:
         mujoco.mj_kinematics(self.model, self.data)
 
     def cast(self, origin: np.ndarray, direction: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return distance `(P,)`, geom `(P,)` and normal `(P, 3)` of what rays `(P, 3)` hit first."""
+        """Return distance `(P,)`, geom `(P,)` and normal `(P, 3)` of the first hit of rays `(P, 3)`."""
+        # The engine takes a batch of worlds; this scene is the only one.
         count = len(direction)
-        distance, geom = np.empty((1, count), np.float32), np.empty((1, count), np.int32)
+        distance = np.empty((1, count), np.float32)
+        geom = np.empty((1, count), np.int32)
         normal = np.empty((1, count, 3), np.float32)
         if count:
             self._batch.rays(origin[None], direction[None], distance, geom, normal, geomgroup=_VISIBLE)
         return distance[0], geom[0], normal[0]
 
     def sunlit(self, point: np.ndarray, sun: np.ndarray) -> np.ndarray:
-        """Return whether nothing stands between points `(P, 3)` and the sun."""
+        """Return which points `(P, 3)` have nothing between them and the sun."""
+        # Rays cost most of the time, so points far from all casters are lit without one.
         lit = np.ones(len(point), dtype=bool)
         asked = np.flatnonzero(self._may_be_shaded(point, sun))
         if asked.size:
@@ -141,10 +156,15 @@ class _Scene:
         """Return which points lie in the cylinder that the casters' bounding sphere sweeps out."""
         if self._shadows_anywhere or not self._casters.size:
             return np.full(len(point), self._shadows_anywhere)
-        centers, radii = self.data.geom_xpos[self._casters], self.model.geom_rbound[self._casters]
-        low, high = (centers - radii[:, None]).min(axis=0), (centers + radii[:, None]).max(axis=0)
+        # A sphere about the middle of the casters' bounding box holds all of them.
+        centers = self.data.geom_xpos[self._casters]
+        radii = self.model.geom_rbound[self._casters]
+        low = (centers - radii[:, None]).min(axis=0)
+        high = (centers + radii[:, None]).max(axis=0)
         middle = 0.5 * (low + high)
         radius = float((np.linalg.norm(centers - middle, axis=1) + radii).max())
+
+        # Squared distance from the axis through the middle along the sun: |o|^2 - (o . s)^2.
         offset = point - middle.astype(np.float32)
         return _dot(offset, offset) - _dot(offset, sun) ** 2 < radius**2
 
@@ -155,16 +175,21 @@ class _Shot:
     def __init__(
         self, scene: _Scene, surfaces: Surfaces, view: View, sun: np.ndarray, size: tuple[int, int]
     ) -> None:
-        self._scene, self._surfaces, self._sun = scene, surfaces, sun
-        self._eye, self._axes = view.eye.astype(np.float32), view.axes.astype(np.float32)
+        self._scene = scene
+        self._surfaces = surfaces
+        self._sun = sun
+        self._eye = view.eye.astype(np.float32)
+        self._axes = view.axes.astype(np.float32)
         self._fog_m = np.float32(_FOG_IN_FOCUS_LENGTHS * view.focus_m)
+        # Pinhole at distance 1: a pixel is 2 tan(fovy / 2) / height wide.
         self._middle = 0.5 * np.subtract(size, 1, dtype=np.float32)
         self._pixel = np.float32(2.0 * np.tan(np.radians(view.fovy_deg) / 2) / size[0])
 
     def colors(self, row: np.ndarray, column: np.ndarray, sun: np.ndarray) -> tuple[np.ndarray, _Hit]:
-        """Return linear colours `(P, 3)` in [0, 1] of points of the picture, and what is seen there."""
+        """Return linear colours `(P, 3)` in [0, 1] of points of the picture, and the hits there."""
         right, up, back = self._axes.T
-        down, across = (row - self._middle[0]) * self._pixel, (column - self._middle[1]) * self._pixel
+        down = (row - self._middle[0]) * self._pixel
+        across = (column - self._middle[1]) * self._pixel
         direction = across[:, None] * right - down[:, None] * up - back
         direction /= np.sqrt(_dot(direction, direction))[:, None]
         origin = np.ascontiguousarray(np.broadcast_to(self._eye, direction.shape))
@@ -177,17 +202,18 @@ class _Shot:
     ) -> tuple[np.ndarray, _Hit]:
         """Return the colour along rays, through at most `layers` translucent surfaces."""
         distance, geom, normal = self._scene.cast(origin, direction)
-        color = _sky(direction)
+        color = sky_color(direction)
         met = np.flatnonzero(geom >= 0)
+        # Normals face the viewer, also inside a translucent solid.
         normal *= -np.sign(_dot(normal, direction))[:, None]
         lit = np.zeros(len(geom), dtype=bool)
         point = origin[met] + distance[met, None] * direction[met]
         surface, lit[met] = self._shade(point, direction[met], distance[met], geom[met], normal[met], sun)
         haze = 1.0 - np.exp(-((distance[met] / self._fog_m) ** 2))
-        surface += haze[:, None] * (_HORIZON - surface)
+        surface += haze[:, None] * (HORIZON - surface)
         opacity = self._surfaces.opacity[geom[met]]
-        clear = np.flatnonzero(opacity < 1.0) if layers > 1 else np.empty(0, np.int64)
-        if clear.size:
+        clear = np.flatnonzero(opacity < 1.0)
+        if layers > 1 and clear.size:
             # A solid is crossed twice, on the way in and out: each surface gets the root of the clarity.
             share = (1.0 - np.sqrt(1.0 - opacity[clear]))[:, None]
             beyond = point[clear] + 1e-4 * direction[met[clear]]
@@ -209,17 +235,20 @@ class _Shot:
         facing = _dot(normal, self._sun)
         towards = np.flatnonzero(facing > 0)
         lit = np.zeros(len(geom), dtype=bool)
+        # Shadow rays begin a millimetre above the surface, or rounding would let it shade itself.
         lit[towards] = self._scene.sunlit(point[towards] + 1e-3 * normal[towards], sun)
+        # Diffuse: the sun by Lambert's cosine, sky and ground by how far the surface faces up.
         strength = np.where(lit, facing, 0.0)[:, None]
         upward = 0.5 + 0.5 * normal[:, 2:]
-        light = strength * _SUN + upward * _SKY_LIGHT + (1.0 - upward) * _GROUND_LIGHT
+        light = strength * SUN + upward * SKY_LIGHT + (1.0 - upward) * GROUND_LIGHT
         light += self._surfaces.glow[geom, None]
         color = self._albedo(point, direction, distance, geom) * light
+        # Specular: gloss * cos(normal, half)^exponent, with half between the sun and the viewer (Blinn 1977).
         shiny = np.flatnonzero(lit & (self._surfaces.gloss[geom] > 0))
         half = self._sun - direction[shiny]
         cosine = np.maximum(_dot(normal[shiny], half), 0.0) / np.sqrt(_dot(half, half))
         highlight = 0.25 * self._surfaces.gloss[geom[shiny]] * cosine ** self._surfaces.exponent[geom[shiny]]
-        color[shiny] += highlight[:, None] * _SUN
+        color[shiny] += highlight[:, None] * SUN
         return color, lit
 
     def _albedo(
@@ -231,8 +260,9 @@ class _Shot:
             on = np.flatnonzero(geom == flat)
             if not on.size:
                 continue
-            position, axes = self._scene.data.geom_xpos[flat], self._scene.data.geom_xmat[flat].reshape(3, 3)
-            axes = axes.astype(np.float32)
+            # Coordinates in the geom's own plane, along the first two columns of its rotation.
+            position = self._scene.data.geom_xpos[flat]
+            axes = self._scene.data.geom_xmat[flat].reshape(3, 3).astype(np.float32)
             x, y = (_dot(point[on], axis) - np.float32(position @ axis) for axis in axes.T[:2])
             dx, dy = self._footprint(direction[on], distance[on], axes)
             color[on] *= pattern.color(x, y, dx, dy)
@@ -247,8 +277,10 @@ class _Shot:
         """
         x, y, z = (_dot(direction, axis) for axis in axes.T)
         reach = distance * _dot(direction, -self._axes[:, 2]) * self._pixel
+        # Bounded, since a ray along the plane would meet it at infinity.
         slope = reach / np.copysign(np.maximum(np.abs(z), 1e-3), z)
-        right, up = axes.T @ self._axes[:, 0], axes.T @ self._axes[:, 1]
+        right = axes.T @ self._axes[:, 0]
+        up = axes.T @ self._axes[:, 1]
         return tuple(
             np.abs(right[k] * reach - right[2] * slope * d) + np.abs(up[k] * reach - up[2] * slope * d)
             for k, d in ((0, x), (1, y))
@@ -260,38 +292,18 @@ def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
     Not a matrix product: BLAS would start threads of its own in every thread of the pool.
     """
-    return np.einsum("ij,ij->i" if b.ndim == 2 else "ij,j->i", a, b)
-
-
-def _sky(direction: np.ndarray) -> np.ndarray:
-    """Return the colour of the sky `(P, 3)`: pale at the horizon and below, blue above."""
-    height = np.clip(direction[:, 2:], 0.0, 1.0) ** 0.6
-    return _HORIZON + height * (_ZENITH - _HORIZON)
-
-
-def _key_light(view: View) -> np.ndarray:
-    """Return the direction to the sun `(3,)`: half way up, over the camera's left shoulder at the start."""
-    back, right = view.axes[:, 2].copy(), view.axes[:, 0]
-    back[2] = 0.0
-    ahead = np.linalg.norm(back)
-    level = 0.45 * (back / ahead if ahead > 1e-3 else 0.0) - 0.8 * right
-    sun = np.array([level[0], level[1], 1.25])
-    return (sun / np.linalg.norm(sun)).astype(np.float32)
-
-
-def _sun_disc(sun: np.ndarray) -> np.ndarray:
-    """Return one direction for each subpixel `(3, 3)`, spread over the sun's disc."""
-    side = np.cross(sun, [0.0, 0.0, 1.0])
-    side /= np.linalg.norm(side)
-    spread = 2.0 * _SUN_RADIUS * (_SUBPIXELS @ np.stack([side, np.cross(side, sun)]))
-    return (sun + spread).astype(np.float32)
+    if b.ndim == 2:
+        return np.einsum("ij,ij->i", a, b)
+    return np.einsum("ij,j->i", a, b)
 
 
 def _edges(hit: _Hit, height: int, width: int) -> np.ndarray:
     """Return which pixels `(H, W)` border on another geom, a bend or a shadow."""
-    geom, lit = hit.geom.reshape(height, width), hit.lit.reshape(height, width)
+    geom = hit.geom.reshape(height, width)
+    lit = hit.lit.reshape(height, width)
     normal = hit.normal.reshape(height, width, 3)
     edge = np.zeros((height, width), dtype=bool)
+    # Neighbours above each other, then neighbours side by side.
     for one, other in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
         bend = np.einsum("hwc,hwc->hw", normal[one], normal[other]) < _BEND_COSINE
         change = (geom[one] != geom[other]) | (lit[one] != lit[other]) | (bend & (geom[one] >= 0))

@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 
 class Renderer(ABC):
-    """Draws what was recorded."""
+    """Drawer of recordings."""
 
     name: str
     """`opengl:egl`, `opengl:osmesa`, ..., `raycast` or `rgb_array`."""
@@ -100,12 +100,15 @@ def open_renderer(model: mujoco.MjModel, *, width: int, height: int, backend: st
     if backend == "raycast":
         return _raycast(model, width=width, height=height)
 
+    # Imported here: ray casting must work where OpenGL cannot even be loaded.
     from factory.envs.rendering import opengl
 
     platform = opengl.working_platform()
     chosen = opengl.chosen_platform()
     if chosen in opengl.PLATFORMS and platform != chosen:
-        drawn_with = f"OpenGL ({platform})" if platform else "ray casting"
+        drawn_with = "ray casting"
+        if platform:
+            drawn_with = f"OpenGL ({platform})"
         _log.warning("MUJOCO_GL=%s does not draw on this machine; using %s", chosen, drawn_with)
     if platform is None and backend == "opengl":
         raise RenderingUnavailableError(
