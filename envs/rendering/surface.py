@@ -108,8 +108,8 @@ def _mapping(model: mujoco.MjModel, geom: int, texture: int) -> tuple[np.ndarray
     """Return the periods per metre and the offset, each `(2,)`, by which MuJoCo lays a texture."""
     if texture < 0:
         return np.array([0.5, 0.5]), np.zeros(2)
-    # `texrepeat` counts per metre if `texuniform` is set, else per side of the geom; sizes are half lengths. A
-    # plane of size 0 is infinite, and its half length counts as 1 m.
+    # `texrepeat` counts per metre if `texuniform` is set, else per side of the geom; sizes are half lengths.
+    # A plane of size 0 is infinite, and its half length counts as 1 m.
     material = model.geom_matid[geom]
     size = model.geom_size[geom, :2]
     infinite = size <= 0
