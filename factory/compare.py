@@ -1,13 +1,14 @@
-"""Compare runs: figures with intervals over seeds, and what a return costs.
+"""Compare runs: metrics with intervals over seeds, learning curves, and the cost of a return.
 
-usage: python -m factory.compare run=<run folder | folder of runs | MLflow run id | last> [run=...] ...
+usage: python -m factory.compare run=<folder of a run or of runs | MLflow run id | last | last-sweep> [...]
        python -m factory.compare query="<MLflow filter>" [experiment=<task>] [uri=<MLflow store>]
        [force=true] [out=outputs/compare/<date>_<time>] [output_root=outputs]
 
 Runs that differ only in the seed make a group. Runs of different tasks, token specs or energy boundaries are
-refused unless force=true. Writes compare.json, pareto.png and compare.html.
+refused unless force=true. Writes compare.json, compare.html, pareto.png and learning.png.
 
-examples: python -m factory.compare run=outputs/cartpole_swingup/sweep_2026-11-22_10-00-00
+examples: python -m factory.compare run=last-sweep
+          python -m factory.compare run=outputs/cartpole_swingup/sweep_2026-11-22_10-00-00
           python -m factory.compare experiment=cartpole_swingup query='metrics.`eval/return_mean` > 100'
 """
 
@@ -36,7 +37,8 @@ class CompareConfig:
     """What to compare, and where to write."""
 
     run: list[str] = field(default_factory=list)
-    """Run folders, folders that hold run folders, MLflow run ids, or `last`; given as `run=` several times.
+    """Run folders, folders that hold run folders, MLflow run ids, `last` or `last-sweep`; given as `run=`
+    several times.
     """
     query: str = ""
     """MLflow filter, instead of `run`; empty takes every run of the experiment."""
@@ -45,7 +47,7 @@ class CompareConfig:
     uri: str = ""
     """MLflow store of the query; empty means the one under `output_root`."""
     force: bool = False
-    """Compare runs of different tasks, token specs or energy boundaries all the same."""
+    """Compare runs of different tasks, token specs or energy boundaries nevertheless."""
     out: str = ""
     """Folder to write to; empty means `<output_root>/compare/<date>_<time>`."""
     output_root: str = "outputs"
@@ -53,7 +55,7 @@ class CompareConfig:
 
 
 def parse(arguments: Sequence[str]) -> CompareConfig:
-    """Return the arguments, of which `run=` may be given several times.
+    """Return the settings; `run=` may be given several times.
 
     Raises:
         ValueError, OmegaConfBaseException: an argument is wrong, or neither or both of run and query are
@@ -63,7 +65,10 @@ def parse(arguments: Sequence[str]) -> CompareConfig:
     cfg = cli.parse(CompareConfig, [argument for argument in arguments if not argument.startswith("run=")])
     cfg.run = names
     require(not (names and cfg.query), "query", cfg.query, "give run=... or query=..., not both")
-    remedy = "name run folders, a folder of runs, MLflow run ids or last; or give query=... or experiment=..."
+    remedy = (
+        "name run folders, a folder of runs, MLflow run ids, last or last-sweep; or give query=... or "
+        "experiment=..."
+    )
     require(bool(names or cfg.query or cfg.experiment), "run", "", remedy)
     return cfg
 
@@ -82,7 +87,7 @@ def select(cfg: CompareConfig) -> list[ComparedRun]:
 
 
 def write(comparison: Comparison, out: Path) -> None:
-    """Write `compare.json`, `pareto.png` and `compare.html`."""
+    """Write `compare.json`, `compare.html` and the charts as PNG."""
     # Matplotlib is loaded once there is something to draw.
     from factory.comparison import charts
     from factory.comparison.page import write_page
@@ -91,7 +96,10 @@ def write(comparison: Comparison, out: Path) -> None:
     (out / "compare.json").write_text(
         json.dumps(nan_to_none(comparison.as_plain()), indent=1, allow_nan=False)
     )
-    charts.write_png(comparison, out / "pareto.png")
+    charts.write_png(charts.cost_charts(comparison, charts.PNG_COSTS), comparison, out / "pareto.png")
+    learning = charts.learning_charts(comparison)
+    if learning:
+        charts.write_png(learning[:2], comparison, out / "learning.png")
     write_page(
         comparison,
         out / "compare.html",
@@ -110,7 +118,7 @@ def main() -> None:
         cli.check_writable(out, key="out")
     write(comparison, out)
     print_table(comparison)
-    print(f"written to {out}: compare.html, pareto.png, compare.json")
+    print(f"written to {out}: compare.html, compare.json and charts as PNG")
 
 
 if __name__ == "__main__":

@@ -63,6 +63,9 @@ def check_books(run_dir: Path) -> None:
     kwh_per_mtoken = figure / 3.6 * site["pue"]
     assert figures["factory/usd_per_mtoken"] == exactly(kwh_per_mtoken * site["price_usd_per_kwh"])
     assert figures["factory/gco2e_per_mtoken"] == exactly(kwh_per_mtoken * site["carbon_g_per_kwh"])
+    kwh = total_j / 3.6e6 * site["pue"]
+    assert figures["factory/usd"] == exactly(kwh * site["price_usd_per_kwh"])
+    assert figures["factory/gco2e"] == exactly(kwh * site["carbon_g_per_kwh"])
     assert figures["time/meter_s"] < figures["time/wall_s"]
 
 

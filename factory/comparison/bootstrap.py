@@ -4,6 +4,9 @@ The plain percentile interval of n values is too narrow: with three seeds it hol
 of cases instead of 95 %. So the resampled means are spread around the mean by sqrt(n / (n - 1)), the
 narrowness of the bootstrap, and t / z, for the spread being estimated from n values (Hesterberg, "What
 Teachers Should Know About the Bootstrap", 2015, sections 3.2 and 5.3).
+
+Quantities that cannot be negative are spread on a logarithmic scale: on a linear one, three seeds that differ
+by half would put the lower end of joules or seconds below zero.
 """
 
 from __future__ import annotations
@@ -18,34 +21,43 @@ from factory.energy.uncertainty import NORMAL_95, student_t
 RESAMPLES = 10_000
 LEVEL_PERCENT = (2.5, 97.5)
 _SEED = 20_150
-"""Of the resampling: the same runs always give the same intervals."""
+"""Seed of the resampling: the same runs always give the same intervals."""
 
 
-def resampled_means(values: Sequence[float], *, stream: int = 0) -> np.ndarray:
+def resampled_means(values: Sequence[float], *, is_signed: bool = True, stream: int = 0) -> np.ndarray:
     """Return means as other seeds might have given them. Shape: (RESAMPLES,).
 
     Args:
-        values: One figure of each seed, two at least.
+        values: One value of each seed, two at least.
+        is_signed: Whether values may be negative; else the means are spread on a logarithmic scale.
         stream: Groups that are compared draw from different streams.
 
     Raises:
         ValueError: There are fewer than two values, which say nothing of their spread.
     """
-    sample, count = np.asarray(values, float), len(values)
+    sample = np.asarray(values, float)
+    count = len(sample)
     if count < 2:
         raise ValueError(f"values={list(values)}: an interval over seeds needs two seeds at least")
     picks = np.random.default_rng((_SEED, stream)).integers(count, size=(RESAMPLES, count))
+    means = sample[picks].mean(1)
     mean = sample.mean()
-    wider = np.sqrt(count / (count - 1)) * student_t(count - 1) / NORMAL_95
-    return mean + wider * (sample[picks].mean(1) - mean)
+    # From the bootstrap's spread to that of a mean of n values whose variance is estimated.
+    widening = np.sqrt(count / (count - 1)) * student_t(count - 1) / NORMAL_95
+    if is_signed:
+        return mean + widening * (means - mean)
+    if sample.min() > 0.0:
+        return mean * (means / mean) ** widening
+    # A value of zero, such as no fall at all, has no logarithm: cut off at zero instead.
+    return np.maximum(0.0, mean + widening * (means - mean))
 
 
-def mean_interval(values: Sequence[float]) -> Interval:
+def mean_interval(values: Sequence[float], *, is_signed: bool = True) -> Interval:
     """Return the mean with its 95 % interval; bounds are NaN for a single value."""
     mean = float(np.mean(values))
     if len(values) < 2:
         return Interval(mean, np.nan, np.nan)
-    return _interval(mean, resampled_means(values))
+    return _interval(mean, resampled_means(values, is_signed=is_signed))
 
 
 def difference_interval(first: Sequence[float], second: Sequence[float]) -> Interval:
@@ -59,13 +71,18 @@ def difference_interval(first: Sequence[float], second: Sequence[float]) -> Inte
 def ratio_interval(first: Sequence[float], second: Sequence[float]) -> Interval:
     """Return the second mean over the first, with its 95 % interval; bounds are NaN if a side is single.
 
-    The figures are positive; the upper bound is infinite if the first mean may be as low as zero.
+    No value is negative; the upper bound is infinite if the first mean may be zero.
     """
-    ratio = float(np.mean(second) / np.mean(first))
+    means_below = float(np.mean(first))
+    if means_below == 0.0:
+        return Interval(np.nan, np.nan, np.nan)
+    ratio = float(np.mean(second)) / means_below
     if min(len(first), len(second)) < 2:
         return Interval(ratio, np.nan, np.nan)
-    above, below = np.maximum(resampled_means(second, stream=1), 0.0), resampled_means(first)
-    return _interval(ratio, np.where(below > 0.0, above / np.where(below > 0.0, below, 1.0), np.inf))
+    above = resampled_means(second, is_signed=False, stream=1)
+    below = resampled_means(first, is_signed=False)
+    divisor = np.where(below > 0.0, below, 1.0)
+    return _interval(ratio, np.where(below > 0.0, above / divisor, np.inf))
 
 
 def _interval(value: float, resampled: np.ndarray) -> Interval:

@@ -13,11 +13,11 @@ from factory.energy.tokens import check_comparable
 from factory.energy.types import Tier
 
 IGNORED = ("seed", "output_root", "resume")
-"""Keys that do not make another setting: which seed, and where the files are."""
+"""Keys that do not make another setting: the seed, and where the files are."""
 SETTING_TAGS = ("device", "git.commit")
-"""Tags that do: another machine or another version of the code is another setting."""
+"""Tags that make another setting: another machine, another version of the code."""
 COMPARABLE_TAGS = ("task", "token_spec.hash", "energy.boundary")
-"""Tags whose figures compare only where they are equal."""
+"""Tags of runs whose metrics compare only where they are equal."""
 _LEADING = (
     "task.name",
     "robot",
@@ -42,14 +42,15 @@ class Group:
     settings: dict[str, str]
     """The keys in which groups differ, and this group's values."""
 
-    def by_seed(self, figure: Callable[[ComparedRun], float]) -> list[float]:
-        """Return a figure of every seed that has it as a finite number.
+    def by_seed(self, value_of: Callable[[ComparedRun], float]) -> list[float]:
+        """Return a value of every seed that has it as a finite number.
 
         Runs that repeat a seed are averaged: they would make the seeds look more alike than they are.
         """
         found: dict[str, list[float]] = {}
         for run in self.runs:
-            if isfinite(value := figure(run)):
+            value = value_of(run)
+            if isfinite(value):
                 found.setdefault(run.seed, []).append(value)
         return [fmean(values) for values in found.values()]
 
@@ -66,7 +67,9 @@ class Group:
     def tier(self) -> str:
         """Worst energy tier of the runs; `unknown` if one has none on record."""
         tiers = {run.tag("energy.tier") for run in self.runs}
-        return UNKNOWN if UNKNOWN in tiers else str(Tier.worst(map(Tier, tiers)))
+        if UNKNOWN in tiers:
+            return UNKNOWN
+        return str(Tier.worst(map(Tier, tiers)))
 
 
 def check_all_comparable(runs: Sequence[ComparedRun], *, force: bool) -> None:
@@ -76,8 +79,9 @@ def check_all_comparable(runs: Sequence[ComparedRun], *, force: bool) -> None:
         ValueError: They differ, and `force` is not set.
     """
     for tag in COMPARABLE_TAGS:
-        first_of_each = {run.tag(tag): run.place for run in reversed(runs)}
-        check_comparable({place: value for value, place in first_of_each.items()}, what=tag, force=force)
+        # One run of each value is enough for the message.
+        first_of_each = {run.tag(tag): run.location for run in reversed(runs)}
+        check_comparable({run: value for value, run in first_of_each.items()}, what=tag, force=force)
 
 
 def group_runs(runs: Sequence[ComparedRun]) -> list[Group]:
@@ -96,14 +100,17 @@ def group_runs(runs: Sequence[ComparedRun]) -> list[Group]:
 
 def _setting(run: ComparedRun) -> dict[str, str]:
     config = {key: value for key, value in run.config.items() if key not in IGNORED}
-    return config | {"machine" if tag == "device" else tag: run.tag(tag) for tag in SETTING_TAGS}
+    # `device` is a key of the configuration, too, with another meaning.
+    names = {"device": "machine"}
+    return config | {names.get(tag, tag): run.tag(tag) for tag in SETTING_TAGS}
 
 
 def _differing(settings: Sequence[dict[str, str]]) -> list[str]:
-    """Return the keys in which settings differ, the telling ones first."""
+    """Return the keys in which settings differ, the most informative ones first."""
     keys = {key for setting in settings for key in setting}
     differing = [key for key in keys if len({setting.get(key) for setting in settings}) > 1]
-    return sorted(differing, key=lambda key: (_LEADING.index(key) if key in _LEADING else len(_LEADING), key))
+    order = {key: place for place, key in enumerate(_LEADING)}
+    return sorted(differing, key=lambda key: (order.get(key, len(_LEADING)), key))
 
 
 def _names(settings: Sequence[dict[str, str]], differing: Sequence[str], *, alone: str) -> list[str]:
@@ -111,12 +118,18 @@ def _names(settings: Sequence[dict[str, str]], differing: Sequence[str], *, alon
     if len(settings) == 1:
         return [alone]
     for length in count(_NAMED_KEYS):
-        shown, hidden = differing[:length], len(differing) - length
+        shown = differing[:length]
+        hidden = len(differing) - length
         names = [", ".join(f"{key}={_short(setting.get(key, '-'))}" for key in shown) for setting in settings]
         if len(set(names)) == len(names) or hidden <= 0:
             break
-    return [f"{name} (+{hidden} more)" if hidden > 0 else name for name in names]
+    if hidden <= 0:
+        return names
+    return [f"{name} (+{hidden} more)" for name in names]
 
 
 def _short(value: str) -> str:
-    return value if len(value) <= 24 else f"{value[:12]}...{value[-9:]}"
+    if len(value) <= 24:
+        return value
+    # Paths and hashes tell by both ends.
+    return f"{value[:12]}...{value[-9:]}"

@@ -1,4 +1,4 @@
-"""A comparison: groups, their figures, and what has to be said about them."""
+"""A comparison: groups, their metrics, and remarks for the reader."""
 
 from __future__ import annotations
 
@@ -7,9 +7,16 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from factory.comparison.bootstrap import RESAMPLES
-from factory.comparison.figures import FIGURES, Contrast, Estimate, Threshold, contrast, estimate, reach
+from factory.comparison.contrast import Contrast, contrast
+from factory.comparison.estimate import COMPARED, Estimate, estimate
 from factory.comparison.groups import COMPARABLE_TAGS, Group, check_all_comparable, group_runs
 from factory.comparison.runs import ComparedRun
+from factory.comparison.threshold import ThresholdCost, threshold_cost
+
+_METHOD = (
+    f"mean; 95 % bootstrap interval over seeds, {RESAMPLES} resamples, widened for few seeds, on a "
+    "logarithmic scale for metrics that cannot be negative"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,13 +25,13 @@ class Comparison:
 
     groups: list[Group]
     estimates: list[dict[str, Estimate]]
-    """By group, then by metric key; figures that no run of the group has are absent."""
-    thresholds: list[Threshold | None]
+    """By group, then by metric key; metrics that no run of the group has are absent."""
+    thresholds: list[ThresholdCost | None]
     """By group."""
     contrasts: dict[str, Contrast]
     """The second group against the first by metric key; empty unless there are exactly two."""
     notes: list[str]
-    """What a reader has to know before believing a figure."""
+    """Remarks that a reader needs before believing a number."""
 
     @property
     def tier(self) -> str:
@@ -35,75 +42,100 @@ class Comparison:
     def return_key(self) -> str:
         """Key of the return on the charts: of the evaluation if every run has one, else of training."""
         runs = [run for group in self.groups for run in group.runs]
-        evaluated = all("eval/return_mean" in run.metrics for run in runs)
-        return "eval/return_mean" if evaluated else "train/return_mean"
+        if all("eval/return_mean" in run.metrics for run in runs):
+            return "eval/return_mean"
+        return "train/return_mean"
 
     def as_plain(self) -> dict[str, Any]:
         """Return everything as plain containers, for JSON."""
         groups = []
-        for group, figures, threshold in zip(self.groups, self.estimates, self.thresholds, strict=True):
-            tags = {tag: group.tag(tag) for tag in (*COMPARABLE_TAGS, "device", "git.commit")}
-            figures_plain = {key: asdict(figure) for key, figure in figures.items()}
-            runs = [
-                {"place": run.place, "seed": run.seed, "status": run.status, **_values(run)}
-                for run in group.runs
-            ]
+        for group, estimates, cost in zip(self.groups, self.estimates, self.thresholds, strict=True):
+            threshold = None
+            if cost:
+                threshold = asdict(cost)
             groups.append(
-                {"name": group.name, "seeds": group.seeds, "energy.tier": group.tier, "tags": tags}
-                | {"settings": group.settings, "figures": figures_plain, "runs": runs}
-                | {"threshold": asdict(threshold) if threshold else None}
+                {
+                    "name": group.name,
+                    "seeds": group.seeds,
+                    "energy.tier": group.tier,
+                    "tags": {tag: group.tag(tag) for tag in (*COMPARABLE_TAGS, "device", "git.commit")},
+                    "settings": group.settings,
+                    "metrics": {key: asdict(found) for key, found in estimates.items()},
+                    "runs": [_plain_run(run) for run in group.runs],
+                    "threshold": threshold,
+                }
             )
         against = {
             key: {"kind": _kind(found), **asdict(found.interval)} for key, found in self.contrasts.items()
         }
-        method = f"mean; 95 % bootstrap interval over seeds, {RESAMPLES} resamples, widened for few seeds"
-        return {"method": method, "notes": self.notes, "groups": groups, "second_against_first": against}
+        return {"method": _METHOD, "notes": self.notes, "groups": groups, "second_against_first": against}
 
 
-def _values(run: ComparedRun) -> dict[str, float]:
-    return {figure.key: run.metrics[figure.key] for figure in FIGURES if figure.key in run.metrics}
+def _plain_run(run: ComparedRun) -> dict[str, Any]:
+    values = {found.key: run.metrics[found.key] for found in COMPARED if found.key in run.metrics}
+    return {"location": run.location, "seed": run.seed, "status": run.status, **values}
 
 
 def _kind(found: Contrast) -> str:
-    return "difference" if found.figure.is_return else "ratio"
+    if found.metric.is_signed:
+        return "difference"
+    return "ratio"
 
 
 def compare_runs(runs: Sequence[ComparedRun], *, force: bool = False) -> Comparison:
-    """Group the runs and work out every figure.
+    """Group the runs and estimate every metric.
 
     Raises:
-        ValueError: The runs' figures do not compare, and `force` is not set.
+        ValueError: The runs' metrics do not compare, and `force` is not set.
     """
     check_all_comparable(runs, force=force)
     groups = group_runs(runs)
-    found = [{figure.key: estimate(group, figure) for figure in FIGURES} for group in groups]
-    contrasts = (
-        {figure.key: contrast(groups[0], groups[1], figure) for figure in FIGURES} if len(groups) == 2 else {}
-    )
+    estimates: list[dict[str, Estimate]] = []
+    for group in groups:
+        found = {compared.key: estimate(group, compared) for compared in COMPARED}
+        estimates.append({key: value for key, value in found.items() if value})
+    contrasts: dict[str, Contrast] = {}
+    if len(groups) == 2:
+        against = {compared.key: contrast(groups[0], groups[1], compared) for compared in COMPARED}
+        contrasts = {key: value for key, value in against.items() if value}
     return Comparison(
         groups=groups,
-        estimates=[{key: value for key, value in figures.items() if value} for figures in found],
-        thresholds=[reach(group) for group in groups],
-        contrasts={key: value for key, value in contrasts.items() if value},
-        notes=list(_notes(groups)),
+        estimates=estimates,
+        thresholds=[threshold_cost(group) for group in groups],
+        contrasts=contrasts,
+        notes=[*_difference_notes(groups), *_seed_notes(groups), *_run_notes(groups)],
     )
 
 
-def _notes(groups: Sequence[Group]) -> Iterator[str]:
-    runs = [run for group in groups for run in group.runs]
+def _all_runs(groups: Sequence[Group]) -> list[ComparedRun]:
+    return [run for group in groups for run in group.runs]
+
+
+def _difference_notes(groups: Sequence[Group]) -> Iterator[str]:
+    """Yield a note for everything that makes groups hard to compare."""
+    runs = _all_runs(groups)
     for tag in COMPARABLE_TAGS:
         if len({run.tag(tag) for run in runs}) > 1:
-            yield f"Compared by force: {tag} differs between the runs, so figures do not mean the same."
+            yield f"Compared by force: {tag} differs between the runs, so metrics do not mean the same."
     if len({run.tag("energy.tier") for run in runs}) > 1:
         yield "The runs' joules are of different tiers; a group has the worst of its runs."
     if len({run.threshold for run in runs}) > 1:
-        yield "The return threshold differs between the groups, so what it took to reach it does not compare."
+        yield "The return threshold differs between the groups, so the cost of reaching it does not compare."
+
+
+def _seed_notes(groups: Sequence[Group]) -> Iterator[str]:
+    """Yield a note for groups with one seed and for seeds with several runs."""
     if single := [group.name for group in groups if len(group.seeds) == 1]:
         yield f"One seed only, so no interval over seeds: {'; '.join(single)}."
     if repeated := [group.name for group in groups if len(group.seeds) < len(group.runs)]:
         yield f"Runs that repeat a seed count as one, by their mean: {'; '.join(repeated)}."
+
+
+def _run_notes(groups: Sequence[Group]) -> Iterator[str]:
+    """Yield a note for runs that did not finish or that their commit does not repeat."""
+    runs = _all_runs(groups)
     if odd := [f"{run.name} ({run.status})" for run in runs if run.status != "finished"]:
-        yield f"Not finished, so figures are the last known ones: {', '.join(odd)}."
+        yield f"Not finished, so metrics are the last known ones: {', '.join(odd)}."
     if any(run.tags.get("git.dirty", "").lower() == "true" for run in runs):
         yield (
             "Some runs come from a working tree with uncommitted changes: their commit does not repeat them."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,24 +11,29 @@ from typing import TYPE_CHECKING
 import yaml
 
 from factory import cli
-from factory.reporting.run_folder import read_run
+from factory.cli import spelling
+from factory.reporting.run_folder import Record, read_run
 from factory.tracking.base import flatten
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run as LedgerRun
+    from mlflow import MlflowClient
+    from mlflow.entities import Run as TrackedRun
 
 UNKNOWN = "unknown"
 MAX_QUERIED = 1000
 """Most runs that one MLflow query may give."""
+LAST_SWEEP = "last-sweep"
+_CURVE_KEYS = ("train/return_mean", "time/wall_s", "energy/total_j")
+"""Metrics whose history is read from MLflow."""
 _TRAINING_PHASES = ("startup", "sim", "infer", "learn")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ComparedRun:
-    """One run: what it was told to do, and what came of it."""
+    """One run: its settings and its results."""
 
     name: str
-    place: str
+    location: str
     """Run folder or MLflow run id."""
     status: str
     metrics: Mapping[str, float]
@@ -36,6 +41,8 @@ class ComparedRun:
     tags: Mapping[str, str]
     config: Mapping[str, str]
     """Every leaf of the resolved configuration, `learner.gamma` and so on."""
+    history: Sequence[Record] = ()
+    """Iterations of the training, in order of env steps."""
 
     def tag(self, key: str) -> str:
         """Return a tag, `unknown` if it was not recorded."""
@@ -50,7 +57,9 @@ class ComparedRun:
     def threshold(self) -> float | None:
         """Return to be reached in training; None if the task has none."""
         text = self.config.get("task.return_threshold", "None")
-        return None if text in ("None", "") else float(text)
+        if text in ("None", ""):
+            return None
+        return float(text)
 
     @property
     def has_reached(self) -> bool:
@@ -77,47 +86,77 @@ class ComparedRun:
 
 
 def select_runs(names: Sequence[str], *, output_root: Path) -> list[ComparedRun]:
-    """Return the runs that the names stand for, each once, in the order given.
+    """Return the runs of the given names, each once, in the order given.
 
     Args:
-        names: Run folders, folders that hold run folders (a sweep), MLflow run ids, or `last`.
-        output_root: Where `last` and MLflow run ids are looked up.
+        names: Run folders, folders that hold run folders (a sweep), MLflow run ids, `last` or `last-sweep`.
+        output_root: Where `last`, `last-sweep` and MLflow run ids are looked up.
 
     Raises:
-        ValueError: A name stands for no run.
+        ValueError: A name belongs to no run.
     """
     folders = dict.fromkeys(folder for name in names for folder in _folders(name, output_root))
     return [_from_folder(folder) for folder in folders]
 
 
-def _folders(name: str, output_root: Path) -> Iterator[Path]:
+def _folders(name: str, output_root: Path) -> list[Path]:
+    """Return the run folders of a name."""
+    if name == LAST_SWEEP:
+        return _runs_below(_last_sweep(output_root), name)
     folder = Path(name).expanduser().absolute()
-    if not folder.is_dir():
-        yield cli.find_run(name, key="run", output_root=output_root)
-        return
+    if folder.is_dir():
+        return _runs_below(folder, name)
+    try:
+        return [cli.find_run(name, key="run", output_root=output_root)]
+    except ValueError as error:
+        raise ValueError(f"{error}{_suggestion(name)}") from error
+
+
+def _last_sweep(output_root: Path) -> Path:
+    """Return the folder of the newest sweep; Hydra writes `multirun.yaml` into it."""
+    found = list(output_root.glob("**/multirun.yaml"))
+    if not found:
+        raise ValueError(f"run={LAST_SWEEP}: no sweep under {output_root.absolute()}; start one with -m")
+    return max(found, key=lambda path: path.stat().st_mtime).absolute().parent
+
+
+def _runs_below(folder: Path, name: str) -> list[Path]:
     # What MLflow keeps are copies: the runs themselves are beside its store.
-    found = [path.parent.relative_to(folder) for path in sorted(folder.rglob("config.yaml"))]
+    found = [path.parent for path in sorted(folder.rglob("config.yaml"))]
     runs = [
-        folder / path
+        path
         for path in found
-        if "artifacts" not in path.parts and (folder / path / "metrics.jsonl").exists()
+        if "artifacts" not in path.relative_to(folder).parts and (path / "metrics.jsonl").exists()
     ]
     if not runs:
         raise ValueError(
             f"run={name}: holds no run; give a folder with config.yaml and metrics.jsonl, or one above"
         )
-    yield from runs
+    return runs
+
+
+def _suggestion(name: str) -> str:
+    """Return a question that names what was probably meant, empty if nothing is near."""
+    path = Path(name).expanduser()
+    choices = ["last", LAST_SWEEP]
+    if path.parent.is_dir():
+        choices += [str(path.parent / entry.name) for entry in path.parent.iterdir() if entry.is_dir()]
+    near = spelling.near_names(name, choices)
+    if not near:
+        return ""
+    return f"; did you mean run={near[0]}?"
 
 
 def _from_folder(folder: Path) -> ComparedRun:
     run = read_run(folder)
     return ComparedRun(
         name=folder.name,
-        place=str(folder),
+        location=str(folder),
         status=run.status,
         metrics=run.metrics,
         tags=run.tags,
         config=dict(flatten(yaml.safe_load(run.config_text))),
+        history=run.records,
     )
 
 
@@ -147,22 +186,39 @@ def query_runs(query: str, *, experiment: str, uri: str) -> list[ComparedRun]:
         known = {found.name: found.experiment_id for found in client.search_experiments()}
         if experiment and experiment not in known:
             raise ValueError(f"experiment={experiment}: choose one of {', '.join(sorted(known))}")
-        ids = [known[experiment]] if experiment else list(known.values())
+        ids = list(known.values())
+        if experiment:
+            ids = [known[experiment]]
         found = client.search_runs(ids, filter_string=query, max_results=MAX_QUERIED)
     except MlflowException as error:
         raise ValueError(f"query={query}: {shown(uri)} says: {str(error).splitlines()[0]}") from error
-    runs = [_from_ledger(run) for run in reversed(found) if "task" in run.data.tags]  # the oldest first
+    runs = [
+        _from_tracker(client, run) for run in reversed(found) if "task" in run.data.tags
+    ]  # the oldest first
     if not runs:
         raise ValueError(f"query={query}: no run in {experiment or 'any experiment'} of {shown(uri)} matches")
     return runs
 
 
-def _from_ledger(run: LedgerRun) -> ComparedRun:
+def _from_tracker(client: MlflowClient, run: TrackedRun) -> ComparedRun:
     return ComparedRun(
         name=run.info.run_name or run.info.run_id,
-        place=run.info.run_id,
+        location=run.info.run_id,
         status=str(run.info.status).lower(),
         metrics=run.data.metrics,
         tags=run.data.tags,
         config=run.data.params,
+        history=_history(client, run.info.run_id),
     )
+
+
+def _history(client: MlflowClient, run_id: str) -> list[Record]:
+    """Return the iterations of a run from the history of a few metrics."""
+    rows: dict[int, Record] = {}
+    for key in _CURVE_KEYS:
+        for point in client.get_metric_history(run_id, key):
+            row = rows.setdefault(
+                point.step, Record(step=point.step, time_unix_s=point.timestamp / 1000.0, metrics={})
+            )
+            row.metrics[key] = point.value
+    return [rows[step] for step in sorted(rows)]

@@ -1,4 +1,4 @@
-"""The table of a comparison: figures down, groups across; the same cells for console and page."""
+"""The table of a comparison: metrics down, groups across; the same cells for console and page."""
 
 from __future__ import annotations
 
@@ -7,29 +7,34 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
-from factory.comparison.figures import FIGURES, Contrast, Cost, Estimate, Figure, Threshold
+from factory.comparison.contrast import Contrast
+from factory.comparison.estimate import COMPARED, Estimate
 from factory.comparison.groups import Group
 from factory.comparison.result import Comparison
+from factory.comparison.threshold import Cost, ThresholdCost
 from factory.energy.types import Interval
-from factory.reporting.formatting import format_duration, format_number, si_unit
+from factory.metric_keys import Metric
+from factory.reporting.formatting import format_duration, format_number, format_plain, si_unit
 
 GROUPS_ABREAST = 4
 """Groups in one table of the console."""
+AGAINST = "second against first"
 ABSENT = "-"
+_SCALED_UNITS = ("J", "J/token", "s/token", "tokens/s", "steps/s")
 
 
 class Cell(NamedTuple):
-    """A figure as text, and what belongs to it in small print."""
+    """A value as text, and its small print."""
 
     value: str
     note: str = ""
 
 
 class Row(NamedTuple):
-    """One figure of every group; `contrast` is empty unless there are exactly two groups."""
+    """One metric of every group; `contrast` is empty unless there are exactly two groups."""
 
     label: str
     cells: list[Cell]
@@ -37,99 +42,141 @@ class Row(NamedTuple):
 
 
 def rows(comparison: Comparison) -> Iterator[Row]:
-    """Yield the rows of the table; figures that no group has are left out."""
-    groups, nothing = comparison.groups, Cell("")
+    """Yield the rows of the table; metrics that no group has are left out."""
+    groups = comparison.groups
+    nothing = Cell("")
     yield Row("Runs", [_runs(group) for group in groups], nothing)
     tiers = [Cell(group.tier, f"boundary {group.tag('energy.boundary')}") for group in groups]
     yield Row("Energy tier", tiers, nothing)
     yield Row("Token spec", [Cell(group.tag("token_spec.hash")) for group in groups], nothing)
-    for figure in FIGURES:
-        found = [figures.get(figure.key) for figures in comparison.estimates]
-        if any(found):
-            cells = [
-                _figure(figure, value, tier=group.tier) if value else Cell(ABSENT)
-                for group, value in zip(groups, found, strict=True)
-            ]
-            yield Row(figure.label, cells, _contrast(comparison.contrasts.get(figure.key)))
-    known = next((threshold for threshold in comparison.thresholds if threshold), None)
-    if known:
-        goal = f"return {format_number(known.threshold)} in training"
-        yield Row(f"Reached {goal}", [_count(found) for found in comparison.thresholds], nothing)
-        yield Row("Time to get there", [_seconds(found) for found in comparison.thresholds], nothing)
-        energy = [
-            _joules(found, group.tier) for group, found in zip(groups, comparison.thresholds, strict=True)
+    for compared in COMPARED:
+        found = [estimates.get(compared.key) for estimates in comparison.estimates]
+        if not any(found):
+            continue
+        cells = [
+            _estimate(compared, value, tier=group.tier) for group, value in zip(groups, found, strict=True)
         ]
-        yield Row("Energy to get there", energy, nothing)
+        yield Row(compared.label, cells, _contrast(comparison.contrasts.get(compared.key)))
+    yield from _threshold_rows(comparison)
+
+
+def _threshold_rows(comparison: Comparison) -> Iterator[Row]:
+    nothing = Cell("")
+    known = next((cost for cost in comparison.thresholds if cost), None)
+    if known is None:
+        return
+    goal = f"return {format_number(known.threshold)} in training"
+    yield Row(f"Reached {goal}", [_count(cost) for cost in comparison.thresholds], nothing)
+    yield Row("Time to get there", [_seconds(cost) for cost in comparison.thresholds], nothing)
+    energy = [
+        _joules(cost, group.tier)
+        for group, cost in zip(comparison.groups, comparison.thresholds, strict=True)
+    ]
+    yield Row("Energy to get there", energy, nothing)
 
 
 def _runs(group: Group) -> Cell:
-    seeds = f"seed {group.seeds[0]}" if len(group.seeds) == 1 else f"seeds {', '.join(group.seeds)}"
+    seeds = f"seeds {', '.join(group.seeds)}"
+    if len(group.seeds) == 1:
+        seeds = f"seed {group.seeds[0]}"
     return Cell(f"{len(group.runs)}", seeds)
 
 
-def _figure(figure: Figure, value: Estimate, *, tier: str) -> Cell:
-    """Return a mean with its interval; joules with tier and gauge too."""
-    scale, unit = si_unit(abs(value.seeds.value), figure.unit) if figure.unit else (1.0, "")
-    text = f"{format_number(float(f'{value.seeds.value / scale:.4g}'))} {unit}".rstrip()
-    over_seeds = f"{_bounds(value.seeds, scale)} over {value.num_seeds} seeds"
-    note = over_seeds if value.num_seeds > 1 else "1 seed: no interval"
-    if figure.is_energy:
-        gauge = _bounds(value.both or value.gauge, scale) if value.gauge else "unknown"
-        note += f"; {tier}, with the gauge's error {gauge}"
+def _scale(compared: Metric, value: float) -> tuple[float, str]:
+    """Return the divisor and the unit in which a metric of this size is read best."""
+    if compared.unit == "%":
+        return 0.01, "%"
+    if compared.unit in _SCALED_UNITS:
+        return si_unit(abs(value), compared.unit)
+    return 1.0, compared.unit
+
+
+def _estimate(compared: Metric, found: Estimate | None, *, tier: str) -> Cell:
+    """Return a mean with its interval; joules also with tier and the bounds of the energy source."""
+    if found is None:
+        return Cell(ABSENT)
+    scale, unit = _scale(compared, found.seeds.value)
+    text = f"{_number(found.seeds.value / scale)} {unit}".rstrip()
+    note = "1 seed: no interval"
+    if found.num_seeds > 1:
+        note = f"{_bounds(found.seeds, scale)} over {found.num_seeds} seeds"
+    if compared.is_energy:
+        bounds = "unknown"
+        if found.source:
+            bounds = _bounds(found.both or found.source, scale)
+        note += f"; {tier}, with the energy source's error {bounds}"
     return Cell(text, note)
 
 
+def _number(value: float) -> str:
+    """Return four digits, or three without an exponent where that would need one."""
+    if 0.0 < abs(value) < 1e-3:
+        return format_plain(value)
+    return format_number(float(f"{value:.4g}"))
+
+
 def _bounds(interval: Interval, scale: float = 1.0) -> str:
-    return f"[{format_number(interval.lo / scale)}, {format_number(interval.hi / scale)}]"
+    return f"[{_number(interval.lo / scale)}, {_number(interval.hi / scale)}]"
 
 
 def _contrast(found: Contrast | None) -> Cell:
     if found is None:
         return Cell("")
-    value, interval = found.interval.value, found.interval
-    text = f"{value:+.4g}" if found.figure.is_return else f"x {value:.3g}"
+    interval = found.interval
+    if found.metric.is_signed:
+        text = f"{interval.value:+.4g}"
+        bounds = f"[{interval.lo:+.4g}, {interval.hi:+.4g}]"
+    else:
+        text = f"x {interval.value:.3g}"
+        bounds = f"x [{interval.lo:.3g}, {interval.hi:.3g}]"
     if math.isnan(interval.lo):
         return Cell(text, "1 seed: no interval")
-    bounds = f"[{interval.lo:+.4g}, {interval.hi:+.4g}]"
-    if not found.figure.is_return:
-        bounds = f"x [{interval.lo:.3g}, {interval.hi:.3g}]"
-    remark = "" if found.is_clear else "; no difference shown"
-    if found.figure.is_energy:
-        remark += (
-            "; the gauge's error taken as common to both"
-            if found.is_gauge_shared
-            else "; gauges' errors included"
-        )
+    remark = ""
+    if not found.is_clear:
+        remark = "; no difference shown"
+    if found.metric.is_energy and found.is_source_shared:
+        remark += "; the energy source's error taken as common to both"
+    elif found.metric.is_energy:
+        remark += "; errors of both energy sources included"
     return Cell(text, bounds + remark)
 
 
-def _count(found: Threshold | None) -> Cell:
-    return Cell(f"{found.reached} of {found.runs} runs" if found else ABSENT)
+def _count(found: ThresholdCost | None) -> Cell:
+    if found is None:
+        return Cell(ABSENT)
+    return Cell(f"{found.reached} of {found.runs} runs")
 
 
-def _seconds(found: Threshold | None) -> Cell:
+def _seconds(found: ThresholdCost | None) -> Cell:
     if found is None:
         return Cell(ABSENT)
     return Cell(_at_least(found.seconds, format_duration(found.seconds.median)), _median_note(found))
 
 
-def _joules(found: Threshold | None, tier: str) -> Cell:
+def _joules(found: ThresholdCost | None, tier: str) -> Cell:
     if found is None:
         return Cell(ABSENT)
-    if (cost := found.joules) is None:
+    cost = found.joules
+    if cost is None:
         return Cell(ABSENT, "not metered")
     scale, unit = si_unit(cost.median, "J")
-    gauge = _bounds(cost.gauge, scale) if cost.gauge else "unknown"
-    text = f"{float(f'{cost.median / scale:.4g}'):g} {unit}"
-    return Cell(_at_least(cost, text), f"{_median_note(found)}; {tier}, gauge's error {gauge}")
+    bounds = "unknown"
+    if cost.source:
+        bounds = _bounds(cost.source, scale)
+    text = f"{_number(cost.median / scale)} {unit}"
+    return Cell(_at_least(cost, text), f"{_median_note(found)}; {tier}, energy source's error {bounds}")
 
 
 def _at_least(cost: Cost, text: str) -> str:
-    return f">= {text}" if cost.is_bound else text
+    if cost.is_bound:
+        return f">= {text}"
+    return text
 
 
-def _median_note(found: Threshold) -> str:
-    return "median" if found.reached == found.runs else f"median, {found.runs - found.reached} censored"
+def _median_note(found: ThresholdCost) -> str:
+    if found.reached == found.runs:
+        return "median"
+    return f"median, {found.runs - found.reached} censored"
 
 
 def print_table(comparison: Comparison) -> None:
@@ -141,10 +188,15 @@ def print_table(comparison: Comparison) -> None:
     for start in range(0, len(comparison.groups), GROUPS_ABREAST):
         shown = slice(start, start + GROUPS_ABREAST)
         headers = [group.name for group in comparison.groups[shown]]
-        against = ["second against first"] if comparison.contrasts else []
-        table = Table("", *headers, *against, show_lines=False, padding=(0, 2, 1, 0), box=None)
+        if comparison.contrasts:
+            headers.append(AGAINST)
+        # Names of groups are text of the user, brackets and all.
+        columns = [Column(Text(header)) for header in ("", *headers)]
+        table = Table(*columns, show_lines=False, padding=(0, 2, 1, 0), box=None)
         for row in found:
-            cells = [*row.cells[shown], *([row.contrast] if against else [])]
+            cells = row.cells[shown]
+            if comparison.contrasts:
+                cells = [*cells, row.contrast]
             table.add_row(Text(row.label, style="dim"), *map(_rich, cells))
         console.print(table)
     for note in comparison.notes:
@@ -152,4 +204,7 @@ def print_table(comparison: Comparison) -> None:
 
 
 def _rich(cell: Cell) -> Text:
-    return Text.assemble((cell.value, "bold"), *([("\n" + cell.note, "dim")] if cell.note else []))
+    text = Text(cell.value, style="bold")
+    if cell.note:
+        text.append(f"\n{cell.note}", style="not bold dim")
+    return text

@@ -65,6 +65,16 @@ def kwh_per_mtoken(joules_per_token: float) -> float:
     return joules_per_token * 1e6 / _J_PER_KWH
 
 
+def usd_electricity(energy_j: float, *, pue: float, price_usd_per_kwh: float) -> float:
+    """Return the cost of electricity [USD]."""
+    return energy_j / _J_PER_KWH * pue * price_usd_per_kwh
+
+
+def gco2e(energy_j: float, *, pue: float, carbon_g_per_kwh: float) -> float:
+    """Return the carbon of operation [g CO2e]; manufacture is not in it."""
+    return energy_j / _J_PER_KWH * pue * carbon_g_per_kwh
+
+
 def usd_electricity_per_mtoken(joules_per_token: float, *, pue: float, price_usd_per_kwh: float) -> float:
     """Return the cost of electricity per million tokens [USD]."""
     return kwh_per_mtoken(joules_per_token) * pue * price_usd_per_kwh

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Protocol, TextIO
@@ -13,23 +13,31 @@ from typing import Protocol, TextIO
 import rich.console
 from rich.text import Text
 
+from factory.metric_keys import metric
 from factory.reporting.formatting import (
+    UNKNOWN,
     format_duration,
+    format_metric,
     format_number,
     format_si,
-    headlines,
     joules_per_token_text,
     phase_shares,
 )
-from factory.reporting.live_panel import LivePanel
-from factory.reporting.progress import Clock, Pace, iteration_figures, progress_text
+from factory.reporting.headlines import headlines
+from factory.reporting.live_panel import FIRST_ITERATION, LivePanel
+from factory.reporting.progress import Clock, Eta, iteration_metrics, progress_text
+
+StageProgress = Callable[[float], None]
+"""Takes the share of a stage that is done."""
+_NOT_IN_LINES = ("time/wall_s", "loss/learning_rate", "loss/explained_variance")
+"""Metrics that only the panel has room for."""
 
 
 class Console(Protocol):
-    """What a run says while it happens. Close it, also after an error, before anything else is printed."""
+    """Display of a run. Close it, also after an error, before anything else is printed."""
 
     def start(self, header: dict[str, str], total_steps: int, start_steps: int = 0) -> None:
-        """Begin a training of `total_steps` env steps, `start_steps` of which an earlier run has done."""
+        """Begin a training of `total_steps` env steps; an earlier run has done `start_steps` of them."""
 
     def update(self, metrics: dict[str, float], tier: str) -> None:
         """Show one iteration's metrics; seconds and joules are totals of the run."""
@@ -37,11 +45,15 @@ class Console(Protocol):
     def message(self, text: str) -> None:
         """Show one line and keep it visible."""
 
-    def stage(self, name: str) -> AbstractContextManager[None]:
-        """Show that a stage other than training runs, and its seconds when it is done."""
+    def stage(self, name: str) -> AbstractContextManager[StageProgress]:
+        """Show that a stage other than training runs, how far it is, and its seconds when it is done."""
 
     def close(self) -> None:
         """Show the last state and give the terminal back."""
+
+
+def ignore_progress(share: float) -> None:
+    """Show nothing of how far a stage is."""
 
 
 class NullConsole:
@@ -56,9 +68,9 @@ class NullConsole:
     def message(self, text: str) -> None:
         """Show nothing."""
 
-    def stage(self, name: str) -> AbstractContextManager[None]:
+    def stage(self, name: str) -> AbstractContextManager[StageProgress]:
         """Show nothing."""
-        return nullcontext()
+        return nullcontext(ignore_progress)
 
     def close(self) -> None:
         """Have nothing to close."""
@@ -74,24 +86,25 @@ class PlainLines:
         self._file = file or sys.stdout
         self._min_interval_s = min_interval_s
         self._clock = clock
-        self._pace = Pace(0, clock=clock)
+        self._eta = Eta(0, clock=clock)
         self._printed_s = -math.inf
         self._held: tuple[dict[str, float], str] | None = None
 
     def start(self, header: dict[str, str], total_steps: int, start_steps: int = 0) -> None:
         """Print the header."""
-        self._pace = Pace(total_steps, clock=self._clock)
+        self._eta = Eta(total_steps, clock=self._clock)
         self._printed_s = -math.inf
         self.message("  ".join(f"{key} {value}" for key, value in header.items()))
         if start_steps:
             self.message(f"resumed at {format_si(start_steps)} env steps")
+        self.message(f"{FIRST_ITERATION} ...")
 
     def update(self, metrics: dict[str, float], tier: str) -> None:
         """Print one line if the last one is old enough, else hold it back."""
         step = metrics.get("factory/env_steps", 0.0)
-        self._pace.mark(step)
+        self._eta.mark(step)
         self._held = (metrics, tier)
-        if self._clock() - self._printed_s >= self._min_interval_s or step >= self._pace.total_steps:
+        if self._clock() - self._printed_s >= self._min_interval_s or step >= self._eta.total_steps:
             self._print_held()
 
     def message(self, text: str) -> None:
@@ -99,12 +112,22 @@ class PlainLines:
         print(text, file=self._file, flush=True)
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Print the stage's name and seconds when it is done."""
+    def stage(self, name: str) -> Iterator[StageProgress]:
+        """Print the stage's name, how far it is from time to time, and its seconds when it is done."""
         self._print_held()
-        start_s, outcome = self._clock(), "failed after"
+        self.message(f"{name} ...")
+        start_s = self._clock()
+        printed_s = start_s
+        outcome = "failed after"
+
+        def report(share: float) -> None:
+            nonlocal printed_s
+            if self._clock() - printed_s >= self._min_interval_s:
+                printed_s = self._clock()
+                self.message(f"{name} {100 * min(share, 1.0):.0f} %")
+
         try:
-            yield
+            yield report
             outcome = "done in"
         finally:
             self.message(f"{name} {outcome} {format_duration(self._clock() - start_s)}")
@@ -117,24 +140,28 @@ class PlainLines:
         if self._held is None:
             return
         metrics, tier = self._held
-        self._held, self._printed_s = None, self._clock()
-        figures = [
-            f"{label} {value}"
-            for label, value in iteration_figures(metrics)
-            if value != "-" and label not in ("wall time", "learning rate", "explained var")
-        ]
-        shares = phase_shares(metrics)
-        split = f"{'/'.join(shares)} {'/'.join(f'{100 * share:.0f}' for share in shares.values())} %"
-        energy = joules_per_token_text(metrics, tier)
-        parts = [progress_text(metrics, self._pace), *figures, energy, *([split] if shares else [])]
+        self._held = None
+        self._printed_s = self._clock()
+        parts = [progress_text(metrics, self._eta)]
+        for row in iteration_metrics(metrics, self._eta):
+            for known, value in row:
+                if value != UNKNOWN and known.key not in _NOT_IN_LINES:
+                    parts.append(f"{known.short_label} {value}")
+        parts.append(joules_per_token_text(metrics, tier))
+        if shares := phase_shares(metrics):
+            percentages = "/".join(f"{100 * share:.0f}" for share in shares.values())
+            parts.append(f"{'/'.join(shares)} {percentages} %")
         self.message("  ".join(parts))
 
 
 def open_console(*, interactive: bool | None = None) -> Console:
     """Return a live panel when standard output is a terminal that can redraw, else plain lines."""
-    if interactive is None:  # not rich's is_terminal: FORCE_COLOR makes that true in the logs of a CI
+    if interactive is None:
+        # Not rich's is_terminal: FORCE_COLOR makes that true in the logs of a CI.
         interactive = sys.stdout.isatty() and not rich.console.Console().is_dumb_terminal
-    return LivePanel() if interactive else PlainLines()
+    if interactive:
+        return LivePanel()
+    return PlainLines()
 
 
 def print_summary(
@@ -149,22 +176,26 @@ def print_summary(
 
     Args:
         metrics: Last value of every metric.
-        tags: Tags of the run, of which `energy.tier` is used.
+        tags: Tags of the run; `energy.tier` is used.
         run_dir: Run folder; what is absent from it is not listed.
         tracking_uri: MLflow's store; the line that opens it is printed. None: not tracked by MLflow.
         file: Where to print, standard output by default.
     """
-    rows = [
-        (row.label, f"{row.value}  ({row.note})" if row.note else row.value)
-        for row in headlines(metrics, tags)
-    ]
-    videos = sorted((run_dir / "videos").glob("*.mp4"))
-    places = {"Report": run_dir / "report.html", "Checkpoint": run_dir / "checkpoints" / "last"}
-    places |= {"Video": videos[-1]} if videos else {}
-    rows += [(label, str(path)) for label, path in places.items() if path.exists()]
+    rows: list[tuple[str, str]] = []
+    for row in headlines(metrics, tags):
+        text = row.value
+        if row.note:
+            text += f"  ({row.note})"
+        rows.append((row.label, text))
+    places = [("Report", run_dir / "report.html"), ("Checkpoint", run_dir / "checkpoints" / "last")]
+    # The newest video is last in the order of names, which hold the steps.
+    places += [("Video", path) for path in sorted((run_dir / "videos").glob("*.mp4"))[-1:]]
+    rows += [(label, str(path)) for label, path in places if path.exists()]
     if tracking_uri:
-        remote = tracking_uri.startswith(("http:", "https:"))
-        rows.append(("MLflow", tracking_uri if remote else f"mlflow ui --backend-store-uri {tracking_uri}"))
+        opened_by = f"mlflow ui --backend-store-uri {tracking_uri}"
+        if tracking_uri.startswith(("http:", "https:")):
+            opened_by = tracking_uri
+        rows.append(("MLflow", opened_by))
     console = rich.console.Console(file=file, highlight=False)
     console.print()
     for label, value in rows:
@@ -172,14 +203,15 @@ def print_summary(
 
 
 def print_evaluation(metrics: Mapping[str, float], run_dir: Path) -> None:
-    """Print an evaluation's figures, the return with its 95 % interval, and where they were written."""
+    """Print an evaluation's metrics, the return with its 95 % interval, and where they were written."""
     interval = "(a single episode: no interval)"
     if "eval/return_ci95" in metrics:
         interval = f"+- {format_number(metrics['eval/return_ci95'])} (95 % interval of the mean)"
     rows = [("Return", f"{format_number(metrics['eval/return_mean'])} {interval}")]
     for key, value in metrics.items():
         if key not in ("eval/return_mean", "eval/return_ci95"):
-            rows.append((key.removeprefix("eval/"), format_number(value)))
+            known = metric(key)
+            rows.append((known.label.partition(",")[0], format_metric(known, value)))
     rows.append(("written to", str(run_dir / "evaluation.json")))
     console = rich.console.Console(highlight=False)
     for label, text in rows:

@@ -1,7 +1,7 @@
 """Write a run's report: one HTML page that needs no server, no network and no other file.
 
 A pure function of the run folder, so it can be written again at any time. Joules stand beside their tier,
-interval and boundary; what the folder lacks is named at the top.
+interval and boundary; pieces that the folder lacks are named at the top.
 """
 
 from __future__ import annotations
@@ -9,115 +9,142 @@ from __future__ import annotations
 import base64
 import math
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from html import escape
 from pathlib import Path
 
 from factory.energy.types import PHASES, component_metrics
-from factory.reporting.formatting import (
-    energy_text,
-    format_duration,
-    format_number,
-    format_percent,
-    format_si,
-    headlines,
-)
-from factory.reporting.html import folded, write_html
-from factory.reporting.report_charts import MAX_POINTS, Curve, panels, stacked_bar, time_axis
+from factory.metric_keys import Metric, metric
+from factory.reporting import report_notes
+from factory.reporting.curves import MAX_POINTS, Curve, Panels, draw_panels, time_axis
+from factory.reporting.formatting import format_duration, format_number, format_percent, format_si
+from factory.reporting.headlines import headlines
+from factory.reporting.html import write_html
 from factory.reporting.run_folder import Record, Run, read_run
 
 MAX_EMBEDDED_VIDEO_BYTES = 8 * 1024**2
-TIER_SENTENCES = {
-    "measured": "Hardware energy counters were read all along the run.",
-    "sampled": "The hardware's power was read repeatedly and integrated; peaks between readings are lost.",
-    "apportioned": "The energy of shared hardware was divided by this run's share of its use.",
-    "shared": "Others used the same hardware: its counter is an upper bound for this run.",
-    "calibrated": "No hardware counter was readable; CPU time times a power model fitted to another meter.",
-    "estimated": "No hardware counter was readable; the figure comes from CPU time times a power model.",
-    "replayed": "The power comes from a recording of another run, not from this machine.",
-}
-CURVES = {
-    "train/return_mean": "Return",
-    "train/episode_length_mean": "Episode length (control steps)",
-    "train/success_rate": "Success rate",
-    "eval/velocity_rms_m_per_s": "Tracking error, evaluation (m/s)",
-}
-SMALL_CURVES = {
-    "factory/tokens_per_s": "Control tokens/s",
-    "loss/learning_rate": "Learning rate",
-    "loss/approx_kl": "Approximate KL",
-    "loss/policy": "Policy loss",
-    "loss/value": "Value loss",
-    "loss/entropy": "Entropy",
-    "loss/clip_fraction": "Clip fraction",
-    "loss/explained_variance": "Explained variance",
-    "loss/grad_norm": "Gradient norm",
-}
+_LEARNING = (
+    "train/return_mean",
+    "train/episode_length_mean",
+    "train/success_rate",
+    "eval/velocity_rms_m_per_s",
+)
+_MAX_POWER_POINTS = 100
+_MIN_POWER_INTERVAL_S = 1.0
+"""Shortest time over which a mean power is taken; shorter ones show the steps of the energy counter."""
+_LEAST_LABELLED_SHARE = 0.15
+"""Parts of a bar below this share have no room for their name."""
 
 
-def missing_pieces(run: Run) -> list[str]:
-    """Return one sentence for everything a whole run would have and this one has not."""
-    has_energy = "energy/total_j" in run.metrics
-    checks = (
-        (
-            run.status in ("finished", "unknown"),
-            f"The run did not finish (status: {run.status}); figures are the last known ones.",
-        ),
-        (run.status != "unknown", "No summary.json: status, tags, versions and energy tier are not known."),
-        (bool(run.records), "No metrics.jsonl: there are no curves."),
-        (any(key.startswith("eval/") for key in run.metrics), "No evaluation: skill is as seen in training."),
-        (bool(run.videos) or (run.folder / "videos/filmstrip.png").exists(), "No video and no film strip."),
-        (has_energy, "No energy figures: the run was not metered."),
-        (bool(run.tier) or not has_energy, "No energy tier was recorded: do not quote the joules."),
-        (bool(run.config_text), "No config.yaml: the configuration is not known."),
-        (run.overrides is not None, "No .hydra/overrides.yaml: the command line is not known."),
+@dataclass(kw_only=True)
+class Part:
+    """One part of a stacked bar, as texts."""
+
+    name: str
+    value: str
+    share: float
+    percent: str
+    color: str
+    label: str
+
+
+@dataclass(kw_only=True)
+class Bar:
+    """A total that is split into parts."""
+
+    title: str
+    parts: list[Part]
+
+
+@dataclass(kw_only=True)
+class Video:
+    """A video of the run: its path in the folder, and its content where it is embedded."""
+
+    path: str
+    data: str
+
+
+def write_report(run_dir: Path) -> Path:
+    """Write `report.html` into a run folder, from the folder's files alone, and return its path.
+
+    A run that was interrupted or lacks pieces gets a report too, which names them.
+
+    Raises:
+        ValueError: `run_dir` is no folder.
+    """
+    if not run_dir.is_dir():
+        raise ValueError(
+            f"run={run_dir}: is no folder; give the folder of a run, outputs/<task>/<date>_<time>_<seed>"
+        )
+    run = read_run(run_dir.resolve())
+    task = run.tags.get("task", run.folder.parent.name)
+    total_j = run.metrics.get("energy/total_j", 0.0)
+    time_bar = _time_bar(run)
+    time_text = ""
+    if time_bar:
+        time_text = report_notes.time_note(run.metrics)
+    energy_bars: list[Bar] = []
+    energy_text = ""
+    if total_j > 0.0:
+        energy_bars = _energy_bars(run)
+        energy_text = report_notes.energy_note(run)
+    path = run_dir / "report.html"
+    write_html(
+        path,
+        "report.html",
+        title=f"{task} {run.folder.name}",
+        task=task,
+        run=run,
+        facts=_facts(run),
+        missing_pieces=report_notes.missing_pieces(run),
+        tiles=headlines(run.metrics, run.tags),
+        strip=_strip(run),
+        videos=_videos(run),
+        learning=_learning(run),
+        time_bar=time_bar,
+        time_note=time_text,
+        energy_bars=energy_bars,
+        energy_note=energy_text,
+        power=_power(run),
+        rewards=_reward_terms(run),
+        losses=_losses(run),
+        command=_command(run),
+        code=report_notes.code_note(run.tags),
+        tags=_tags(run),
+        metrics={key: f"{value:.6g}" for key, value in sorted(run.metrics.items())},
     )
-    return [sentence for present, sentence in checks if not present]
+    return path
 
 
-def _header(run: Run) -> str:
+def _facts(run: Run) -> list[str]:
+    """Return robot, engine, device, folder and date for the line under the title."""
     tags = run.tags
-    odd = "" if run.status == "finished" else " odd"
     facts = [tags.get("robot"), tags.get("physics"), run.device or tags.get("device"), run.folder.name]
     if run.records:
         facts.append(datetime.fromtimestamp(run.records[0].time_unix_s, UTC).strftime("%Y-%m-%d %H:%M UTC"))
-    missing = "".join(f"<li>{escape(sentence)}</li>" for sentence in missing_pieces(run))
-    return (
-        f"<header><h1>{escape(tags.get('task', run.folder.parent.name))}"
-        f'<span class="status{odd}">{escape(run.status)}</span></h1>'
-        f'<p class="quiet">{" &middot; ".join(escape(fact) for fact in facts if fact)}</p></header>'
-        + (
-            f'<div class="missing"><strong>What is missing</strong><ul>{missing}</ul></div>'
-            if missing
-            else ""
-        )
-    )
+    return [fact for fact in facts if fact]
 
 
-def _tiles(run: Run) -> str:
-    tiles = "".join(
-        f'<div class="tile"><dt>{escape(row.label)}</dt><dd><div class="value">{escape(row.value)}</div>'
-        f'<div class="note">{escape(row.note)}</div></dd></div>'
-        for row in headlines(run.metrics, run.tags)
-    )
-    return f'<dl class="tiles">{tiles}</dl>'
+def _strip(run: Run) -> str:
+    """Return the film strip in base64, empty without one."""
+    path = run.folder / "videos" / "filmstrip.png"
+    if not path.exists():
+        return ""
+    return _base64(path)
 
 
-def _film(run: Run) -> str:
-    """Return the film strip and the videos: embedded, newest first, while together they stay below 8 MiB."""
-    parts, strip, budget = [], run.folder / "videos" / "filmstrip.png", MAX_EMBEDDED_VIDEO_BYTES
-    if strip.exists():
-        alt = f"Film strip of one episode of {run.tags.get('task', 'the task')}, time from left to right"
-        parts.append(f'<img alt="{escape(alt)}" src="data:image/png;base64,{_base64(strip)}">')
-    for video in reversed(run.videos):
-        budget -= video.stat().st_size
+def _videos(run: Run) -> list[Video]:
+    """Return the videos, newest first, embedded while together they stay below 8 MiB."""
+    videos: list[Video] = []
+    budget = MAX_EMBEDDED_VIDEO_BYTES
+    for path in reversed(run.videos):
+        budget -= path.stat().st_size
+        data = ""
         if budget > 0:
-            source = f"data:video/mp4;base64,{_base64(video)}"
-            parts.append(f'<video controls muted loop playsinline src="{source}"></video>')
-        path = video.relative_to(run.folder).as_posix()
-        parts.append(f'<p class="quiet">Video file: <a href="{escape(path)}">{escape(path)}</a></p>')
-    return f'<h2>What the policy does</h2><div class="film">{"".join(parts)}</div>' if parts else ""
+            data = _base64(path)
+        videos.append(Video(path=path.relative_to(run.folder).as_posix(), data=data))
+    return videos
 
 
 def _base64(path: Path) -> str:
@@ -130,21 +157,33 @@ def _series(records: Iterable[Record], key: str) -> tuple[list[Record], list[flo
     return known, [record.metrics[key] for record in known]
 
 
-def _learning(run: Run) -> str:
-    """Return return, episode length, success and tracking error, each over env steps and over wall time."""
-    curves = []
-    for key, title in CURVES.items():
+def _title(known: Metric) -> str:
+    """Return label and unit of a metric; shares are drawn as they are, from 0 to 1."""
+    if known.unit in ("", "%"):
+        return known.label
+    return f"{known.label} ({known.unit})"
+
+
+def _learning(run: Run) -> Panels:
+    """Draw return, episode length, success and tracking error, each over env steps and over wall time."""
+    curves: list[Curve] = []
+    for key in _LEARNING:
         known, values = _series(run.records, key)
         if not known:
             continue
-        marked, marks = _series(known, "eval/return_mean") if key == "train/return_mean" else ([], [])
+        marked: list[Record] = []
+        marks: list[float] = []
+        if key == "train/return_mean":
+            marked, marks = _series(known, "eval/return_mean")
         for along in (_env_steps, _wall_time):
             x, label = along(run, known)
             at = dict(zip((record.step for record in known), x, strict=True))
             points = [(at[record.step], mark) for record, mark in zip(marked, marks, strict=True)]
-            curves.append(Curve(title=title, x=x, y=values, x_label=label, marks=points))
-    note = " Diamonds: evaluations." if any(curve.marks for curve in curves) else ""
-    return _curves("Learning", curves, prefix="learn", note=_grouping(run.records) + note)
+            curves.append(Curve(title=_title(metric(key)), x=x, y=values, x_label=label, marks=points))
+    note = _grouping(run.records)
+    if any(curve.marks for curve in curves):
+        note += " Diamonds: evaluations."
+    return draw_panels(curves, prefix="learn", note=note)
 
 
 def _env_steps(_: Run, records: Sequence[Record]) -> tuple[list[float], str]:
@@ -156,30 +195,65 @@ def _wall_time(run: Run, records: Sequence[Record]) -> tuple[list[float], str]:
     return time_axis([record.metrics.get("time/wall_s", record.time_unix_s - start_s) for record in records])
 
 
-def _small_multiples(run: Run) -> str:
-    curves = [
-        Curve(title=title, x=[record.step for record in known], y=values)
-        for key, title in SMALL_CURVES.items()
-        for known, values in [_series(run.records, key)]
-        if known
-    ]
-    return _curves("Throughput and losses", curves, prefix="loss", narrow=True, note=_grouping(run.records))
+def _losses(run: Run) -> Panels:
+    """Draw throughput, then every loss that the learner logged, known ones first."""
+    logged = {key for record in run.records for key in record.metrics if key.startswith("loss/")}
+    ordered = sorted(logged, key=lambda key: (metric(key).label == metric(key).key, key))
+    curves: list[Curve] = []
+    for key in ("factory/tokens_per_s", *ordered):
+        known, values = _series(run.records, key)
+        if known:
+            curves.append(Curve(title=_title(metric(key)), x=[record.step for record in known], y=values))
+    return draw_panels(curves, prefix="loss", narrow=True, note=_grouping(run.records))
 
 
-def _reward_terms(run: Run) -> str:
-    """Return one panel a term, the largest at the end of the run first."""
+def _power(run: Run) -> Panels:
+    """Draw the mean power between iterations over wall time, dE / dt."""
+    known = [record for record in run.records if {"energy/total_j", "time/wall_s"} <= record.metrics.keys()]
+    if len(known) < 2:
+        return Panels()
+    duration_s = known[-1].metrics["time/wall_s"] - known[0].metrics["time/wall_s"]
+    interval_s = max(_MIN_POWER_INTERVAL_S, duration_s / _MAX_POWER_POINTS)
+    times_s: list[float] = []
+    powers_w: list[float] = []
+    last = known[0].metrics
+    for record in known[1:]:
+        now = record.metrics
+        passed_s = now["time/wall_s"] - last["time/wall_s"]
+        if passed_s < interval_s:
+            continue
+        times_s.append((now["time/wall_s"] + last["time/wall_s"]) / 2)
+        powers_w.append((now["energy/total_j"] - last["energy/total_j"]) / passed_s)
+        last = now
+    if not any(map(math.isfinite, powers_w)):
+        return Panels()
+    x, label = time_axis(times_s)
+    curve = Curve(title=f"Power (W, {run.tier or 'tier unknown'})", x=x, y=powers_w, x_label=label)
+    note = f"Mean over at least {format_duration(interval_s)}; evaluation, video and export come after it."
+    return draw_panels([curve], prefix="power", note=note)
+
+
+def _reward_terms(run: Run) -> Panels:
+    """Draw one panel a term, the largest at the end of the run first."""
     steps = run.reward_terms.get("step", [])
     known = [
         (name, values)
         for name, values in run.reward_terms.items()
         if name != "step" and any(map(math.isfinite, values))
     ]
-    known.sort(key=lambda term: -abs(term[1][-1]) if math.isfinite(term[1][-1]) else 0.0)
+    known.sort(key=lambda term: -_size(term[1][-1]))
     curves = [
         Curve(title=f"{name}: {format_number(values[-1])}", x=steps, y=values) for name, values in known
     ]
     note = f"The number is the last value; each panel has its own scale. {_grouping(steps)}"
-    return _curves("Reward terms", curves, prefix="term", narrow=True, note=note)
+    return draw_panels(curves, prefix="term", narrow=True, note=note)
+
+
+def _size(value: float) -> float:
+    """Return the magnitude, 0 of what is not finite."""
+    if math.isfinite(value):
+        return abs(value)
+    return 0.0
 
 
 def _grouping(points: Sequence[object]) -> str:
@@ -188,115 +262,69 @@ def _grouping(points: Sequence[object]) -> str:
     return f"Lines are means of {MAX_POINTS} groups of iterations, bands their extremes."
 
 
-def _curves(
-    heading: str, curves: Sequence[Curve], *, prefix: str, narrow: bool = False, note: str = ""
-) -> str:
-    if not curves:
-        return ""
-    figures = panels(curves, prefix=prefix, narrow=narrow)
-    return f'<h2>{heading}</h2>{figures}<p class="quiet">{escape(note)}</p>'
-
-
-def _time_split(run: Run) -> str:
-    """Return the seconds of every timed phase, and those of the physics engine within."""
+def _time_bar(run: Run) -> Bar | None:
+    """Split the wall time into every timed phase."""
     wall_s = run.metrics.get("time/wall_s", 0.0)
     if not wall_s > 0.0:
-        return ""
+        return None
     parts = {phase: run.metrics[f"time/{phase}_s"] for phase in PHASES if f"time/{phase}_s" in run.metrics}
-    bar = stacked_bar(parts, total=wall_s, show=format_duration, title="Wall time by phase")
-    physics_s = run.metrics.get("time/physics_s", math.nan)
-    engine = f" The physics engine alone, within sim, took {format_percent(physics_s / wall_s)} of it."
-    caption = f"Wall time {format_duration(wall_s)}.{engine if math.isfinite(physics_s) else ''}"
-    return f'<h2>Where the time went</h2>{bar}<p class="quiet">{caption}</p>'
+    return _bar("Wall time by phase", parts, total=wall_s, show=format_duration)
+
+
+def _energy_bars(run: Run) -> list[Bar]:
+    """Split the joules by phase and by component."""
+    metrics = run.metrics
+    phases: dict[str, float] = {}
+    for phase in PHASES:
+        if f"energy/phase/{phase}_j" in metrics:
+            phases[phase] = metrics[f"energy/phase/{phase}_j"]
+    if "energy/unattributed_j" in metrics:
+        phases["unattributed"] = metrics["energy/unattributed_j"]
+    splits = (("Joules by phase", phases), ("Joules by component", component_metrics(metrics)))
+    total_j = metrics["energy/total_j"]
+    return [_bar(title, parts, total=total_j, show=_joules) for title, parts in splits if parts]
 
 
 def _joules(value: float) -> str:
     return format_si(value, "J")
 
 
-def _energy_split(run: Run) -> str:
-    """Return joules by phase and by component, with tier, interval, boundary and what they mean."""
-    metrics, total_j = run.metrics, run.metrics.get("energy/total_j", 0.0)
-    if not total_j > 0.0:
-        return ""
-    phases = {
-        phase: metrics[f"energy/phase/{phase}_j"] for phase in PHASES if f"energy/phase/{phase}_j" in metrics
-    }
-    phases |= {"unattributed": metrics["energy/unattributed_j"]} if "energy/unattributed_j" in metrics else {}
-    devices = component_metrics(metrics)
-    splits = ((phases, "Joules by phase"), (devices, "Joules by component"))
-    bars = "".join(
-        stacked_bar(parts, total=total_j, show=_joules, title=title) for parts, title in splits if parts
-    )
-    total, source = energy_text(total_j, metrics, tier=run.tier)
-    low, high = (_joules(metrics.get(f"energy/total_j_{side}", math.nan)) for side in ("lo", "hi"))
-    bounded = "-" not in (low, high) and run.tier != "replayed"
-    confidence = (
-        ", if the model suits this machine" if run.tier == "estimated" else " with about 95 % confidence"
-    )
-    caption = (
-        f"Total {total} ({source}). Boundary: {run.tags.get('energy.boundary', 'not recorded')}. "
-        f"{TIER_SENTENCES.get(run.tier, 'How the figure came about was not recorded.')} "
-        + (f"The true value lies in [{low}, {high}]{confidence}. " if bounded else "")
-        + _split_note(run.tags)
-    )
-    heading = "<h2>Where the energy went</h2>"
-    return f'{heading}<div class="curves">{bars}</div><p class="quiet">{escape(caption)}</p>'
-
-
-def _split_note(tags: Mapping[str, str]) -> str:
-    """Say how far the parts are to be trusted, where that is on record."""
-    components, phases = tags.get("energy.components"), tags.get("energy.phase_tier")
-    said = f"Components: {components}. " if components else ""
-    return said + (f"Split into phases: {phases}, by time within short windows." if phases else "")
-
-
-def _repeat(run: Run) -> str:
-    """Return the command line, the code's version, the configuration and every figure."""
-    commit, dirty = run.tags.get("git.commit", ""), run.tags.get("git.dirty", "").lower() == "true"
-    code = f"Code: git commit {commit}." if commit else "Code: git commit not recorded."
-    code += (
-        " The working tree had uncommitted changes: the commit alone does not repeat this run."
-        if dirty
-        else ""
-    )
-    html = "<h2>Repeat it</h2>"
-    if run.overrides is not None:
-        command = shlex.join(["python", "-m", "factory.train", *run.overrides])
-        html += f'<pre class="command">{escape(command)}</pre>'
-    html += f'<p class="quiet">{escape(code)}</p>'
-    facts = {**run.tags, **{f"version of {name}": version for name, version in run.versions.items()}}
-    facts |= {"mlflow_run_id": run.mlflow_run_id} if run.mlflow_run_id else {}
-    exact = {key: f"{value:.6g}" for key, value in sorted(run.metrics.items())}
-    html += folded("Configuration", f"<pre>{escape(run.config_text)}</pre>") if run.config_text else ""
-    html += folded("Tags and versions", _table(facts)) if facts else ""
-    return html + (folded("Every figure, last value", _table(exact, number=True)) if exact else "")
-
-
-def _table(pairs: Mapping[str, str], *, number: bool = False) -> str:
-    cell = '<td class="number">' if number else "<td>"
-    rows = (f'<tr><th scope="row">{escape(k)}</th>{cell}{escape(v)}</td></tr>' for k, v in pairs.items())
-    return f"<table>{''.join(rows)}</table>"
-
-
-def write_report(run_dir: Path) -> Path:
-    """Write `report.html` into a run folder, from the folder's files alone, and return its path.
-
-    A run that was interrupted or lacks pieces gets a report too, which says what is missing.
-
-    Raises:
-        ValueError: `run_dir` is no folder.
-    """
-    if not run_dir.is_dir():
-        raise ValueError(
-            f"run={run_dir}: is no folder; give the folder of a run, outputs/<task>/<date>_<time>_<seed>"
+def _bar(title: str, parts: Mapping[str, float], *, total: float, show: Callable[[float], str]) -> Bar:
+    """Return a stacked bar; the rest of a positive total is a part of its own."""
+    shown = dict(parts)
+    rest = total - sum(parts.values())
+    # Rounding leaves a rest that is no part of anything.
+    if rest > 1e-6 * total:
+        shown["other"] = rest
+    drawn: list[Part] = []
+    for name, value in shown.items():
+        share = value / total
+        label = ""
+        if share > _LEAST_LABELLED_SHARE:
+            label = f"{name} {format_percent(share)}"
+        drawn.append(
+            Part(
+                name=name,
+                value=show(value),
+                share=share,
+                percent=f"{100 * share:.1f} %",
+                color=f"var(--{name}, var(--rest))",
+                label=label,
+            )
         )
-    run = read_run(run_dir.resolve())
-    sections = (
-        *(_header, _tiles, _film, _learning, _time_split, _energy_split),
-        *(_reward_terms, _small_multiples, _repeat),
-    )
-    title = f"{run.tags.get('task', run.folder.parent.name)} {run.folder.name}"
-    path = run_dir / "report.html"
-    write_html(path, title=title, body="".join(section(run) for section in sections))
-    return path
+    return Bar(title=title, parts=drawn)
+
+
+def _command(run: Run) -> str:
+    """Return the command line that repeats the run, empty if it is not known."""
+    if run.overrides is None:
+        return ""
+    return shlex.join(["python", "-m", "factory.train", *run.overrides])
+
+
+def _tags(run: Run) -> dict[str, str]:
+    """Return tags, versions and the MLflow run."""
+    tags = {**run.tags, **{f"version of {name}": version for name, version in run.versions.items()}}
+    if run.mlflow_run_id:
+        tags["mlflow_run_id"] = run.mlflow_run_id
+    return tags

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
@@ -49,6 +49,7 @@ def draw_video(
     fps: int,
     captions: Sequence[str] | None = None,
     camera: Camera | None = None,
+    on_progress: Callable[[float], None] = lambda share: None,
 ) -> VideoInfo:
     """Draw a recording to a video at `path`, and `filmstrip.png` beside it; close the renderer.
 
@@ -59,6 +60,7 @@ def draw_video(
         fps: frames per second.
         captions: one text per frame, burnt into the lower left; lines are split at newlines.
         camera: by default one that follows the first body that moves.
+        on_progress: takes the share of the frames that are drawn.
 
     Raises:
         ValueError: the captions are not one per frame, or as `write_mp4`.
@@ -75,8 +77,12 @@ def draw_video(
     def finished_frames() -> Iterator[np.ndarray]:
         pictures = renderer.frames(recording, camera=camera or Camera())
         for index, picture in enumerate(pictures):
-            text = captions[index] if captions is not None else ""
-            frame = caption(picture, text, time_s=index / fps, progress=(index + 1) / num_frames)
+            text = ""
+            if captions is not None:
+                text = captions[index]
+            share = (index + 1) / num_frames
+            frame = caption(picture, text, time_s=index / fps, progress=share)
+            on_progress(share)
             if index in wanted:
                 stills.append(frame)
             yield frame

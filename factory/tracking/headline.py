@@ -4,34 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-# Title, metric key, unit. Joules get their tier and interval beside them.
+from factory.metric_keys import metric
+
+# Joules get their tier and interval beside them.
 LINES = (
-    ("return, evaluated", "eval/return_mean", ""),
-    ("return, training", "train/return_mean", ""),
-    ("environment steps", "factory/env_steps", ""),
-    ("environment steps per second", "factory/env_steps_per_s", "1/s"),
-    ("control tokens", "factory/tokens_total", ""),
-    ("control tokens per second", "factory/tokens_per_s", "1/s"),
-    ("energy", "energy/total_j", "J"),
-    ("energy per control token", "factory/joules_per_token", "J"),
-    ("energy to the threshold", "factory/joules_to_threshold", "J"),
-    ("wall time", "time/wall_s", "s"),
+    "eval/return_mean",
+    "train/return_mean",
+    "factory/env_steps",
+    "factory/env_steps_per_s",
+    "factory/tokens_total",
+    "factory/tokens_per_s",
+    "energy/total_j",
+    "factory/joules_per_token",
+    "factory/joules_to_threshold",
+    "time/wall_s",
 )
 
 
 def headline_note(metrics: Mapping[str, float], tags: Mapping[str, str]) -> str:
-    """Return a table of the run's headline metrics; joules with tier, interval and boundary."""
+    """Return a table of the headline metrics that the run has; joules with tier, interval and boundary."""
     rows: list[str] = []
-    for title, key, unit in LINES:
+    for key in LINES:
         if key not in metrics:
             continue
-        remark = ""
-        if unit == "J":
-            remark = _energy_terms(metrics, tags)
-        rows.append(f"| {title} | {metrics[key]:.6g} {unit} | {remark} |")
+        known = metric(key)
+        terms = ""
+        if known.is_energy:
+            terms = _energy_terms(metrics, tags)
+        rows.append(f"| {known.label} | {metrics[key]:.6g} {known.unit} | {terms} |")
     if not rows:
         return ""
-    # Markdown requires a head; an empty one keeps the table small.
     return "\n".join(["| | | |", "|---|---|---|", *rows])
 
 

@@ -6,6 +6,7 @@ Every environment runs whole episodes, as many as the others, so that short epis
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -54,7 +55,14 @@ class EvaluationResult:
         }
 
 
-def evaluate(env: TrainingEnv, policy: Policy, *, episodes: int, seed: int) -> EvaluationResult:
+def evaluate(
+    env: TrainingEnv,
+    policy: Policy,
+    *,
+    episodes: int,
+    seed: int,
+    on_progress: Callable[[float], None] = lambda share: None,
+) -> EvaluationResult:
     """Run at least `episodes` episodes, one per environment and round, and average over them.
 
     Args:
@@ -62,9 +70,16 @@ def evaluate(env: TrainingEnv, policy: Policy, *, episodes: int, seed: int) -> E
         policy: policy to evaluate, with its deterministic actions.
         episodes: number of episodes, rounded up to a multiple of `env.num_envs`.
         seed: seed of the environment, so that equal policies see equal episodes.
+        on_progress: takes the share that is done, from time to time; it never sees 1 if episodes end early.
     """
     rounds = math.ceil(episodes / env.num_envs)
-    played = [_play_round(env, policy, seed=seed + index) for index in range(rounds)]
+    played = []
+    for index in range(rounds):
+
+        def report(share: float, done: int = index) -> None:
+            on_progress((done + share) / rounds)
+
+        played.append(_play_round(env, policy, seed=seed + index, on_progress=report))
     per_episode = torch.cat([episode for episode, _ in played], -1)
     sums: dict[str, float] = {}
     for _, diagnostics in played:
@@ -106,14 +121,17 @@ def _spread(returns: torch.Tensor) -> tuple[float, float]:
 
 
 @torch.no_grad()
-def _play_round(env: TrainingEnv, policy: Policy, *, seed: int) -> tuple[torch.Tensor, dict[str, float]]:
+def _play_round(
+    env: TrainingEnv, policy: Policy, *, seed: int, on_progress: Callable[[float], None]
+) -> tuple[torch.Tensor, dict[str, float]]:
     """Play one episode in every world; return (return, length, success, fallen) x worlds, and step sums."""
     obs = groups(env.reset(seed=seed)[0])
     state = policy.initial_state(env.num_envs)
     playing = torch.ones(env.num_envs, dtype=torch.bool, device=env.device)
     totals = torch.zeros(4, env.num_envs, device=env.device)
     sums: dict[str, torch.Tensor] = {}
-    for _ in range(env.max_episode_steps):
+    for step in range(env.max_episode_steps):
+        on_progress(step / env.max_episode_steps)
         action, state = policy.act_deterministic(obs, state)
         raw, reward, terminated, truncated, info = env.step(action)
         obs = groups(raw)

@@ -85,20 +85,20 @@ def energy_tags(reading: MeterReading) -> dict[str, str]:
     return {key: value for key, value in tags.items() if value}
 
 
-def site(joules_per_token: float, cfg: SiteConfig) -> dict[str, float]:
-    """Return electricity and carbon per million tokens under the assumptions of `energy.site`.
+def site(total_j: float, joules_per_token: float, cfg: SiteConfig) -> dict[str, float]:
+    """Return electricity and carbon, in total and per million tokens, as `energy.site` assumes.
 
     NaN gives none.
     """
-    figures = {
-        "factory/usd_per_mtoken": kpi.usd_electricity_per_mtoken(
-            joules_per_token, pue=cfg.pue, price_usd_per_kwh=cfg.price_usd_per_kwh
-        ),
-        "factory/gco2e_per_mtoken": kpi.gco2e_per_mtoken(
-            joules_per_token, pue=cfg.pue, carbon_g_per_kwh=cfg.carbon_g_per_kwh
-        ),
+    price = {"pue": cfg.pue, "price_usd_per_kwh": cfg.price_usd_per_kwh}
+    intensity = {"pue": cfg.pue, "carbon_g_per_kwh": cfg.carbon_g_per_kwh}
+    costs = {
+        "factory/usd": kpi.usd_electricity(total_j, **price),
+        "factory/gco2e": kpi.gco2e(total_j, **intensity),
+        "factory/usd_per_mtoken": kpi.usd_electricity_per_mtoken(joules_per_token, **price),
+        "factory/gco2e_per_mtoken": kpi.gco2e_per_mtoken(joules_per_token, **intensity),
     }
-    return {key: value for key, value in figures.items() if math.isfinite(value)}
+    return {key: value for key, value in costs.items() if math.isfinite(value)}
 
 
 def steady(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -43,10 +43,12 @@ def evaluate(job: TrainingJob, state: TrainState) -> TrainState:
     """Run fixed-seed episodes with the deterministic policy."""
     cfg = job.cfg
     episodes = cfg.runtime.eval_episodes
-    with job.console.stage("evaluate"), job.meter.phase("eval"):
+    with job.console.stage("evaluate") as progress, job.meter.phase("eval"):
         env = make_env(cfg, num_envs=min(episodes, cfg.task.eval_worlds))
         with contextlib.closing(env):
-            result = evaluation.evaluate(env, job.policy, episodes=episodes, seed=EVAL_SEED)
+            result = evaluation.evaluate(
+                env, job.policy, episodes=episodes, seed=EVAL_SEED, on_progress=progress
+            )
             show_warnings(job, env)
 
     tokens = copy.copy(state.tokens)
@@ -65,9 +67,9 @@ def record_video(job: TrainingJob, state: TrainState) -> TrainState:
     if job.cfg.runtime.video_s == 0:
         return state
     path = job.run_dir / "videos" / f"policy_{state.env_steps:09d}.mp4"
-    with job.console.stage("video"), job.meter.phase("io"):
+    with job.console.stage("video") as progress, job.meter.phase("io"):
         try:
-            write_policy_video(job.cfg, job.policy, path)
+            write_policy_video(job.cfg, job.policy, path, on_progress=progress)
         except RenderingUnavailableError as reason:
             job.console.message(f"no video: {reason}")
     return state
@@ -123,7 +125,7 @@ def report(job: TrainingJob, state: TrainState, *, idle: Interval | None = None)
         reading = state.total(job.meter.read())
         final = metrics.energy(reading, state.tokens.total)
         joules_per_token = final.get("factory/joules_per_token", math.nan)
-        final |= metrics.site(joules_per_token, cfg.energy.site)
+        final |= metrics.site(reading.total_j, joules_per_token, cfg.energy.site)
         records = read_records(job.run_dir / "metrics.jsonl")
         final |= metrics.steady([record.metrics for record in records if record.step > state.resumed_at])
         peers = [*state.peers_before, *state.peers]
@@ -144,8 +146,16 @@ def report(job: TrainingJob, state: TrainState, *, idle: Interval | None = None)
     return state
 
 
-def write_policy_video(cfg: TrainConfig, policy: Policy, path: Path) -> None:
-    """Record one environment following the task's demo commands, with a film strip beside the video.
+def write_policy_video(
+    cfg: TrainConfig, policy: Policy, path: Path, *, on_progress: Callable[[float], None] = lambda share: None
+) -> None:
+    """Record one environment following the task's demo commands, with a strip of stills beside the video.
+
+    Args:
+        cfg: the job.
+        policy: policy to show, with its deterministic actions.
+        path: the video, `*.mp4`.
+        on_progress: takes the share of the frames that are drawn.
 
     Raises:
         RenderingUnavailableError: the environment cannot be drawn here.
@@ -157,7 +167,15 @@ def write_policy_video(cfg: TrainConfig, policy: Policy, path: Path) -> None:
             width=runtime.video_width, height=runtime.video_height, backend=runtime.renderer
         )
         camera = env.camera
-    draw_video(renderer, recording, path, fps=runtime.video_fps, captions=captions, camera=camera)
+    draw_video(
+        renderer,
+        recording,
+        path,
+        fps=runtime.video_fps,
+        captions=captions,
+        camera=camera,
+        on_progress=on_progress,
+    )
 
 
 @torch.no_grad()

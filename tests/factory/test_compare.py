@@ -16,11 +16,12 @@ import yaml
 from factory import compare
 from factory.comparison import bootstrap
 from factory.comparison.bootstrap import difference_interval, mean_interval, ratio_interval
-from factory.comparison.figures import BY_KEY, pareto_front
+from factory.comparison.charts import pareto_front
 from factory.comparison.result import Comparison, compare_runs
 from factory.comparison.runs import select_runs
 from factory.comparison.table import rows
 from factory.energy.types import Tier
+from factory.metric_keys import metric
 
 TAGS = {
     "task": "cartpole_swingup",
@@ -134,8 +135,27 @@ def test_the_same_seeds_give_the_same_interval() -> None:
 
 
 def test_a_ratio_to_a_mean_that_may_be_zero_has_no_upper_bound() -> None:
-    """Two seeds that differ tenfold leave the ratio open upwards."""
-    assert ratio_interval([0.1, 10.0], [1.0, 1.1]).hi == np.inf
+    """A seed at zero leaves the ratio open upwards; a mean of zero leaves no ratio."""
+    assert ratio_interval([0.0, 10.0], [1.0, 1.1]).hi == np.inf
+    assert np.isnan(ratio_interval([0.0, 0.0], [1.0, 1.1]).value)
+
+
+@pytest.mark.parametrize("count", [3, 5, 10])
+def test_intervals_of_what_cannot_be_negative_hold_the_true_mean(count: int) -> None:
+    """The logarithmic scale holds the mean at least as often as the linear one, and never reaches zero."""
+    samples = np.random.default_rng(count).lognormal(0.0, 0.3, size=(600, count))
+    intervals = [mean_interval(sample, is_signed=False) for sample in samples]
+    share = np.mean([np.exp(0.045) in interval for interval in intervals])
+    linear = np.mean([np.exp(0.045) in mean_interval(sample) for sample in samples])
+    assert share > 0.91 and share >= linear
+    assert min(interval.lo for interval in intervals) > 0.0
+    assert mean_interval([1.0, 10.0], is_signed=True).lo < 0.0
+
+
+def test_a_share_of_zero_keeps_its_interval() -> None:
+    """Values of zero have no logarithm: the interval ends at zero instead."""
+    interval = mean_interval([0.0, 0.1, 0.2], is_signed=False)
+    assert interval.lo == 0.0 and interval.hi > 0.2
 
 
 # Groups -----------------------------------------------------------------------------------------------------
@@ -199,33 +219,36 @@ def test_figures_of_known_runs(tmp_path: Path) -> None:
     assert 700.0 < interval.lo < 900.0 and 1100.0 < interval.hi < 1300.0
 
 
-def test_the_gauge_errs_alike_in_every_seed(tmp_path: Path) -> None:
+def test_the_energy_source_errs_alike_in_every_seed(tmp_path: Path) -> None:
     """Bounds at half and three times the total stay that wide whatever the number of seeds, and join the
     seeds'.
     """
     found = compare_folder(make_two_groups(tmp_path)).estimates[0][JOULES]
-    assert (found.gauge.lo, found.gauge.hi) == pytest.approx((0.5e-3, 3e-3))
+    assert (found.source.lo, found.source.hi) == pytest.approx((0.5e-3, 3e-3))
     assert found.both.lo == pytest.approx(0.5 * found.seeds.lo)
     assert found.both.hi == pytest.approx(3.0 * found.seeds.hi)
 
 
 def test_cost_is_as_sure_as_the_joules_behind_it(tmp_path: Path) -> None:
-    """The price of a million tokens has the gauge's bounds and the tier, like the joules it is made of."""
+    """The price of a million tokens has the source's bounds and the tier, like the joules it is made of."""
     comparison = compare_folder(make_two_groups(tmp_path))
     found = comparison.estimates[0]["factory/usd_per_mtoken"]
-    assert (found.gauge.lo, found.gauge.hi) == pytest.approx((0.5e-4, 3e-4))
-    row = next(row for row in rows(comparison) if row.label == "USD per M tokens")
-    assert row.cells[0].value == "0.0001"
-    assert "estimated, with the gauge's error" in row.cells[0].note
+    assert (found.source.lo, found.source.hi) == pytest.approx((0.5e-4, 3e-4))
+    row = next(row for row in rows(comparison) if row.label == "Electricity per M tokens")
+    assert row.cells[0].value == "0.000100 USD"
+    assert "estimated, with the energy source's error" in row.cells[0].note
 
 
 def test_one_seed_has_no_interval(tmp_path: Path) -> None:
-    """A single run says so in the table and in the notes, and keeps its gauge's bounds."""
+    """A single run says so in the table and in the notes, and keeps its source's bounds."""
     make_run(tmp_path / "only")
     comparison = compare_folder(tmp_path)
     cells = {row.label: row.cells[0] for row in rows(comparison)}
     assert cells["Return, evaluation"] == ("100", "1 seed: no interval")
-    assert cells["Energy per token"].note == "1 seed: no interval; estimated, with the gauge's error [0.5, 3]"
+    assert (
+        cells["Energy per token"].note
+        == "1 seed: no interval; estimated, with the energy source's error [0.5, 3]"
+    )
     assert any("One seed only" in note for note in comparison.notes)
 
 
@@ -238,7 +261,7 @@ def test_runs_that_never_got_there_are_censored(tmp_path: Path) -> None:
     found = compare_folder(tmp_path).thresholds[0]
     assert (found.reached, found.runs) == (2, 3)
     assert (found.seconds.median, found.seconds.is_bound) == (20.0, False)
-    assert (found.joules.median, found.joules.gauge.lo, found.joules.gauge.hi) == pytest.approx(
+    assert (found.joules.median, found.joules.source.lo, found.joules.source.hi) == pytest.approx(
         (200.0, 100.0, 600.0)
     )
 
@@ -262,7 +285,7 @@ def test_two_groups_are_contrasted(tmp_path: Path) -> None:
     found = compare_folder(make_two_groups(tmp_path)).contrasts
     assert found["eval/return_mean"].interval.value == 100.0
     assert found["factory/tokens_per_s"].interval.value == pytest.approx(2.0)
-    assert found["eval/return_mean"].is_clear and found[JOULES].is_clear and found[JOULES].is_gauge_shared
+    assert found["eval/return_mean"].is_clear and found[JOULES].is_clear and found[JOULES].is_source_shared
 
 
 def test_equal_groups_show_no_difference(tmp_path: Path) -> None:
@@ -278,15 +301,15 @@ def test_equal_groups_show_no_difference(tmp_path: Path) -> None:
     assert not any(found.is_clear for found in compare_folder(tmp_path).contrasts.values())
 
 
-def test_errors_of_different_gauges_do_not_cancel(tmp_path: Path) -> None:
-    """Joules of a counter against estimated ones: the ratio takes in both gauges' bounds."""
+def test_errors_of_different_energy_sources_do_not_cancel(tmp_path: Path) -> None:
+    """Joules of a counter against estimated ones: the ratio takes in both sources' bounds."""
     for seed in range(3):
         make_run(tmp_path / f"a{seed}", seed=seed)
         tags = {"energy.tier": "measured"}
         make_run(tmp_path / f"b{seed}", seed=seed, value=200.0, tags=tags, config={"num_envs": 256})
     comparison = compare_folder(tmp_path)
     found = comparison.contrasts[JOULES]
-    assert not found.is_gauge_shared
+    assert not found.is_source_shared
     assert (found.interval.lo, found.interval.hi) == pytest.approx((2.0 / 6.0, 2.0 * 6.0))
     assert any("different tiers" in note for note in comparison.notes)
 
@@ -335,12 +358,12 @@ def test_three_seeds_print_mean_and_interval_and_draw(
         make_run(tmp_path / "sweep" / str(seed), seed=seed, value=90.0 + 10.0 * seed)
     out = command(f"run={tmp_path / 'sweep'}")
     said = capsys.readouterr().out
-    figures = json.loads((out / "compare.json").read_text())["groups"][0]["figures"]
+    figures = json.loads((out / "compare.json").read_text())["groups"][0]["metrics"]
     seeds = figures["eval/return_mean"]["seeds"]
     assert f"[{seeds['lo']:.4g}, {seeds['hi']:.4g}] over 3 seeds" in said
     assert (out / "pareto.png").read_bytes().startswith(b"\x89PNG")
     page = Visible(out / "compare.html")
-    assert "Energy per token (mJ/token, estimated; less is better)" in page.text
+    assert "Energy per token (mJ/token, estimated; lower is better)" in page.text
     assert page.references == []
 
 
@@ -407,8 +430,8 @@ def test_runs_without_joules_or_evaluation_are_compared(command: Command, tmp_pa
         summary["tags"]["energy.tier"] = "none"
         (folder / "summary.json").write_text(json.dumps(summary))
     page = Visible(command(f"run={tmp_path / 'runs'}") / "compare.html")
-    assert "not metered" in page.text and "not on record" in page.text
-    assert "Not finished" in page.text and BY_KEY["train/return_mean"].label in page.text
+    assert "not metered" in page.text and "Energy per token" not in page.text
+    assert "Not finished" in page.text and metric("train/return_mean").label in page.text
 
 
 @pytest.mark.parametrize("tier", [Tier.MEASURED, Tier.APPORTIONED, Tier.ESTIMATED])
@@ -454,5 +477,5 @@ def test_a_real_sweep_is_compared_from_folders_and_from_the_ledger(
     by_query = json.loads((command(*asked) / "compare.json").read_text())["groups"]
     assert [group["seeds"] for group in by_folder] == [["0", "1"]]
     assert by_folder[0]["energy.tier"] == by_query[0]["energy.tier"] == "estimated"
-    for key, figure in by_folder[0]["figures"].items():
-        assert by_query[0]["figures"][key]["seeds"] == pytest.approx(figure["seeds"])
+    for key, figure in by_folder[0]["metrics"].items():
+        assert by_query[0]["metrics"][key]["seeds"] == pytest.approx(figure["seeds"])

@@ -50,7 +50,8 @@ FIGURES = {
     "train": "return_mean episode_length_mean success_rate",
     "eval": "return_mean return_std success_rate",
     "factory": "env_steps iterations tokens_total tokens_per_s env_steps_per_s joules_per_token"
-    " rollout_joules_per_token tokens_per_joule cpu_s_per_token usd_per_mtoken gco2e_per_mtoken tokens_good",
+    " rollout_joules_per_token tokens_per_joule cpu_s_per_token usd gco2e usd_per_mtoken"
+    " gco2e_per_mtoken tokens_good",
     "energy": "total_j cpu_j gpu_j dram_j unattributed_j total_j_lo total_j_hi mean_power_w",
     "time": "wall_s sim_s physics_s infer_s learn_s meter_s",
     "loss": "policy value entropy approx_kl clip_fraction explained_variance learning_rate grad_norm",

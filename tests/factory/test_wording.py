@@ -12,7 +12,8 @@ import pytest
 import rich.console
 
 from factory.energy.types import Tier
-from factory.reporting.console import LivePanel, PlainLines, print_summary
+from factory.reporting.console import PlainLines, print_summary
+from factory.reporting.live_panel import LivePanel
 from factory.reporting.report import write_report
 from factory.tracking.headline import headline_note
 

@@ -11,17 +11,19 @@ import rich.console
 
 from factory.reporting.console import (
     Console,
-    LivePanel,
-    Pace,
     PlainLines,
+    open_console,
+    print_summary,
+)
+from factory.reporting.formatting import (
     format_duration,
     format_number,
     format_si,
     joules_per_token_text,
-    open_console,
     phase_shares,
-    print_summary,
 )
+from factory.reporting.live_panel import FIRST_ITERATION, LivePanel
+from factory.reporting.progress import Eta
 
 HEADER = {
     "task": "quadruped_velocity",
@@ -99,9 +101,9 @@ def test_plain_lines_print_the_first_iteration_then_wait() -> None:
     for step in (100, 200, 300):
         console.update(iteration(step), "estimated")
         clock.now_s += 4.0
-    assert [line.split(" / ")[0] for line in file.getvalue().splitlines()[1:]] == ["100"]
+    assert [line.split(" / ")[0] for line in file.getvalue().splitlines()[2:]] == ["100"]
     console.update(iteration(400), "estimated")
-    assert [line.split(" / ")[0] for line in file.getvalue().splitlines()[1:]] == ["100", "400"]
+    assert [line.split(" / ")[0] for line in file.getvalue().splitlines()[2:]] == ["100", "400"]
 
 
 def test_plain_lines_print_the_last_iteration_once() -> None:
@@ -127,10 +129,70 @@ def test_plain_line_holds_the_figures() -> None:
     console, file = plain(Clock())
     console.update(iteration(500), "estimated")
     line = file.getvalue().splitlines()[-1]
-    for text in ("return 231.4", "episode length 812.5", "env-steps/s 24.1 k", "tokens/s 23.7 k"):
+    for text in ("return 231.4", "episode length 812.5", "env steps/s 24.1 k", "tokens/s 23.7 k"):
         assert text in line
     assert "3.10 mJ/token (estimated, 1.20-8.70)" in line
     assert "sim/infer/learn/other 68/8/18/6 %" in line
+
+
+def test_percentages_never_pass_100() -> None:
+    """The last iteration may go beyond the steps that were asked for."""
+    console, file = plain(Clock())
+    console.update(iteration(8192), "estimated")
+    assert "8.19 k / 1.00 k env steps (100 %)  done" in file.getvalue()
+    live, screen = panel()
+    live.start(HEADER, 100)
+    live.update(iteration(8192), "estimated")
+    live.close()
+    assert "8.19 k / 100 env steps (100 %)" in screen.getvalue()
+
+
+def test_current_speed_is_shown_beside_the_mean() -> None:
+    """The mean counts all iterations, the current speed the last ten seconds."""
+    clock = Clock()
+    console, file = plain(clock)
+    for step in (100, 200, 300, 400):
+        console.update(iteration(step), "estimated")
+        clock.now_s += 20.0
+    assert file.getvalue().splitlines()[-1].count("env steps/s 24.1 k (now 5.00)") == 1
+
+
+def test_success_is_shown_only_where_it_is_reported() -> None:
+    """A task without success gets neither a column nor a dash."""
+    metrics = iteration(500)
+    del metrics["train/success_rate"]
+    console, file = plain(Clock())
+    console.update(metrics, "estimated")
+    live, screen = panel()
+    live.start(HEADER, 1000)
+    live.update(metrics, "estimated")
+    live.close()
+    last = screen.getvalue()
+    last = last[last.rindex("\u256d") :]
+    assert "success" not in file.getvalue() and "success" not in last
+    assert "wall time" in last and "explained var" in last
+
+
+def test_the_first_iteration_and_stages_show_progress() -> None:
+    """Compilation is announced, a stage shows its start and its share, and no share passes 100 %."""
+    clock = Clock()
+    console, file = plain(clock)
+    with console.stage("video") as progress:
+        for share in (0.1, 0.5, 1.2):
+            clock.now_s += 11.0
+            progress(share)
+    lines = file.getvalue().splitlines()
+    assert lines[1] == f"{FIRST_ITERATION} ..."
+    assert lines[2:6] == ["video ...", "video 10 %", "video 50 %", "video 100 %"]
+    live, screen = panel()
+    live.start(HEADER, 1000)
+    assert FIRST_ITERATION in screen.getvalue()
+    live.update(iteration(500), "estimated")
+    with live.stage("evaluate") as progress:
+        progress(0.25)
+        live.message("half way")
+        assert "evaluate 25 %" in screen.getvalue()
+    live.close()
 
 
 def test_plain_line_leaves_out_what_is_unknown() -> None:
@@ -236,41 +298,41 @@ def test_live_stage_becomes_a_message() -> None:
 def test_eta_ignores_a_cold_start() -> None:
     """Start-up and compilation before the end of the first iteration do not spoil the time left."""
     clock = Clock()
-    pace = Pace(1000, clock=clock)
+    eta = Eta(1000, clock=clock)
     clock.now_s += 3600.0
     for step in (100, 200, 300):
-        pace.mark(step)
+        eta.mark(step)
         clock.now_s += 5.0
-    assert pace.eta_s() == pytest.approx(35.0)
+    assert eta.eta_s() == pytest.approx(35.0)
 
 
 def test_eta_follows_a_machine_that_slows_down() -> None:
-    """The pace of the latter half counts."""
+    """The speed of the latter half counts."""
     clock = Clock()
-    pace = Pace(200, clock=clock)
-    pace.mark(0)
+    eta = Eta(200, clock=clock)
+    eta.mark(0)
     for step in range(1, 101):
         clock.now_s += 0.1 if step <= 50 else 2.0
-        pace.mark(step)
-    assert pace.eta_s() == pytest.approx(200.0)
+        eta.mark(step)
+    assert eta.eta_s() == pytest.approx(200.0)
 
 
 def test_eta_holds_for_runs_longer_than_its_memory() -> None:
-    """Thousands of iterations are thinned out without changing the pace."""
+    """Thousands of iterations are thinned out without changing the speed."""
     clock = Clock()
-    pace = Pace(20_000, clock=clock)
+    eta = Eta(20_000, clock=clock)
     for step in range(5_001):
-        pace.mark(step)
+        eta.mark(step)
         clock.now_s += 0.5
-    assert pace.eta_s() == pytest.approx(7_499.5, rel=1e-3)
+    assert eta.eta_s() == pytest.approx(7_499.5, rel=1e-3)
 
 
 def test_eta_is_unknown_before_two_iterations() -> None:
-    """One mark gives no pace, and the text says so."""
-    pace = Pace(1000, clock=Clock())
-    pace.mark(100)
-    assert math.isnan(pace.eta_s())
-    assert pace.text() == "ETA unknown yet"
+    """One mark gives no speed, and the text says so."""
+    eta = Eta(1000, clock=Clock())
+    eta.mark(100)
+    assert math.isnan(eta.eta_s())
+    assert eta.text() == "ETA unknown yet"
 
 
 @pytest.mark.parametrize(

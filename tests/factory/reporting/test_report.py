@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from factory.energy.types import Tier
-from factory.reporting import report
+from factory.reporting import report, report_notes
 from factory.reporting.report import write_report
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -140,7 +140,7 @@ def test_energy_stands_beside_tier_interval_and_boundary(page: Page) -> None:
 
 def test_every_tier_is_explained() -> None:
     """There is a sentence for whatever tier a metered run can have."""
-    assert set(report.TIER_SENTENCES) == set(Tier) - {Tier.NONE}
+    assert set(report_notes.TIER_SENTENCES) == set(Tier) - {Tier.NONE}
 
 
 def test_measured_is_not_said_of_an_estimate(page: Page) -> None:
@@ -176,8 +176,8 @@ def test_curves_and_reward_terms_are_drawn(page: Page) -> None:
     """Return over steps and over time, KL, and one panel a reward term, each with a spoken description."""
     labels = re.findall(r'<svg role="img" aria-label="([^"]*)"', page.source)
     assert labels == [
-        "Return against env steps: from 40 to 200, lowest 40, highest 200",
-        "Return against wall time (s): from 40 to 200, lowest 40, highest 200",
+        "Return, training against env steps: from 40 to 200, lowest 40, highest 200",
+        "Return, training against wall time (s): from 40 to 200, lowest 40, highest 200",
         "track_velocity: 0.625 against env steps: from 0.25 to 0.625, lowest 0.25, highest 0.625",
         "fall: -0.125 against env steps: from -0.5 to -0.125, lowest -0.5, highest -0.125",
         "Approximate KL against env steps: from 0.01 to 0.05, lowest 0.01, highest 0.05",

@@ -126,8 +126,8 @@ def test_headline_gives_joules_with_tier_and_interval() -> None:
         "eval/return_mean": 3.0,
     }
     note = headline_note(metrics, {"energy.tier": "estimated", "energy.boundary": "package"})
-    assert "| energy | 200 J | estimated, -25 % to +30 %, package |" in note
-    assert "| return, evaluated | 3  |  |" in note
+    assert "| Total energy | 200 J | estimated, -25 % to +30 %, package |" in note
+    assert "| Return, evaluation | 3  |  |" in note
     assert "token" not in note
     assert headline_note({}, {}) == ""
 

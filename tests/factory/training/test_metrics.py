@@ -37,12 +37,14 @@ def reading() -> MeterReading:
 def test_cost_and_carbon_are_joules_times_the_site() -> None:
     """3.6 J/token is 1 kWh per million tokens: twice that at PUE 2, times price and intensity."""
     site = SiteConfig(pue=2.0, price_usd_per_kwh=0.25, carbon_g_per_kwh=400.0)
-    figures = metrics.site(3.6, site)
+    figures = metrics.site(3.6e6, 3.6, site)
     assert figures == {
+        "factory/usd": pytest.approx(0.5),
+        "factory/gco2e": pytest.approx(800.0),
         "factory/usd_per_mtoken": pytest.approx(0.5),
         "factory/gco2e_per_mtoken": pytest.approx(800.0),
     }
-    assert metrics.site(math.nan, site) == {}
+    assert metrics.site(math.nan, math.nan, site) == {}
 
 
 def test_every_component_keeps_its_tier(reading: MeterReading) -> None:

@@ -1,0 +1,96 @@
+"""The metrics of a group, with intervals over seeds and of the energy source."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import fmean
+
+from factory.comparison.bootstrap import mean_interval
+from factory.comparison.groups import Group
+from factory.comparison.runs import ComparedRun
+from factory.energy.types import Interval
+from factory.metric_keys import Metric, metric
+
+COMPARED = tuple(
+    metric(key)
+    for key in (
+        "eval/return_mean",
+        "train/return_mean",
+        "eval/success_rate",
+        "train/success_rate",
+        "eval/fall_rate",
+        "eval/velocity_rms_m_per_s",
+        "factory/tokens_per_s",
+        "factory/env_steps_per_s",
+        "time/wall_s",
+        "energy/total_j",
+        "factory/joules_per_token",
+        "factory/cpu_s_per_token",
+        "factory/usd",
+        "factory/gco2e",
+        "factory/usd_per_mtoken",
+        "factory/gco2e_per_mtoken",
+    )
+)
+"""Metrics that are compared, in the order of the table."""
+
+
+def value_of(run: ComparedRun, compared: Metric) -> float:
+    """Return a run's value, NaN if it has none."""
+    return run.metrics.get(compared.key, math.nan)
+
+
+def at_bound(group: Group, compared: Metric, end: str) -> list[float]:
+    """Return the value of every seed if the energy source were at its bound `lo` or `hi`.
+
+    Seeds without that bound on record are left out.
+    """
+
+    def bound(run: ComparedRun) -> float:
+        total_j = run.metrics.get("energy/total_j", 0.0)
+        if not total_j:
+            return math.nan
+        # Whatever is made of joules has the relative error of the total.
+        return value_of(run, compared) * run.metrics.get(f"energy/total_j_{end}", math.nan) / total_j
+
+    return group.by_seed(bound)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A metric of a group."""
+
+    num_seeds: int
+    seeds: Interval
+    """Mean with its 95 % interval over seeds; bounds are NaN for one seed."""
+    source: Interval | None = None
+    """Mean with the bounds of the energy source, which errs alike in all seeds: they do not shrink with
+    their number.
+    """
+    both: Interval | None = None
+    """Mean, from the lowest interval over seeds to the highest as the source errs between its bounds."""
+
+
+def estimate(group: Group, compared: Metric) -> Estimate | None:
+    """Return a metric of the group, None if no run has it."""
+    values = group.by_seed(lambda run: value_of(run, compared))
+    if not values:
+        return None
+    seeds = mean_interval(values, is_signed=compared.is_signed)
+    if compared.unit == "%":
+        # A share ends at one.
+        seeds = Interval(seeds.value, seeds.lo, min(seeds.hi, 1.0))
+    if not compared.is_energy:
+        return Estimate(num_seeds=len(values), seeds=seeds)
+    low = at_bound(group, compared, "lo")
+    high = at_bound(group, compared, "hi")
+    if not len(low) == len(high) == len(values):
+        return Estimate(num_seeds=len(values), seeds=seeds)
+    source = Interval(seeds.value, fmean(low), fmean(high))
+    both = None
+    if len(values) > 1:
+        lowest = mean_interval(low, is_signed=False).lo
+        highest = mean_interval(high, is_signed=False).hi
+        both = Interval(seeds.value, lowest, highest)
+    return Estimate(num_seeds=len(values), seeds=seeds, source=source, both=both)

@@ -1,0 +1,93 @@
+"""The metrics that people read: label, unit and direction, for console, report, comparison and tracker.
+
+A metric that is not in the table, such as a loss of a learner of your own, is labelled from its key.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Better(StrEnum):
+    """Direction in which a metric improves."""
+
+    HIGHER = "higher"
+    LOWER = "lower"
+    NONE = "none"
+    """Neither, or it depends."""
+
+
+HIGHER = Better.HIGHER
+LOWER = Better.LOWER
+NONE = Better.NONE
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric as people read it."""
+
+    key: str
+    """Key in `metrics.jsonl`, `summary.json` and MLflow."""
+    label: str
+    unit: str = ""
+    """Unit of the value; `%` for a share of one, `s` for a duration."""
+    better: Better = NONE
+    is_signed: bool = False
+    """Whether values may be negative; else groups are compared by their ratio and intervals stay positive."""
+    short: str = ""
+    """Label where space is scarce; empty means the label in lower case."""
+
+    @property
+    def short_label(self) -> str:
+        """Label for the console."""
+        return self.short or self.label.lower()
+
+    @property
+    def is_energy(self) -> bool:
+        """Whether the value comes from energy sources, as cost and carbon do."""
+        return self.unit in ("J", "J/token", "USD", "g CO2e")
+
+
+# In the order in which tables show them: skill, speed, energy, money and carbon, time, losses.
+METRICS: tuple[Metric, ...] = (
+    Metric("eval/return_mean", "Return, evaluation", better=HIGHER, is_signed=True),
+    Metric("train/return_mean", "Return, training", better=HIGHER, is_signed=True, short="return"),
+    Metric("train/episode_length_mean", "Episode length", "steps", short="episode length"),
+    Metric("eval/episode_length_mean", "Episode length, evaluation", "steps"),
+    Metric("eval/success_rate", "Success rate, evaluation", "%", HIGHER),
+    Metric("train/success_rate", "Success rate, training", "%", HIGHER, short="success"),
+    Metric("eval/fall_rate", "Fall rate, evaluation", "%", LOWER),
+    Metric("eval/velocity_rms_m_per_s", "Tracking error, evaluation", "m/s", LOWER),
+    Metric("factory/env_steps", "Environment steps", short="env steps"),
+    Metric("factory/env_steps_per_s", "Environment steps", "steps/s", HIGHER, short="env steps/s"),
+    Metric("factory/tokens_total", "Control tokens"),
+    Metric("factory/tokens_per_s", "Control tokens", "tokens/s", HIGHER, short="tokens/s"),
+    Metric("energy/total_j", "Total energy", "J", LOWER),
+    Metric("factory/joules_per_token", "Energy per token", "J/token", LOWER),
+    Metric("factory/joules_to_threshold", "Energy to the threshold", "J", LOWER),
+    Metric("factory/cpu_s_per_token", "CPU time per token", "s/token", LOWER),
+    Metric("factory/usd", "Electricity", "USD", LOWER),
+    Metric("factory/gco2e", "Carbon", "g CO2e", LOWER),
+    Metric("factory/usd_per_mtoken", "Electricity per M tokens", "USD", LOWER),
+    Metric("factory/gco2e_per_mtoken", "Carbon per M tokens", "g CO2e", LOWER),
+    Metric("time/wall_s", "Wall time", "s", LOWER),
+    Metric("factory/seconds_to_threshold", "Time to the threshold", "s", LOWER),
+    Metric("loss/learning_rate", "Learning rate"),
+    Metric("loss/approx_kl", "Approximate KL", short="approx_kl"),
+    Metric("loss/policy", "Policy loss", is_signed=True),
+    Metric("loss/value", "Value loss", better=LOWER),
+    Metric("loss/entropy", "Entropy", is_signed=True),
+    Metric("loss/clip_fraction", "Clip fraction"),
+    Metric("loss/explained_variance", "Explained variance", "", HIGHER, True, "explained var"),
+    Metric("loss/grad_norm", "Gradient norm"),
+)
+_BY_KEY = {metric.key: metric for metric in METRICS}
+
+
+def metric(key: str) -> Metric:
+    """Return the metric of a key; the last part of an unknown key becomes its label."""
+    if key in _BY_KEY:
+        return _BY_KEY[key]
+    name = key.rpartition("/")[2].replace("_", " ")
+    return Metric(key, name[:1].upper() + name[1:], is_signed=True)
