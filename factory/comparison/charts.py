@@ -61,6 +61,9 @@ class Chart:
     x_label: str
     draw: Callable[[Axes, Inks], None]
 
+    missing: tuple[str, ...] = ()
+    """Groups that cannot be drawn."""
+
 
 @dataclass(frozen=True)
 class Key:
@@ -85,7 +88,7 @@ def cost_charts(comparison: Comparison, keys: Sequence[str] = COSTS) -> list[Cha
         if not any(key in found for found in comparison.estimates):
             continue
         scale, unit = _axis_unit(comparison, cost)
-        label = f"{cost.label} ({unit}{_source(comparison, cost)}; {cost.better} is better)"
+        label = f"{cost.label.lower()} ({unit}{_source(comparison, cost)}; {cost.better} is better)"
 
         def draw(axes: Axes, inks: Inks, cost: Metric = cost, scale: float = scale) -> None:
             _draw_costs(axes, comparison, cost=cost, gain=gain, scale=scale, inks=inks)
@@ -103,7 +106,8 @@ def learning_charts(comparison: Comparison) -> list[Chart]:
         def draw(axes: Axes, inks: Inks, curves: Sequence[GroupCurve | None] = curves) -> None:
             _draw_curves(axes, curves)
 
-        charts.append(Chart(label, x_label, draw))
+        names = [group.name for group, curve in zip(comparison.groups, curves, strict=True) if not curve]
+        charts.append(Chart(label, x_label, draw, tuple(names)))
     return charts
 
 

@@ -44,7 +44,7 @@ def group_curves(comparison: Comparison) -> Iterator[tuple[str, list[GroupCurve 
     positions: dict[str, _Position] = {
         "env steps": lambda record: float(record.step),
         "s": lambda record: record.metrics.get("time/wall_s", math.nan),
-        "J": lambda record: record.metrics.get("energy/total_j", math.nan),
+        "J": _training_energy,
     }
     for unit, position in positions.items():
         curves = [group_curve(group, position) for group in comparison.groups]
@@ -53,6 +53,13 @@ def group_curves(comparison: Comparison) -> Iterator[tuple[str, list[GroupCurve 
             continue
         label, divisor = _axis(unit, max(ends), tier=comparison.tier)
         yield label, [curve and curve.scaled(divisor) for curve in curves]
+
+
+def _training_energy(record: Record) -> float:
+    """Return the joules so far; the last row counts evaluation, video and export, too."""
+    if record.is_final:
+        return math.nan
+    return record.metrics.get("energy/total_j", math.nan)
 
 
 def _axis(unit: str, largest: float, *, tier: str) -> tuple[str, float]:

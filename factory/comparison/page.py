@@ -68,6 +68,12 @@ def write_page(comparison: Comparison, path: Path, *, command: str) -> None:
         head.append(AGAINST)
     # All groups have the same keys, those in which some of them differ.
     keys = comparison.groups[0].settings
+    learning = charts.learning_charts(comparison)
+    remarks = [
+        f"Not drawn against {chart.x_label}, as the seeds have no common range: {'; '.join(chart.missing)}."
+        for chart in learning
+        if chart.missing
+    ]
     tiers = [TIER_SENTENCES[tier] for tier in comparison.tier.split(", ") if tier in TIER_SENTENCES]
     write_html(
         path,
@@ -84,8 +90,8 @@ def write_page(comparison: Comparison, path: Path, *, command: str) -> None:
         legend=charts.legend(comparison),
         costs=charts.to_panels(charts.cost_charts(comparison), prefix="cost"),
         cost_note=COST_NOTE,
-        learning=charts.to_panels(charts.learning_charts(comparison), prefix="learn"),
-        learning_note=LEARNING_NOTE,
+        learning=charts.to_panels(learning, prefix="learn"),
+        learning_note=" ".join([LEARNING_NOTE, *remarks]),
         differences={key: [group.settings[key] for group in comparison.groups] for key in keys},
         run_head=_RUN_HEAD,
         runs=_runs(comparison),

@@ -33,7 +33,7 @@ _LEARNING = (
 _MAX_POWER_POINTS = 100
 _MIN_POWER_INTERVAL_S = 1.0
 """Shortest time over which a mean power is taken; shorter ones show the steps of the energy counter."""
-_LEAST_LABELLED_SHARE = 0.15
+_LEAST_LABELLED_SHARE = 0.2
 """Parts of a bar below this share have no room for their name."""
 
 
@@ -209,7 +209,9 @@ def _losses(run: Run) -> Panels:
 
 def _power(run: Run) -> Panels:
     """Draw the mean power between iterations over wall time, dE / dt."""
-    known = [record for record in run.records if {"energy/total_j", "time/wall_s"} <= record.metrics.keys()]
+    keys = {"energy/total_j", "time/wall_s"}
+    # The last row's joules belong to the stages after training, its seconds to the training.
+    known = [record for record in run.records if keys <= record.metrics.keys() and not record.is_final]
     if len(known) < 2:
         return Panels()
     duration_s = known[-1].metrics["time/wall_s"] - known[0].metrics["time/wall_s"]

@@ -18,6 +18,11 @@ class Record:
     time_unix_s: float
     metrics: dict[str, float]
 
+    @property
+    def is_final(self) -> bool:
+        """Whether the row is that of the report, with the joules of evaluation, video and export."""
+        return "factory/usd" in self.metrics
+
 
 def read_records(path: Path) -> list[Record]:
     """Read the iterations, in order of env steps.

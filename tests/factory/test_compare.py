@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -17,6 +18,7 @@ from factory import compare
 from factory.comparison import bootstrap
 from factory.comparison.bootstrap import difference_interval, mean_interval, ratio_interval
 from factory.comparison.charts import pareto_front
+from factory.comparison.learning import group_curves
 from factory.comparison.result import Comparison, compare_runs
 from factory.comparison.runs import select_runs
 from factory.comparison.table import rows
@@ -363,8 +365,81 @@ def test_three_seeds_print_mean_and_interval_and_draw(
     assert f"[{seeds['lo']:.4g}, {seeds['hi']:.4g}] over 3 seeds" in said
     assert (out / "pareto.png").read_bytes().startswith(b"\x89PNG")
     page = Visible(out / "compare.html")
-    assert "Energy per token (mJ/token, estimated; lower is better)" in page.text
+    assert "energy per token (mJ/token, estimated; lower is better)" in page.text
     assert page.references == []
+
+
+def test_learning_curves_are_means_with_a_band(tmp_path: Path) -> None:
+    """Seeds logged at different steps are interpolated; the curve spans what all seeds have."""
+    for seed, first in ((0, 10), (1, 20)):
+        folder = make_run(tmp_path / str(seed), seed=seed)
+        rows = [
+            {"step": first + 10 * n, "time_unix_s": 0.0, "metrics": {"train/return_mean": 10.0 * seed + n}}
+            for n in range(5)
+        ]
+        (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    comparison = compare_folder(tmp_path)
+    [(label, [curve])] = list(group_curves(comparison))
+    assert (label, curve.num_seeds, curve.x[0], curve.x[-1]) == ("env steps", 2, 20.0, 50.0)
+    # At step 20, seed 0 is at its second row and seed 1 at its first.
+    assert (curve.low[0], curve.mean[0], curve.high[0]) == pytest.approx((1.0, 5.5, 10.0))
+
+
+def test_the_page_shows_curves_and_escapes_text(command: Command, tmp_path: Path) -> None:
+    """Learning curves are on the page and in a picture; markup in names stays text, and nothing may run."""
+    evil = "<script>alert('x')</script>"
+    for seed in range(2):
+        changes = {"metrics": {"train/return_mean": 1.0}, "config": {"policy": {"name": f"{evil}{seed}"}}}
+        folder = make_run(tmp_path / "runs" / str(seed), tags={"device": evil}, status=evil, **changes)
+        rows = [
+            {"step": 10 * n, "time_unix_s": 0.0, "metrics": {"train/return_mean": n, "time/wall_s": n}}
+            for n in range(5)
+        ]
+        (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    out = command(f"run={tmp_path / 'runs'}")
+    source = (out / "compare.html").read_text()
+    assert "Learning curves" in source and "against wall time (s)" in source.replace("</strong>", "")
+    assert "<script" not in source and "&lt;script&gt;" in source
+    assert "default-src 'none'" in source
+    assert (out / "learning.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_totals_time_and_skill_are_rows(tmp_path: Path) -> None:
+    """Success, tracking error, wall time, joules and cost of whole runs are compared."""
+    skill = {"eval/success_rate": 0.5, "eval/velocity_rms_m_per_s": 0.25, "factory/usd": 0.02}
+    make_run(tmp_path / "only", metrics=skill)
+    cells = {row.label: row.cells[0].value for row in rows(compare_folder(tmp_path))}
+    assert cells["Success rate, evaluation"] == "50 %"
+    assert cells["Tracking error, evaluation"] == "0.25 m/s"
+    assert cells["Wall time"] == "30 s"
+    assert cells["Total energy"] == "200 J"
+    assert cells["Electricity"] == "0.02 USD"
+
+
+def test_the_last_sweep_is_found(tmp_path: Path) -> None:
+    """`last-sweep` is the newest folder that Hydra made for several jobs, wherever it is."""
+    for number, name in enumerate(("old", "new")):
+        sweep = tmp_path / "task" / name
+        for seed in range(2):
+            make_run(sweep / str(seed), seed=seed)
+        (sweep / "multirun.yaml").write_text("")
+        os.utime(sweep / "multirun.yaml", (number, number))
+    found = select_runs(["last-sweep"], output_root=tmp_path)
+    assert [Path(run.location).parent.name for run in found] == ["new", "new"]
+
+
+@pytest.mark.parametrize(
+    "name, meant",
+    [("lst", "last"), ("last_sweep", "last-sweep"), ("runs/sweep_2026-11-2", "runs/sweep_2026-11-26")],
+)
+def test_a_name_that_is_nearly_right_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, meant: str
+) -> None:
+    """The line that refuses a name proposes the nearest one."""
+    make_run(tmp_path / "runs" / "sweep_2026-11-26")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=f"did you mean run={meant}\\?"):
+        select_runs([name], output_root=tmp_path)
 
 
 def test_runs_are_named_one_by_one(command: Command, tmp_path: Path) -> None:
@@ -397,10 +472,11 @@ def test_runs_that_do_not_compare_are_refused(
     "arguments, message",
     [
         ((), "name run folders"),
-        (("run=/nowhere",), "run=/nowhere: no such run folder"),
+        (("run=nowhere",), "run=nowhere: no such run folder"),
         (("run=.", "query=x"), "not both"),
         (("run=.",), "holds no run"),
-        (("experiment=x", "output_root=/nowhere"), "no such database"),
+        (("experiment=x", "output_root=nowhere"), "no such database"),
+        (("run=last-sweep",), "run=last-sweep: no sweep under"),
         (("run=.", "wrong=1"), "wrong=1: no such key; choose one of run, query"),
     ],
 )
@@ -430,7 +506,7 @@ def test_runs_without_joules_or_evaluation_are_compared(command: Command, tmp_pa
         summary["tags"]["energy.tier"] = "none"
         (folder / "summary.json").write_text(json.dumps(summary))
     page = Visible(command(f"run={tmp_path / 'runs'}") / "compare.html")
-    assert "not metered" in page.text and "Energy per token" not in page.text
+    assert "not metered" in page.text and "energy per token" not in page.text
     assert "Not finished" in page.text and metric("train/return_mean").label in page.text
 
 

@@ -32,6 +32,8 @@ METRICS = {
     "time/sim_s": 113.0,
     "time/physics_s": 56.5,
     "time/learn_s": 79.1,
+    "factory/usd": 0.025,
+    "factory/gco2e": 40.0,
     "eval/return_mean": 231.75,
     "eval/return_std": 6.5,
     "eval/fall_rate": 0.034,
@@ -182,6 +184,43 @@ def test_curves_and_reward_terms_are_drawn(page: Page) -> None:
         "fall: -0.125 against env steps: from -0.5 to -0.125, lowest -0.5, highest -0.125",
         "Approximate KL against env steps: from 0.01 to 0.05, lowest 0.01, highest 0.05",
     ]
+
+
+def test_values_are_shown_under_the_pointer(page: Page) -> None:
+    """Every point of a short curve has a strip that shows value and position, without a script."""
+    first = page.source.split("<svg")[1]
+    assert first.count('class="hit"') == 5
+    assert "40 at 16.4 k env steps" in first and "200 at 81.9 k env steps" in first
+    assert ".hit:hover .tip { visibility: visible; }" in page.source
+
+
+def test_totals_are_tiles(page: Page) -> None:
+    """Energy in watt-hours, cost and carbon of the whole run carry tier and interval."""
+    assert re.search(r"Total energy\s+70\.6 mWh\s+estimated, 35\.3-212; 254 J", page.text)
+    assert re.search(r"Electricity\s+0\.0250 USD\s+estimated, 0\.0125 to 0\.0750", page.text)
+    assert re.search(r"Carbon\s+40\.0 g CO2e\s+estimated, 20\.0 to 120", page.text)
+
+
+def test_power_is_drawn_over_time(tmp_path: Path) -> None:
+    """Power is the increase of the joules over that of the seconds; the row of later stages is left out."""
+    folder = make_run(tmp_path / "run")
+    with (folder / "metrics.jsonl").open("w") as file:
+        for second, joules in ((0, 0.0), (2, 20.0), (4, 60.0), (6, 900.0)):
+            metrics = {"time/wall_s": second, "energy/total_j": joules, "train/return_mean": 1.0}
+            if second == 6:
+                metrics["factory/usd"] = 0.1
+            row = {"step": second + 1, "time_unix_s": float(second), "metrics": metrics}
+            file.write(json.dumps(row) + "\n")
+    text = Page(write_report(folder)).source
+    assert "Power (W, estimated) against wall time (s): from 10 to 20, lowest 10, highest 20" in text
+
+
+def test_losses_of_any_learner_are_drawn(tmp_path: Path) -> None:
+    """A loss that no table knows is labelled from its key."""
+    folder = make_run(tmp_path / "run")
+    row = {"step": 1, "time_unix_s": 0.0, "metrics": {"loss/q_function": 2.0}}
+    (folder / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+    assert "Q function" in Page(write_report(folder)).text
 
 
 def test_the_command_line_repeats_the_run(page: Page) -> None:
