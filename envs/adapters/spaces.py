@@ -1,4 +1,4 @@
-"""Gymnasium's spaces as a policy needs them: flat observations, and actions in a range that does not vary."""
+"""Gymnasium's spaces for policies: flat observations, and actions in a fixed range."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ def flat_size(space: gymnasium.Space[Any]) -> int:
     """
     if not space.is_np_flattenable:
         raise ValueError(f"its observations are {space}, which has no fixed size")
+    # Gymnasium would flatten text and pictures into thousands of numbers, from which nothing is learned.
     for leaf in _leaves(space):
         if isinstance(leaf, spaces.Text):
             raise ValueError(
@@ -40,6 +41,7 @@ def flatten(env: gymnasium.vector.VectorEnv, obs: Any) -> np.ndarray:
 
     Shape: (num_envs, flat_size) float32.
     """
+    # A Box needs no loop over environments, and most observations are one.
     single = env.single_observation_space
     if isinstance(single, spaces.Box):
         return np.array(obs, dtype=np.float32).reshape(env.num_envs, -1)
@@ -78,11 +80,14 @@ class BoxActions(nn.Module):
     def forward(self, action: Tensor) -> Tensor:
         """Return actions of the box. Shape: (B, size) -> (B, *shape)."""
         clipped = (action * self.reach + self.centre).clamp(self.low, self.high)
-        return clipped.unflatten(-1, self.shape) if self.shape else clipped.squeeze(-1)
+        # A box of shape () takes a scalar.
+        if not self.shape:
+            return clipped.squeeze(-1)
+        return clipped.unflatten(-1, self.shape)
 
 
 class DiscreteActions(nn.Module):
-    """Counts the choices from where the space starts."""
+    """Shift of choices 0, 1, ... to those of a space that starts elsewhere."""
 
     def __init__(self, space: spaces.Discrete) -> None:
         super().__init__()
@@ -95,7 +100,7 @@ class DiscreteActions(nn.Module):
 
 
 def native_actions(space: gymnasium.Space[Any]) -> BoxActions | DiscreteActions:
-    """Return what turns a policy's actions into those of `space`; its `policy_space` is what the policy sees.
+    """Return a module that maps the actions in its `policy_space` to those of `space`.
 
     Raises:
         ValueError: no policy here can act in such a space.
@@ -111,20 +116,26 @@ def _rounded(bound: np.ndarray, *, towards: float) -> np.ndarray:
     """Return float64 bounds as float32 that lie within them: an environment may check. Shape: (size,)."""
     # 0.1 as float32 is 0.100000001: step back to the next number where rounding went outward.
     nearest = bound.astype(np.float32).flatten()
-    outside = nearest > bound.flatten() if towards < 0 else nearest < bound.flatten()
+    if towards < 0:
+        outside = nearest > bound.flatten()
+    else:
+        outside = nearest < bound.flatten()
     return np.where(outside, np.nextafter(nearest, np.float32(towards)), nearest)
 
 
 def _holds_pictures(leaf: gymnasium.Space[Any]) -> bool:
+    # Bytes in rows and columns up to 255; a vector of bytes is more likely a set of numbers.
     if not isinstance(leaf, spaces.Box) or leaf.dtype != np.uint8:
         return False
     return len(leaf.shape) > 1 and leaf.high.max() == 255
 
 
 def _leaves(space: gymnasium.Space[Any]) -> Iterator[gymnasium.Space[Any]]:
-    if isinstance(space, spaces.Dict | spaces.Tuple):
-        parts = space.spaces.values() if isinstance(space, spaces.Dict) else space.spaces
-        for part in parts:
+    if isinstance(space, spaces.Dict):
+        for part in space.spaces.values():
+            yield from _leaves(part)
+    elif isinstance(space, spaces.Tuple):
+        for part in space.spaces:
             yield from _leaves(part)
     else:
         yield space

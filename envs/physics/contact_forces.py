@@ -91,6 +91,7 @@ def add_contact_forces(spec: mujoco.MjSpec, *, every: int) -> None:
     timestep_s = spec.option.timestep
     if not 0.0 < timestep_s < math.inf:
         raise ValueError(f"timestep={timestep_s}: must be positive")
+    # The constants are part of the compiled code, so each pair of them is a plugin of its own.
     name = f"factory.contact_forces.{every}.{timestep_s}"
     _register(name, every, timestep_s)
     spec.activate_plugin(name)
@@ -117,6 +118,7 @@ def _register(name: str, every: int, timestep_s: float) -> None:
 
 def _compiled(library: ctypes.CDLL, every: int, timestep_s: float) -> llvm.ExecutionEngine:
     """Return the plugin's functions as machine code."""
+    # The code calls MuJoCo by address, since the library is loaded already and its symbols may be hidden.
     address = {name: ctypes.cast(library[name], ctypes.c_void_p).value for name in _ROUTINES}
     time = int(mujoco.mjtState.mjSTATE_TIME)
     llvm.initialize_native_target()

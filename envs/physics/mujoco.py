@@ -42,6 +42,7 @@ class MujocoPhysics:
         self._fields: dict[str, Tensor] = {}
         self._model_fields: dict[str, Tensor] = {}
         self._batch.reset()
+        # The integration state of a fresh world, which resets write back.
         self._default_row = self._rows[0].copy()
 
     def field(self, name: str, *, precise: bool = False) -> Tensor:
@@ -52,6 +53,7 @@ class MujocoPhysics:
             else:
                 dtype = np.float32
             self._fields[name] = torch.from_numpy(self._batch.bind(name, dtype))
+            # A view that was just bound is empty until the engine writes to it.
             if name not in _STATE_FIELDS:
                 self._batch.forward()
         return self._fields[name]
@@ -91,12 +93,14 @@ class MujocoPhysics:
     def rays(self, origin: Tensor, direction: Tensor, *, max_group: int = 3) -> Tensor:
         """Cast rays against geoms of the groups below `max_group`."""
         distance = np.empty(origin.shape[:2], np.float32)
+        # MuJoCo has six geom groups.
         groups = (np.arange(6) < max_group).astype(np.uint8)
         self._timed(self._batch.rays, origin.numpy(), direction.numpy(), distance, geomgroup=groups)
         return torch.from_numpy(distance)
 
     def state(self) -> dict[str, Tensor]:
         """Return integration state, per-world model values and derived fields (which lag by a substep)."""
+        # Derived fields lag behind the state by a substep, so they cannot be recomputed from it.
         rows = {"integration": torch.from_numpy(self._rows.copy())}
         model = {f"model/{name}": value.clone() for name, value in self._model_fields.items()}
         derived = {f"derived/{n}": v.clone() for n, v in self._fields.items() if n not in _STATE_FIELDS}
@@ -120,6 +124,7 @@ class MujocoPhysics:
         return ()
 
     def _timed(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        # The timers of MuJoCo itself cost time in every substep of every world.
         start = time.perf_counter()
         with engine_timers.stopped():
             call(*args, **kwargs)

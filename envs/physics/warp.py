@@ -106,6 +106,7 @@ class WarpPhysics:
         with patience():
             self.step(1)
             self.forward()
+        # The steps above compiled the kernels; their effect on the state is undone.
         self.set_state({f"state/{name}": value for name, value in self._defaults.items()})
         # Compilation does not count.
         self._recorder.clock = Clock(device)
@@ -154,7 +155,11 @@ class WarpPhysics:
             if forces:
                 mjw.rne_postconstraint(self._m, self._d)
 
-        self._run(f"step {num_substeps}{' forces' if forces else ''}", steps)
+        # Each variant of the work is a recording of its own, under its own name.
+        name = f"step {num_substeps}"
+        if forces:
+            name += " forces"
+        self._run(name, steps)
 
     def forward(self) -> None:
         """Recompute every derived field."""
@@ -171,6 +176,7 @@ class WarpPhysics:
                 _write(value, self._defaults[name], mask)
         if not self._fields:
             return
+        # Kernels work on all worlds, so the fields of worlds outside the mask are put back afterwards.
         before = {name: value.clone() for name, value in self._fields.items()}
         if self._fields.keys() <= _KINEMATIC_FIELDS:
             self._run("kinematics", lambda: mjw.fwd_kinematics(self._m, self._d))
@@ -188,6 +194,7 @@ class WarpPhysics:
         distance = torch.empty(shape, device=self.device)
         normal = torch.empty(*shape, 3, device=self.device)
         geom = torch.empty(shape, dtype=torch.int32, device=self.device)
+        # No ray leaves out the body that casts it.
         nobody = torch.full(shape[1:], -1, dtype=torch.int32, device=self.device)
         groups = wp.types.vector(6, float)(*(float(group < max_group) for group in range(6)))
         outputs = (wp.from_torch(distance), wp.from_torch(geom), wp.from_torch(normal, dtype=wp.vec3))
@@ -217,6 +224,7 @@ class WarpPhysics:
         """Report each buffer that was too small, once; this waits for the device."""
         lines = self._warnings
         self._warnings = []
+        # One transfer from the device for all buffers.
         counts = torch.stack(
             [((self._overflow & int(bits)) != 0).sum() for bits, _ in _OVERFLOWS.values()]
         ).tolist()

@@ -21,22 +21,23 @@ TROT_OFFSETS_RAD = (0.0, math.pi, math.pi, 0.0)
 
 
 def trot_swing(phase: Tensor, offsets: Tensor) -> Tensor:
-    """Return how far into its swing each foot is: a half sine in turn for the diagonal pairs.
+    """Return the swing of each foot: a half sine, in turn for the diagonal pairs.
 
     Shapes: (num_envs,) [rad], (4,) [rad] -> (num_envs, 4), in [0, 1].
     """
+    # The negative half of the sine is the stance, with the foot on the ground.
     return torch.sin(phase[:, None] + offsets).clamp(min=0.0)
 
 
 def reward_feet_phase(foot_height: Tensor, swing: Tensor, *, swing_height: float) -> Tensor:
-    """Return how well four feet follow the gait.
+    """Return exp(-sum_i (height_i - swing_i * swing_height)^2 / swing_height^2), 1 for a perfect gait.
 
     The idea of tying foot height to a gait clock follows MuJoCo Playground's `feet_phase`
     (Zakka et al. 2025, arXiv:2502.08844).
 
     Args:
-        foot_height: of FL FR RL RR above ground [m]. Shape: (num_envs, 4).
-        swing: how far into its swing each foot shall be, 0 on the ground. Shape: (num_envs, 4).
+        foot_height: height of FL FR RL RR above ground [m]. Shape: (num_envs, 4).
+        swing: wanted swing of each foot, 0 on the ground and 1 in mid swing. Shape: (num_envs, 4).
         swing_height: height of the foot in mid swing [m].
     """
     return torch.exp(-(foot_height - swing_height * swing).square().sum(-1) / swing_height**2)
@@ -49,6 +50,7 @@ def cost_vertical(velocity: Tensor, angular_velocity: Tensor) -> Tensor:
 
 def cost_tilt(gravity: Tensor) -> Tensor:
     """Return the squared sine of the trunk's tilt. Shape: (num_envs, 3)."""
+    # g = (sin tilt, 0, -cos tilt) up to a rotation around z.
     return gravity[:, :2].square().sum(-1)
 
 

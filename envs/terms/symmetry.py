@@ -1,4 +1,4 @@
-"""Left-right symmetry of a robot: what an observation and an action look like in a mirror."""
+"""Left-right symmetry of a robot: mirror images of observations and actions."""
 
 from __future__ import annotations
 

@@ -35,6 +35,7 @@ class TorchWrapper(VectorWrapper):
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return copies of the wrapper's state, and under `env/` of the wrapped environment's."""
+        # The prefix keeps the states of nested wrappers apart: `env/env/...` is two levels down.
         own = {name: tensor.clone() for name, tensor in self._tensors().items()}
         return own | {f"env/{name}": tensor for name, tensor in self.env.state_dict().items()}
 
@@ -48,8 +49,9 @@ class TorchWrapper(VectorWrapper):
 
     def _set_boxes(self, change: Callable[[Box], Box], groups: Sequence[str]) -> None:
         """Replace the spaces of the observation's `groups`."""
-        spaces = groups_of(self.env.single_observation_space)
-        spaces = {name: change(box) if name in groups else box for name, box in spaces.items()}
+        spaces = dict(groups_of(self.env.single_observation_space))
+        for name in groups:
+            spaces[name] = change(spaces[name])
         self.single_observation_space = unwrap_single_space(spaces)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
 

@@ -18,8 +18,8 @@ from factory.validation import require
 class HistoryObservation(EpisodeWrapper):
     """Show the last `length` observations of some groups: (num_envs, length * size), the oldest first.
 
-    An episode's first observation stands for those before it. `obs.unflatten(-1, (length, size))` separates
-    them.
+    The first observation of an episode also fills the places before it. `obs.unflatten(-1, (length, size))`
+    separates them.
     """
 
     def __init__(self, env: Any, length: int, groups: Sequence[str] = ("policy",)) -> None:
@@ -49,6 +49,7 @@ class HistoryObservation(EpisodeWrapper):
 
     def _begin(self, begun: Tensor, obs: Any) -> Any:
         groups = groups_of(obs)
+        # New episodes begin with copies of their first observation.
         mask = begun[:, None, None]
         for name, frames in self._frames.items():
             frames.copy_(torch.where(mask, groups[name][:, None], frames))

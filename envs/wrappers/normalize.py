@@ -29,7 +29,8 @@ class RunningMeanStd(nn.Module):
         self.register_buffer("count", torch.full((), 1e-4, dtype=torch.float64, device=device))
 
     def update(self, rows: Tensor, mask: Tensor) -> None:
-        """Take in the rows in `mask`. Shapes: (num_rows, *shape), (num_rows,)."""
+        """Update the statistics with the rows in `mask`. Shapes: (num_rows, *shape), (num_rows,)."""
+        # Masked sums instead of selected rows: their shapes are fixed, as CUDA graphs require.
         mask = mask.reshape(-1, *[1] * self.mean.dim())
         rows = torch.where(mask, rows, 0.0).double()
         new = mask.sum()
@@ -62,7 +63,7 @@ class NormalizeObservation(EpisodeWrapper):
         self.obs_rms = {name: RunningMeanStd(box.shape, device=self.device) for name, box in spaces.items()}
 
     def step(self, actions: Any) -> Step:
-        """Step, take in what was observed (a final observation too), and standardise it."""
+        """Step, update the statistics with all observations (final ones too), and standardise them."""
         obs, reward, terminated, truncated, info = self.env.step(actions)
         active, begun = self._episodes(terminated | truncated)
         # Every observation of an episode counts once: its last is in `final_obs`, where there is one.

@@ -10,10 +10,10 @@ from torch import Tensor
 
 
 class ToNumpy(VectorWrapper):
-    """Speak numpy as Gymnasium's own vector environments do, for loops and wrappers written for them.
+    """Exchange numpy arrays like Gymnasium's own vector environments, for loops and wrappers made for them.
 
-    Rewards are float64. An info key with a mask (`final_obs`, `episode`) is there only when the mask selects
-    a world, and `final_obs` is an array of objects: an observation a finished world, None for the others.
+    Rewards are float64. An info key with a mask (`final_obs`, `episode`) exists only when the mask selects a
+    world, and `final_obs` is an array of objects: observations of finished worlds, None for the others.
     """
 
     env: Any
@@ -32,6 +32,7 @@ class ToNumpy(VectorWrapper):
 
     def _info(self, info: dict[str, Any]) -> dict[str, Any]:
         info = _numpy(info)
+        # Gymnasium's wrappers take the presence of a key as the sign that some episode ended.
         for key in [key for key in info if f"_{key}" in info and not info[f"_{key}"].any()]:
             del info[key], info[f"_{key}"]
         if "final_obs" in info:
@@ -41,7 +42,10 @@ class ToNumpy(VectorWrapper):
     def _objects(self, obs: Any, mask: np.ndarray) -> np.ndarray:
         rows = np.full(self.num_envs, None, dtype=object)
         for world in mask.nonzero()[0]:
-            rows[world] = {k: v[world] for k, v in obs.items()} if isinstance(obs, dict) else obs[world]
+            if isinstance(obs, dict):
+                rows[world] = {name: group[world] for name, group in obs.items()}
+            else:
+                rows[world] = obs[world]
         return rows
 
 
