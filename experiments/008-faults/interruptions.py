@@ -32,7 +32,7 @@ LENGTH = 400
 MOMENTS = {
     "at start": lambda folder: lambda: True,
     "while loading": lambda folder: wrote(folder, "outputs/*/*/config.yaml"),
-    "in training": lambda folder: wrote(folder, "outputs/*/*/checkpoints/*/state.json"),
+    "in training": lambda folder: wrote(folder, "outputs/*/*/checkpoints/last/state.json"),
     "while evaluating": lambda folder: lambda: has_text(folder / ".train.out", "evaluate"),
     "while exporting": lambda folder: wrote(folder, "outputs/*/*/export/*"),
 }

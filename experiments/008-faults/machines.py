@@ -96,7 +96,7 @@ def _disks() -> Iterator[Fault]:
 
     def deleted(shop: Workshop, folder: Path) -> Seen:
         def delete(process: subprocess.Popen[str]) -> None:
-            wait_until(wrote(folder, "outputs/*/*/checkpoints/*/state.json"), process)
+            wait_until(wrote(folder, "outputs/*/*/checkpoints/last/state.json"), process)
             shutil.rmtree(folder / "outputs", ignore_errors=True)
 
         return shop.run(
@@ -192,7 +192,7 @@ def _ownership() -> Iterator[Fault]:
         seen: list[Seen] = []
 
         def resume(process: subprocess.Popen[str]) -> None:
-            wait_until(wrote(folder, "outputs/*/*/checkpoints/*/state.json"), process)
+            wait_until(wrote(folder, "outputs/*/*/checkpoints/last/state.json"), process)
             other = folder / "beside"
             other.mkdir()
             seen.append(shop.run("train", f"resume={newest_run(folder)}", folder=other))

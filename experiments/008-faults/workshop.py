@@ -151,12 +151,13 @@ class Workshop:
 
 
 def newest_run(folder: Path) -> Path:
-    """Return the newest run folder below `folder`.
+    """Return the newest run folder with a checkpoint below `folder`.
 
     Raises:
         ValueError: there is none.
     """
-    return max((path.parent for path in folder.glob("outputs/**/config.yaml")), key=lambda p: p.name)
+    runs = (path.parents[2] for path in folder.glob("outputs/**/checkpoints/*/state.json"))
+    return max((run for run in runs if "mlartifacts" not in run.parts), key=lambda run: run.name)
 
 
 @functools.cache
