@@ -34,7 +34,7 @@ from factory.validation import require
 
 @dataclass(kw_only=True)
 class CompareConfig:
-    """What to compare, and where to write."""
+    """Selection of the runs, and the folder of the results."""
 
     run: list[str] = field(default_factory=list)
     """Run folders, folders that hold run folders, MLflow run ids, `last` or `last-sweep`; given as `run=`

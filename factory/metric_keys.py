@@ -34,7 +34,7 @@ class Metric:
     """Unit of the value; `%` for a share of one, `s` for a duration."""
     better: Better = NONE
     is_signed: bool = False
-    """Whether values may be negative; else groups are compared by their ratio and intervals stay positive."""
+    """True if values may be negative; else groups are compared by their ratio and intervals stay positive."""
     short: str = ""
     """Label where space is scarce; empty means the label in lower case."""
 
@@ -45,7 +45,7 @@ class Metric:
 
     @property
     def is_energy(self) -> bool:
-        """Whether the value comes from energy sources, as cost and carbon do."""
+        """True if the value comes from energy sources, as cost and carbon do."""
         return self.unit in ("J", "J/token", "USD", "g CO2e")
 
 

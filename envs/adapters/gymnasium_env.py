@@ -296,8 +296,6 @@ class GymnasiumEnv(TrainingEnv):
         note = f"the episodes of {self.env_id} cannot be saved: new ones start"
         self.notes = tuple(dict.fromkeys((*self.notes, note)))
 
-    # Inside.
-
     def _success(self, inner_info: dict[str, Any], reward: Tensor, done: Tensor) -> Tensor | None:
         """Return the worlds that succeed in this step (num_envs,), or None if success is not defined."""
         self._returns += reward

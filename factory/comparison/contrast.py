@@ -23,11 +23,11 @@ class Contrast:
     interval: Interval
     """Difference of what may be negative, ratio of all else; bounds are NaN if a group has one seed."""
     is_source_shared: bool = True
-    """Whether the energy source's error is common to both groups and so drops out of the ratio."""
+    """True if both groups share the error of an energy source, which then drops out of the ratio."""
 
     @property
     def is_clear(self) -> bool:
-        """Whether the interval leaves out "no difference"."""
+        """True if the interval excludes "no difference"."""
         neutral = 1.0
         if self.metric.is_signed:
             neutral = 0.0

@@ -63,7 +63,7 @@ class ComparedRun:
 
     @property
     def has_reached(self) -> bool:
-        """Whether training reached the threshold."""
+        """True if training reached the threshold."""
         return "factory/seconds_to_threshold" in self.metrics
 
     @property

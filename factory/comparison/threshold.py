@@ -15,19 +15,19 @@ from factory.metric_keys import metric
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Cost of reaching the return threshold: the median over runs; those that never did are censored."""
+    """Cost of reaching the return threshold: the median over runs; runs that never did are censored."""
 
     median: float
-    """Kaplan-Meier median; where half of the runs never got there, a lower bound of it."""
+    """Kaplan-Meier median, or a lower bound of it if half of the runs never reached the threshold."""
     is_bound: bool
-    """Whether the median is only known to be above that."""
+    """True if `median` is only a lower bound."""
     source: Interval | None = None
     """The median with the bounds of the energy source; None for seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ThresholdCost:
-    """How many runs of a group reached the return threshold in training, and at what cost."""
+    """Number of runs in a group that reached the return threshold in training, and their cost."""
 
     threshold: float
     reached: int

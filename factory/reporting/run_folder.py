@@ -20,7 +20,7 @@ class Record:
 
     @property
     def is_final(self) -> bool:
-        """Whether the row is that of the report, with the joules of evaluation, video and export."""
+        """True for the last row, which includes the joules of evaluation, video and export."""
         return "factory/usd" in self.metrics
 
 
@@ -68,7 +68,7 @@ def read_reward_terms(path: Path) -> dict[str, list[float]]:
 
 @dataclass(kw_only=True)
 class Run:
-    """What the run folder holds."""
+    """Contents of a run folder."""
 
     folder: Path
     status: str
