@@ -28,8 +28,9 @@ def make_env(
         cfg: the job.
         num_envs: environments of this process.
         render_mode: `rgb_array` for environments that draw their own pictures, None otherwise.
-        shard: which of the environments of all processes they are.
+        shard: place of these environments among those of all processes.
     """
+    # Through Gymnasium's registry, as users of the environments build them.
     env = gymnasium.make_vec(
         f"factory.envs:{cfg.task.id}",
         num_envs=num_envs,
@@ -41,6 +42,7 @@ def make_env(
         shard=shard,
         **cfg.task.env_kwargs(),
     )
+    # `make_vec` adds no wrapper that the loop needs.
     return cast(TrainingEnv, env.unwrapped)
 
 
@@ -75,6 +77,7 @@ def make_loop(
     collector = Collector(
         env=env, policy=policy, num_steps=cfg.learner.num_steps, phase=phase, launcher=launcher
     )
+    # A stream of its own: how many numbers the policy draws must not change the learner's minibatches.
     generator = seeding.make_generator(cfg.seed, stream=2, device=policy.generator.device)
     learner = cfg.learner.build(policy, generator=generator, launcher=launcher)
     return collector, learner, reason

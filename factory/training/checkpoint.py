@@ -1,4 +1,4 @@
-"""Checkpoints: safetensors for tensors, JSON for the rest, whole or not at all."""
+"""Checkpoints: safetensors for tensors, JSON for the rest, written atomically."""
 
 from __future__ import annotations
 
@@ -48,15 +48,16 @@ def save(checkpoint: Checkpoint, folder: Path, *, keep: int) -> Path:
         _write(checkpoint, temporary)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        before = "there is none before it"
         if (folder / "last").exists():
             before = "the one before is whole"
-        else:
-            before = "there is none before it"
         raise OSError(f"checkpoint {target} could not be written ({error}); {before}") from error
     if target.exists():
-        # `last` may point at it, so it points at the new one while that takes the place of the old one.
+        # Saved twice at one step. `last` may name the old folder, so it names the new one before the old one
+        # is removed.
         _point(folder / "last", temporary.name)
         shutil.rmtree(target)
+    # A rename within one folder is atomic; syncing the folder makes it survive a power failure.
     temporary.rename(target)
     _point(folder / "last", target.name)
     _sync(folder)
@@ -69,7 +70,7 @@ def load(run_dir: Path, *, key: str = "resume") -> Checkpoint:
 
     Args:
         run_dir: The run's folder.
-        key: What the user called it, for the error message.
+        key: Key by which the user named the folder, for the error message.
 
     Raises:
         ValueError: the run has none, or none that can be read.
@@ -101,12 +102,13 @@ def _write(checkpoint: Checkpoint, folder: Path) -> None:
     folder.mkdir()
     contents: dict[str, bytes] = {}
     for name, part in checkpoint.tensors.items():
+        # safetensors stores plain rows; views of a larger tensor would be refused.
         tensors = {key: value.contiguous() for key, value in part.items()}
         contents[f"{name}.safetensors"] = safetensors.torch.save(tensors)
     state = checkpoint.state | {"format": FORMAT, "env_steps": checkpoint.env_steps}
     for name, values in (("state", state), ("config", checkpoint.config)):
         contents[f"{name}.json"] = json.dumps(values, indent=1).encode()
-    # A file that holds what was meant to be written can be told from one that was cut off or changed.
+    # Checksums of the intended contents reveal files that were cut off or changed later.
     contents[CHECKSUMS] = checkpoint_files.checksums(contents)
     for name, content in contents.items():
         _write_file(folder / name, content)
@@ -119,6 +121,7 @@ def _write_file(path: Path, content: bytes) -> None:
 
 
 def _point(link: Path, name: str) -> None:
+    # Replacing a link by another is atomic; removing and making it anew would leave a moment without `last`.
     temporary = link.with_name(f".{link.name}.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(name)
@@ -126,6 +129,7 @@ def _point(link: Path, name: str) -> None:
 
 
 def _prune(folder: Path, keep: int) -> None:
+    # By number of steps, not by time: a copied run has new times.
     whole = sorted((p for p in folder.iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
     current = (folder / "last").resolve()
     for path in whole[:-keep]:
@@ -136,6 +140,7 @@ def _prune(folder: Path, keep: int) -> None:
 
 
 def _sync(path: Path) -> None:
+    # Without fsync, a power failure may leave a renamed file without its contents.
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

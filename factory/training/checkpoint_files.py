@@ -15,13 +15,15 @@ FORMAT = 5
 """Version of the contents; raised whenever older checkpoints cannot be loaded."""
 CHECKSUMS = "checksums.json"
 """Size and SHA-256 of every other file of a checkpoint, by name."""
+# 16 GiB: no policy here comes near, and reading more would fill the memory.
 MAX_FILE_BYTES = 16 << 30
+# No path separators: a listed name must not lead out of the folder.
 _FILE_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}\.(safetensors|json)")
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredCheckpoint:
-    """A checkpoint whose files are what was written."""
+    """A checkpoint whose files match their checksums."""
 
     folder: Path
     env_steps: int
@@ -62,6 +64,7 @@ def read(run_dir: Path, *, key: str) -> StoredCheckpoint:
     candidates = _candidates(run_dir / "checkpoints")
     if not candidates:
         raise ValueError(f"{key}={run_dir}: no checkpoint there; give a folder that has checkpoints/last")
+    # The newest whole one is used; the message of the newest damaged one is kept for the user.
     problems: list[str] = []
     for folder in candidates:
         try:
@@ -86,18 +89,21 @@ def checksums(contents: dict[str, bytes]) -> bytes:
 def _candidates(folder: Path) -> list[Path]:
     """Return the folders of checkpoints: the one that `last` names, then the others, the newest first.
 
-    Names say nothing: a copied run may hold `last` as a folder of its own.
+    Names are not trusted: in a copied run, `last` may be a folder of its own.
     """
     if not folder.is_dir():
         return []
     current = (folder / "last").resolve()
     own = {path.resolve() for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")}
     others = sorted(own - {current}, key=lambda path: (-_claimed_steps(path), path.name))
-    return [*([current] if current.is_dir() else []), *others]
+    if not current.is_dir():
+        return others
+    return [current, *others]
 
 
 def _claimed_steps(folder: Path) -> int:
     try:
+        # Good enough for an order; the checksums decide later whether the file is to be believed.
         return int(stored_files.read_json(folder / "state.json")["env_steps"])
     except (ValueError, LookupError, TypeError, OverflowError):
         return -1
@@ -109,6 +115,7 @@ def _read(folder: Path, *, note: str) -> StoredCheckpoint:
     Raises:
         ValueError: a file is missing, damaged, or not what this version writes.
     """
+    # Older formats have no checksums: say so instead of calling them damaged.
     if (folder / "state.json").is_file() and not (folder / CHECKSUMS).exists():
         _check_format(stored_files.read_json(folder / "state.json"))
     contents: dict[str, bytes] = {}
@@ -117,6 +124,7 @@ def _read(folder: Path, *, note: str) -> StoredCheckpoint:
         is_same = len(contents[name]) == size and hashlib.sha256(contents[name]).hexdigest() == digest
         if not is_same:
             raise ValueError(f"{name}: its checksum is another; the file was cut off or changed")
+    # Both are listed by every version that writes checksums.
     for name in ("state.json", "config.json"):
         if name not in contents:
             raise ValueError(f"{name}: missing")
@@ -165,7 +173,9 @@ def _mapping(content: bytes, name: str) -> dict[str, Any]:
 
 
 def _check_format(state: Any) -> None:
-    written = state.get("format", "unknown") if isinstance(state, dict) else "unknown"
+    written: Any = "unknown"
+    if isinstance(state, dict):
+        written = state.get("format", "unknown")
     if written != FORMAT:
         raise ValueError(
             f"the checkpoint is of another format, {written!r:.20}; this version reads {FORMAT}; train anew,"

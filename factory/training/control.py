@@ -27,6 +27,7 @@ class RunControl:
         Args:
             on_metrics: called after every iteration, in the thread of the job.
         """
+        # Events are safe to set from signal handlers and other threads.
         self._stop = threading.Event()
         self._unpaused = threading.Event()
         self._unpaused.set()
@@ -35,7 +36,7 @@ class RunControl:
         """Work that a stop lets the job finish, for messages to the user."""
 
     def request_stop(self) -> None:
-        """Ask the job to end early; a paused job goes on to its end."""
+        """Ask the job to end early; a paused job resumes in order to end."""
         self._stop.set()
         self._unpaused.set()
 
@@ -77,6 +78,7 @@ def stop_on_signals(control: RunControl, announce: Callable[[], None]) -> Iterat
     """
 
     def handle(number: int, frame: FrameType | None) -> None:
+        # The second Ctrl-C means now; schedulers, however, may send SIGTERM several times.
         if control.should_stop and number == signal.SIGINT:
             raise KeyboardInterrupt
         control.request_stop()
@@ -89,5 +91,6 @@ def stop_on_signals(control: RunControl, announce: Callable[[], None]) -> Iterat
     try:
         yield
     finally:
+        # A library call must leave the handlers of its caller as they were.
         for number, handler in previous.items():
             signal.signal(number, handler)

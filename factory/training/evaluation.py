@@ -29,7 +29,7 @@ class EvaluationResult:
     """Half-width of the 95 % interval of the mean (Student's t); NaN of a single episode."""
     length_mean: float
     success_rate: float
-    """NaN if the task does not define success."""
+    """Share of episodes that succeeded; NaN if the task does not define success."""
     fall_rate: float
     """Share of episodes that ended in a terminal state instead of the time limit; NaN if that is not a fall.
     """
@@ -70,8 +70,10 @@ def evaluate(
         policy: policy to evaluate, with its deterministic actions.
         episodes: number of episodes, rounded up to a multiple of `env.num_envs`.
         seed: seed of the environment, so that equal policies see equal episodes.
-        on_progress: takes the share that is done, from time to time; it never sees 1 if episodes end early.
+        on_progress: called with the finished share from time to time, not with 1 if episodes end early.
     """
+    # Every environment plays the same number of episodes: taking the first ones to end would favour short
+    # episodes.
     rounds = math.ceil(episodes / env.num_envs)
     played = []
     for index in range(rounds):
@@ -79,6 +81,7 @@ def evaluate(
         def report(share: float, done: int = index) -> None:
             on_progress((done + share) / rounds)
 
+        # A seed for each round, or all rounds would repeat the same episodes.
         played.append(_play_round(env, policy, seed=seed + index, on_progress=report))
     per_episode = torch.cat([episode for episode, _ in played], -1)
     sums: dict[str, float] = {}
@@ -102,7 +105,7 @@ def evaluate(
 
 
 def _rate(flags: torch.Tensor, *, defined: bool) -> float:
-    """Return the share of episodes that are marked, or NaN if the task gives the mark no meaning."""
+    """Return the share of flagged episodes, or NaN if the task does not define the flag."""
     if defined:
         return float(flags.mean())
     return math.nan
@@ -116,6 +119,7 @@ def _spread(returns: torch.Tensor) -> tuple[float, float]:
     count = returns.numel()
     if count < 2:
         return math.nan, math.nan
+    # The mean has the standard error s / sqrt(n); with few episodes, t widens it for the uncertain s.
     std = float(returns.std(correction=1))
     return std, student_t(count - 1) * std / math.sqrt(count)
 
@@ -127,6 +131,7 @@ def _play_round(
     """Play one episode in every world; return (return, length, success, fallen) x worlds, and step sums."""
     obs = groups(env.reset(seed=seed)[0])
     state = policy.initial_state(env.num_envs)
+    # Worlds that finished their episode go on in the batch, but count no more.
     playing = torch.ones(env.num_envs, dtype=torch.bool, device=env.device)
     totals = torch.zeros(4, env.num_envs, device=env.device)
     sums: dict[str, torch.Tensor] = {}

@@ -22,7 +22,7 @@ def read_device(
 ) -> tuple[dict[str, float], dict[str, float], list[float]]:
     """Fetch an iteration's numbers in one transfer: episode sums, results of the update, reward terms."""
     scalars = [value.float() for value in (*stats.sums.values(), *update.values())]
-    # One transfer waits for the device once; every `.item()` would wait again.
+    # One transfer waits for the device once, but every `.item()` would wait again.
     values = torch.cat([torch.stack(scalars), stats.reward_terms]).tolist()
     num_sums = len(stats.sums)
     num_scalars = len(scalars)
@@ -56,11 +56,12 @@ def losses(learned: Mapping[str, float]) -> dict[str, float]:
 
 
 def energy(reading: MeterReading, tokens: int) -> dict[str, float]:
-    """Return the `energy/` figures and those per token, on the run's totals so far.
+    """Return the `energy/` metrics and those per token, of the run so far.
 
-    Joules per token is gross and of the whole run: everything the meter saw, over the tokens of training.
+    Joules per token is gross and covers the whole run: all metered energy over the tokens of training.
     """
     joules = {key: value for key, value in reading.metrics().items() if key.startswith("energy/")}
+    # Simulation and inference alone: the cost of acting, without that of learning.
     rollout_j = reading.phase_j["sim"] + reading.phase_j["infer"]
     ratios = {
         "factory/joules_per_token": kpi.joules_per_token(reading.total_j, tokens=tokens),
@@ -72,7 +73,7 @@ def energy(reading: MeterReading, tokens: int) -> dict[str, float]:
 
 
 def energy_tags(reading: MeterReading) -> dict[str, str]:
-    """Return where the joules come from: of the total, of its split into phases, and of each component."""
+    """Return the origin of the joules: tiers of the total, of its split into phases and of each component."""
     tags = {
         "energy.tier": reading.tier,
         "energy.boundary": reading.boundary,
@@ -80,8 +81,9 @@ def energy_tags(reading: MeterReading) -> dict[str, str]:
         "energy.components": ", ".join(
             f"{name} {tier}" for name, tier in sorted(reading.component_tier.items())
         ),
-        "energy.lost_s": f"{reading.lost_s:.3g}" if reading.lost_s > 0.0 else "",
     }
+    if reading.lost_s > 0.0:
+        tags["energy.lost_s"] = f"{reading.lost_s:.3g}"
     return {key: value for key, value in tags.items() if value}
 
 
@@ -113,6 +115,7 @@ def steady(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
     start = kpi.steady_start(rates)
     if start is None:
         return {}
+    # Differences of totals between the first steady iteration and the last.
     part = rows[start], rows[-1]
     tokens = _increase(part, "factory/tokens_total")
     figures = {"factory/steady_tokens_per_s": tokens / _increase(part, "time/wall_s")}
@@ -125,14 +128,14 @@ def steady(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
 def net(
     reading: MeterReading, tokens: int, idle: Interval | None, others: Sequence[MeterReading] = ()
 ) -> tuple[dict[str, float], dict[str, str]]:
-    """Return energy per token less the idle power, beside the gross figure: metric, and its interval as tags.
+    """Return energy per token without the idle energy, as a metric, and its interval as tags.
 
     Args:
         reading: Totals of the run.
         tokens: Tokens of training.
         idle: Power of this host before the run [W]; None gives nothing.
-        others: What other processes metered of it: with another host's joules, whose idle power is not known,
-            nothing.
+        others: Readings of other processes; if another host metered joules, its idle power is unknown, and
+            nothing is returned.
     """
     if idle is None or any(other.tier != Tier.NONE for other in others):
         return {}, {}
@@ -150,7 +153,7 @@ def _increase(rows: tuple[Mapping[str, float], Mapping[str, float]], key: str) -
 
 
 def times(reading: MeterReading) -> dict[str, float]:
-    """Return the `time/` figures of training; the time to start up is not in them."""
+    """Return the `time/` metrics of training, without the start-up."""
     return {
         "time/wall_s": reading.wall_s - reading.phase_s["startup"],
         "time/sim_s": reading.phase_s["sim"],

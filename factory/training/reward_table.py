@@ -16,6 +16,7 @@ class RewardTable:
 
         Rows later than `resumed_at` are dropped; a kill in between loses none of the others.
         """
+        # The resumed run writes the rows after its checkpoint again.
         kept = []
         if path.exists() and resumed_at:
             with path.open(newline="") as file:
@@ -23,6 +24,7 @@ class RewardTable:
             kept = [row for row in steps if int(row[0]) <= resumed_at]
         with atomic_write(path) as unfinished, unfinished.open("w", newline="") as file:
             csv.writer(file).writerows([["step", *names], *kept])
+        # csv writes its own line ends.
         self._file = path.open("a", newline="")
         self._writer = csv.writer(self._file)
 

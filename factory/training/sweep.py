@@ -20,9 +20,9 @@ from factory.config import TrainConfig, label
 from factory.tracking import TrackingConfig
 
 _PARENT = "FACTORY_PARENT_RUN_ID"
-"""Carries the parent run to the jobs, also to those a launcher starts in other processes."""
+"""Environment variable with the parent run, which also reaches jobs in other processes."""
 _NUM_JOBS = "FACTORY_SWEEP_JOBS"
-"""Carries the number of jobs to the callback, which Hydra does not tell."""
+"""Environment variable with the number of jobs, which Hydra does not pass to its callbacks."""
 _failed: list[int] = []
 """Numbers of the jobs of this process that failed."""
 
@@ -71,8 +71,10 @@ def fixed_folder(overrides: Sequence[str], swept: Sequence[str], first: TrainCon
     """
     if any(override.startswith("hydra.sweep.dir=") for override in overrides):
         return []
+    # Two sweeps may start in the same second, hence the random digits.
     name = datetime.now().strftime("sweep_%Y-%m-%d_%H-%M-%S_") + os.urandom(2).hex()
     folder = Path(first.output_root)
+    # Jobs of different tasks share no folder of a task.
     if not {"task", "env_id", "experiment"} & set(swept):
         folder = folder / label(first)
     escaped = str(folder / name).replace("'", "\\'")
@@ -89,6 +91,7 @@ class SweepTracker(Callback):
         """Prepare the store and open the parent run."""
         self._cfg, self._output_root = _settings(config)
         self._jobs: list[tuple[str, Path]] = []
+        # Overrides of the sweep as a whole; a job's own ones are those that differ.
         self._shared = set(config.hydra.overrides.task)
         _failed.clear()
         experiment = label(config)
@@ -102,6 +105,7 @@ class SweepTracker(Callback):
         )
         if self._run_id:
             os.environ[_PARENT] = self._run_id
+            # A sweep that is killed or interrupted must not leave its parent run open.
             atexit.register(self.close)
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -147,17 +151,21 @@ class SweepTracker(Callback):
 
 
 def _table(jobs: Sequence[tuple[str, Path]]) -> str:
-    """Return the outcome of every job in aligned columns."""
+    """Return the results of all jobs in aligned columns."""
     rows = [("job", "status", "return", "seconds", "J", "overrides")]
     for number, (choice, folder) in enumerate(jobs, start=1):
         try:
+            # A failed job has no summary.
             summary = json.loads((folder / "summary.json").read_text())
         except (OSError, ValueError):
             rows.append((str(number), "failed", "-", "-", "-", choice))
             continue
         metrics = summary["metrics"]
         keys = ("eval/return_mean", "time/wall_s", "energy/total_j")
-        values = [f"{metrics[key]:.4g}" if metrics.get(key) is not None else "-" for key in keys]
+        values = ["-"] * len(keys)
+        for column, key in enumerate(keys):
+            if metrics.get(key) is not None:
+                values[column] = f"{metrics[key]:.4g}"
         rows.append((str(number), summary["status"], *values, choice))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
