@@ -13,6 +13,7 @@ from torch import Tensor
 from factory.envs.core.batch_env import BatchEnv
 from factory.envs.core.observations import Observation, checked_mask
 from factory.envs.physics.contact_forces import add_contact_forces
+from factory.envs.rendering.scenery import add_scenery
 from factory.envs.tasks.gym_mujoco.config import GymConfig
 
 ASSETS = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
@@ -63,6 +64,8 @@ class GymEnv(BatchEnv):
         try:
             spec = mujoco.MjSpec.from_file(str(path))
             self._prepare(spec)
+            if robot != "default":
+                add_scenery(spec)
             return spec.compile()
         except ValueError as error:
             raise ValueError(

@@ -16,6 +16,7 @@ import pytest
 from factory.envs.rendering import opengl
 from factory.envs.rendering.camera import Camera
 from factory.envs.rendering.renderer import open_renderer
+from factory.envs.rendering.scenery import add_scenery
 from factory.envs.rendering.surface import GAMMA, Surfaces
 
 WIDTH, HEIGHT = 160, 120
@@ -331,3 +332,35 @@ def test_bad_settings_name_the_key_and_the_choices() -> None:
         Camera(fixed="side").views(model, at((0, 0, 0)))
     with pytest.raises(ValueError, match=r"\(frames, 7\)"):
         LEVEL.views(model, np.zeros((1, 3)))
+
+
+BARE = (
+    '<mujoco><worldbody><body pos="0 0 1"><joint axis="0 1 0"/><geom size=".2"/></body></worldbody></mujoco>'
+)
+
+
+def test_a_bare_model_gets_floor_light_and_sky() -> None:
+    """What is added is seen, and the motion stays what it was, bit for bit."""
+    spec = mujoco.MjSpec.from_string(BARE)
+    add_scenery(spec)
+    dressed = spec.compile()
+    assert (dressed.nlight, dressed.ngeom) == (1, 2)
+    assert dressed.tex_type.tolist().count(mujoco.mjtTexture.mjTEXTURE_SKYBOX) == 1
+    assert dressed.geom("scenery_floor").pos[2] == pytest.approx(0.8)
+    ends = []
+    for model in (mujoco.MjModel.from_xml_string(BARE), dressed):
+        data = mujoco.MjData(model)
+        data.qvel[0] = 3.0
+        mujoco.mj_step(model, data, nstep=100)
+        ends.append((data.qpos.tolist(), data.qvel.tolist()))
+    assert ends[0] == ends[1]
+
+
+def test_a_whole_scene_stays_as_it_is() -> None:
+    """A model's own floor, light and sky are kept, and no other is added."""
+    sky = '<asset><texture type="skybox" builtin="flat" width="8" height="8" rgb1="1 0 0"/></asset>'
+    light = '<worldbody><light/><geom name="mine" type="plane" size="1 1 1"/></worldbody>'
+    spec = mujoco.MjSpec.from_string(f"<mujoco>{sky}{light}</mujoco>")
+    add_scenery(spec)
+    model = spec.compile()
+    assert (model.ngeom, model.nlight, model.ntex) == (1, 1, 1)
