@@ -5,9 +5,9 @@ usage: python -m factory.bench [task=...] [num_envs=256,1024] [seconds=0.5] [rep
                                [any group=option or key=value of factory.train]
 
   num_envs  numbers of worlds, in a list; default 64,256,1024 on a CPU and 1024,4096,16384 with device=cuda
-  seconds   how long every level runs in a round: raw physics, env.step, + policy, + learn
-  repeats   rounds; figures are medians over them
-  out       JSON file for the figures, the samples behind them, the machine and the versions
+  seconds   shortest time of every level in a round: raw physics, env.step, + policy, + learn
+  repeats   number of rounds; results are medians over them
+  out       JSON file for the results, their samples, the machine and the versions
   track     also make an MLflow run, in the experiment `bench`
 
 Examples:
@@ -233,7 +233,7 @@ def main() -> None:
     content = document(rows, settings, cfg, measured_on=measured_on)
     if settings.out:
         write(content, Path(settings.out))
-        print(f"figures  {settings.out}")
+        print(f"results  {settings.out}")
     if settings.track:
         with cli.one_line_errors():
             print(f"tracked  {track(content, rows, cfg)}")

@@ -39,14 +39,17 @@ def resampled_means(values: Sequence[float], *, is_signed: bool = True, stream: 
     count = len(sample)
     if count < 2:
         raise ValueError(f"values={list(values)}: an interval over seeds needs two seeds at least")
+    # Each resample draws n seeds with replacement from the n there are.
     picks = np.random.default_rng((_SEED, stream)).integers(count, size=(RESAMPLES, count))
     means = sample[picks].mean(1)
     mean = sample.mean()
     # From the bootstrap's spread to that of a mean of n values whose variance is estimated.
     widening = np.sqrt(count / (count - 1)) * student_t(count - 1) / NORMAL_95
     if is_signed:
+        # Linear: mean' = mean + w (m* - mean) for a resampled mean m*.
         return mean + widening * (means - mean)
     if sample.min() > 0.0:
+        # Logarithmic: log mean' = log mean + w (log m* - log mean), which stays positive.
         return mean * (means / mean) ** widening
     # A value of zero, such as no fall at all, has no logarithm: cut off at zero instead.
     return np.maximum(0.0, mean + widening * (means - mean))
@@ -65,6 +68,7 @@ def difference_interval(first: Sequence[float], second: Sequence[float]) -> Inte
     difference = float(np.mean(second) - np.mean(first))
     if min(len(first), len(second)) < 2:
         return Interval(difference, np.nan, np.nan)
+    # Independent draws for the two groups, since their seeds are not paired.
     return _interval(difference, resampled_means(second, stream=1) - resampled_means(first))
 
 
@@ -81,6 +85,7 @@ def ratio_interval(first: Sequence[float], second: Sequence[float]) -> Interval:
         return Interval(ratio, np.nan, np.nan)
     above = resampled_means(second, is_signed=False, stream=1)
     below = resampled_means(first, is_signed=False)
+    # Where the resampled first mean is zero, the ratio is infinite; 1.0 only avoids a division by zero.
     divisor = np.where(below > 0.0, below, 1.0)
     return _interval(ratio, np.where(below > 0.0, above / divisor, np.inf))
 

@@ -45,6 +45,7 @@ def contrast(first: Group, second: Group, compared: Metric) -> Contrast | None:
     ratio = ratio_interval(before, after)
     if math.isnan(ratio.value):
         return None
+    # The same counter on the same machine errs alike in both groups: b (1 + e) / (a (1 + e)) = b / a.
     is_shared = all(first.tag(key) == second.tag(key) for key in _SHARED_SOURCE_TAGS)
     if not compared.is_energy or is_shared:
         return Contrast(metric=compared, interval=ratio)
@@ -53,6 +54,7 @@ def contrast(first: Group, second: Group, compared: Metric) -> Contrast | None:
     # Another source whose error is not on record: the ratio would be of unknown worth.
     if not all((*lows, *highs)):
         return None
+    # Otherwise the ratio is smallest with the first group at its upper bound and the second at its lower one.
     lowest = ratio_interval(highs[0], lows[1]).lo
     highest = ratio_interval(lows[0], highs[1]).hi
     return Contrast(metric=compared, interval=Interval(ratio.value, lowest, highest), is_source_shared=False)

@@ -51,9 +51,10 @@ def at_bound(group: Group, compared: Metric, end: str) -> list[float]:
         total_j = run.metrics.get("energy/total_j", 0.0)
         if not total_j:
             return math.nan
-        # Whatever is made of joules has the relative error of the total.
+        # Metrics proportional to the total energy inherit its relative error.
         return value_of(run, compared) * run.metrics.get(f"energy/total_j_{end}", math.nan) / total_j
 
+    # Missing bounds are NaN, and `by_seed` leaves those seeds out.
     return group.by_seed(bound)
 
 
@@ -83,6 +84,7 @@ def estimate(group: Group, compared: Metric) -> Estimate | None:
         seeds = Interval(seeds.value, seeds.lo, min(seeds.hi, 1.0))
     if not compared.is_energy:
         return Estimate(num_seeds=len(values), seeds=seeds)
+    # Error of the source: shift all seeds to one bound, then to the other.
     low = at_bound(group, compared, "lo")
     high = at_bound(group, compared, "hi")
     if not len(low) == len(high) == len(values):
@@ -90,6 +92,7 @@ def estimate(group: Group, compared: Metric) -> Estimate | None:
     source = Interval(seeds.value, fmean(low), fmean(high))
     both = None
     if len(values) > 1:
+        # Both errors: the interval over seeds at the lower bound and at the upper one, joined.
         lowest = mean_interval(low, is_signed=False).lo
         highest = mean_interval(high, is_signed=False).hi
         both = Interval(seeds.value, lowest, highest)

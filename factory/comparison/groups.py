@@ -1,4 +1,4 @@
-"""Groups of runs that differ in nothing but the seed, and whether groups may be compared at all."""
+"""Groups of runs that differ in nothing but the seed, and the check that groups are comparable."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Group:
     def by_seed(self, value_of: Callable[[ComparedRun], float]) -> list[float]:
         """Return a value of every seed that has it as a finite number.
 
-        Runs that repeat a seed are averaged: they would make the seeds look more alike than they are.
+        Runs that repeat a seed are averaged; counted singly, they would make seeds look too similar.
         """
         found: dict[str, list[float]] = {}
         for run in self.runs:
@@ -91,6 +91,7 @@ def group_runs(runs: Sequence[ComparedRun]) -> list[Group]:
         found.setdefault(tuple(sorted(_setting(run).items())), []).append(run)
     settings = [dict(key) for key in found]
     differing = _differing(settings)
+    # Names come last, since they depend on the keys in which all groups differ.
     names = _names(settings, differing, alone=runs[0].tag("task"))
     return [
         Group(name=name, runs=tuple(members), settings={key: setting.get(key, "-") for key in differing})
@@ -109,6 +110,7 @@ def _differing(settings: Sequence[dict[str, str]]) -> list[str]:
     """Return the keys in which settings differ, the most informative ones first."""
     keys = {key for setting in settings for key in setting}
     differing = [key for key in keys if len({setting.get(key) for setting in settings}) > 1]
+    # Known keys in their order, then the others by name.
     order = {key: place for place, key in enumerate(_LEADING)}
     return sorted(differing, key=lambda key: (order.get(key, len(_LEADING)), key))
 
@@ -131,5 +133,5 @@ def _names(settings: Sequence[dict[str, str]], differing: Sequence[str], *, alon
 def _short(value: str) -> str:
     if len(value) <= 24:
         return value
-    # Paths and hashes tell by both ends.
+    # Both ends of paths and hashes are informative.
     return f"{value[:12]}...{value[-9:]}"

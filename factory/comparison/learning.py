@@ -16,6 +16,7 @@ from factory.reporting.formatting import si_unit
 from factory.reporting.run_folder import Record
 
 _RETURN = "train/return_mean"
+# About one point for every three pixels of the picture.
 _POINTS = 200
 _Position = Callable[[Record], float]
 
@@ -83,6 +84,7 @@ def group_curve(group: Group, position: _Position) -> GroupCurve | None:
     curves = [_points(run, position) for run in group.runs]
     if any(len(x) < 2 for x, _ in curves):
         return None
+    # Only the range that all seeds cover: elsewhere the mean would change with the number of seeds.
     first = max(x[0] for x, _ in curves)
     last = min(x[-1] for x, _ in curves)
     if not first < last:

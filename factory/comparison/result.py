@@ -92,10 +92,12 @@ def compare_runs(runs: Sequence[ComparedRun], *, force: bool = False) -> Compari
     groups = group_runs(runs)
     estimates: list[dict[str, Estimate]] = []
     for group in groups:
+        # Metrics that no run of the group has are left out, not shown as zero.
         found = {compared.key: estimate(group, compared) for compared in COMPARED}
         estimates.append({key: value for key, value in found.items() if value})
     contrasts: dict[str, Contrast] = {}
     if len(groups) == 2:
+        # With three groups or more there is no obvious pair; the table shows all side by side.
         against = {compared.key: contrast(groups[0], groups[1], compared) for compared in COMPARED}
         contrasts = {key: value for key, value in against.items() if value}
     return Comparison(
@@ -116,7 +118,7 @@ def _difference_notes(groups: Sequence[Group]) -> Iterator[str]:
     runs = _all_runs(groups)
     for tag in COMPARABLE_TAGS:
         if len({run.tag(tag) for run in runs}) > 1:
-            yield f"Compared by force: {tag} differs between the runs, so metrics do not mean the same."
+            yield f"Compared by force: {tag} differs between the runs, so metrics have different meanings."
     if len({run.tag("energy.tier") for run in runs}) > 1:
         yield "The runs' joules are of different tiers; a group has the worst of its runs."
     if len({run.threshold for run in runs}) > 1:

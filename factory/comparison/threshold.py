@@ -43,6 +43,7 @@ def threshold_cost(group: Group) -> ThresholdCost | None:
     if threshold is None:
         return None
     reached = [run.has_reached for run in group.runs]
+    # Censored runs enter with the energy they spent without reaching the threshold.
     spent_j = [run.spent_j for run in group.runs]
     joules = None
     if all(map(math.isfinite, spent_j)):
@@ -61,6 +62,7 @@ def _relative_bounds(group: Group) -> Interval | None:
     per_token = estimate(group, metric("factory/joules_per_token"))
     if per_token is None or per_token.source is None:
         return None
+    # The same relative error holds for all metrics proportional to the run's energy.
     return per_token.source.map(lambda joules: joules / per_token.seeds.value)
 
 

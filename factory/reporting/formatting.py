@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from factory.metric_keys import Metric
 
 PREFIXES = {-9: "n", -6: "\u00b5", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T"}
+# Shown for NaN, infinity and missing values.
 UNKNOWN = "-"
 _MINUTE_S = 60
 _HOUR_S = 3600
@@ -31,6 +32,7 @@ def format_plain(value: float) -> str:
     rounded = float(f"{value:.3g}")
     if rounded == 0.0:
         return "0"
+    # Three digits: two decimals for 1.23, one for 12.3, none for 123.
     decimals = 2 - math.floor(math.log10(abs(rounded)))
     return f"{rounded:.{max(0, decimals)}f}"
 
@@ -52,6 +54,7 @@ def si_unit(largest: float, unit: str) -> tuple[float, str]:
     Symbols take the prefix at once, words with a gap: `(1e-3, "mJ/token")`, `(1e3, "k tokens/s")`.
     """
     exponent = _prefix_exponent(largest, smallest=-9)
+    # `J/token` begins with a symbol, `tokens/s` with a word.
     is_word = len(unit.partition("/")[0]) > 1
     gap = ""
     if exponent and is_word:
@@ -133,6 +136,7 @@ def energy_text(value: float, metrics: Mapping[str, float], *, tier: str, unit: 
     bounds = [metrics.get(f"energy/total_j_{side}", math.nan) for side in ("lo", "hi")]
     interval = "interval unknown"
     if all(map(math.isfinite, (value, total_j, *bounds))) and total_j > 0.0:
+        # lo = value * total_lo / total, in the prefix of the value.
         scale = value / total_j / 10 ** _prefix_exponent(value, smallest=-9)
         interval = "-".join(format_plain(bound * scale) for bound in bounds)
     return format_si(value, unit), f"{tier or 'tier unknown'}, {interval}"

@@ -49,6 +49,7 @@ class Eta:
         """Return the seconds of training left, nan while two iterations have not passed."""
         if len(self._times_s) < 2:
             return math.nan
+        # Speed over the latter half of the time; time left = steps left / speed.
         half_s = (self._times_s[0] + self._times_s[-1]) / 2
         speed = self._speed_since(half_s)
         if not speed > 0.0:
@@ -63,6 +64,7 @@ class Eta:
 
     def _speed_since(self, time_s: float) -> float:
         """Return the mean speed since the first mark at or after a time, or since the last but one."""
+        # `hi` keeps one interval at least: an iteration may take longer than the window.
         first = bisect_left(self._times_s, time_s, hi=len(self._times_s) - 2)
         duration_s = self._times_s[-1] - self._times_s[first]
         if duration_s <= 0.0:
@@ -86,6 +88,7 @@ class Eta:
 def progress_text(metrics: Mapping[str, float], eta: Eta) -> str:
     """Return `81.9 k / 4.00 M env steps (2 %)  ETA 3 min 05 s`."""
     step = metrics.get("factory/env_steps", 0.0)
+    # Rounded down: 100 % only when all is done.
     percent = math.floor(100.0 * eta.share(step))
     return f"{format_si(step)} / {format_si(eta.total_steps)} env steps ({percent} %)  {eta.text()}"
 

@@ -60,6 +60,7 @@ class SteadyStream(io.TextIOBase):
         try:
             self._stream.write(text)
         except UnicodeEncodeError:
+            # A terminal with a narrow encoding shows `\u00b5` instead of ending the run.
             encoded = text.encode(self.encoding, errors="backslashreplace")
             self._stream.write(encoded.decode(self.encoding))
 

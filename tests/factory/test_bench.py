@@ -140,7 +140,7 @@ def test_tables_fit_a_narrow_terminal(measured: tuple[Document, str, Path]) -> N
         assert heading in printed
     for size in ("4", "8"):
         assert sum(line.split()[:1] == [size] for line in printed.splitlines()) == 3
-    assert "figures  new/bench.json" in printed
+    assert "results  new/bench.json" in printed
     table = printed.partition("cpu:")[0]
     assert max(map(len, table.splitlines())) <= 80
 

@@ -98,7 +98,7 @@ class Board:
             coverage_u_j(mean_w, max_w=most_w, period_s=PERIOD_S, duration_s=self.covered_s),
         )
         own = Interval.around(self.energy_j, half_width=half_width_j)
-        # The stretch since the last look for other processes has not been judged yet.
+        # The time since the last check for other processes has not been judged yet.
         shared_j = self._shared_j
         if self.is_shared:
             shared_j += self.energy_j - self._checked_j
