@@ -1,7 +1,7 @@
 """Measure how fast a task trains on this machine, and what slows it down.
 
-usage: python -m factory.bench [task=...] [num_envs=256,1024] [seconds=0.5] [repeats=5] [out=FILE.json]
-[track=true]
+usage: python -m factory.bench [task=...] [num_envs=256,1024] [seconds=0.5] [repeats=5]
+                               [out=FILE.json] [track=true]
                                [any group=option or key=value of factory.train]
 
   num_envs  numbers of worlds, in a list; default 64,256,1024 on a CPU and 1024,4096,16384 with device=cuda

@@ -1,16 +1,15 @@
-"""Say what this machine can simulate on, draw, measure and actuate, and what to do about what is missing.
+"""Check this machine: simulation, drawing, energy metering, power control, tracking. Name remedies for gaps.
 
 usage: python -m factory.doctor [seconds=10] [--crosscheck] [--json] [device=auto|cpu|cuda]
-[output_root=outputs]
-                                [energy.<key>=...] [tracking.<key>=...]
+                                [output_root=outputs] [energy.<key>=...] [tracking.<key>=...]
 
-  seconds       length of the self-test, a real load under the run's own meter; 0 leaves it out
-  --crosscheck  let Zeus and CodeCarbon, if installed, watch the same load, and explain the differences
+  seconds       length of the self-test, a real load under the run's own meter; 0 skips it
+  --crosscheck  let Zeus and CodeCarbon, if installed, measure the same load, and explain the differences
   --json        print one JSON object for programs instead of the page
   energy.*, tracking.*   as for factory.train, e.g. energy.rapl_root=/rapl or tracking.uri=http://server:5000
 
-Nothing is set, installed or written. The exit status is 0 whenever it could look, whatever it found, and 2
-for a mistake on the command line. docs/doctor.md says what the findings mean.
+Nothing is changed, installed or written. The exit status is 0 if the checks ran, even if something is
+missing, and 2 for a mistake on the command line. docs/doctor.md explains the findings.
 """
 
 from __future__ import annotations
@@ -49,13 +48,13 @@ class DoctorConfig:
     """Settings of the examination."""
 
     seconds: float = 10.0
-    """Length of the self-test [s]; 0 leaves it out."""
+    """Length of the self-test [s]; 0 skips it."""
     crosscheck: bool = False
-    """Let Zeus and CodeCarbon watch the self-test."""
+    """Let Zeus and CodeCarbon measure the self-test."""
     json: bool = False
     """Print JSON instead of a page."""
     device: str = "auto"
-    """Device of the self-test and of the run it speaks for; `auto` is `cuda` where torch can use it."""
+    """Device of the self-test and of the described run; `auto` is `cuda` if torch can use it."""
     output_root: str = "outputs"
     """Folder of future runs, whose place and disk are checked."""
     energy: EnergyConfig = field(default_factory=EnergyConfig)
