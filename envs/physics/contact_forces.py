@@ -106,7 +106,7 @@ def _register(name: str, every: int, timestep_s: float) -> None:
     with _registration_lock:
         if library.mjp_getPlugin(name.encode(), None):
             return
-        code = _compiled(library, every, timestep_s)
+        code = _compile(library, every, timestep_s)
         plugin = _Plugin()
         library.mjp_defaultPlugin(ctypes.byref(plugin))
         plugin.name = name.encode()
@@ -116,8 +116,8 @@ def _register(name: str, every: int, timestep_s: float) -> None:
         code.detach()
 
 
-def _compiled(library: ctypes.CDLL, every: int, timestep_s: float) -> llvm.ExecutionEngine:
-    """Return the plugin's functions as machine code."""
+def _compile(library: ctypes.CDLL, every: int, timestep_s: float) -> llvm.ExecutionEngine:
+    """Compile the plugin's functions to machine code."""
     # The code calls MuJoCo by address, since the library is loaded already and its symbols may be hidden.
     address = {name: ctypes.cast(library[name], ctypes.c_void_p).value for name in _ROUTINES}
     time = int(mujoco.mjtState.mjSTATE_TIME)

@@ -58,16 +58,17 @@ def pack_forward(flat, sizes):
         total += (sizes[k] + 1) * padded(sizes[k + 1])
     packed = np.zeros(total, np.float32)
     # Beginning of the layer in `flat` and in `packed`.
-    start = at = 0
+    start = 0
+    offset = 0
     for k in range(len(sizes) - 1):
         inputs = sizes[k]
         outputs = sizes[k + 1]
-        layer = rows_of(packed[at:], 0, inputs + 1, padded(outputs))
+        layer = rows_of(packed[offset:], 0, inputs + 1, padded(outputs))
         transpose(rows_of(flat[start:], 0, outputs, inputs), layer)
         for o in range(outputs):
             layer[inputs, o] = flat[start + outputs * inputs + o]
-        start = start + outputs * (inputs + 1)
-        at = at + layer.size
+        start += outputs * (inputs + 1)
+        offset += layer.size
     return packed
 
 
@@ -79,14 +80,15 @@ def pack_backward(flat, sizes):
     for k in range(len(sizes) - 1):
         total += sizes[k + 1] * padded(sizes[k])
     packed = np.zeros(total, np.float32)
-    start = at = 0
+    start = 0
+    offset = 0
     for k in range(len(sizes) - 1):
         inputs = sizes[k]
         outputs = sizes[k + 1]
-        layer = rows_of(packed[at:], 0, outputs, padded(inputs))
+        layer = rows_of(packed[offset:], 0, outputs, padded(inputs))
         copy(rows_of(flat[start:], 0, outputs, inputs), layer)
-        start = start + outputs * (inputs + 1)
-        at = at + layer.size
+        start += outputs * (inputs + 1)
+        offset += layer.size
     return packed
 
 
@@ -100,16 +102,17 @@ def as_flat(sums, sizes, grads):
     for part in range(1, len(sums)):
         for k in range(sums.shape[1]):
             sums[0, k] += sums[part, k]
-    start = at = 0
+    start = 0
+    offset = 0
     for k in range(len(sizes) - 1):
         inputs = sizes[k]
         outputs = sizes[k + 1]
-        layer = rows_of(sums[0, at:], 0, inputs + 1, padded(outputs))
+        layer = rows_of(sums[0, offset:], 0, inputs + 1, padded(outputs))
         transpose(layer[:inputs], rows_of(grads[start:], 0, outputs, inputs))
         for o in range(outputs):
             grads[start + outputs * inputs + o] = layer[inputs, o]
-        start = start + outputs * (inputs + 1)
-        at = at + layer.size
+        start += outputs * (inputs + 1)
+        offset += layer.size
 
 
 def empty_sums(sizes: list[int], threads: int) -> Floats:

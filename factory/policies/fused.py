@@ -21,7 +21,9 @@ _BACKWARD: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 """Gradient by an activation's inputs, from that by its outputs and the outputs; computed in place."""
 
 
-def compiled(features: Tensor, activation: str, sizes: list[int], parameters: Sequence[Tensor]) -> Tensor:
+def apply_kernels(
+    features: Tensor, activation: str, sizes: list[int], parameters: Sequence[Tensor]
+) -> Tensor:
     """Return the last layer's output in float32, computed by functions compiled for this processor.
 
     Args:
@@ -35,7 +37,7 @@ def compiled(features: Tensor, activation: str, sizes: list[int], parameters: Se
     """
     # Only training keeps the hidden units, which are most of the memory.
     if torch.is_grad_enabled():
-        return _Compiled.apply(features, activation, sizes, *parameters)
+        return _KernelFunction.apply(features, activation, sizes, *parameters)
     return _forward(features, activation, sizes, parameters, keep=False)[0]
 
 
@@ -52,7 +54,7 @@ def _forward(
     return outputs, rows, flat, torch.from_numpy(hidden)
 
 
-class _Compiled(torch.autograd.Function):
+class _KernelFunction(torch.autograd.Function):
     """Kernels as one node of autograd's graph: one call forward and one backward."""
 
     @staticmethod

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from factory import kernels
-from factory.policies.fused import OneDnn, compiled
+from factory.policies.fused import OneDnn, apply_kernels
 
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "elu": functools.partial(nn.ELU, inplace=True),
@@ -65,7 +65,7 @@ class Perceptron(nn.Sequential):
         layers = self._linear_layers()
         parameters = [p for layer in layers for p in (layer.weight, layer.bias)]
         if self.precision is torch.float32 and kernels.are_enabled():
-            return compiled(features, self.activation, _sizes(layers), parameters)
+            return apply_kernels(features, self.activation, _sizes(layers), parameters)
         if self.precision is not torch.float32 and torch.backends.mkldnn.is_available():
             return OneDnn.apply(features, self.activation, *parameters)
         return self._one_by_one(features)
