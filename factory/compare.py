@@ -61,6 +61,7 @@ def parse(arguments: Sequence[str]) -> CompareConfig:
         ValueError, OmegaConfBaseException: an argument is wrong, or neither or both of run and query are
             given.
     """
+    # The parser of settings takes every key once only.
     names = [argument.removeprefix("run=") for argument in arguments if argument.startswith("run=")]
     cfg = cli.parse(CompareConfig, [argument for argument in arguments if not argument.startswith("run=")])
     cfg.run = names
@@ -97,6 +98,7 @@ def write(comparison: Comparison, out: Path) -> None:
         json.dumps(nan_to_none(comparison.as_plain()), indent=1, allow_nan=False)
     )
     charts.write_png(charts.cost_charts(comparison, charts.PNG_COSTS), comparison, out / "pareto.png")
+    # Runs that logged no iteration have no curves.
     learning = charts.learning_charts(comparison)
     if learning:
         charts.write_png(learning[:2], comparison, out / "learning.png")
@@ -115,6 +117,7 @@ def main() -> None:
         cfg = parse(sys.argv[1:])
         comparison = compare_runs(select(cfg), force=cfg.force)
         out = Path(cfg.out or Path(cfg.output_root) / "compare" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}")
+        # Before the work, so that a folder without permission is one line.
         cli.check_writable(out, key="out")
     write(comparison, out)
     print_table(comparison)

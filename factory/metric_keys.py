@@ -82,6 +82,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("loss/explained_variance", "Explained variance", "", HIGHER, True, "explained var"),
     Metric("loss/grad_norm", "Gradient norm"),
 )
+# A key has one meaning everywhere.
 _BY_KEY = {metric.key: metric for metric in METRICS}
 
 
@@ -89,5 +90,6 @@ def metric(key: str) -> Metric:
     """Return the metric of a key; the last part of an unknown key becomes its label."""
     if key in _BY_KEY:
         return _BY_KEY[key]
+    # Nothing is known of its sign, so groups are compared by the difference.
     name = key.rpartition("/")[2].replace("_", " ")
     return Metric(key, name[:1].upper() + name[1:], is_signed=True)

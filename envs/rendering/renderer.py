@@ -110,6 +110,7 @@ def open_renderer(model: mujoco.MjModel, *, width: int, height: int, backend: st
         if platform:
             drawn_with = f"OpenGL ({platform})"
         _log.warning("MUJOCO_GL=%s does not draw on this machine; using %s", chosen, drawn_with)
+    # A back end that was asked for by name is not replaced in silence.
     if platform is None and backend == "opengl":
         raise RenderingUnavailableError(
             "backend=opengl: no working context; install libegl1 or libosmesa6, or use raycast"

@@ -19,6 +19,7 @@ def add_scenery(spec: mujoco.MjSpec) -> None:
     """
     if not any(texture.type == mujoco.mjtTexture.mjTEXTURE_SKYBOX for texture in spec.textures):
         _add_sky(spec)
+    # The headlight of MuJoCo moves with the camera and casts no shadow.
     if not spec.lights:
         _add_light(spec)
     if not any(geom.type in _GROUND for geom in spec.geoms):
@@ -77,6 +78,7 @@ def _lowest_point_m(model: mujoco.MjModel) -> float:
     """Return the height below every geom of the model in its first pose, 0 m for a model without geoms."""
     if model.ngeom == 0:
         return 0.0
+    # In `qpos0`, where the episodes of these tasks begin, up to noise.
     data = mujoco.MjData(model)
     mujoco.mj_kinematics(model, data)
     # A sphere around every geom is a little too large, and the floor then a little too low.

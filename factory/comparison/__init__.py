@@ -1,1 +1,1 @@
-"""Runs side by side: select, group by setting, figures with intervals over seeds, charts, page."""
+"""Runs side by side: select, group by setting, metrics with intervals over seeds, charts, page."""

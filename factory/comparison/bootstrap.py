@@ -83,6 +83,7 @@ def ratio_interval(first: Sequence[float], second: Sequence[float]) -> Interval:
     ratio = float(np.mean(second)) / means_below
     if min(len(first), len(second)) < 2:
         return Interval(ratio, np.nan, np.nan)
+    # Another stream, or equal groups would be resampled alike and their ratio be too certain.
     above = resampled_means(second, is_signed=False, stream=1)
     below = resampled_means(first, is_signed=False)
     # Where the resampled first mean is zero, the ratio is infinite; 1.0 only avoids a division by zero.

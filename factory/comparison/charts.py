@@ -75,6 +75,7 @@ class Key:
 
 def style(number: int) -> tuple[str, str]:
     """Return colour and marker of a group."""
+    # The marker changes only after every colour was used.
     count = len(COLORS)
     return COLORS[number % count], MARKERS[number // count % len(MARKERS)]
 
@@ -90,6 +91,7 @@ def cost_charts(comparison: Comparison, keys: Sequence[str] = COSTS) -> list[Cha
         scale, unit = _axis_unit(comparison, cost)
         label = f"{cost.label.lower()} ({unit}{_source(comparison, cost)}; {cost.better} is better)"
 
+        # Defaults bind the values of this round of the loop.
         def draw(axes: Axes, inks: Inks, cost: Metric = cost, scale: float = scale) -> None:
             _draw_costs(axes, comparison, cost=cost, gain=gain, scale=scale, inks=inks)
 
@@ -102,7 +104,7 @@ def learning_charts(comparison: Comparison) -> list[Chart]:
     label = metric("train/return_mean").label
     charts: list[Chart] = []
     for x_label, curves in group_curves(comparison):
-
+        # As above, bound now.
         def draw(axes: Axes, inks: Inks, curves: Sequence[GroupCurve | None] = curves) -> None:
             _draw_curves(axes, curves)
 
@@ -121,6 +123,7 @@ def to_panels(charts: Sequence[Chart], *, prefix: str) -> list[Panel]:
     panels: list[Panel] = []
     for number, chart in enumerate(charts):
         width_in, height_in = WIDE_IN
+        # Two labelled axes need more height than a curve of a report.
         figure = Figure(figsize=(width_in, 1.25 * height_in), layout="constrained", facecolor="none")
         axes = figure.add_subplot()
         _draw(axes, chart, PAGE)
@@ -134,6 +137,7 @@ def legend(comparison: Comparison) -> list[Key]:
     keys: list[Key] = []
     for number, group in enumerate(comparison.groups):
         color, marker = style(number)
+        # Half a centimetre of nothing but the marker: the page scales it to its text.
         figure = Figure(figsize=(0.2, 0.2), facecolor="none")
         axes = figure.add_axes((0, 0, 1, 1), frameon=False)
         axes.set_axis_off()
@@ -165,6 +169,7 @@ def write_png(charts: Sequence[Chart], comparison: Comparison, path: Path) -> No
     for number, name in enumerate(names):
         color, marker = style(number)
         handles.append(Line2D([], [], color=color, marker=marker, markersize=8.0, label=name))
+    # The front has an entry only where one is drawn.
     if any(line.get_label() == FRONT for axes in panels for line in axes.lines):
         ring: dict[str, Any] = {"marker": "o", "markersize": 12.0, "markerfacecolor": "none"}
         handles.append(Line2D([], [], color=inks.text, linestyle="--", label=FRONT, **ring))
@@ -182,6 +187,7 @@ def _draw(axes: Axes, chart: Chart, inks: Inks) -> None:
     axes.tick_params(which="both", labelsize=9.5, color=inks.grid, labelcolor=inks.text, length=3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(inks.grid)
+    # Error bars end inside the frame.
     axes.margins(0.1)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.yaxis.set_major_locator(MaxNLocator(5))
@@ -192,6 +198,7 @@ def _draw(axes: Axes, chart: Chart, inks: Inks) -> None:
 
 def _axis_unit(comparison: Comparison, cost: Metric) -> tuple[float, str]:
     """Return the divisor and the unit in which the largest mean is read best."""
+    # One unit for all groups, so that their places on the axis compare.
     largest = max(found[cost.key].seeds.value for found in comparison.estimates if cost.key in found)
     if cost.unit == "s":
         return 1.0, "s"
@@ -216,6 +223,7 @@ def _draw_costs(
         color, marker = style(number)
         costs = [value_of(run, cost) / scale for run in group.runs]
         returns = [value_of(run, gain) for run in group.runs]
+        # Runs are small and faint, the means in front.
         faint: dict[str, Any] = {"alpha": 0.55, "markersize": 4.5, "markeredgewidth": 0}
         axes.plot(costs, returns, linestyle="none", color=color, marker=marker, **faint)
         x = found[cost.key].seeds.map(lambda value: value / scale)
@@ -246,6 +254,7 @@ def _draw_front(axes: Axes, means: list[tuple[float, float]], *, is_cost: bool, 
     if not front:
         return
     x, y = zip(*front, strict=True)
+    # Behind the points, since it only guides the eye.
     faint: dict[str, Any] = {"color": inks.text, "alpha": 0.7, "zorder": 1}
     axes.plot(x, y, drawstyle="steps-post", linestyle="--", linewidth=1.1, **faint)
     ring: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": inks.text, "markeredgewidth": 1.1}
@@ -261,6 +270,7 @@ def _draw_curves(axes: Axes, curves: Sequence[GroupCurve | None]) -> None:
         axes.plot(curve.x, curve.mean, color=color, linewidth=1.6)
         if curve.num_seeds > 1:
             axes.fill_between(curve.x, curve.low, curve.high, color=color, alpha=0.18, linewidth=0)
+    # Costs are counted from the start of the run, not from its first logged iteration.
     axes.set_xlim(left=0.0)
 
 
@@ -274,6 +284,7 @@ def pareto_front(points: Sequence[tuple[float, float]], *, is_cost: bool) -> lis
     sign = -1.0
     if is_cost:
         sign = 1.0
+    # From the best x to the worst; at equal x the best y first.
     order = sorted(range(len(points)), key=lambda index: (sign * points[index][0], -points[index][1]))
     front: list[int] = []
     for index in order:

@@ -40,6 +40,7 @@ def contrast(first: Group, second: Group, compared: Metric) -> Contrast | None:
     after = second.by_seed(lambda run: value_of(run, compared))
     if not before or not after:
         return None
+    # A ratio of returns means nothing when one of them may be negative.
     if compared.is_signed:
         return Contrast(metric=compared, interval=difference_interval(before, after))
     ratio = ratio_interval(before, after)

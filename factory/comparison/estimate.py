@@ -75,6 +75,7 @@ class Estimate:
 
 def estimate(group: Group, compared: Metric) -> Estimate | None:
     """Return a metric of the group, None if no run has it."""
+    # Seeds are the sample; runs that repeat one are averaged before.
     values = group.by_seed(lambda run: value_of(run, compared))
     if not values:
         return None
@@ -89,6 +90,7 @@ def estimate(group: Group, compared: Metric) -> Estimate | None:
     high = at_bound(group, compared, "hi")
     if not len(low) == len(high) == len(values):
         return Estimate(num_seeds=len(values), seeds=seeds)
+    # The source errs alike in all seeds: its bounds are averaged, not combined as independent errors.
     source = Interval(seeds.value, fmean(low), fmean(high))
     both = None
     if len(values) > 1:

@@ -51,6 +51,7 @@ class Group:
         for run in self.runs:
             value = value_of(run)
             if isfinite(value):
+                # Several runs of one seed are no independent sample.
                 found.setdefault(run.seed, []).append(value)
         return [fmean(values) for values in found.values()]
 
@@ -66,6 +67,7 @@ class Group:
     @property
     def tier(self) -> str:
         """Worst energy tier of the runs; `unknown` if one has none on record."""
+        # The mean is only as good as its worst run.
         tiers = {run.tag("energy.tier") for run in self.runs}
         if UNKNOWN in tiers:
             return UNKNOWN
@@ -88,6 +90,7 @@ def group_runs(runs: Sequence[ComparedRun]) -> list[Group]:
     """Put runs together that differ only in `IGNORED` keys; groups are in the order of their first runs."""
     found: dict[tuple[tuple[str, str], ...], list[ComparedRun]] = {}
     for run in runs:
+        # Equal settings in another order are one setting.
         found.setdefault(tuple(sorted(_setting(run).items())), []).append(run)
     settings = [dict(key) for key in found]
     differing = _differing(settings)
@@ -108,6 +111,7 @@ def _setting(run: ComparedRun) -> dict[str, str]:
 
 def _differing(settings: Sequence[dict[str, str]]) -> list[str]:
     """Return the keys in which settings differ, the most informative ones first."""
+    # A key that some settings lack differs, too.
     keys = {key for setting in settings for key in setting}
     differing = [key for key in keys if len({setting.get(key) for setting in settings}) > 1]
     # Known keys in their order, then the others by name.
@@ -119,6 +123,7 @@ def _names(settings: Sequence[dict[str, str]], differing: Sequence[str], *, alon
     """Name every setting by the keys in which they differ; more than three only where needed."""
     if len(settings) == 1:
         return [alone]
+    # One more key at a time until every name is unique.
     for length in count(_NAMED_KEYS):
         shown = differing[:length]
         hidden = len(differing) - length

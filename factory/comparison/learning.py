@@ -49,6 +49,7 @@ def group_curves(comparison: Comparison) -> Iterator[tuple[str, list[GroupCurve 
     }
     for unit, position in positions.items():
         curves = [group_curve(group, position) for group in comparison.groups]
+        # The longest curve chooses the unit of the axis for all.
         ends = [float(curve.x[-1]) for curve in curves if curve]
         if not ends:
             continue
@@ -82,6 +83,7 @@ def group_curve(group: Group, position: _Position) -> GroupCurve | None:
         position: Place of an iteration on the horizontal axis.
     """
     curves = [_points(run, position) for run in group.runs]
+    # A single iteration is a point and no curve.
     if any(len(x) < 2 for x, _ in curves):
         return None
     # Only the range that all seeds cover: elsewhere the mean would change with the number of seeds.
@@ -105,5 +107,6 @@ def _points(run: ComparedRun, position: _Position) -> tuple[np.ndarray, np.ndarr
     """Return position and return of every iteration that has both. Shapes: (P,)."""
     pairs = [(position(record), record.metrics.get(_RETURN, math.nan)) for record in run.history]
     known = [pair for pair in pairs if all(map(math.isfinite, pair))]
+    # The shape holds for a run without any such iteration.
     array = np.array(known, float).reshape(-1, 2)
     return array[:, 0], array[:, 1]

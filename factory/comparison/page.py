@@ -60,8 +60,10 @@ def write_page(comparison: Comparison, path: Path, *, command: str) -> None:
         path: The HTML file.
         command: Command line that made it, to be shown.
     """
+    # Titles name the tasks once each, in the order given.
     count = sum(len(group.runs) for group in comparison.groups)
     tasks = ", ".join(dict.fromkeys(group.tag("task") for group in comparison.groups))
+    # Names of groups are the headings of every table.
     names = [group.name for group in comparison.groups]
     head = list(names)
     if comparison.contrasts:
@@ -105,6 +107,7 @@ def _runs(comparison: Comparison) -> list[list[str]]:
     found: list[list[str]] = []
     for group in comparison.groups:
         for run in group.runs:
+            # Identity first, then the metrics in the order of the heading.
             facts = [run.location, group.name, run.seed, run.status, run.tag("energy.tier")]
             found.append([*facts, *(_number(run.metrics.get(key)) for key in _RUN_KEYS)])
     return found
@@ -113,6 +116,7 @@ def _runs(comparison: Comparison) -> list[list[str]]:
 def _number(value: float | None) -> str:
     if value is None:
         return UNKNOWN
+    # Joules per token are small numbers, which an exponent would make hard to compare.
     if abs(value) < 0.1:
         return format_plain(value)
     return format_number(value)

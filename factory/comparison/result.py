@@ -41,6 +41,7 @@ class Comparison:
     @property
     def return_key(self) -> str:
         """Key of the return on the charts: of the evaluation if every run has one, else of training."""
+        # Returns of training and of evaluation do not belong on one axis.
         runs = [run for group in self.groups for run in group.runs]
         if all("eval/return_mean" in run.metrics for run in runs):
             return "eval/return_mean"
@@ -65,6 +66,7 @@ class Comparison:
                     "threshold": threshold,
                 }
             )
+        # Kinds differ by metric, so every entry names its own.
         against = {
             key: {"kind": _kind(found), **asdict(found.interval)} for key, found in self.contrasts.items()
         }
@@ -88,6 +90,7 @@ def compare_runs(runs: Sequence[ComparedRun], *, force: bool = False) -> Compari
     Raises:
         ValueError: The runs' metrics do not compare, and `force` is not set.
     """
+    # Before any work: refused runs leave nothing behind.
     check_all_comparable(runs, force=force)
     groups = group_runs(runs)
     estimates: list[dict[str, Estimate]] = []
@@ -96,6 +99,7 @@ def compare_runs(runs: Sequence[ComparedRun], *, force: bool = False) -> Compari
         found = {compared.key: estimate(group, compared) for compared in COMPARED}
         estimates.append({key: value for key, value in found.items() if value})
     contrasts: dict[str, Contrast] = {}
+    # More than two would need a choice of what to compare with what.
     if len(groups) == 2:
         # With three groups or more there is no obvious pair; the table shows all side by side.
         against = {compared.key: contrast(groups[0], groups[1], compared) for compared in COMPARED}

@@ -56,6 +56,7 @@ class ComparedRun:
     @property
     def threshold(self) -> float | None:
         """Return to be reached in training; None if the task has none."""
+        # Configurations are flattened to text, like the parameters of MLflow.
         text = self.config.get("task.return_threshold", "None")
         if text in ("None", ""):
             return None
@@ -80,6 +81,7 @@ class ComparedRun:
         """
         if "energy/total_j" not in self.metrics:
             return math.nan
+        # The cost at the moment of reaching was logged by the training itself.
         if self.has_reached:
             return self.metrics.get("factory/joules_to_threshold", math.nan)
         return sum(self.metrics.get(f"energy/phase/{phase}_j", 0.0) for phase in _TRAINING_PHASES)
@@ -95,6 +97,7 @@ def select_runs(names: Sequence[str], *, output_root: Path) -> list[ComparedRun]
     Raises:
         ValueError: A name belongs to no run.
     """
+    # A run that is named twice would count as two seeds.
     folders = dict.fromkeys(folder for name in names for folder in _folders(name, output_root))
     return [_from_folder(folder) for folder in folders]
 
@@ -104,6 +107,7 @@ def _folders(name: str, output_root: Path) -> list[Path]:
     if name == LAST_SWEEP:
         return _runs_below(_last_sweep(output_root), name)
     folder = Path(name).expanduser().absolute()
+    # A sweep or a task folder stands for all its runs.
     if folder.is_dir():
         return _runs_below(folder, name)
     try:
@@ -173,11 +177,13 @@ def query_runs(query: str, *, experiment: str, uri: str) -> list[ComparedRun]:
     """
     from factory.tracking.store import connect, import_mlflow_quietly, shown, sqlite_path
 
+    # MLflow would create a missing database instead of failing.
     database = sqlite_path(uri)
     if database and not database.exists():
         raise ValueError(
             f"uri={uri}: no such database; give the output_root of the runs or the uri of their store"
         )
+    # Loading MLflow takes seconds: not before it is needed.
     import_mlflow_quietly()
     from mlflow.exceptions import MlflowException
 
@@ -217,6 +223,7 @@ def _history(client: MlflowClient, run_id: str) -> list[Record]:
     rows: dict[int, Record] = {}
     for key in _CURVE_KEYS:
         for point in client.get_metric_history(run_id, key):
+            # Metrics of an iteration are logged one by one, under the same step.
             row = rows.setdefault(
                 point.step, Record(step=point.step, time_unix_s=point.timestamp / 1000.0, metrics={})
             )

@@ -49,6 +49,7 @@ def rows(comparison: Comparison) -> Iterator[Row]:
     tiers = [Cell(group.tier, f"boundary {group.tag('energy.boundary')}") for group in groups]
     yield Row("Energy tier", tiers, nothing)
     yield Row("Token spec", [Cell(group.tag("token_spec.hash")) for group in groups], nothing)
+    # A task without falls or success has no such row.
     for compared in COMPARED:
         found = [estimates.get(compared.key) for estimates in comparison.estimates]
         if not any(found):
@@ -62,6 +63,7 @@ def rows(comparison: Comparison) -> Iterator[Row]:
 
 def _threshold_rows(comparison: Comparison) -> Iterator[Row]:
     nothing = Cell("")
+    # The task is the same for all groups, and so is its threshold, unless force=true.
     known = next((cost for cost in comparison.thresholds if cost), None)
     if known is None:
         return
@@ -95,6 +97,7 @@ def _estimate(compared: Metric, found: Estimate | None, *, tier: str) -> Cell:
     """Return a mean with its interval; joules also with tier and the bounds of the energy source."""
     if found is None:
         return Cell(ABSENT)
+    # Mean and bounds share one unit, or nobody could compare them at a glance.
     scale, unit = _scale(compared, found.seeds.value)
     text = f"{_number(found.seeds.value / scale)} {unit}".rstrip()
     note = "1 seed: no interval"
@@ -129,6 +132,7 @@ def _contrast(found: Contrast | None) -> Cell:
     else:
         text = f"x {interval.value:.3g}"
         bounds = f"x [{interval.lo:.3g}, {interval.hi:.3g}]"
+    # A difference of single runs may be anything, and says so.
     if math.isnan(interval.lo):
         return Cell(text, "1 seed: no interval")
     remark = ""
@@ -185,6 +189,7 @@ def print_table(comparison: Comparison) -> None:
     # A row that wraps cannot be read, so a narrow terminal wraps whole lines instead.
     console = Console(width=max(console.width, 150), highlight=False)
     found = list(rows(comparison))
+    # Wide tables are cut into several, each with its labels.
     for start in range(0, len(comparison.groups), GROUPS_ABREAST):
         shown = slice(start, start + GROUPS_ABREAST)
         headers = [group.name for group in comparison.groups[shown]]

@@ -42,6 +42,7 @@ def threshold_cost(group: Group) -> ThresholdCost | None:
     threshold = group.runs[0].threshold
     if threshold is None:
         return None
+    # Runs that never got there stay in as censored: leaving them out would flatter the group.
     reached = [run.has_reached for run in group.runs]
     # Censored runs enter with the energy they spent without reaching the threshold.
     spent_j = [run.spent_j for run in group.runs]
@@ -72,6 +73,7 @@ def _cost(spent: Sequence[float], reached: Sequence[bool], *, relative: Interval
     if is_bound:
         # Every run would have spent at least this, so the median is at least the median of it.
         median = kaplan_meier_median(spent, is_reached=[True] * len(spent))
+    # Energy to the threshold has the relative error of all joules of the run.
     source = None
     if relative:
         source = relative.map(lambda share: share * median)

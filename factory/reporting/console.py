@@ -104,6 +104,7 @@ class PlainLines:
         step = metrics.get("factory/env_steps", 0.0)
         self._eta.mark(step)
         self._held = (metrics, tier)
+        # The last iteration is printed however soon it comes.
         if self._clock() - self._printed_s >= self._min_interval_s or step >= self._eta.total_steps:
             self._print_held()
 
@@ -114,6 +115,7 @@ class PlainLines:
     @contextmanager
     def stage(self, name: str) -> Iterator[StageProgress]:
         """Print the stage's name, how far it is from time to time, and its seconds when it is done."""
+        # The state of the training comes before the stage that follows it.
         self._print_held()
         self.message(f"{name} ...")
         start_s = self._clock()
@@ -139,15 +141,18 @@ class PlainLines:
     def _print_held(self) -> None:
         if self._held is None:
             return
+        # Once printed, closing must not repeat it.
         metrics, tier = self._held
         self._held = None
         self._printed_s = self._clock()
         parts = [progress_text(metrics, self._eta)]
         for row in iteration_metrics(metrics, self._eta):
             for known, value in row:
+                # A log line has no columns, so unknown values need no place.
                 if value != UNKNOWN and known.key not in _NOT_IN_LINES:
                     parts.append(f"{known.short_label} {value}")
         parts.append(joules_per_token_text(metrics, tier))
+        # All shares in one short group, such as sim/infer/learn/other 68/8/18/6 %.
         if shares := phase_shares(metrics):
             percentages = "/".join(f"{100 * share:.0f}" for share in shares.values())
             parts.append(f"{'/'.join(shares)} {percentages} %")
@@ -204,6 +209,7 @@ def print_summary(
 
 def print_evaluation(metrics: Mapping[str, float], run_dir: Path) -> None:
     """Print an evaluation's metrics, the return with its 95 % interval, and where they were written."""
+    # The mean of one episode says nothing of the next.
     interval = "(a single episode: no interval)"
     if "eval/return_ci95" in metrics:
         interval = f"+- {format_number(metrics['eval/return_ci95'])} (95 % interval of the mean)"

@@ -106,15 +106,18 @@ def draw_curve(curve: Curve, *, prefix: str, size_in: tuple[float, float] = NARR
     x, mean, low, high = _grouped(np.asarray(curve.x, float), np.asarray(curve.y, float))
     figure = Figure(figsize=size_in, dpi=POINTS_PER_INCH, layout="constrained", facecolor="none")
     axes = figure.add_subplot(facecolor="none")
+    # A mean alone would hide the extremes of its group.
     if len(curve.y) > MAX_POINTS:
         axes.fill_between(x, low, high, color=LINE, alpha=0.18, linewidth=0)
     marker = None
+    # A line through one point is invisible.
     if np.isfinite(mean).sum() == 1:
         marker = "o"
     axes.plot(x, mean, color=LINE, linewidth=1.6, marker=marker, solid_joinstyle="round")
     if curve.marks:
         mark_x, mark_y = zip(*curve.marks, strict=True)
         axes.plot(mark_x, mark_y, color=MARK, linestyle="none", marker="D", markersize=4.5)
+    # A little room on the right keeps the last point whole.
     axes.set_xlim(0.0, 1.01 * float(x[-1]) or 1.0)
     style_axes(axes, x_label=curve.x_label)
     return to_svg(figure, label=_spoken(curve), prefix=prefix, tips=_tips(figure, curve, x, mean))
@@ -136,6 +139,7 @@ def tick_text(value: float, _position: int | None = None) -> str:
     """Return a tick's label, `2 M` rather than `2.00 M`."""
     text = format_number(round(value, 12))
     number, _, unit = text.partition(" ")
+    # Only behind the decimal point are zeros without meaning.
     if unit and "." in number:
         number = number.rstrip("0").rstrip(".")
     return f"{number} {unit}".rstrip()
@@ -143,6 +147,7 @@ def tick_text(value: float, _position: int | None = None) -> str:
 
 def _grouped(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return x, mean, minimum and maximum of at most 300 groups; infinities are gaps. Shape: (groups,)."""
+    # An infinity would take the whole axis.
     y = np.where(np.isfinite(y), y, np.nan)
     if len(y) <= MAX_POINTS:
         return x, y, y, y
@@ -160,9 +165,11 @@ def _tips(figure: Figure, curve: Curve, x: np.ndarray, y: np.ndarray) -> str:
     # The layout decides where the axes are, so it has to be done before data become points of the picture.
     figure.draw_without_rendering()
     width, height = figure.get_size_inches() * POINTS_PER_INCH
+    # Gaps have no value to show.
     known = np.flatnonzero(np.isfinite(y))
     chosen = known[np.unique(np.linspace(0, len(known) - 1, min(MAX_HITS, len(known))).round().astype(int))]
     places = axes.transData.transform(np.column_stack([x[chosen], y[chosen]]))
+    # Pixels from the lower left; SVG has its origin at the upper left.
     left, bottom, right, top = axes.get_window_extent().extents
     # A strip reaches half way to its neighbours.
     middles = (places[1:, 0] + places[:-1, 0]) / 2
@@ -200,6 +207,7 @@ def _unit(x_label: str) -> str:
 
 def _spoken(curve: Curve) -> str:
     """Return the sentence that a screen reader says instead of the picture."""
+    # Numbers a listener can hold: ends and extremes.
     known = [value for value in curve.y if math.isfinite(value)]
     return (
         f"{curve.title} against {curve.x_label}: "

@@ -41,6 +41,7 @@ def format_si(value: float, unit: str = "") -> str:
     """Format three digits with an SI prefix; a number without unit is only scaled up (`12.6 M`, `0.031`)."""
     if not math.isfinite(value):
         return UNKNOWN
+    # A bare 0.031 is read more easily than 31 m.
     smallest = 0
     if unit:
         smallest = -9
@@ -77,6 +78,7 @@ def format_duration(seconds: float) -> str:
         return UNKNOWN
     if round(seconds, 1) < _MINUTE_S:
         return f"{max(seconds, 0.0):.1f} s"
+    # Rounded before it is split, so that no 60 is left in the smaller unit.
     whole = round(seconds)
     if whole < _HOUR_S:
         return f"{whole // _MINUTE_S} min {whole % _MINUTE_S:02d} s"
@@ -102,6 +104,7 @@ def format_metric(metric: Metric, value: float) -> str:
         return format_duration(value)
     if metric.unit in ("J", "J/token", "s/token"):
         return format_si(value, metric.unit)
+    # Money takes no SI prefix.
     if metric.unit in ("USD", "g CO2e"):
         return f"{format_plain(value)} {metric.unit}"
     return f"{_value_text(metric, value)} {metric.unit}".rstrip()
@@ -134,6 +137,7 @@ def energy_text(value: float, metrics: Mapping[str, float], *, tier: str, unit: 
     """
     total_j = metrics.get("energy/total_j", math.nan)
     bounds = [metrics.get(f"energy/total_j_{side}", math.nan) for side in ("lo", "hi")]
+    # A joule without bounds is quoted as such, never bare.
     interval = "interval unknown"
     if all(map(math.isfinite, (value, total_j, *bounds))) and total_j > 0.0:
         # lo = value * total_lo / total, in the prefix of the value.

@@ -35,6 +35,7 @@ def headlines(metrics: Mapping[str, float], tags: Mapping[str, str]) -> list[Hea
 
 def _skill(metrics: Mapping[str, float]) -> Iterator[Headline]:
     """Yield the skill of the policy, from the evaluation if there was one, else from training."""
+    # The evaluation is the better witness: fixed seeds, no exploration noise.
     side = "train"
     note = "training, no evaluation"
     if "eval/return_mean" in metrics:
@@ -62,11 +63,13 @@ def _spread(metrics: Mapping[str, float]) -> str:
 def _speed(metrics: Mapping[str, float]) -> Iterator[Headline]:
     """Yield throughput, wall time and the share of the physics engine."""
     if "factory/tokens_per_s" in metrics:
+        # Tokens count live worlds only, so the two speeds may differ.
         env_steps = ""
         if "factory/env_steps_per_s" in metrics:
             env_steps = f"{format_si(metrics['factory/env_steps_per_s'])} env steps/s"
         speed = format_metric(metric("factory/tokens_per_s"), metrics["factory/tokens_per_s"])
         yield Headline("Throughput", speed, env_steps)
+    # Training only: start-up and later stages are not in it.
     wall_s = metrics.get("time/wall_s", 0.0)
     if wall_s > 0.0:
         note = ""
@@ -102,6 +105,7 @@ def _site(metrics: Mapping[str, float], tier: str) -> Iterator[Headline]:
         per_joule = metrics[key] / (metrics.get("energy/total_j") or math.nan)
         bounds = [metrics.get(f"energy/total_j_{side}", math.nan) * per_joule for side in ("lo", "hi")]
         interval = " to ".join(map(format_plain, bounds))
+        # A price inherits the uncertainty of the joules behind it.
         note = f"{tier or 'tier unknown'}, {interval}"
         if per_mtoken in metrics:
             note += f"; {format_plain(metrics[per_mtoken])} per million tokens"

@@ -90,6 +90,7 @@ class LivePanel:
 
     def update(self, metrics: dict[str, float], tier: str) -> None:
         """Take one iteration's metrics and redraw if the last drawing is old enough."""
+        # With the first metrics, the first iteration is over.
         self._end_activity()
         self._metrics = metrics
         self._tier = tier
@@ -100,6 +101,7 @@ class LivePanel:
     def message(self, text: str) -> None:
         """Show a line in the panel; older lines move to the terminal's history above it."""
         self._messages.append(f"{time.strftime('%H:%M:%S')}  {text}")
+        # The panel keeps its height, and the terminal keeps every message.
         if len(self._messages) > _MAX_MESSAGES:
             self._console.print(Text(self._messages.popleft(), style="dim"))
         self._draw()
@@ -107,6 +109,7 @@ class LivePanel:
     @contextmanager
     def stage(self, name: str) -> Iterator[Callable[[float], None]]:
         """Show the stage with its share and running seconds, and a message when it is done."""
+        # One activity at a time: the panel has one line for it.
         self._end_activity()
         activity = self._begin(name)
         outcome = "failed after"
@@ -145,6 +148,7 @@ class LivePanel:
     def _render(self) -> RenderableType:
         """Build the panel of plain lines: rich's tables would take several times as long to draw."""
         width = max(self._console.width - 4, 20)  # inside of border and padding
+        # Stages before the training have no header yet.
         lines: list[Text] = []
         if self._header:
             lines += [*self._header_lines(width), Text(), self._progress(width), Text()]
@@ -180,6 +184,7 @@ class LivePanel:
 
     def _progress(self, width: int) -> Text:
         """Return the bar and, right of it, steps, share and time left."""
+        # The bar takes whatever width the numbers leave.
         text = f"  {progress_text(self._metrics, self._eta)}"
         size = max(width - len(text), 0)
         done = int(self._eta.share(self._metrics.get("factory/env_steps", 0.0)) * size)

@@ -67,6 +67,7 @@ class Eta:
         # `hi` keeps one interval at least: an iteration may take longer than the window.
         first = bisect_left(self._times_s, time_s, hi=len(self._times_s) - 2)
         duration_s = self._times_s[-1] - self._times_s[first]
+        # Two marks at one reading of the clock have no speed.
         if duration_s <= 0.0:
             return math.nan
         return (self._steps[-1] - self._steps[first]) / duration_s
@@ -98,10 +99,12 @@ def iteration_metrics(metrics: Mapping[str, float], eta: Eta) -> list[list[tuple
 
     A success rate has no place unless the task defines success. Beside the mean speed stands the current one.
     """
+    # Rows, because the panel has columns and a log line has none.
     rows: list[list[tuple[Metric, str]]] = []
     for keys in _SHOWN:
         row: list[tuple[Metric, str]] = []
         for key in keys:
+            # Absent where the task defines no success, or before an episode has ended.
             if key == "train/success_rate" and key not in metrics:
                 continue
             known = metric(key)

@@ -79,6 +79,7 @@ def write_report(run_dir: Path) -> Path:
         )
     run = read_run(run_dir.resolve())
     task = run.tags.get("task", run.folder.parent.name)
+    # Sections without data are left out, and the head of the page names what is missing.
     total_j = run.metrics.get("energy/total_j", 0.0)
     time_bar = _time_bar(run)
     time_text = ""
@@ -127,7 +128,7 @@ def _facts(run: Run) -> list[str]:
 
 
 def _strip(run: Run) -> str:
-    """Return the film strip in base64, empty without one."""
+    """Return the strip of stills in base64, empty without one."""
     path = run.folder / "videos" / "filmstrip.png"
     if not path.exists():
         return ""
@@ -139,6 +140,7 @@ def _videos(run: Run) -> list[Video]:
     videos: list[Video] = []
     budget = MAX_EMBEDDED_VIDEO_BYTES
     for path in reversed(run.videos):
+        # The newest come first, so that the final policy is always on the page if it fits.
         budget -= path.stat().st_size
         data = ""
         if budget > 0:
@@ -153,6 +155,7 @@ def _base64(path: Path) -> str:
 
 def _series(records: Iterable[Record], key: str) -> tuple[list[Record], list[float]]:
     """Return the iterations that hold the metric as a finite number, and its values."""
+    # An iteration may lack a metric, and a run that diverged has infinities.
     known = [record for record in records if math.isfinite(record.metrics.get(key, math.nan))]
     return known, [record.metrics[key] for record in known]
 
@@ -171,12 +174,14 @@ def _learning(run: Run) -> Panels:
         known, values = _series(run.records, key)
         if not known:
             continue
+        # Evaluations belong on the curve of the return.
         marked: list[Record] = []
         marks: list[float] = []
         if key == "train/return_mean":
             marked, marks = _series(known, "eval/return_mean")
         for along in (_env_steps, _wall_time):
             x, label = along(run, known)
+            # Marks share the positions of their iterations.
             at = dict(zip((record.step for record in known), x, strict=True))
             points = [(at[record.step], mark) for record, mark in zip(marked, marks, strict=True)]
             curves.append(Curve(title=_title(metric(key)), x=x, y=values, x_label=label, marks=points))
@@ -215,6 +220,7 @@ def _power(run: Run) -> Panels:
     if len(known) < 2:
         return Panels()
     duration_s = known[-1].metrics["time/wall_s"] - known[0].metrics["time/wall_s"]
+    # Long runs are averaged over a hundredth of their time.
     interval_s = max(_MIN_POWER_INTERVAL_S, duration_s / _MAX_POWER_POINTS)
     times_s: list[float] = []
     powers_w: list[float] = []
@@ -243,6 +249,7 @@ def _reward_terms(run: Run) -> Panels:
         for name, values in run.reward_terms.items()
         if name != "step" and any(map(math.isfinite, values))
     ]
+    # Large terms decide the behaviour, so they come first.
     known.sort(key=lambda term: -_size(term[1][-1]))
     curves = [
         Curve(title=f"{name}: {format_number(values[-1])}", x=steps, y=values) for name, values in known
@@ -269,6 +276,7 @@ def _time_bar(run: Run) -> Bar | None:
     wall_s = run.metrics.get("time/wall_s", 0.0)
     if not wall_s > 0.0:
         return None
+    # Only phases of training have a metric of their own; the rest becomes `other`.
     parts = {phase: run.metrics[f"time/{phase}_s"] for phase in PHASES if f"time/{phase}_s" in run.metrics}
     return _bar("Wall time by phase", parts, total=wall_s, show=format_duration)
 
@@ -276,6 +284,7 @@ def _time_bar(run: Run) -> Bar | None:
 def _energy_bars(run: Run) -> list[Bar]:
     """Split the joules by phase and by component."""
     metrics = run.metrics
+    # Joules of all phases, those after training included.
     phases: dict[str, float] = {}
     for phase in PHASES:
         if f"energy/phase/{phase}_j" in metrics:
@@ -326,6 +335,7 @@ def _command(run: Run) -> str:
 
 def _tags(run: Run) -> dict[str, str]:
     """Return tags, versions and the MLflow run."""
+    # Everything needed to look the run up elsewhere.
     tags = {**run.tags, **{f"version of {name}": version for name, version in run.versions.items()}}
     if run.mlflow_run_id:
         tags["mlflow_run_id"] = run.mlflow_run_id

@@ -21,6 +21,7 @@ TIER_SENTENCES = {
 
 def missing_pieces(run: Run) -> list[str]:
     """Return one sentence for everything a whole run would have and this one has not."""
+    # A missing tier matters only where there are joules.
     has_energy = "energy/total_j" in run.metrics
     has_pictures = bool(run.videos) or (run.folder / "videos/filmstrip.png").exists()
     checks = (
@@ -31,7 +32,7 @@ def missing_pieces(run: Run) -> list[str]:
         (run.status != "unknown", "No summary.json: status, tags, versions and energy tier are not known."),
         (bool(run.records), "No metrics.jsonl: there are no curves."),
         (any(key.startswith("eval/") for key in run.metrics), "No evaluation: skill is as seen in training."),
-        (has_pictures, "No video and no film strip."),
+        (has_pictures, "No video and no strip of stills."),
         (has_energy, "No energy metrics: the run was not metered."),
         (bool(run.tier) or not has_energy, "No energy tier was recorded: do not quote the joules."),
         (bool(run.config_text), "No config.yaml: the configuration is not known."),
@@ -44,6 +45,7 @@ def time_note(metrics: Mapping[str, float]) -> str:
     """Return the wall time and the share of the physics engine."""
     wall_s = metrics["time/wall_s"]
     note = f"Wall time {format_duration(wall_s)}."
+    # Environments of other libraries do not time their engine.
     if "time/physics_s" in metrics:
         share = format_percent(metrics["time/physics_s"] / wall_s)
         note += f" The physics engine alone, within sim, took {share} of it."
@@ -74,6 +76,7 @@ def energy_note(run: Run) -> str:
 
 def code_note(tags: Mapping[str, str]) -> str:
     """Return the version of the code, and whether it alone repeats the run."""
+    # An installed package has no commit.
     commit = tags.get("git.commit", "")
     note = "Code: git commit not recorded."
     if commit:

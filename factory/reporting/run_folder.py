@@ -6,8 +6,9 @@ import csv
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from omegaconf import OmegaConf
+import yaml
 
 
 @dataclass(kw_only=True)
@@ -30,18 +31,29 @@ def read_records(path: Path) -> list[Record]:
     Lines cut off by a crash are skipped. After a resume the file goes back to the checkpoint's step:
     iterations that were done twice count once, as done last.
     """
+    if not path.exists():
+        return []
     records: list[Record] = []
-    for line in path.read_text().splitlines() if path.exists() else ():
+    for line in path.read_text(errors="replace").splitlines():
         try:
             row = json.loads(line)
-            metrics = {key: value for key, value in row["metrics"].items() if value is not None}
-            record = Record(step=row["step"], time_unix_s=row["time_unix_s"], metrics=metrics)
-        except (ValueError, TypeError, KeyError):
+            record = Record(
+                step=int(row["step"]),
+                time_unix_s=float(row["time_unix_s"]),
+                metrics=_numbers(row["metrics"]),
+            )
+        except (ValueError, TypeError, KeyError, AttributeError):
             continue
+        # A step that was reached before was undone by a resume, with everything after it.
         while records and records[-1].step >= record.step:
             records.pop()
         records.append(record)
     return records
+
+
+def _numbers(metrics: dict[str, Any]) -> dict[str, float]:
+    """Return the metrics that are numbers; JSON has `null` for those that are not finite."""
+    return {key: float(value) for key, value in metrics.items() if isinstance(value, int | float)}
 
 
 def read_reward_terms(path: Path) -> dict[str, list[float]]:
@@ -51,11 +63,15 @@ def read_reward_terms(path: Path) -> dict[str, list[float]]:
     """
     if not path.exists():
         return {}
-    with path.open(newline="") as file:
-        header, *lines = list(csv.reader(file)) or [[]]
+    with path.open(newline="", errors="replace") as file:
+        lines = list(csv.reader(file))
+    if not lines:
+        return {}
+    header = lines[0]
     rows: list[list[float]] = []
-    for line in lines:
+    for line in lines[1:]:
         try:
+            # An empty cell is a term that was not defined in this iteration.
             row = [float(cell or "nan") for cell in line]
         except ValueError:
             continue
@@ -63,7 +79,11 @@ def read_reward_terms(path: Path) -> dict[str, list[float]]:
             while rows and rows[-1][0] >= row[0]:
                 rows.pop()
             rows.append(row)
-    return dict(zip(header, map(list, zip(*rows, strict=True)), strict=True)) if rows else {}
+    if not rows:
+        return {}
+    # Rows of iterations become one column for each term.
+    columns = map(list, zip(*rows, strict=True))
+    return dict(zip(header, columns, strict=True))
 
 
 @dataclass(kw_only=True)
@@ -92,24 +112,52 @@ class Run:
 def read_run(folder: Path) -> Run:
     """Read whatever there is; without `summary.json` the last known value of every metric stands in."""
     records = read_records(folder / "metrics.jsonl")
+    # Not every row has every metric: no return before an episode has ended, for instance.
     metrics: dict[str, float] = {}
     for record in records:
         metrics |= record.metrics
-    summary_path, config_path = folder / "summary.json", folder / "config.yaml"
-    overrides_path = folder / ".hydra" / "overrides.yaml"
-    summary = json.loads(summary_path.read_text()) if summary_path.exists() else {}
-    metrics |= {key: value for key, value in summary.get("metrics", {}).items() if value is not None}
+    summary = _read_summary(folder / "summary.json")
+    # The summary is the last word: it has metrics of stages that log no row.
+    metrics |= _numbers(summary.get("metrics", {}))
+    config_path = folder / "config.yaml"
+    config_text = ""
+    if config_path.exists():
+        config_text = config_path.read_text(errors="replace")
     return Run(
         folder=folder,
-        status=summary.get("status", "unknown"),
-        device=summary.get("device", ""),
+        status=str(summary.get("status", "unknown")),
+        device=str(summary.get("device", "")),
         metrics=metrics,
         tags={key: str(value) for key, value in summary.get("tags", {}).items()},
         versions={key: str(value) for key, value in summary.get("versions", {}).items()},
         mlflow_run_id=summary.get("mlflow_run_id"),
         records=records,
         reward_terms=read_reward_terms(folder / "reward_terms.csv"),
-        config_text=config_path.read_text() if config_path.exists() else "",
-        overrides=[str(item) for item in OmegaConf.load(overrides_path)] if overrides_path.exists() else None,
+        config_text=config_text,
+        overrides=_read_overrides(folder / ".hydra" / "overrides.yaml"),
         videos=sorted((folder / "videos").glob("*.mp4")),
     )
+
+
+def _read_summary(path: Path) -> dict[str, Any]:
+    """Return the summary, empty if there is none that can be read."""
+    try:
+        summary = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(summary, dict):
+        return {}
+    # A table where something else is written would fail far from here.
+    tables = ("metrics", "tags", "versions")
+    return {key: value for key, value in summary.items() if key not in tables or isinstance(value, dict)}
+
+
+def _read_overrides(path: Path) -> list[str] | None:
+    """Return the overrides of the command line, None if they are not on record."""
+    try:
+        overrides = yaml.safe_load(path.read_text())
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+    if not isinstance(overrides, list):
+        return None
+    return [str(item) for item in overrides]

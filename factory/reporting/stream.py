@@ -66,6 +66,7 @@ class SteadyStream(io.TextIOBase):
 
     def _fall_silent(self) -> None:
         """Send buffered and later output to nowhere, since Python flushes once more at its end."""
+        # Silence from now on: the next write must not fail again.
         self._is_open = False
         with contextlib.suppress(OSError, ValueError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -76,6 +77,7 @@ class SteadyStream(io.TextIOBase):
 @contextlib.contextmanager
 def steady_stdout() -> Iterator[None]:
     """Replace `sys.stdout` by a steady one inside the block."""
+    # Tests and notebooks may have replaced it already.
     before = sys.stdout
     sys.stdout = cast(TextIO, SteadyStream(before))
     try:

@@ -71,6 +71,7 @@ def draw_video(
     num_frames = len(recording)
     if captions is not None and len(captions) != num_frames:
         raise ValueError(f"captions has {len(captions)} texts for {num_frames} frames: give one per frame")
+    # The strip is made of frames already drawn, so none is drawn twice.
     stills: list[np.ndarray] = []
     wanted = set(_evenly(num_frames, _STRIP_FRAMES))
 
@@ -125,12 +126,13 @@ def write_mp4(path: str | Path, frames: Iterable[np.ndarray], *, fps: int) -> Pa
                 )
                 stream.height, stream.width, _ = shape
                 stream.pix_fmt = "yuv420p"
-                # Players that are not told the colour matrix guess it from the size, and show other colours.
+                # Players without the colour matrix guess it from the size, and show other colours.
                 context = stream.codec_context
                 context.colorspace = _BITS_709
                 context.color_primaries = _BITS_709
                 context.color_trc = _BITS_709
                 context.color_range = _LIMITED_RANGE
+            # The encoder would scale it without a word.
             if frame.shape != shape:
                 raise ValueError(
                     f"frame of shape {frame.shape} in a video of {shape}: all frames must be of one size"
@@ -151,9 +153,11 @@ def write_filmstrip(frames: Sequence[np.ndarray], path: str | Path) -> Path:
         ValueError: there is no frame.
     """
     if len(frames) == 0:
-        raise ValueError("frames is empty: a film strip needs at least one frame")
+        raise ValueError("frames is empty: a strip of stills needs at least one frame")
     chosen = [frames[index] for index in _evenly(len(frames), _STRIP_FRAMES)]
+    # A short video has a short strip.
     columns = min(_STRIP_COLUMNS, len(chosen))
+    # Rounded up, for an unfinished last row.
     rows = -(-len(chosen) // columns)
     height, width, _ = chosen[0].shape
     size = (
@@ -175,6 +179,7 @@ def caption(frame: np.ndarray, text: str, *, time_s: float, progress: float) -> 
     """Return the frame with `text` lower left, the time lower right and a thin bar of `progress` (0-1)."""
     image = Image.fromarray(frame)
     draw = ImageDraw.Draw(image, "RGBA")
+    # All lengths grow with the picture; 180 rows are the smallest with readable text.
     unit = max(1, frame.shape[0] // 180)
     font = ImageFont.load_default(size=7.5 * unit)
     # The bar of progress takes the last unit; labels stay clear of it.
@@ -201,7 +206,8 @@ def _label(
     width = right - left + 2 * pad
     height = bottom - top + 2 * pad
     # Text sits inside the box, so its own bearings (left, top) are taken off where it is written.
-    x, y = corner[0], corner[1] - height
+    x = corner[0]
+    y = corner[1] - height
     if anchor == "rd":
         x -= width
     draw.rounded_rectangle((x, y, x + width, y + height), radius=2 * unit, fill=(15, 20, 28, 150))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from factory.reporting.run_folder import read_records, read_reward_terms
+import pytest
+
+from factory.reporting.run_folder import read_records, read_reward_terms, read_run
 
 
 def test_repeated_iterations_count_once(tmp_path: Path) -> None:
@@ -31,3 +33,16 @@ def test_repeated_reward_rows_count_once(tmp_path: Path) -> None:
     """After a resume the table goes back, with or without a second header."""
     (tmp_path / "terms.csv").write_text("step,a\n10,1\n20,2\n30,3\nstep,a\n20,4\n")
     assert read_reward_terms(tmp_path / "terms.csv") == {"step": [10.0, 20.0], "a": [1.0, 4.0]}
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"metrics": 3, "tags": ["x"], "versions": null}', '{"metrics": {"a": "b"}}']
+)
+def test_files_of_another_shape_are_like_missing_ones(tmp_path: Path, text: str) -> None:
+    """A damaged or foreign summary, journal or list of overrides costs its contents, not the report."""
+    (tmp_path / "summary.json").write_text(text)
+    (tmp_path / "metrics.jsonl").write_text(f'{text}\n{{"step": 1, "time_unix_s": 0, "metrics": 5}}\n')
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra" / "overrides.yaml").write_text("a: [b")
+    run = read_run(tmp_path)
+    assert (run.status, run.metrics, run.tags, run.overrides, run.records) == ("unknown", {}, {}, None, [])
