@@ -266,8 +266,10 @@ def _draw_curves(axes: Axes, curves: Sequence[GroupCurve | None]) -> None:
     for number, curve in enumerate(curves):
         if curve is None:
             continue
-        color, _ = style(number)
-        axes.plot(curve.x, curve.mean, color=color, linewidth=1.6)
+        color, marker = style(number)
+        # A few markers tell groups of one colour apart.
+        marks: dict[str, Any] = {"marker": marker, "markersize": 5.0, "markevery": len(curve.x) // 5}
+        axes.plot(curve.x, curve.mean, color=color, linewidth=1.6, **marks)
         if curve.num_seeds > 1:
             axes.fill_between(curve.x, curve.low, curve.high, color=color, alpha=0.18, linewidth=0)
     # Costs are counted from the start of the run, not from its first logged iteration.
