@@ -98,10 +98,12 @@ def run_evaluation(cfg: EvaluateConfig) -> tuple[EvaluationResult, Path]:
         print(found.note)
     train_cfg = config.from_plain(_on(cfg.device, _as_named(cfg, found.config, run_dir)))
     device.set_up(train_cfg.runtime.torch_threads, precision=train_cfg.policy.precision)
-    env = make_env(train_cfg, num_envs=min(cfg.episodes, train_cfg.task.eval_worlds))
-    policy = make_policy(train_cfg, env)
+    stored_policy = found.tensors.get("policy", {})
     try:
-        fit.load_part(policy, found.tensors.get("policy", {}), name="policy")
+        fit.check_size(found.config["policy"], stored_policy)
+        env = make_env(train_cfg, num_envs=min(cfg.episodes, train_cfg.task.eval_worlds))
+        policy = make_policy(train_cfg, env)
+        fit.load_part(policy, stored_policy, name="policy")
     except ValueError as error:
         raise ValueError(f"run={cfg.run}: checkpoint {found.env_steps} does not fit ({error})") from error
     with cli.one_line_faults(run_dir), contextlib.closing(env):

@@ -9,6 +9,7 @@ import mujoco
 import numpy as np
 import torch
 
+from factory.envs.robots import robot_file
 from factory.envs.terms.symmetry import Mirror
 from factory.registry import ROBOTS
 
@@ -146,6 +147,10 @@ def _open_spec(robot: str) -> tuple[mujoco.MjSpec, QuadrupedParameters, str]:
             raise ValueError(
                 f"robot={robot}: no such file; give the path of an MJCF (.xml) or URDF (.urdf) file"
             )
+        try:
+            robot_file.check(path)
+        except ValueError as error:
+            raise ValueError(f"robot={robot}: {error}") from error
         return _read(path, robot), QuadrupedParameters(), path.stem
     if robot in ROBOTS:
         loaded = ROBOTS[robot]()

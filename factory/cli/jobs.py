@@ -208,14 +208,18 @@ def _check_parts(cfg: TrainConfig) -> None:
     # Only a configuration that is otherwise correct is worth the seconds in which torch and MuJoCo are
     # loaded.
     from factory.energy.meter import Meter
-    from factory.training import checkpoint
+    from factory.training import checkpoint, fit
     from factory.training.build import make_env, make_policy
     from factory.training.snapshot import load_tensors
 
+    found = None
+    if cfg.resume:
+        found = checkpoint.load(Path(cfg.resume))
+        fit.check_size(found.config["policy"], found.tensors.get("policy", {}))
     with contextlib.closing(make_env(cfg, num_envs=1)) as env:
         env.reset()
-        if cfg.resume:
-            load_tensors(cfg, checkpoint.load(Path(cfg.resume)), env, policy=make_policy(cfg, env))
+        if found:
+            load_tensors(cfg, found, env, policy=make_policy(cfg, env))
     Meter.from_config(cfg.energy, cfg.device)
 
 

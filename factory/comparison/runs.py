@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
 from factory import cli
 from factory.cli import spelling
 from factory.reporting.run_folder import Record, read_run
+from factory.runtime.stored_files import parse_yaml
 from factory.tracking.base import flatten
 
 if TYPE_CHECKING:
@@ -159,9 +158,17 @@ def _from_folder(folder: Path) -> ComparedRun:
         status=run.status,
         metrics=run.metrics,
         tags=run.tags,
-        config=dict(flatten(yaml.safe_load(run.config_text))),
+        config=_flat(run.config_text, folder),
         history=run.records,
     )
+
+
+def _flat(config_text: str, folder: Path) -> dict[str, str]:
+    """Return every leaf of a run's configuration."""
+    config = parse_yaml(config_text, name=f"run={folder}: config.yaml")
+    if not isinstance(config, dict):
+        raise ValueError(f"run={folder}: config.yaml holds no configuration; leave the run out")
+    return dict(flatten(config))
 
 
 def query_runs(query: str, *, experiment: str, uri: str) -> list[ComparedRun]:

@@ -11,6 +11,7 @@ from contextlib import closing
 from importlib import metadata
 from pathlib import Path
 
+from factory.diagnosis import privacy
 from factory.diagnosis.finding import Finding, Status
 from factory.tracking.config import TrackingConfig
 from factory.tracking.store import resolve_uri, shown, sqlite_path
@@ -27,7 +28,12 @@ def examine(output_root: Path, tracking: TrackingConfig) -> list[Finding]:
     # A folder that does not exist yet will be created inside the innermost one that does.
     root = output_root.absolute()
     existing = next(path for path in (root, *root.parents) if path.exists())
-    return [_output(root, existing), _disk(existing), _store(tracking, output_root)]
+    return [
+        _output(root, existing),
+        *privacy.examine(root),
+        _disk(existing),
+        _store(tracking, output_root),
+    ]
 
 
 def _output(output_root: Path, existing: Path) -> Finding:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+from factory.runtime import stored_files
+
+_LAST_TIME_S = 253_402_300_800.0
+"""End of the year 9999, beyond which there are no dates [s since 1970]."""
 
 
 @dataclass(kw_only=True)
@@ -34,15 +36,17 @@ def read_records(path: Path) -> list[Record]:
     if not path.exists():
         return []
     records: list[Record] = []
-    for line in path.read_text(errors="replace").splitlines():
+    for line in stored_files.read_text(path, limit=stored_files.MAX_ROWS_BYTES).splitlines():
         try:
-            row = json.loads(line)
+            row = stored_files.parse_json(line, name=path.name)
             record = Record(
                 step=int(row["step"]),
                 time_unix_s=float(row["time_unix_s"]),
                 metrics=_numbers(row["metrics"]),
             )
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
+            continue
+        if not 0.0 <= record.time_unix_s < _LAST_TIME_S:
             continue
         # A step that was reached before was undone by a resume, with everything after it.
         while records and records[-1].step >= record.step:
@@ -63,8 +67,12 @@ def read_reward_terms(path: Path) -> dict[str, list[float]]:
     """
     if not path.exists():
         return {}
-    with path.open(newline="", errors="replace") as file:
-        lines = list(csv.reader(file))
+    text = stored_files.read_text(path, limit=stored_files.MAX_ROWS_BYTES)
+    try:
+        lines = list(csv.reader(text.splitlines()))
+    except csv.Error:
+        # A cell is absurdly long.
+        return {}
     if not lines:
         return {}
     header = lines[0]
@@ -110,7 +118,12 @@ class Run:
 
 
 def read_run(folder: Path) -> Run:
-    """Read whatever there is; without `summary.json` the last known value of every metric stands in."""
+    """Read whatever there is; without `summary.json` the last known value of every metric stands in.
+
+    Raises:
+        ValueError: the folder holds a link out of it or a pipe, or a file is absurdly large.
+    """
+    stored_files.check_folder(folder, key="run")
     records = read_records(folder / "metrics.jsonl")
     # Not every row has every metric: no return before an episode has ended, for instance.
     metrics: dict[str, float] = {}
@@ -122,7 +135,7 @@ def read_run(folder: Path) -> Run:
     config_path = folder / "config.yaml"
     config_text = ""
     if config_path.exists():
-        config_text = config_path.read_text(errors="replace")
+        config_text = stored_files.read_text(config_path, limit=stored_files.MAX_YAML_BYTES)
     return Run(
         folder=folder,
         status=str(summary.get("status", "unknown")),
@@ -130,7 +143,7 @@ def read_run(folder: Path) -> Run:
         metrics=metrics,
         tags={key: str(value) for key, value in summary.get("tags", {}).items()},
         versions={key: str(value) for key, value in summary.get("versions", {}).items()},
-        mlflow_run_id=summary.get("mlflow_run_id"),
+        mlflow_run_id=_text_or_none(summary.get("mlflow_run_id")),
         records=records,
         reward_terms=read_reward_terms(folder / "reward_terms.csv"),
         config_text=config_text,
@@ -139,11 +152,17 @@ def read_run(folder: Path) -> Run:
     )
 
 
+def _text_or_none(value: Any) -> str | None:
+    if isinstance(value, str):
+        return value
+    return None
+
+
 def _read_summary(path: Path) -> dict[str, Any]:
     """Return the summary, empty if there is none that can be read."""
     try:
-        summary = json.loads(path.read_text())
-    except (OSError, ValueError):
+        summary = stored_files.read_json(path)
+    except ValueError:
         return {}
     if not isinstance(summary, dict):
         return {}
@@ -155,8 +174,8 @@ def _read_summary(path: Path) -> dict[str, Any]:
 def _read_overrides(path: Path) -> list[str] | None:
     """Return the overrides of the command line, None if they are not on record."""
     try:
-        overrides = yaml.safe_load(path.read_text())
-    except (OSError, ValueError, yaml.YAMLError):
+        overrides = stored_files.read_yaml(path)
+    except ValueError:
         return None
     if not isinstance(overrides, list):
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from factory.energy.ledger import EnergyLedger
 from factory.energy.reading import MeterReading
 from factory.energy.tokens import TokenCounter
 from factory.envs.core.errors import WorldError
+from factory.envs.core.training_env import COMMON_STATE
 from factory.runtime.plain_types import check_mapping
 
 _FINITE_PARTS = ("policy", "learner")
@@ -99,6 +101,35 @@ def check_tensors(expected: Mapping[str, Tensor], given: Mapping[str, Tensor], *
             raise ValueError(f"{name}: {key} has shape {tuple(stored.shape)}, not {tuple(own.shape)}")
         if stored.dtype != own.dtype:
             raise ValueError(f"{name}: {key} has type {stored.dtype}, not {own.dtype}")
+
+
+def check_rows(tensors: Mapping[str, Mapping[str, Tensor]], *, num_envs: int) -> None:
+    """Check that environments and collector have a row for each environment of the job.
+
+    Raises:
+        ValueError: a tensor has more or fewer.
+    """
+    for name in ("env", "collector"):
+        for key, value in tensors.get(name, {}).items():
+            if key not in COMMON_STATE and value.shape[:1] != (num_envs,):
+                raise ValueError(f"{name}: {key} has shape {tuple(value.shape)}, not {num_envs} rows")
+
+
+def check_size(settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Check that a stored policy has as many numbers as its layers need, before memory is taken for them.
+
+    A layer between a and b units has a b weights, which are all in the file.
+
+    Raises:
+        ValueError: settings ask for more numbers than there are.
+    """
+    total = sum(value.numel() for value in tensors.values())
+    for key, value in settings.items():
+        sizes = value if isinstance(value, list) else [value]
+        counts = [abs(size) for size in sizes if type(size) is int]
+        products = [first * second for first, second in itertools.pairwise(counts)]
+        if max([*counts, *products], default=0) > total:
+            raise ValueError(f"policy: {key}={value} needs more numbers than the {total} there are")
 
 
 def check_state(state: Mapping[str, Any], generators: Mapping[str, Tensor]) -> None:

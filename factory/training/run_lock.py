@@ -12,6 +12,8 @@ from typing import Any
 
 import psutil
 
+from factory.runtime import stored_files
+
 _NAME = ".lock"
 
 
@@ -41,11 +43,11 @@ def locked(run_dir: Path) -> Iterator[None]:
 def check_free(run_dir: Path, *, key: str) -> None:
     """Raise ValueError if a process that is alive, or one on another host, writes to `run_dir`."""
     try:
-        owner = json.loads((run_dir / _NAME).read_text())
-        host = owner["host"]
-        pid = owner["pid"]
+        owner = stored_files.read_json(run_dir / _NAME)
+        host = str(owner["host"])
+        pid = int(owner["pid"])
         started = owner["started"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         return
     if host == socket.gethostname():
         if pid == os.getpid() or _owner_of(pid)["started"] != started:
@@ -61,6 +63,6 @@ def _owner_of(pid: int) -> dict[str, Any]:
     """Return the description of a process; a start time of None if there is no such process."""
     try:
         started = psutil.Process(pid).create_time()
-    except psutil.Error:
+    except (psutil.Error, ValueError, OverflowError):
         started = None
     return {"host": socket.gethostname(), "pid": pid, "started": started}

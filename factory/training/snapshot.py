@@ -72,6 +72,7 @@ def load_tensors(cfg: TrainConfig, found: Checkpoint, env: TrainingEnv, **parts:
     """
     rows = distributed.shard().rows(env.num_envs)
     try:
+        fit.check_rows(found.tensors, num_envs=cfg.num_envs)
         for name, part in {"env": env, **parts}.items():
             state = found.tensors.get(name, {})
             if name in ("env", "collector"):
