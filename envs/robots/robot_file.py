@@ -35,7 +35,7 @@ _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": 1 
 
 @dataclass(kw_only=True)
 class _Contents:
-    """What the XML files of a robot name."""
+    """Contents that the XML files of a robot refer to."""
 
     folders: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Whether other users of the machine can read or change the runs."""
+"""Permissions of the run folders: which other users of the machine can read or change the runs."""
 
 from __future__ import annotations
 
