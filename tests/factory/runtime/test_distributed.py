@@ -60,7 +60,9 @@ def start(*overrides: str, processes: int) -> list[subprocess.Popen[str]]:
 
 def train(run_dir: Path, *overrides: str, processes: int) -> checkpoint.Checkpoint:
     """Run a job to its end and return its last checkpoint."""
-    jobs = start(*JOB, f"hydra.run.dir={run_dir}", *overrides, processes=processes)
+    is_resumed = any(override.startswith("resume=") for override in overrides)
+    folder = [] if is_resumed else [f"hydra.run.dir={run_dir}"]
+    jobs = start(*JOB, *folder, *overrides, processes=processes)
     ends = [(job.communicate(timeout=120), job.returncode) for job in jobs]
     assert [code for _, code in ends] == [0] * processes, ends
     return checkpoint.load(run_dir)
