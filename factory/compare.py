@@ -28,7 +28,7 @@ from factory.comparison.runs import ComparedRun, query_runs, select_runs
 from factory.comparison.table import print_table
 from factory.runtime.strict_json import nan_to_none
 from factory.tracking import TrackingConfig
-from factory.tracking.store import resolve_uri
+from factory.tracking.uri import resolve_uri
 from factory.validation import require
 
 

@@ -45,6 +45,7 @@ def train_from_command_line(cfg: TrainConfig, run_dir: Path) -> TrainState:
     """Train with a console, signal handlers and errors of one line."""
     from factory.reporting.console import open_console, print_summary
     from factory.runtime import distributed
+    from factory.tracking.credentials import shown
     from factory.tracking.store import run_page
     from factory.training.control import RunControl, stop_on_signals
     from factory.training.job import open_job
@@ -73,7 +74,7 @@ def train_from_command_line(cfg: TrainConfig, run_dir: Path) -> TrainState:
         with cli.one_line_faults(run_dir):
             state = run_job(job, state, idle=idle)
     uri = tracking_uri(cfg)
-    print_summary(state.metrics, state.tags, run_dir, tracking_uri=uri)
+    print_summary(state.metrics, state.tags, run_dir, tracking_uri=shown(uri) if uri else None)
     page = run_page(uri, job.tracker.run_id) if uri and job.tracker.run_id else None
     if page:
         print(f"MLflow page       {page}")

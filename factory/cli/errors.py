@@ -16,6 +16,7 @@ from factory import options
 from factory.cli.spelling import near_keys, near_names
 from factory.envs.core.errors import WorldError
 from factory.runtime import ranks
+from factory.tracking.credentials import redacted
 
 
 def show_warnings() -> None:
@@ -54,7 +55,7 @@ def fail(error: BaseException, *, status: int = 2) -> NoReturn:
     """
     is_shared = status == 2 or isinstance(error, ranks.PeerLostError)
     if ranks.rank() == 0 or not is_shared:
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        print(f"error: {redacted(one_line(error))}", file=sys.stderr)
     raise SystemExit(status) from None
 
 

@@ -18,12 +18,13 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, open_dict
 
-from factory import config, options, plugins
+from factory import config, options, plugins, tracking
 from factory.cli import spelling
 from factory.cli.runs import resumed_config, resumed_overrides
 from factory.config import TrainConfig
 from factory.registry import ROBOTS
 from factory.runtime import ranks
+from factory.tracking import credentials
 from factory.training import sweep
 
 _MAX_CHECKED_JOBS = 64
@@ -138,6 +139,12 @@ def _spelled_out(overrides: Sequence[str]) -> list[str]:
             value = ",".join(names)
         if key == "robot":
             value = ",".join(spelling.robot_name(name, tuple(ROBOTS)) for name in value.split(","))
+        if key == "tracking.uri":
+            # Hydra stores the overrides with the run.
+            bare = value.strip("'\"")
+            public = credentials.take_away(bare)
+            if public != bare:
+                value = f"'{public}'"
         if value == "null" and key in options.GROUPS and "null" in options.choices(key):
             # Hydra would take a bare null for no choice at all.
             value = "'null'"
@@ -200,6 +207,7 @@ def _check(cfg: TrainConfig, run_dir: Path) -> None:
     """Check what the schema cannot: folders, the run to resume, and the environment and energy sources."""
     check_writable(Path(cfg.output_root), key="output_root")
     check_writable(run_dir, key="hydra.run.dir")
+    tracking.check_store(cfg.tracking, output_root=Path(cfg.output_root))
     _check_parts(cfg)
 
 

@@ -182,7 +182,9 @@ def query_runs(query: str, *, experiment: str, uri: str) -> list[ComparedRun]:
     Raises:
         ValueError: There is no such store or experiment, the filter is wrong, or nothing is found.
     """
-    from factory.tracking.store import connect, import_mlflow_quietly, shown, sqlite_path
+    from factory.tracking.credentials import shown
+    from factory.tracking.store import connect, import_mlflow_quietly
+    from factory.tracking.uri import sqlite_path
 
     # MLflow would create a missing database instead of failing.
     database = sqlite_path(uri)

@@ -14,7 +14,8 @@ from pathlib import Path
 from factory.diagnosis import privacy
 from factory.diagnosis.finding import Finding, Status
 from factory.tracking.config import TrackingConfig
-from factory.tracking.store import resolve_uri, shown, sqlite_path
+from factory.tracking.credentials import shown
+from factory.tracking.uri import resolve_uri, sqlite_path
 
 _LITTLE_BYTES = 1_000_000_000
 """Free space below which a run may not finish: some checkpoints, videos and artifacts, twice (MLflow keeps

@@ -16,15 +16,17 @@ from factory.tracking.store import (
     close_parent_run,
     open_parent_run,
     prepare_store,
-    resolve_uri,
 )
+from factory.tracking.uri import check_store, environment_note, resolve_uri
 
 __all__ = [
     "Journal",
     "NullTracker",
     "Tracker",
     "TrackingConfig",
+    "check_store",
     "close_parent_run",
+    "environment_note",
     "open_parent_run",
     "open_tracker",
     "prepare_store",

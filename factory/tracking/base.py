@@ -40,7 +40,7 @@ class Tracker(ABC):
         """Copy a file or the contents of a folder to the run.
 
         Args:
-            path: File or folder; read when it is sent, so leave it in place.
+            path: File or folder in the run folder; read when it is sent, so leave it in place.
             artifact_path: Folder among the run's artifacts; None is the top.
         """
 
@@ -55,7 +55,7 @@ class Tracker(ABC):
         """Register an exported policy as a new version of a model.
 
         Args:
-            exported: Folder written by `factory.policies.export.export_policy`.
+            exported: Folder in the run folder, written by `factory.policies.export.export_policy`.
             registered_name: Task name; `/` and `:` become `.`, so `gym/half_cheetah` is `gym.half_cheetah`.
             alias: Alias that will point to this version.
             metrics: Metrics to show beside the model.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from factory.tracking.credentials import shown, take_away
+
 KINDS = ("mlflow", "jsonl", "null")
 # A Databricks URI may be the bare word; the others need their scheme.
 URI_SCHEMES = ("sqlite:///", "http://", "https://", "postgresql", "mysql", "mssql", "databricks")
@@ -18,7 +20,10 @@ class TrackingConfig:
 
     uri: str = ""
     """MLflow tracking URI: a server (`http://host:5000`) or a database (`sqlite:///path.db`,
-    `postgresql://...`); empty means `sqlite:///<output_root>/mlflow.db`.
+    `postgresql://...`).
+
+    Empty means `MLFLOW_TRACKING_URI`, or without it `sqlite:///<output_root>/mlflow.db`. A password in it is
+    used and not stored.
     """
 
     system_metrics: bool = True
@@ -35,6 +40,7 @@ class TrackingConfig:
         if self.uri and not self.uri.startswith(URI_SCHEMES):
             # MLflow 3.13 and later refuse the file store, so a bare path or `file:` is a user error.
             raise ValueError(
-                f"tracking.uri={self.uri}: give http://host:port, sqlite:///path.db or another database URI,"
-                " or leave it empty for <output_root>/mlflow.db"
+                f"tracking.uri={shown(self.uri)}: give http://host:port, sqlite:///path.db or another"
+                " database URI, or leave it empty for <output_root>/mlflow.db"
             )
+        self.uri = take_away(self.uri)

@@ -4,34 +4,38 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from factory.tracking.model import register_policy
-from factory.tracking.outbox import Update
+from factory.runtime.atomic_write import atomic_write
+from factory.tracking.credentials import shown
+from factory.tracking.logged_rows import LoggedRows
+from factory.tracking.open_run import OpenRun
 from factory.tracking.sender import RefusedError
-from factory.tracking.store import MAX_TAG_CHARS, connect, ensure_experiment, shown
+from factory.tracking.store import allow_longer_requests, connect, ensure_experiment
+from factory.tracking.updates import Update
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
-    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 log = logging.getLogger("factory.tracking")
 
-MAX_METRICS_A_BATCH = 1000
-"""Limit of MLflow's REST API for `log_batch`."""
 RUN_KEY_TAG = "factory.run_key"
 """Tag with a key of our own, by which a run is found if the answer to its creation got lost."""
+IDS_FILE = "tracking.json"
+"""File in the run folder with the URI of the store and the ids of the run there."""
 
 
 class Delivery:
     """Deliver the updates of one run to MLflow; everything happens in the sender's thread.
 
-    Delivery is at least once. All updates but the registration of a policy are idempotent: MLflow ignores a
-    metric that it already has with this key, step, time and value, and a run is found again by its key.
+    After a kill, updates are delivered once more, and iterations beyond the last checkpoint are made once
+    more. Yet MLflow has everything once: it ignores a metric that it has with this key, step, time and value;
+    rows of iterations that were made again are left out; a run is found by its key, and a model version by
+    run and step.
     """
 
     def __init__(
@@ -50,17 +54,15 @@ class Delivery:
         self._experiment = experiment
         self._system_metrics = system_metrics
         self._run: OpenRun | None = None
-        self._state_path = run_dir / "tracking.json"
-        saved: dict[str, str] = {}
-        if self._state_path.exists():
-            saved = json.loads(self._state_path.read_text())
-        # Ids of another store mean nothing in this one.
+        self._run_dir = run_dir
+        saved = read_ids(run_dir)
         if saved.get("uri") != shown(uri):
+            # Ids of another store mean nothing in this one.
             saved = {}
         # The key is saved before the run exists: a kill in between must not create a second run.
         self._run_key = saved.get("run_key") or uuid.uuid4().hex
         self.run_id: str | None = resume_run_id or saved.get("run_id")
-        self._save_state()
+        self._save_ids()
 
     def __call__(self, updates: list[Update]) -> int:
         """Deliver the first update, or all rows of metrics at the front at once; return the number.
@@ -69,6 +71,7 @@ class Delivery:
             RefusedError: If MLflow will never take the first update.
         """
         from mlflow.exceptions import MlflowException
+        from requests.exceptions import Timeout
 
         at_start = updates[0]["kind"] == "start"
         try:
@@ -77,12 +80,14 @@ class Delivery:
                 return 1
             # Updates that an earlier process could not send come before the start of this one.
             if self._run is None and self.run_id is not None:
-                self._run = OpenRun(connect(self._uri), self.run_id)
+                self._run = OpenRun(connect(self._uri), self.run_id, run_dir=self._run_dir)
             # Without a run, its start was refused; the updates that follow are dropped one by one.
             if self._run is None:
                 return 1
             return self._run.send(updates)
         except MlflowException as error:
+            if any(isinstance(cause, Timeout) for cause in _causes(error)):
+                allow_longer_requests()
             if _is_hopeless(error, at_start=at_start):
                 raise RefusedError(" ".join(error.message.split())[:300]) from error
             raise
@@ -96,8 +101,8 @@ class Delivery:
         """Open the run, new or resumed, and log its tags and missing parameters."""
         from mlflow.entities import Param, RunTag
 
-        client = connect(self._uri)
         try:
+            client = connect(self._uri)
             experiment_id = ensure_experiment(client, self._experiment, location=self._artifacts)
         except ValueError as error:
             raise RefusedError(str(error)) from error
@@ -106,7 +111,7 @@ class Delivery:
         resumed = self.run_id is not None and self._reopen(client, self.run_id)
         if not resumed:
             self.run_id = self._find_or_create(client, experiment_id, start)
-            self._save_state()
+            self._save_ids()
         assert self.run_id is not None
         # Parameters are immutable in MLflow: sending one again with another value fails the whole batch.
         known = client.get_run(self.run_id).data.params
@@ -118,7 +123,14 @@ class Delivery:
         )
         # A run that was opened for older updates ends here, with its monitor.
         self.stop_monitor()
-        self._run = OpenRun(client, self.run_id, system_metrics=self._system_metrics)
+        rows = LoggedRows(client, self.run_id) if resumed else None
+        self._run = OpenRun(
+            client,
+            self.run_id,
+            run_dir=self._run_dir,
+            logged_rows=rows,
+            system_metrics=self._system_metrics,
+        )
         self._run.keep_monitor(resumed=resumed)
 
     def _reopen(self, client: MlflowClient, run_id: str) -> bool:
@@ -144,108 +156,28 @@ class Delivery:
         )
         return str(run.info.run_id)
 
-    def _save_state(self) -> None:
-        state = {"uri": shown(self._uri), "run_id": self.run_id, "run_key": self._run_key}
-        self._state_path.write_text(json.dumps(state) + "\n", encoding="utf-8")
+    def _save_ids(self) -> None:
+        ids = {"uri": shown(self._uri), "run_id": self.run_id, "run_key": self._run_key}
+        with atomic_write(self._run_dir / IDS_FILE) as unfinished:
+            unfinished.write_text(json.dumps(ids) + "\n", encoding="utf-8")
 
 
-class OpenRun:
-    """A run that exists in MLflow."""
+def read_ids(run_dir: Path) -> dict[str, str]:
+    """Return URI, run id and run key of a run folder; those that are missing or damaged are left out."""
+    try:
+        saved = json.loads((run_dir / IDS_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(saved, dict):
+        return {}
+    return {key: value for key, value in saved.items() if isinstance(value, str)}
 
-    def __init__(self, client: MlflowClient, run_id: str, *, system_metrics: bool = False) -> None:
-        """Write to `run_id` through `client`."""
-        self._client = client
-        self._run_id = run_id
-        self._system_metrics = system_metrics
-        self._monitor: SystemMetricsMonitor | None = None
-        self._monitor_thread: threading.Thread | None = None
 
-    def send(self, updates: list[Update]) -> int:
-        """Send the first update, or the rows of metrics at the front in one batch; return how many."""
-        first = updates[0]
-        match first["kind"]:
-            case "metrics":
-                return self._send_metrics(updates)
-            case "tags":
-                self._send_tags(first)
-            case "artifacts":
-                self._send_artifacts(first)
-            case "policy":
-                self._send_policy(first)
-            case "end":
-                self.stop_monitor()
-                self._client.set_terminated(self._run_id, first["status"], end_time=first["time_ms"])
-        return 1
-
-    def keep_monitor(self, *, resumed: bool) -> None:
-        """Start the system metrics, again if they stopped because the store was unreachable."""
-        # MLflow's monitor ends its thread after some failed attempts and does not report it.
-        if not self._system_metrics or (self._monitor_thread and self._monitor_thread.is_alive()):
-            return
-        try:
-            from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-
-            uri = self._client.tracking_uri
-            self._monitor = SystemMetricsMonitor(self._run_id, resume_logging=resumed, tracking_uri=uri)
-        except ImportError as error:
-            self._system_metrics = False
-            log.warning("no system metrics: %s (install psutil or set tracking.system_metrics=false)", error)
-            return
-        self._monitor.start()
-        # MLflow offers no other way to see whether the thread is alive.
-        self._monitor_thread = self._monitor._process
-
-    def stop_monitor(self) -> None:
-        """End the system metrics, sending their last samples."""
-        self._system_metrics = False
-        if self._monitor is not None:
-            self._monitor.finish()
-            self._monitor = None
-
-    def _send_metrics(self, updates: list[Update]) -> int:
-        from mlflow.entities import Metric
-
-        # Whole rows of metrics up to the first other update: the order of updates is kept.
-        batch: list[Metric] = []
-        rows = 0
-        for row in updates:
-            if row["kind"] != "metrics":
-                break
-            # The first row goes in any case, however long it is.
-            is_full = len(batch) + len(row["metrics"]) > MAX_METRICS_A_BATCH
-            if rows and is_full:
-                break
-            batch += [
-                Metric(key, value, row["time_ms"], row["step"]) for key, value in row["metrics"].items()
-            ]
-            rows += 1
-        self._client.log_batch(self._run_id, metrics=batch, synchronous=True)
-        self.keep_monitor(resumed=True)
-        return rows
-
-    def _send_tags(self, update: Update) -> None:
-        from mlflow.entities import RunTag
-
-        tags = [RunTag(key, value[:MAX_TAG_CHARS]) for key, value in update["tags"].items()]
-        self._client.log_batch(self._run_id, tags=tags, synchronous=True)
-
-    def _send_artifacts(self, update: Update) -> None:
-        path = _existing(update["path"])
-        if path.is_dir():
-            self._client.log_artifacts(self._run_id, str(path), update["artifact_path"])
-        else:
-            self._client.log_artifact(self._run_id, str(path), update["artifact_path"])
-
-    def _send_policy(self, policy: Update) -> None:
-        register_policy(
-            self._client,
-            run_id=self._run_id,
-            exported=_existing(policy["path"]),
-            name=policy["name"],
-            alias=policy["alias"],
-            metrics=policy["metrics"],
-            step=policy["step"],
-        )
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and those that led to it."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _is_hopeless(error: MlflowException, *, at_start: bool) -> bool:
@@ -254,9 +186,3 @@ def _is_hopeless(error: MlflowException, *, at_start: bool) -> bool:
     status = error.get_http_status_code()
     refused_sender = at_start and 400 < status < 500 and status not in (408, 429)
     return status == 400 or error.error_code == "RESOURCE_DOES_NOT_EXIST" or refused_sender
-
-
-def _existing(path: str) -> Path:
-    if not Path(path).exists():
-        raise RefusedError(f"{path} is gone")
-    return Path(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -11,6 +12,8 @@ from typing import Any
 
 from factory.runtime.atomic_write import atomic_write
 from factory.runtime.strict_json import nan_to_none
+
+log = logging.getLogger("factory.tracking")
 
 
 def trim_torn_line(path: Path) -> None:
@@ -65,6 +68,20 @@ class Journal:
 
     def _raw_rows(self) -> Iterator[dict[str, Any]]:
         if self.path.exists():
-            with self.path.open(encoding="utf-8") as file:
-                for line in file:
-                    yield json.loads(line)
+            with self.path.open(encoding="utf-8", errors="replace") as file:
+                for number, line in enumerate(file, start=1):
+                    row = _row(line)
+                    if row is None:
+                        log.warning("%s: line %d is damaged and left out", self.path, number)
+                    else:
+                        yield row
+
+
+def _row(line: str) -> dict[str, Any] | None:
+    """Return the row on one line, None if it is damaged."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    is_row = isinstance(row, dict) and type(row.get("step")) is int and isinstance(row.get("metrics"), dict)
+    return row if is_row else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 from factory.runtime.atomic_write import atomic_write
 from factory.tracking.base import Tracker, flatten
+
+log = logging.getLogger("factory.tracking")
 
 
 class JsonlTracker(Tracker):
@@ -29,13 +32,25 @@ class JsonlTracker(Tracker):
     ) -> None:
         """Start a record, or continue the one in `run_dir` and keep its parameters."""
         self._path = run_dir / "run.json"
-        self._record: dict[str, Any] = {"started_unix_s": time.time(), "params": {}, "tags": {}}
-        if self._path.exists():
-            self._record = json.loads(self._path.read_text())
+        fresh: dict[str, Any] = {"started_unix_s": time.time(), "params": {}, "tags": {}}
+        self._record: dict[str, Any] = self._read() or fresh
         # As in MLflow, the parameters of a run never change; a resumed run only adds missing ones.
         self._record.update(experiment=experiment, run_name=run_name, status="running")
         self._record["params"] = {**dict(flatten(params)), **self._record["params"]}
         self.set_tags(tags)
+
+    def _read(self) -> dict[str, Any] | None:
+        """Return the record of an earlier process; None if there is none, or a damaged one."""
+        try:
+            record = json.loads(self._path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            record = None
+        if isinstance(record, dict) and all(isinstance(record.get(key), dict) for key in ("params", "tags")):
+            return record
+        log.warning("%s is damaged; a new one is written", self._path)
+        return None
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Do nothing: the training job writes the row to `metrics.jsonl`."""

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from factory.tracking.base import Tracker, flatten
+from factory.tracking.credentials import shown
 from factory.tracking.delivery import Delivery
 from factory.tracking.headline import headline_note
 from factory.tracking.model import model_name
-from factory.tracking.outbox import Outbox, Update
+from factory.tracking.outbox import Outbox
 from factory.tracking.sender import Sender
-from factory.tracking.store import MAX_TAG_CHARS, MLFLOW_STATUS, import_mlflow_quietly, shown, source_tags
+from factory.tracking.store import MAX_TAG_CHARS, import_mlflow_quietly, source_tags
+from factory.tracking.updates import MLFLOW_STATUS, Update
 
 log = logging.getLogger("factory.tracking")
 
@@ -59,6 +61,7 @@ class MlflowTracker(Tracker):
             ValueError: If the store answers but refuses the run: wrong password, deleted experiment.
         """
         import_mlflow_quietly()
+        self._run_dir = run_dir
         self._tags = dict(tags)
         self._latest: dict[str, float] = {}
         self._step = 0
@@ -118,9 +121,8 @@ class MlflowTracker(Tracker):
         self._put("tags", tags={key: str(value) for key, value in tags.items()})
 
     def log_artifacts(self, path: Path, artifact_path: str | None = None) -> None:
-        """Queue a file or folder; it is read when it is sent."""
-        # Absolute, since a resumed run may send it from another folder.
-        self._put("artifacts", path=str(path.absolute()), artifact_path=artifact_path)
+        """Queue a file or folder of the run folder; it is read when it is sent."""
+        self._put("artifacts", path=self._inner(path), artifact_path=artifact_path)
 
     def log_policy(
         self,
@@ -133,9 +135,8 @@ class MlflowTracker(Tracker):
         """Queue the registration of an exported policy; `models:/<name>@latest` then loads it."""
         finite = {key: float(value) for key, value in (metrics or {}).items() if math.isfinite(value)}
         name = model_name(registered_name)
-        self._put(
-            "policy", path=str(exported.absolute()), name=name, alias=alias, metrics=finite, step=self._step
-        )
+        path = self._inner(exported)
+        self._put("policy", path=path, name=name, alias=alias, metrics=finite, step=self._step)
 
     def close(self, status: str = "finished") -> None:
         """Send the rest, write the headline into the run's description and end the run."""
@@ -149,6 +150,10 @@ class MlflowTracker(Tracker):
         self._sender.close()
         # Delivering the end stops the monitor; if it was not delivered, the monitor still runs.
         self._delivery.stop_monitor()
+
+    def _inner(self, path: Path) -> str:
+        """Return a path relative to the run folder, so that a folder that was moved can still be sent."""
+        return path.absolute().relative_to(self._run_dir.absolute()).as_posix()
 
     def _put(self, kind: str, **content: Any) -> None:
         self._sender.put({"kind": kind, "time_ms": _now_ms(), **content})

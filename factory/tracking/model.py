@@ -13,8 +13,10 @@ from factory.policies.export import describe_exported
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel
     from mlflow.models import Model
 
+_STEP_TAG = "factory.env_steps"
 BUILT_IN_ALIAS = "latest"
 """Alias reserved by MLflow: `models:/<name>@latest` always means the newest version and cannot be set."""
 
@@ -36,6 +38,8 @@ def register_policy(
 ) -> str:
     """Log the policy as a model of the run, register it as the next version of `name`, return the version.
 
+    A run and a step have one version: after a kill, or an answer that was lost, it is found and completed.
+
     It is a pyfunc model around `policy.pt2`, loaded by code stored with it (`served_policy.py`). The pytorch
     flavour fails in `pyfunc.load_model` on any machine with a GPU, because it expects the exported weights
     there, and it would trace the program a second time.
@@ -43,34 +47,59 @@ def register_policy(
     from mlflow.entities import LoggedModelOutput, Metric
     from mlflow.models import Model
 
-    experiment_id = client.get_run(run_id).info.experiment_id
-    logged = client.create_logged_model(
-        experiment_id, name="policy", source_run_id=run_id, model_type="policy"
-    )
-    # Through a temporary folder: MLflow saves a model to disk before its files can be sent anywhere.
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model"
-        _save(exported, path, Model(run_id=run_id, model_id=logged.model_id, model_uuid=logged.model_id))
-        client.log_model_artifacts(logged.model_id, str(path))
-    client.finalize_logged_model(logged.model_id, "READY")
-    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=step)])
-    # Metrics with the id of a model show up beside the model as well as in the run.
-    now_ms = int(time.time() * 1000)
-    model_metrics = [
-        Metric(key, value, now_ms, step, model_id=logged.model_id, run_id=run_id)
-        for key, value in metrics.items()
-    ]
-    client.log_batch(run_id, metrics=model_metrics)
+    logged = _logged_model(client, run_id, step)
+    if logged.status != "READY":
+        # Through a temporary folder: MLflow saves a model to disk before its files can be sent anywhere.
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model"
+            _save(exported, path, Model(run_id=run_id, model_id=logged.model_id, model_uuid=logged.model_id))
+            client.log_model_artifacts(logged.model_id, str(path))
+        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=step)])
+        # Metrics with the id of a model show up beside the model as well as in the run.
+        now_ms = int(time.time() * 1000)
+        points = [
+            Metric(key, value, now_ms, step, model_id=logged.model_id, run_id=run_id)
+            for key, value in metrics.items()
+        ]
+        client.log_batch(run_id, metrics=points)
+        # Last, since a model that is ready is taken for a complete one.
+        client.finalize_logged_model(logged.model_id, "READY")
     _ensure_registered(client, name)
-    # By location, not as `models:/<id>`, which an SQLite registry would look up at the global tracking URI.
-    source = logged.artifact_location
-    version = client.create_model_version(name, source, run_id=run_id, model_id=logged.model_id).version
+    version = _version(client, name, logged)
+    if version is None:
+        # By location, not as `models:/<id>`, which an SQLite registry would look up at the global URI.
+        source = logged.artifact_location
+        version = client.create_model_version(name, source, run_id=run_id, model_id=logged.model_id).version
     # By this tag the UI links the logged model to the registered version.
     link = json.dumps([{"name": name, "version": version}])
     client.set_logged_model_tags(logged.model_id, {"mlflow.modelVersions": link})
     if alias != BUILT_IN_ALIAS:
         client.set_registered_model_alias(name, alias, version)
     return str(version)
+
+
+def _logged_model(client: MlflowClient, run_id: str, step: int) -> LoggedModel:
+    """Return the model of a run at a step, created if there is none."""
+    experiment_id = client.get_run(run_id).info.experiment_id
+    found = client.search_logged_models([experiment_id], filter_string=f"source_run_id = '{run_id}'")
+    for model in found:
+        if model.tags.get(_STEP_TAG) == str(step):
+            return model
+    return client.create_logged_model(
+        experiment_id,
+        name="policy",
+        source_run_id=run_id,
+        model_type="policy",
+        tags={_STEP_TAG: str(step)},
+    )
+
+
+def _version(client: MlflowClient, name: str, logged: LoggedModel) -> str | None:
+    """Return the version of `name` that a model is registered as, None if it is not."""
+    for version in client.search_model_versions(f"run_id = '{logged.source_run_id}'"):
+        if version.name == name and version.source == logged.artifact_location:
+            return str(version.version)
+    return None
 
 
 def _save(exported: Path, path: Path, model: Model) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from factory.tracking.journal import trim_torn_line
+from factory.tracking.updates import Update, parse
 
-Update = dict[str, Any]
-"""One update for the server: `{"kind": ..., "time_ms": ...}` and the content of that kind."""
+log = logging.getLogger("factory.tracking")
 
 
 class Outbox:
@@ -18,11 +19,19 @@ class Outbox:
 
     The read position lives in memory and the file is removed when the last update is dropped. After a kill
     the whole file is therefore delivered again, so delivery has to be idempotent.
+
+    Every line is checked when it is read. A bad one goes to `<name>.rejected` and stops no other.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Open the queue at `path` with the updates that an earlier process left in it."""
+    def __init__(self, path: Path, *, check: Callable[[bytes], Update] = parse) -> None:
+        """Open the queue at `path` with what an earlier process left in it.
+
+        Args:
+            path: file of the queue.
+            check: turns a line into an update, or raises ValueError.
+        """
         self.path = path
+        self._check = check
         self._lock = threading.Lock()
         self._offset = 0
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,8 +54,20 @@ class Outbox:
             self._count += 1
 
     def peek(self, limit: int) -> list[Update]:
-        """Return up to `limit` updates from the front without removing them."""
-        return [json.loads(line) for line in self._lines(limit)]
+        """Return up to `limit` updates from the front without removing them.
+
+        Bad lines at the front are set aside. The updates end before a bad line further back, which is then at
+        the front later.
+        """
+        updates: list[Update] = []
+        for line in self._lines(limit):
+            try:
+                updates.append(self._check(line))
+            except ValueError as reason:
+                if updates:
+                    break
+                self._set_aside(line, str(reason))
+        return updates
 
     def drop(self, count: int) -> None:
         """Remove `count` updates from the front."""
@@ -59,6 +80,14 @@ class Outbox:
             if self._count == 0:
                 self.path.unlink(missing_ok=True)
                 self._offset = 0
+
+    def _set_aside(self, line: bytes, reason: str) -> None:
+        """Move the line at the front into the file of rejected ones."""
+        rejected = self.path.with_name(f"{self.path.name}.rejected")
+        with rejected.open("ab") as file:
+            file.write(line)
+        log.warning("%s: a line is set aside in %s (%s)", self.path, rejected.name, reason)
+        self.drop(1)
 
     def _lines(self, limit: int) -> list[bytes]:
         # Bytes, so that the lengths of the lines are offsets in the file.

@@ -7,7 +7,9 @@ import threading
 import time
 from collections.abc import Callable
 
-from factory.tracking.outbox import Outbox, Update
+from factory.tracking.credentials import redacted
+from factory.tracking.outbox import Outbox
+from factory.tracking.updates import Update
 
 log = logging.getLogger("factory.tracking")
 
@@ -32,7 +34,7 @@ def root_cause(error: BaseException) -> str:
     # MLflow wraps urllib3's errors, which wrap the system's; the innermost one helps the user.
     while inner := error.__cause__ or error.__context__:
         error = inner
-    return " ".join(str(error).split())[:160]
+    return redacted(" ".join(str(error).split()))[:160]
 
 
 class Sender:
@@ -134,21 +136,29 @@ class Sender:
 
     def _pass(self, *, in_full: bool) -> None:
         """Send one group of updates, or all of them."""
-        while updates := self._outbox.peek(PEEK):
+        while len(self._outbox):
             try:
-                handled = self._deliver(updates)
-            except RefusedError as refusal:
-                # Dropped: it would block all updates behind it for ever.
-                handled = 1
-                self._note_refusal(str(refusal))
+                updates = self._outbox.peek(PEEK)
+                handled = self._handle(updates)
+                self._outbox.drop(handled)
             except Exception as reason:  # whatever failed outside, training continues
                 self._note_away(reason)
                 return
-            self._outbox.drop(handled)
             self._sent += handled
             self._note_back()
             if not in_full:
                 return
+
+    def _handle(self, updates: list[Update]) -> int:
+        """Deliver updates, if any is left after the check of the outbox; return how many are done with."""
+        if not updates:
+            return 0
+        try:
+            return self._deliver(updates)
+        except RefusedError as refusal:
+            # Dropped: it would block all updates behind it for ever.
+            self._note_refusal(redacted(str(refusal)))
+            return 1
 
     def _rest(self) -> None:
         """Wait for the end of a back-off, until the cost is back within its share, or for a new update."""

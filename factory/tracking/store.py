@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import logging
 import os
-import re
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -14,17 +13,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from factory.tracking.config import TrackingConfig
+from factory.tracking.credentials import redacted, shown
+from factory.tracking.database import check_database, one_at_a_time
 from factory.tracking.sender import root_cause
+from factory.tracking.updates import MLFLOW_STATUS
+from factory.tracking.uri import resolve_uri, sqlite_path
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 log = logging.getLogger("factory.tracking")
 
-MLFLOW_STATUS = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
 MAX_TAG_CHARS = 8000
 """MLflow's limit for the value of a tag."""
 
+_TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     # This also keeps alembic's migration log off the console.
@@ -32,13 +35,20 @@ _ENVIRONMENT = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     # MLflow would retry for minutes inside a call; the outbox retries while the run continues.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    _TIMEOUT: "5",
 }
+_LONGEST_TIMEOUT_S = 320
+
+
+_is_own_timeout = False
+"""Whether the time limit of a request is ours, which may grow, and not the user's."""
 
 
 def import_mlflow_quietly() -> None:
     """Import MLflow, which takes seconds, with telemetry, chatter and long retries off by default."""
+    global _is_own_timeout
     chosen = "MLFLOW_LOGGING_LEVEL" in os.environ
+    _is_own_timeout = _is_own_timeout or _TIMEOUT not in os.environ
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     import mlflow  # noqa: F401
@@ -49,26 +59,14 @@ def import_mlflow_quietly() -> None:
             logging.getLogger(noisy).setLevel(logging.CRITICAL)
 
 
-def resolve_uri(cfg: TrackingConfig, *, output_root: Path) -> str:
-    """Return the tracking URI with an absolute path, so that it is valid in every folder and process."""
-    if not cfg.uri:
-        return f"sqlite:///{output_root.absolute() / 'mlflow.db'}"
-    path = sqlite_path(cfg.uri)
-    if path is None:
-        return cfg.uri
-    return f"sqlite:///{path.absolute()}"
+def allow_longer_requests() -> None:
+    """Double the time limit of a request, unless the user has set it.
 
-
-def sqlite_path(uri: str) -> Path | None:
-    """Return the database file of an SQLite URI, None for any other store."""
-    if not uri.startswith("sqlite:///"):
-        return None
-    return Path(uri.removeprefix("sqlite:///"))
-
-
-def shown(uri: str) -> str:
-    """Return the URI without user and password, for messages and files."""
-    return re.sub(r"://[^/@]+@", "://", uri)
+    A slow server, or a large file on a slow line, would otherwise fail at the same limit for ever.
+    """
+    if _is_own_timeout:
+        longer = 2 * int(os.environ[_TIMEOUT])
+        os.environ[_TIMEOUT] = str(min(longer, _LONGEST_TIMEOUT_S))
 
 
 def run_page(uri: str, run_id: str) -> str | None:
@@ -121,26 +119,18 @@ def connect(uri: str) -> MlflowClient:
     """Return a client; an SQLite database and its schema are made by one process at a time.
 
     MLflow migrates the schema in the constructor, and two processes doing so at once break each other.
+
+    Raises:
+        ValueError: the database is damaged, or a newer MLflow wrote it.
     """
     from mlflow import MlflowClient
 
-    with _one_at_a_time(sqlite_path(uri)):
-        return MlflowClient(tracking_uri=uri)
-
-
-@contextmanager
-def _one_at_a_time(database: Path | None) -> Iterator[None]:
-    if database is None:
-        yield
-        return
-    # Imported here: this module of POSIX does not exist on Windows.
-    import fcntl
-
-    database.parent.mkdir(parents=True, exist_ok=True)
-    # Closing the file releases the lock, and so does the end of the process.
-    with open(f"{database}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    database = sqlite_path(uri)
+    if database is not None:
+        check_database(database)
+    with one_at_a_time(database):
+        # Without a registry of its own, MLflow would take the one of `MLFLOW_REGISTRY_URI`.
+        return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
 def ensure_experiment(client: MlflowClient, name: str, *, location: str | None) -> str:
@@ -214,7 +204,10 @@ def close_parent_run(
 
 def source_tags(tags: Mapping[str, str]) -> dict[str, str]:
     """Return the tags that MLflow's fluent interface sets; the UI shows them as user, source and version."""
-    found = {"mlflow.source.name": " ".join(sys.argv)[:MAX_TAG_CHARS], "mlflow.source.type": "LOCAL"}
+    found = {
+        "mlflow.source.name": redacted(" ".join(sys.argv))[:MAX_TAG_CHARS],
+        "mlflow.source.type": "LOCAL",
+    }
     # The user of a container may have no name.
     with suppress(KeyError, OSError):
         found["mlflow.user"] = getpass.getuser()

@@ -47,7 +47,7 @@ class TrainingJob:
     console: Console
     control: RunControl
     notes: tuple[str, ...]
-    """Lines for the user about energy sources, environment and CUDA graphs."""
+    """Lines for the user about energy sources, environment, CUDA graphs and variables of MLflow."""
 
     @property
     def steps_per_iteration(self) -> int:
@@ -138,6 +138,13 @@ def _open_parts(
     if resumed:
         resumed_at = resumed.env_steps
         damage = resumed.note
+    notes = (
+        *meter.explanation,
+        *env.notes,
+        no_graphs_reason,
+        damage,
+        tracking.environment_note(cfg.tracking),
+    )
     job = TrainingJob(
         cfg=cfg,
         run_dir=run_dir,
@@ -151,7 +158,7 @@ def _open_parts(
         reward_table=RewardTable(run_dir / "reward_terms.csv", env.reward_terms, resumed_at),
         console=console,
         control=control,
-        notes=tuple(filter(None, (damage, *meter.explanation, *env.notes, no_graphs_reason))),
+        notes=tuple(filter(None, notes)),
     )
     if resumed:
         state = snapshot.restore(job, resumed)

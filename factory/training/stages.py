@@ -225,6 +225,6 @@ def tracking_uri(cfg: TrainConfig) -> str | None:
     """Return the MLflow tracking URI of a job; None without MLflow."""
     if cfg.tracking.kind != "mlflow":
         return None
-    from factory.tracking.store import resolve_uri
+    from factory.tracking.uri import resolve_uri
 
     return resolve_uri(cfg.tracking, output_root=Path(cfg.output_root))

@@ -12,9 +12,11 @@ import pytest
 
 from factory.tracking import TrackingConfig, open_tracker
 from factory.tracking.base import flatten
+from factory.tracking.credentials import shown
 from factory.tracking.headline import headline_note
 from factory.tracking.model import model_name
-from factory.tracking.store import artifact_location, resolve_uri, shown
+from factory.tracking.store import artifact_location
+from factory.tracking.uri import resolve_uri
 
 
 def write_run(kind: str, root: Path, *, status: str, params: dict, tags: dict[str, str]) -> Path:

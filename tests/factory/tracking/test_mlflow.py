@@ -259,13 +259,14 @@ def test_artifacts_lie_beside_the_database(
     client: MlflowClient, root: Path, tmp_path: Path, open_run: Callable[..., Tracker]
 ) -> None:
     """Files and folders are stored under the output root, whatever the current folder is."""
-    (tmp_path / "videos").mkdir()
-    (tmp_path / "videos" / "a.mp4").write_bytes(b"video")
-    (tmp_path / "report.html").write_text("report")
+    run_dir = tmp_path / "run"
+    (run_dir / "videos").mkdir(parents=True)
+    (run_dir / "videos" / "a.mp4").write_bytes(b"video")
+    (run_dir / "report.html").write_text("report")
     tracker = open_run()
-    tracker.log_artifacts(tmp_path / "report.html")
-    tracker.log_artifacts(tmp_path / "videos", "videos")
-    tracker.log_artifacts(tmp_path / "absent")
+    tracker.log_artifacts(run_dir / "report.html")
+    tracker.log_artifacts(run_dir / "videos", "videos")
+    tracker.log_artifacts(run_dir / "absent")
     tracker.close()
     folder = root / "mlartifacts" / "gym.half_cheetah" / str(tracker.run_id) / "artifacts"
     assert run_of(client, tracker).info.artifact_uri == folder.as_uri()
@@ -286,10 +287,11 @@ def test_policy_loads_from_the_registry_and_acts_the_same(
     import mlflow
 
     module = torch.nn.Sequential(torch.nn.Linear(5, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2))
-    folder = export_policy(module, torch.zeros(2, 5), tmp_path / "export", metadata={})
+    folder = export_policy(module, torch.zeros(2, 5), tmp_path / "run" / "export", metadata={})
     uri = f"sqlite:///{root}/mlflow.db" if over == "file" else f"http://127.0.0.1:{serve().port}"
     tracker = open_run(cfg=TrackingConfig(uri=uri, system_metrics=False), experiment=over)
     tracker.log_policy(folder, registered_name=f"robot/{over}", alias="best")
+    tracker.log({"train/return_mean": 7.0}, 1)
     tracker.log_policy(folder, registered_name=f"robot/{over}", metrics={"eval/return_mean": 7.0})
     tracker.close()
     mlflow.set_tracking_uri(uri)
@@ -372,9 +374,9 @@ def test_server_away_in_mid_run_and_at_the_end(
     first.log({"train/return_mean": 0.0}, 0)
     wait_for(lambda: steps(client, first.run_id) == [0])
     stop(server)
-    (tmp_path / "report.html").write_text("report")
+    (tmp_path / "run" / "report.html").write_text("report")
     first.log({"train/return_mean": 1.0}, 1)
-    first.log_artifacts(tmp_path / "report.html")
+    first.log_artifacts(tmp_path / "run" / "report.html")
     first.close("interrupted")
     assert run_of(client, first).info.status == "RUNNING"
     serve(server.port)
@@ -476,3 +478,93 @@ def test_page_of_a_run_is_that_of_the_training_view(tmp_path: Path) -> None:
     page = f"http://127.0.0.1:5000/#/experiments/{experiment}/runs/{run}?workflowType=machine_learning"
     assert run_page(uri, run) == newest_page(tmp_path) == page
     assert run_page("http://127.0.0.1:9", run) is None
+
+
+def test_what_is_delivered_again_is_there_once(
+    client: MlflowClient, tmp_path: Path, open_run: Callable[..., Tracker]
+) -> None:
+    """Iterations made again after a kill, the last row and the registration of a policy add nothing."""
+    module = torch.nn.Linear(5, 2)
+    folder = export_policy(module, torch.zeros(2, 5), tmp_path / "run" / "export", metadata={})
+    run_id = None
+    for checkpoint in (0, 1, 3):
+        tracker = open_run(resume_run_id=run_id)
+        for step in range(checkpoint + 1, 4):
+            tracker.log({"factory/env_steps": float(step), "time/wall_s": time.monotonic()}, step)
+        tracker.log({"factory/env_steps": 3.0, "eval/return_mean": 5.0}, 3)
+        tracker.log_policy(folder, registered_name="once")
+        tracker.close()
+        run_id = tracker.run_id
+    assert steps(client, run_id, "time/wall_s") == [1, 2, 3]
+    assert steps(client, run_id, "eval/return_mean") == [3]
+    assert [version.run_id for version in client.search_model_versions("name = 'once'")] == [run_id]
+    experiment_id = run_of(client, tracker).info.experiment_id
+    models = client.search_logged_models([experiment_id], filter_string=f"source_run_id = '{run_id}'")
+    assert [model.status for model in models] == ["READY"]
+
+
+@pytest.mark.parametrize("call", ["log_model_artifacts", "finalize_logged_model", "create_model_version"])
+def test_registration_cut_off_anywhere_is_completed(
+    client: MlflowClient,
+    tmp_path: Path,
+    open_run: Callable[..., Tracker],
+    monkeypatch: pytest.MonkeyPatch,
+    call: str,
+) -> None:
+    """A connection lost after any step of the registration leads to one model and one version."""
+    from mlflow import MlflowClient
+
+    real = getattr(MlflowClient, call)
+    lost: list[bool] = []
+
+    def lose_the_first_answer(self: MlflowClient, *args: Any, **kwargs: Any) -> Any:
+        result = real(self, *args, **kwargs)
+        if not lost:
+            lost.append(True)
+            raise ConnectionError("connection reset")
+        return result
+
+    folder = export_policy(torch.nn.Linear(5, 2), torch.zeros(2, 5), tmp_path / "run" / "export", metadata={})
+    monkeypatch.setattr(MlflowClient, call, lose_the_first_answer)
+    tracker = open_run()
+    tracker.log_policy(folder, registered_name=call)
+    wait_for(lambda: lost)
+    tracker.close()
+    monkeypatch.undo()
+    if (tmp_path / "run" / "tracking_pending.jsonl").exists():
+        open_run(resume_run_id=tracker.run_id).close()
+    assert len(client.search_model_versions(f"name = '{call}'")) == 1
+    experiment_id = run_of(client, tracker).info.experiment_id
+    models = client.search_logged_models([experiment_id], filter_string=f"source_run_id = '{tracker.run_id}'")
+    assert [model.status for model in models] == ["READY"]
+
+
+def test_files_outside_the_run_folder_are_not_sent(
+    client: MlflowClient, tmp_path: Path, open_run: Callable[..., Tracker]
+) -> None:
+    """Neither a line of the outbox nor a link in a folder leads out of the run folder."""
+    secret = tmp_path / "secret.txt"
+    secret.write_text("secret")
+    run_dir = tmp_path / "run"
+    (run_dir / "videos").mkdir(parents=True)
+    (run_dir / "videos" / "link.txt").symlink_to(secret)
+    (run_dir / "own.txt").write_text("own")
+    lines = [{"path": str(secret)}, {"path": "../secret.txt"}, {"path": "videos"}, {"path": "own.txt"}]
+    updates = [{"kind": "artifacts", "time_ms": 1, "artifact_path": None, **line} for line in lines]
+    first = open_run()
+    first.close()
+    (run_dir / "tracking_pending.jsonl").write_text("".join(json.dumps(line) + "\n" for line in updates))
+    second = open_run(resume_run_id=first.run_id)
+    second.close()
+    assert second.run_id is not None
+    assert [file.path for file in client.list_artifacts(second.run_id)] == ["own.txt"]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"uri": 3, "run_id": {}}'])
+def test_damaged_ids_are_made_anew(tmp_path: Path, open_run: Callable[..., Tracker], content: str) -> None:
+    """A `tracking.json` that was cut off or written by someone else stops no run."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "tracking.json").write_text(content)
+    tracker = open_run()
+    tracker.close()
+    assert tracker.run_id is not None

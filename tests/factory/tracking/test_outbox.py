@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from pathlib import Path
+
+import pytest
 
 from factory.tracking.outbox import Outbox
 
 
 def fill(path: Path, *, count: int) -> Outbox:
     """Return an outbox holding updates numbered from 0."""
-    outbox = Outbox(path)
+    outbox = Outbox(path, check=json.loads)
     for number in range(count):
         outbox.put({"kind": "metrics", "number": number})
     return outbox
@@ -44,7 +48,7 @@ def test_another_process_finds_what_was_left(tmp_path: Path) -> None:
     fill(path, count=3)
     with path.open("a") as file:
         file.write('{"kind": "met')
-    left = Outbox(path)
+    left = Outbox(path, check=json.loads)
     left.put({"kind": "metrics", "number": 3})
     assert numbers(left) == [0, 1, 2, 3]
 
@@ -55,3 +59,44 @@ def test_peek_is_limited_and_changes_nothing(tmp_path: Path) -> None:
     assert outbox.peek(2) == outbox.peek(2)
     assert len(outbox.peek(2)) == 2
     assert len(outbox) == 5
+
+
+GOOD = {"kind": "metrics", "time_ms": 1, "step": 2, "metrics": {"a": 1.0}}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"\xff\xfe",
+        b"{",
+        b"[" * 100_000,
+        b"null",
+        b'{"kind": "eval"}',
+        b'{"kind": "metrics", "time_ms": 1, "step": 2, "metrics": {"a": "1"}}',
+        b'{"kind": "metrics", "time_ms": 1, "step": 2, "metrics": {"a": NaN}}',
+        b'{"kind": "metrics", "time_ms": 1, "step": -2, "metrics": {}}',
+        b'{"kind": "metrics", "time_ms": 1, "step": 1e400, "metrics": {}}',
+        b'{"kind": "metrics", "time_ms": true, "step": 2, "metrics": {}}',
+        b'{"kind": "end", "time_ms": 1, "status": "DONE"}',
+        b'{"kind": "artifacts", "time_ms": 1, "path": "/etc/passwd", "artifact_path": null}',
+        b'{"kind": "artifacts", "time_ms": 1, "path": "a/../../b", "artifact_path": null}',
+        b'{"kind": "artifacts", "time_ms": 1, "path": "a", "artifact_path": "../b"}',
+    ],
+    ids=lambda line: str(line[:40]),
+)
+def test_a_bad_line_is_set_aside_and_stops_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, line: bytes
+) -> None:
+    """It goes into a file of its own with a warning, and the lines around it are delivered."""
+    path = tmp_path / "pending.jsonl"
+    good = json.dumps(GOOD).encode()
+    path.write_bytes(b"\n".join([good, line, line, good]) + b"\n")
+    outbox = Outbox(path)
+    assert outbox.peek(10) == [GOOD]
+    outbox.drop(1)
+    while not (found := outbox.peek(10)):
+        pass
+    assert found == [GOOD]
+    assert (tmp_path / "pending.jsonl.rejected").read_bytes() == 2 * (line + b"\n")
+    assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2

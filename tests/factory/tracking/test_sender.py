@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
@@ -10,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from factory.tracking.outbox import Outbox, Update
+from factory.tracking.outbox import Outbox
 from factory.tracking.sender import FREE_UPDATES, RefusedError, Sender
+from factory.tracking.updates import Update
 
 
 class Server:
@@ -43,7 +45,7 @@ class Server:
 
 def open_sender(path: Path, server: Server) -> Sender:
     """Return a started sender on an outbox in `path`."""
-    sender = Sender(Outbox(path / "pending.jsonl"), server, server="the list")
+    sender = Sender(Outbox(path / "pending.jsonl", check=json.loads), server, server="the list")
     sender.start(wait_s=10)
     return sender
 
@@ -76,7 +78,7 @@ def test_costly_server_gets_few_big_batches(tmp_path: Path) -> None:
 
 def test_rows_beyond_the_budget_are_not_afforded(tmp_path: Path) -> None:
     """A short run keeps every row; past that the cost of what waits has to fit 1 % of the elapsed time."""
-    sender = Sender(Outbox(tmp_path / "pending.jsonl"), Server(), server="the list")
+    sender = Sender(Outbox(tmp_path / "pending.jsonl", check=json.loads), Server(), server="the list")
     for number in range(FREE_UPDATES):
         assert sender.can_afford_one_more()
         sender.put({"number": number})
@@ -131,3 +133,14 @@ def test_refused_update_is_dropped_and_the_rest_goes_on(
     sender.close()
     assert server.received == [1, 2]
     assert sum("refused" in text for text in caplog.messages) == 1
+
+
+def test_a_file_that_is_lost_ends_no_thread(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The sender says that it cannot go on, and closing does not raise."""
+    server = Server()
+    server.away = True
+    sender = open_sender(tmp_path, server)
+    sender.put({"number": 1})
+    (tmp_path / "pending.jsonl").unlink()
+    sender.close()
+    assert "is away" in caplog.text
