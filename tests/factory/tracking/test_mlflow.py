@@ -163,7 +163,7 @@ def test_run_holds_params_tags_metrics_and_note(
         "late": "yes",
         "mlflow.source.git.commit": "abc123",
     }
-    assert "| energy | 5 J | estimated" in run.data.tags["mlflow.note.content"]
+    assert "| Total energy | 5 J | estimated" in run.data.tags["mlflow.note.content"]
 
 
 @pytest.mark.parametrize(
