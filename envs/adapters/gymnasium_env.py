@@ -23,6 +23,7 @@ from factory.envs.adapters import gymnasium_worlds as worlds
 from factory.envs.adapters.spaces import flat_size, flatten, native_actions
 from factory.envs.core.errors import WorldError
 from factory.envs.core.shard import Shard
+from factory.envs.core.soundness import blank, blank_step, unsound
 from factory.envs.core.training_env import TrainingEnv
 from factory.envs.physics import PhysicsConfig
 from factory.envs.rendering import RenderingUnavailableError
@@ -40,7 +41,8 @@ class GymnasiumEnv(TrainingEnv):
     """`num_envs` worlds of a registered environment, built by `gymnasium.make_vec`.
 
     Observations are flattened as by `gymnasium.spaces.flatten`; the policy's actions lie in [-1, 1] where the
-    environment's are bounded, or are indices. A value that is not finite is replaced by 0 and counted.
+    environment's are bounded, or are indices. A world with unsound values starts anew, see `TrainingEnv`, but
+    goes on in an environment's own batched version.
 
     A world that ended is reset in the same step where Gymnasium does the batching; an environment's own
     batched version may take a step for it (`AutoresetMode.NEXT_STEP`), in which the world is not `live`.
@@ -86,7 +88,7 @@ class GymnasiumEnv(TrainingEnv):
 
         Raises:
             ValueError: there is no such environment, it cannot be built, or no policy fits its spaces.
-            RenderingUnavailableError: `render_mode` was given, and it cannot be built with it.
+            RenderingUnavailableError: it cannot be built with this `render_mode`.
         """
         self.env_id = env_id
         self.num_envs = num_envs
@@ -196,19 +198,20 @@ class GymnasiumEnv(TrainingEnv):
         obs, _ = self._run(self.inner.reset, seed=first_seed, options=options)
         self._pending_reset.zero_()
         self._returns.zero_()
-        return self._to_torch(flatten(self.inner, obs)).nan_to_num(0.0, 0.0, 0.0), {}
+        first = self._to_torch(flatten(self.inner, obs))
+        return blank(unsound(first), first), {}
 
     def step(self, actions: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
         """Advance every world by one control step.
 
-        Shape of `actions`: (num_envs, size) float or (num_envs,) int64.
-        Indices may also come as rollouts keep them, a column of floats (num_envs, 1).
+        Shape of `actions`: (num_envs, size) float, or of indices (num_envs,) int64 or (num_envs, 1) float.
 
         Raises:
             WorldError: a world failed.
         """
         given = torch.as_tensor(actions).cpu().reshape(self.action_space.shape or (-1,))
-        native = self.native_actions(given).numpy()
+        bad_actions = unsound(given)
+        native = self.native_actions(blank(bad_actions, given)).numpy()
         native = native.astype(self.inner.action_space.dtype, copy=False)
         started = time.perf_counter()
         raw_obs, raw_reward, raw_terminated, raw_truncated, inner_info = self._run(self.inner.step, native)
@@ -219,21 +222,23 @@ class GymnasiumEnv(TrainingEnv):
         reward = self._to_torch(np.array(raw_reward, dtype=np.float32))
         terminated = self._to_torch(np.array(raw_terminated, dtype=np.bool_))
         truncated = self._to_torch(np.array(raw_truncated, dtype=np.bool_))
-        # A sum is finite only if every term is.
-        nonfinite = ~(obs.sum(-1) + reward).isfinite()
-        obs = obs.nan_to_num(0.0, 0.0, 0.0)
-        reward = reward.nan_to_num(0.0, 0.0, 0.0)
         done = terminated | truncated
-
+        final_obs = self._final(obs, done, inner_info)
+        nonfinite = unsound(obs, final_obs, reward) | bad_actions.to(self.device)
         info = {"live": ~self._pending_reset, "nonfinite": nonfinite, "reward_terms": reward[:, None]}
+        self._pending_reset = done & (self.autoreset_mode is AutoresetMode.NEXT_STEP)
+        if nonfinite.any():
+            last, reward, info = blank_step(nonfinite, {"policy": final_obs}, reward, info)
+            final_obs = last["policy"]
+            obs = self._restart(nonfinite & ~done, blank(nonfinite, obs))
+            terminated = terminated | nonfinite
+            done = done | nonfinite
         success = self._success(inner_info, reward, done)
         if success is not None:
             info["success"] = success
             self.defines_success = True
         if self.autoreset_mode is AutoresetMode.SAME_STEP:
-            info |= {"final_obs": self._final(obs, done, inner_info), "_final_obs": done}
-        else:
-            self._pending_reset = done
+            info |= {"final_obs": final_obs, "_final_obs": done}
         return obs, reward, terminated, truncated & ~terminated, info
 
     def close_extras(self, **kwargs: Any) -> None:
@@ -301,22 +306,12 @@ class GymnasiumEnv(TrainingEnv):
         self._returns += reward
         reaches = None if self._threshold is None else done & (self._returns >= self._threshold)
         self._returns.masked_fill_(done, 0.0)
-        # Where an episode ended and the next began in the same step, its last info is kept apart.
+        # Where the next episode began in the same step, the last info of the old one is kept apart.
         last = inner_info.get("final_info", inner_info)
         for key in _SUCCESS_KEYS:
             if key in last:
-                return self._to_torch(self._flags(key, last[key]))
+                return self._to_torch(worlds.flags(self.env_id, key, last[key], num_envs=self.num_envs))
         return reaches
-
-    def _flags(self, key: str, values: Any) -> np.ndarray:
-        """Return one flag a world (num_envs,) of an entry in info; an array counts if all flags are set."""
-        values = np.asarray(values)
-        if values.shape[:1] != (self.num_envs,):
-            shape = f"shape {values.shape}, not one entry for each of {self.num_envs} worlds"
-            raise WorldError(f'env_id={self.env_id}: info["{key}"] has {shape}', trace="")
-        if values.dtype == object:  # worlds that do not report it have None
-            return np.array([value is not None and bool(np.all(value)) for value in values])
-        return values.astype(np.bool_).reshape(self.num_envs, -1).all(1)
 
     def _final(self, obs: Tensor, done: Tensor, inner_info: dict[str, Any]) -> Tensor:
         """Return the last observations (num_envs, size) of episodes that ended, and `obs` elsewhere."""
@@ -330,9 +325,15 @@ class GymnasiumEnv(TrainingEnv):
             for world in done.nonzero().flatten().tolist():
                 row = np.array(spaces.flatten(single, last[world]), dtype=np.float32)
                 final[world] = self._to_torch(row)
-        else:
-            final = torch.where(done[:, None], self._to_torch(flatten(self.inner, last)), obs)
-        return final.nan_to_num(0.0, 0.0, 0.0)
+            return final
+        return torch.where(done[:, None], self._to_torch(flatten(self.inner, last)), obs)
+
+    def _restart(self, mask: Tensor, obs: Tensor) -> Tensor:
+        """Return `obs` with the first ones of new episodes in `mask`, if worlds can be reset one by one."""
+        if not (mask.any() and worlds.can_reset_some(self.inner)):
+            return obs
+        first, _ = self._run(self.inner.reset, options={"reset_mask": mask.numpy(force=True)})
+        return torch.where(mask[:, None], self._to_torch(flatten(self.inner, first)), obs)
 
     def _to_torch(self, value: np.ndarray) -> Tensor:
         return torch.from_numpy(value).to(self.device)

@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
+import numpy as np
 from gymnasium.envs.registration import EnvSpec, load_env_creator
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 
+from factory.envs.core.errors import WorldError
 from factory.registry import load
 
 Wrap = Callable[[gymnasium.Env], gymnasium.Env]
@@ -61,12 +64,32 @@ def load_wrappers(references: Sequence[str]) -> list[Wrap]:
     return wrappers
 
 
+def can_reset_some(inner: Any) -> bool:
+    """Return whether single worlds can be reset: by Gymnasium's batching; own versions may reset them all."""
+    return isinstance(inner.unwrapped, (SyncVectorEnv, AsyncVectorEnv))
+
+
 def leave_signals_to(parent: int, env: gymnasium.Env) -> gymnasium.Env:
     """Let a worker process end when process `parent` says so: Ctrl-C in a terminal reaches workers too."""
     if os.getpid() != parent:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     return env
+
+
+def flags(env_id: str, key: str, values: Any, *, num_envs: int) -> np.ndarray:
+    """Return one flag a world (num_envs,) of an entry in info; an array counts if all flags are set.
+
+    Raises:
+        WorldError: there is not one entry for each world.
+    """
+    values = np.asarray(values)
+    if values.shape[:1] != (num_envs,):
+        shape = f"shape {values.shape}, not one entry for each of {num_envs} worlds"
+        raise WorldError(f'env_id={env_id}: info["{key}"] has {shape}', trace="")
+    if values.dtype == object:  # worlds that do not report it have None
+        return np.array([value is not None and bool(np.all(value)) for value in values])
+    return values.astype(np.bool_).reshape(num_envs, -1).all(1)
 
 
 def one_line(error: Exception, *, trace: str) -> str:

@@ -26,6 +26,7 @@ from factory.envs.core.observations import (
 )
 from factory.envs.core.shard import Shard
 from factory.envs.core.single_env import SingleEnv
+from factory.envs.core.soundness import blank_step, unsound
 from factory.envs.core.training_env import TrainingEnv
 from factory.envs.physics import PhysicsConfig, open_physics
 from factory.envs.rendering.camera import Camera
@@ -163,8 +164,8 @@ class BatchEnv(TrainingEnv):
         """Advance every world by one control step. Shape of `actions`: (num_envs, action_size) float.
 
         `info["live"]` marks worlds that executed their action (all, except those NEXT_STEP resets in
-        this call). A world whose state is no longer finite is terminated and counted in
-        `info["nonfinite"]`.
+        this call). A world with an action, observation or reward that is not finite or absurdly large
+        is terminated and marked in `info["nonfinite"]`, see `TrainingEnv`.
         """
         action = checked_actions(self, actions)
         # NEXT_STEP: these worlds are simulated with the others, and the results are thrown away.
@@ -174,11 +175,10 @@ class BatchEnv(TrainingEnv):
         self.episode_steps += 1
         reward, terminated, info = self._get_rewards_and_dones()
         obs = self._get_observations()
-        # A sum is finite only if every term is, and costs a fraction of checking each.
-        nonfinite = ~sum((group.sum(-1) for group in obs.values()), reward).isfinite()
+        # MuJoCo takes a control that is not finite for 0, so that only the action itself shows it.
+        nonfinite = unsound(action, reward, *obs.values())
         if self._any_or_gpu(nonfinite):
-            obs = {name: torch.nan_to_num(group, 0.0, 0.0, 0.0) for name, group in obs.items()}
-            reward = torch.nan_to_num(reward, 0.0, 0.0, 0.0)
+            obs, reward, info = blank_step(nonfinite, obs, reward, info)
         terminated = terminated | nonfinite
         # A terminal state at the time limit is terminal: there is nothing to bootstrap.
         truncated = (self.episode_steps >= self.max_episode_steps) & ~terminated

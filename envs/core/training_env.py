@@ -27,6 +27,10 @@ class TrainingEnv(gymnasium.vector.VectorEnv, ABC):
     as bool, all on `device`. Its info has `live` and `nonfinite` `(num_envs,)` bool and `reward_terms`
     `(num_envs, len(reward_terms))`, `success` `(num_envs,)` bool if the task defines success, and optionally
     `diagnostics`, a dict of `(num_envs,)` floats.
+
+    Worlds in `nonfinite` have met a value that is not finite or absurdly large (`factory.envs.core.soundness`
+    finds them): their step is not learned from, and they start a new episode. Their numbers are zeros;
+    `raw` may hold the true `reward` and the groups `obs`, for the user who searches the cause.
     """
 
     device: torch.device

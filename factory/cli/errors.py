@@ -17,6 +17,7 @@ from factory.cli.spelling import near_keys, near_names
 from factory.envs.core.errors import WorldError
 from factory.runtime import ranks
 from factory.tracking.credentials import redacted
+from factory.training.health import UnhealthyTrainingError
 
 
 def show_warnings() -> None:
@@ -42,6 +43,8 @@ def one_line_faults(run_dir: Path) -> Iterator[None]:
         fail(RuntimeError(f"{one_line(error)}; remedy it, then go on with resume={run_dir}"), status=1)
     except ranks.PeerLostError as error:
         fail(ranks.PeerLostError(f"{error}; then go on with resume={run_dir}"), status=1)
+    except UnhealthyTrainingError as error:
+        fail(UnhealthyTrainingError(f"{error}; remove the cause, then go on with resume={run_dir}"), status=1)
     except WorldError as error:
         path = run_dir / "traceback.txt"
         path.write_text(error.trace)
@@ -53,7 +56,7 @@ def fail(error: BaseException, *, status: int = 2) -> NoReturn:
 
     An error that all processes of a run share, rank 0 prints.
     """
-    is_shared = status == 2 or isinstance(error, ranks.PeerLostError)
+    is_shared = status == 2 or isinstance(error, (ranks.PeerLostError, UnhealthyTrainingError))
     if ranks.rank() == 0 or not is_shared:
         print(f"error: {redacted(one_line(error))}", file=sys.stderr)
     raise SystemExit(status) from None

@@ -50,6 +50,11 @@ class Adam:
             maximize=False,
         )
 
+    def restart(self) -> None:
+        """Forget the history."""
+        for value in self.state().values():
+            value.zero_()
+
     def state(self) -> dict[str, Tensor]:
         """Return moments and number of steps, the tensors themselves."""
         return {"mean": self.mean, "square": self.square, "steps": self.steps}

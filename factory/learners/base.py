@@ -9,7 +9,7 @@ from torch import Tensor
 
 from factory.learners.rollout import Rollout
 
-COUNTS = ("skipped", "rolled_back", "processed")
+COUNTS = ("discarded", "skipped", "gradient_steps", "processed")
 """Names in the result of `Learner.update` that are counts; every other name is logged as `loss/<name>`."""
 
 
@@ -28,9 +28,16 @@ class Learner(ABC):
             progress: share of the run that is done, for schedules that change over it, in [0, 1].
 
         Returns:
-            Scalars on the device. `skipped` counts gradient steps that were left out because they were not
-            finite, `rolled_back` updates that were undone, `processed` samples that went through a gradient
-            step; all may be missing. Every other one is logged as `loss/<name>`.
+            Scalars on the device. `discarded` counts samples that were not learned from because their numbers
+            were unsound, `gradient_steps` the gradient steps, `skipped` those that were left out because they
+            were not finite, `processed` samples that went through a gradient step; all may be missing. Every
+            other one is logged as `loss/<name>`.
+        """
+
+    def cut_step_size(self) -> None:  # noqa: B027
+        """Make the next steps smaller: the last update was undone because its result was not finite.
+
+        Nothing by default.
         """
 
     def state_dict(self) -> dict[str, Tensor]:

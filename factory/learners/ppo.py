@@ -12,7 +12,7 @@ from factory.learners.adam import Adam
 from factory.learners.base import Learner
 from factory.learners.gradient import Samples, make_gradient
 from factory.learners.ppo_config import PpoConfig
-from factory.learners.rollout import Rollout, advantages, bootstrap_values
+from factory.learners.rollout import Rollout, advantages, bootstrap_values, discard_unsound
 from factory.policies.base import ActorCritic
 from factory.policies.normalizer import moments
 from factory.runtime import distributed
@@ -20,6 +20,8 @@ from factory.runtime.graphs import Launcher, eager
 
 _STEP_RESULTS = ("policy", "value", "entropy", "approx_kl", "clip_fraction", "grad_norm", "skipped")
 """Results of `Ppo._gradient_step`, in this order."""
+_RECOVERY = 1.05
+"""Growth of a cut step size with every update that lasts: 15 of them make up for one cut."""
 
 
 class Ppo(Learner):
@@ -44,6 +46,8 @@ class Ppo(Learner):
         self.flat = _flatten_parameters(self.parameters)
         on = self.flat.device
         self.learning_rate = torch.tensor(cfg.learning_rate, device=on)
+        # 1, less after an update that had to be undone.
+        self._step_scale = torch.ones((), device=on)
         self.adam = Adam(self.flat)
         self._gradient = make_gradient(
             policy,
@@ -67,7 +71,7 @@ class Ppo(Learner):
         self._remaining.fill_(max(1.0 - progress, 0.0))
         if self._launch is None or self._launcher is eager:
             self._launch = self._launcher(partial(self._run_epochs, rollout), [self.generator])
-        sums, rolled_back, explained_variance = self._launch()
+        sums, discarded, explained_variance = self._launch()
 
         gradient_steps = self.cfg.num_epochs * self.cfg.num_minibatches
         means = dict(zip(_STEP_RESULTS, sums / gradient_steps, strict=True))
@@ -76,9 +80,19 @@ class Ppo(Learner):
             "explained_variance": explained_variance,
             "learning_rate": self.learning_rate.clone(),
             "skipped": sums[_STEP_RESULTS.index("skipped")],
-            "rolled_back": rolled_back,
-            "processed": torch.full_like(rolled_back, processed),
+            "gradient_steps": torch.full_like(explained_variance, gradient_steps),
+            "discarded": discarded,
+            "processed": torch.full_like(explained_variance, processed),
         }
+
+    def cut_step_size(self) -> None:
+        """Halve the step size and its upper end, and let Adam's moments start anew.
+
+        Updates that last bring the upper end back, see `_RECOVERY`.
+        """
+        self.learning_rate.mul_(0.5)
+        self._step_scale.mul_(0.5)
+        self.adam.restart()
 
     def _minibatch_size(self, rollout: Rollout) -> int:
         """Return the samples of one gradient step; the remainder of a pass is left out."""
@@ -91,44 +105,51 @@ class Ppo(Learner):
         """Make all gradient steps of an update.
 
         Returns:
-            Sums of the results of all gradient steps, see `_STEP_RESULTS`; 1 if the update was rolled back,
-            else 0; explained variance of the values.
+            Sums of the results of all gradient steps, see `_STEP_RESULTS`; number of samples that were
+            unsound; explained variance of the values.
         """
         cfg = self.cfg
         policy = self.policy
         if cfg.schedule == "linear":
-            self.learning_rate.copy_(cfg.learning_rate * self._remaining)
+            self.learning_rate.copy_(cfg.learning_rate * self._remaining * self._step_scale)
+        elif cfg.schedule == "fixed":
+            self.learning_rate.copy_(cfg.learning_rate * self._step_scale)
         desired_kl = cfg.desired_kl * torch.ones_like(self._remaining)
         if cfg.schedule == "annealed":
             desired_kl = cfg.desired_kl * self._remaining
 
         # Advantages and returns, with the critic as it was while the rollout was collected.
-        values, next_values = bootstrap_values(rollout, self.policy.value)
+        values, next_values, discarded = discard_unsound(rollout, *bootstrap_values(rollout, policy.value))
         gae = advantages(
             rollout.rewards,
             values,
             next_values,
             rollout.terminated,
             rollout.truncated,
+            rollout.live,
             gamma=cfg.gamma,
             gae_lambda=cfg.gae_lambda,
         )
         returns = gae + values
         policy.update_returns(returns, rollout.live)
 
-        before = self.flat.clone()
         sums = torch.zeros(len(_STEP_RESULTS), device=gae.device)
         for batch, samples in self._minibatches(rollout, gae, returns):
             sums += self._gradient_step(batch, samples, desired_kl=desired_kl)
-        rolled_back = self._roll_back(before)
+        self._step_scale.mul_(_RECOVERY).clamp_(max=1.0)
 
         # The statistics move last: until here they are those the actions were chosen with.
         policy.update_observations(rollout.obs, rollout.live)
-        return sums, rolled_back, _explained_variance(values, returns, rollout.live)
+        discarded = distributed.all_reduce_sum_(discarded.float())
+        return sums, discarded, _explained_variance(values, returns, rollout.live)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return Adam's moments and step count, step size and generator."""
-        state = {"learning_rate": self.learning_rate.clone(), "generator": self.generator.get_state()}
+        state = {
+            "learning_rate": self.learning_rate.clone(),
+            "step_scale": self._step_scale.clone(),
+            "generator": self.generator.get_state(),
+        }
         return state | {f"adam/{name}": value.clone() for name, value in self.adam.state().items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
@@ -136,6 +157,7 @@ class Ppo(Learner):
         for name, value in self.adam.state().items():
             value.copy_(state[f"adam/{name}"])
         self.learning_rate.copy_(state["learning_rate"])
+        self._step_scale.copy_(state["step_scale"])
         self.generator.set_state(state["generator"].cpu())
 
     def take_changes(self, changed: Collection[str]) -> None:
@@ -223,19 +245,6 @@ class Ppo(Learner):
             self.adam.step(clipped, learning_rate=self.learning_rate)
             return torch.cat([losses, norm[None], ~is_finite[None]])
 
-    @torch.no_grad()
-    def _roll_back(self, before: Tensor) -> Tensor:
-        """Undo the update if it left a parameter that is not finite; return 1 if it was undone. Shape: ().
-
-        Adam's moments restart and the step size is halved, so that the next update does not end the same way.
-        """
-        is_healthy = self.flat.isfinite().all()
-        self.flat.copy_(torch.where(is_healthy, self.flat, before))
-        for moment in (self.adam.mean, self.adam.square):
-            moment.copy_(torch.where(is_healthy, moment, 0.0))
-        self.learning_rate.mul_(torch.where(is_healthy, 1.0, 0.5))
-        return (~is_healthy).float()
-
     def _adapt(self, approx_kl: Tensor, *, desired_kl: Tensor) -> None:
         """Steer the step size so that an update moves the policy by about `desired_kl`, as rsl_rl does."""
         cfg = self.cfg
@@ -243,8 +252,8 @@ class Ppo(Learner):
         # A negative estimate is rounding, as in the first step of every update, and no reason to go faster.
         is_small = (approx_kl < 0.5 * desired_kl) & (approx_kl >= 0.0)
         factor = torch.where(is_small, 1.5, factor)
-        rate = self.learning_rate * factor
-        self.learning_rate.copy_(rate.clamp(cfg.min_learning_rate, cfg.max_learning_rate))
+        rate = (self.learning_rate * factor).clamp(min=cfg.min_learning_rate)
+        self.learning_rate.copy_(rate.minimum(cfg.max_learning_rate * self._step_scale))
 
 
 def _own_groups(rollout: Rollout) -> dict[str, Tensor]:

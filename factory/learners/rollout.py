@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from factory.envs.core.soundness import LIMIT
+
 
 @dataclass(kw_only=True)
 class Rollout:
@@ -85,12 +87,47 @@ def bootstrap_values(rollout: Rollout, value: Callable[[dict[str, Tensor]], Tens
     return values, next_values
 
 
+@torch.no_grad()
+def discard_unsound(rollout: Rollout, values: Tensor, next_values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Take samples out of learning whose numbers are not finite or absurdly large.
+
+    They are no longer `live`, and their numbers become zeros, because masks are factors: 0 * NaN is NaN.
+
+    Args:
+        rollout: changed in place.
+        values: of the observations. Shape: (T, N).
+        next_values: of the states the steps led to. Shape: (T, N).
+
+    Returns:
+        The two values, with zeros for what was taken out, and the number of samples that were. Shape: ().
+    """
+    # A sum is NaN or infinite if a term is. Observations need no term, since the networks pass NaN on.
+    total = values + next_values + rollout.actions.sum(-1)
+    for extra in rollout.extras.values():
+        total += extra.view(*total.shape, -1).sum(-1)
+    bad = ~((rollout.rewards.abs() <= LIMIT) & total.isfinite())
+    count = (bad & rollout.live).sum()
+    if bad.device.type == "cpu" and not bad.any():
+        return values, next_values, count
+    rollout.live.logical_and_(~bad)
+    groups = [*_distinct(rollout.obs), *_distinct(rollout.final_obs)]
+    for tensor in (rollout.actions, rollout.rewards, *groups, *rollout.extras.values()):
+        tensor.masked_fill_(bad.view(*bad.shape, *[1] * (tensor.dim() - 2)), 0)
+    return values.masked_fill(bad, 0.0), next_values.masked_fill(bad, 0.0), count
+
+
+def _distinct(groups: dict[str, Tensor]) -> list[Tensor]:
+    """Return the tensors of observation groups, one that groups share only once."""
+    return list({id(group): group for group in groups.values()}.values())
+
+
 def advantages(
     rewards: Tensor,
     values: Tensor,
     next_values: Tensor,
     terminated: Tensor,
     truncated: Tensor,
+    live: Tensor,
     *,
     gamma: float,
     gae_lambda: float,
@@ -98,14 +135,15 @@ def advantages(
     """Return generalised advantage estimates (Schulman et al. 2016, arXiv:1506.02438, eq. 16).
 
     A terminal state is worth nothing. A time limit is no terminal state: the one-step error is bootstrapped
-    with V(final_obs), and the trace is cut, since the next row belongs to another episode.
+    with V(final_obs), and the trace is cut, since the next row belongs to another episode. The step before
+    one that is not live is bootstrapped with the value of the state it led to.
 
     Shapes: all (T, N) -> (T, N).
     """
     # delta_t = r_t + gamma V(s_t+1) - V(s_t)
-    delta = rewards + gamma * next_values * ~terminated - values
+    delta = torch.where(live, rewards + gamma * next_values * ~terminated - values, 0.0)
     # A_t = delta_t + gamma lambda A_t+1, within an episode
-    carry = gamma * gae_lambda * ~(terminated | truncated)
+    carry = gamma * gae_lambda * (live & ~(terminated | truncated))
     result = torch.empty_like(rewards)
     running = torch.zeros_like(rewards[0])
     for t in reversed(range(rewards.shape[0])):

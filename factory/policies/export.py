@@ -74,8 +74,14 @@ def export_policy(
         `out_dir`.
 
     Raises:
-        ValueError: the exported program and the module differ by more than 1e-5 on some batch.
+        ValueError: the policy is not finite, or the exported program and the module differ by more than 1e-5
+            on some batch.
     """
+    # Bounds of actions may be infinite; weights and statistics may not.
+    numbers = {n: v for n, v in module.state_dict().items() if not n.startswith("native_actions.")}
+    broken = [name for name, value in numbers.items() if not value.isfinite().all()]
+    if broken:
+        raise ValueError(f"policy not exported: {broken[0]} is not finite; export an earlier checkpoint")
     eager = copy.deepcopy(module).cpu().eval()
     observations = example_obs.detach().to("cpu", torch.float32)
     # torch.export takes a size of 1 for a constant, so trace with two rows whatever the example has.

@@ -23,12 +23,19 @@ def missing_pieces(run: Run) -> list[str]:
     """Return one sentence for everything a whole run would have and this one has not."""
     # A missing tier matters only where there are joules.
     has_energy = "energy/total_j" in run.metrics
+    left_out = {
+        "samples (not finite or absurdly large)": run.metrics.get("health/bad_samples", 0.0),
+        "gradient steps": run.metrics.get("health/skipped_steps", 0.0),
+        "updates": run.metrics.get("health/rollbacks", 0.0),
+    }
+    health = ", ".join(f"{count:.0f} {name}" for name, count in left_out.items() if count)
     has_pictures = bool(run.videos) or (run.folder / "videos/filmstrip.png").exists()
     checks = (
         (
             run.status in ("finished", "unknown"),
             f"The run did not finish (status: {run.status}); metrics are the last known ones.",
         ),
+        (not health, f"Left out of learning: {health}."),
         (run.status != "unknown", "No summary.json: status, tags, versions and energy tier are not known."),
         (bool(run.records), "No metrics.jsonl: there are no curves."),
         (any(key.startswith("eval/") for key in run.metrics), "No evaluation: skill is as seen in training."),

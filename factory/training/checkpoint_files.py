@@ -11,7 +11,7 @@ from typing import Any
 
 from factory.runtime import stored_files
 
-FORMAT = 5
+FORMAT = 6
 """Version of the contents; raised whenever older checkpoints cannot be loaded."""
 CHECKSUMS = "checksums.json"
 """Size and SHA-256 of every other file of a checkpoint, by name."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -24,6 +25,9 @@ Phase = Callable[[str], AbstractContextManager[Any]]
 _NO_PHASE = nullcontext()
 _EPISODE_SUMS = ("episodes", "return_sum", "length_sum", "success_sum", "nonfinite", "live_steps")
 """Sums that `_count` returns, in this order, before the sums of the reward terms."""
+_KEPT_BAD_STEPS = 16
+_KEPT_BAD_WORLDS = 8
+"""Most worlds kept of a step in `Collector.bad_samples`."""
 
 
 def no_phase(name: str) -> AbstractContextManager[None]:
@@ -39,8 +43,8 @@ class EpisodeStats:
     """
 
     sums: dict[str, Tensor]
-    """`episodes` that ended, their `return_sum`, `length_sum` and `success_sum`; `nonfinite` states;
-    `live_steps`.
+    """`episodes` that ended, their `return_sum`, `length_sum` and `success_sum`; `nonfinite`, the steps with
+    unsound values; `live_steps`.
     """
     reward_terms: Tensor
     """Mean of every reward term in a live control step. Shape: (num_terms,)."""
@@ -66,6 +70,11 @@ class Collector:
     episode_length: Tensor = field(init=False)
     rollout: Rollout = field(init=False)
     """The last rollout."""
+    bad_samples: deque[dict[str, Tensor]] = field(init=False)
+    """The last steps with unsound values, in which worlds and what they were, to search for the cause.
+
+    A GPU keeps none, since it would have to be asked for them.
+    """
     sim_threads: int = field(init=False)
     """Torch threads for the arithmetic of the environment."""
 
@@ -73,6 +82,7 @@ class Collector:
         """Start the first episodes and allocate the rollout."""
         self._start()
         self.rollout = self._allocate()
+        self.bad_samples = deque(maxlen=_KEPT_BAD_STEPS)
 
         # Small tensors are slower with more threads, so networks and environment get as many as they are
         # worth.
@@ -117,7 +127,9 @@ class Collector:
                 rollout.rewards[t] = reward
                 rollout.terminated[t] = terminated
                 rollout.truncated[t] = truncated
-                rollout.live[t] = info["live"]
+                # A step with unsound values is none to learn from, see `TrainingEnv`.
+                live = info["live"] & ~info["nonfinite"]
+                rollout.live[t] = live
                 self._store(rollout.final_obs, t, groups(info.get("final_obs", obs)))
                 for name, value in extras.items():
                     self._extra(name, value)[t] = value
@@ -125,8 +137,10 @@ class Collector:
                 # A step that only reset the environment ran the policy on the old episode once more, so its
                 # state restarts after such a step as well.
                 ended = terminated | truncated
-                sums += self._count(reward, ended, info)
-                self._keep(groups(obs), self._restart(state, ended | ~info["live"]))
+                sums += self._count(reward, ended, live, info)
+                if "raw" in info and self.env.device.type == "cpu":
+                    self._keep_bad_samples(t, action, info)
+                self._keep(groups(obs), self._restart(state, ended | ~live))
         return sums
 
     def _allocate(self) -> Rollout:
@@ -188,6 +202,19 @@ class Collector:
             self.obs["critic"].copy_(obs["critic"])
         self.state.copy_(state)
 
+    def _keep_bad_samples(self, row: int, action: Tensor, info: dict[str, Any]) -> None:
+        """Keep the first few worlds with unsound values in row `row` of the rollout."""
+        worlds = info["nonfinite"].nonzero().flatten()[:_KEPT_BAD_WORLDS]
+        raw = info["raw"]
+        found = {
+            "worlds": worlds,
+            "action": action[worlds],
+            "reward": raw["reward"][worlds],
+            **{f"obs_before/{name}": group[worlds] for name, group in self.obs.items()},
+            **{f"obs_after/{name}": group[worlds] for name, group in raw["obs"].items()},
+        }
+        self.bad_samples.append({"row": torch.tensor(row)} | {k: v.clone() for k, v in found.items()})
+
     def state_dict(self) -> dict[str, Tensor]:
         """Return what the next `collect` starts from."""
         own = {
@@ -226,14 +253,14 @@ class Collector:
         self.episode_return = torch.zeros(num_envs, device=on)
         self.episode_length = torch.zeros(num_envs, device=on)
 
-    def _count(self, reward: Tensor, done: Tensor, info: dict[str, Any]) -> Tensor:
+    def _count(self, reward: Tensor, done: Tensor, live: Tensor, info: dict[str, Any]) -> Tensor:
         """Return this step's sums, `_EPISODE_SUMS` and the reward terms. Shape: (num_sums + num_terms,)."""
         # Episodes go on across rollouts; a step that only reset an environment belongs to none.
-        live = info["live"]
         self.episode_return += reward * live
         self.episode_length += live
 
-        ended = done.float()
+        # An episode that unsound values cut short says nothing about the policy.
+        ended = (done & live).float()
         if "success" in info:
             success = info["success"].float()
         else:

@@ -37,12 +37,22 @@ class Part(Protocol):
         """Restore them."""
 
 
+class StoredHealth(TypedDict):
+    """Plain values of `factory.training.health.Health`."""
+
+    bad_samples: int
+    skipped_steps: int
+    rollbacks: int
+    rollbacks_in_a_row: int
+    recent_sample_shares: list[float]
+    recent_step_shares: list[float]
+
+
 class StoredState(TypedDict):
     """Plain values of a checkpoint that a resume goes on from."""
 
     iteration: int
-    nonfinite: int
-    rollbacks: int
+    health: dict
     physics_s: float
     excluded_s: dict[str, float]
     threshold: dict[str, float]
@@ -139,7 +149,8 @@ def check_state(state: Mapping[str, Any], generators: Mapping[str, Tensor]) -> N
         ValueError: a value is missing, or has another type or range.
     """
     check_mapping(state, StoredState, name="state")
-    for key in ("iteration", "nonfinite", "rollbacks", "evaluation_tokens"):
+    check_mapping(state["health"], StoredHealth, name="health")
+    for key in ("iteration", "evaluation_tokens"):
         if state[key] < 0:
             raise ValueError(f"state: {key}={state[key]} is negative")
     run_id = state["mlflow_run_id"]

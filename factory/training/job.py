@@ -26,6 +26,7 @@ from factory.training import checkpoint, snapshot
 from factory.training.build import make_env, make_loop, make_policy
 from factory.training.collector import Collector
 from factory.training.control import RunControl
+from factory.training.guard import Guard
 from factory.training.reward_table import RewardTable
 from factory.training.state import TrainState
 
@@ -40,6 +41,7 @@ class TrainingJob:
     env: TrainingEnv
     policy: Policy
     learner: Learner
+    guard: Guard
     collector: Collector
     tracker: Tracker
     journal: Journal
@@ -152,6 +154,7 @@ def _open_parts(
         env=env,
         policy=policy,
         learner=learner,
+        guard=Guard(policy, learner),
         collector=collector,
         tracker=tracker,
         journal=Journal(run_dir / "metrics.jsonl"),

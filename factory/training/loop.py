@@ -9,8 +9,13 @@ from dataclasses import replace
 from factory.envs.core.training_env import TrainingEnv
 from factory.runtime import distributed
 from factory.training import metrics, snapshot
+from factory.training.fault import write_fault
+from factory.training.health import Health, UnhealthyTrainingError
 from factory.training.job import TrainingJob
 from factory.training.state import TrainState, advance
+
+_IS_FINITE = "is_finite"
+"""Beside the results of an update, so that all are read from the device in one transfer."""
 
 
 def start(job: TrainingJob, state: TrainState) -> None:
@@ -32,19 +37,33 @@ def start(job: TrainingJob, state: TrainState) -> None:
 
 def iterate(job: TrainingJob, state: TrainState) -> TrainState:
     """Make one iteration: a rollout, an update, its log rows, and a checkpoint where one is due."""
+    before = state
     progress = state.env_steps / job.cfg.total_steps
     rollout, stats = job.collector.collect()
     with job.meter.phase("learn"):
         update = job.learner.update(rollout, progress=progress)
+        update = update | {_IS_FINITE: job.guard.check()}
     with job.meter.phase("io"):
         sums, learned, terms = metrics.read_device(stats, update)
-        steps = job.steps_per_iteration
-        state = advance(state, sums, learned, steps=steps, num_processes=distributed.size())
+        is_finite = bool(learned.pop(_IS_FINITE))
+        if is_finite:
+            job.guard.keep()
+        else:
+            job.guard.go_back()
+        state = advance(
+            state,
+            sums,
+            learned,
+            steps=job.steps_per_iteration,
+            num_processes=distributed.size(),
+            is_finite=is_finite,
+        )
         # A request may reach one process at any time, and all processes must leave the loop together.
         state = replace(state, is_stopping=distributed.any_rank(job.control.should_stop))
         state = _log(job, state, learned)
         job.reward_table.append(state.env_steps, terms)
         show_warnings(job, job.env)
+        _show_health(job, before.health, state.health)
     if state.iteration % job.cfg.checkpoint_every == 0:
         save_checkpoint(job, state)
     if job.control.is_paused:
@@ -64,8 +83,32 @@ def end(job: TrainingJob, state: TrainState) -> None:
     if state.is_stopping:
         # Perhaps another process received the request.
         job.control.request_stop()
+    stop_if_unhealthy(job, state, at_end=True)
+    if state.health.num_events:
+        job.console.message(state.health.text)
     if state.iteration % job.cfg.checkpoint_every != 0:
         save_checkpoint(job, state)
+
+
+def stop_if_unhealthy(job: TrainingJob, state: TrainState, *, at_end: bool = False) -> None:
+    """Raise `UnhealthyTrainingError` where learning does not go on, after a checkpoint and the evidence.
+
+    Args:
+        job: the job.
+        state: its state after the last iteration.
+        at_end: whether no iteration follows.
+    """
+    problem = state.health.problem(at_end=at_end)
+    if not problem:
+        return
+    folder = job.run_dir / "fault"
+    if distributed.rank() == 0:
+        write_fault(job, state, problem, folder)
+    # Policy and learner are as after the last good update.
+    save_checkpoint(job, replace(state, health=state.health.forgiven()))
+    raise UnhealthyTrainingError(
+        f"learning stopped at step {state.env_steps}: {problem}; samples, settings and versions: {folder}"
+    )
 
 
 def save_checkpoint(job: TrainingJob, state: TrainState) -> None:
@@ -73,6 +116,12 @@ def save_checkpoint(job: TrainingJob, state: TrainState) -> None:
     with job.meter.phase("checkpoint"):
         path = snapshot.save(job, state)
     job.console.message(f"checkpoint {path}")
+
+
+def _show_health(job: TrainingJob, before: Health, now: Health) -> None:
+    """Show what was left out of learning, the first time and whenever it has grown tenfold."""
+    if now.num_events and len(str(now.num_events)) > len(str(before.num_events or "")):
+        job.console.message(now.text)
 
 
 def show_warnings(job: TrainingJob, env: TrainingEnv) -> None:
@@ -102,8 +151,7 @@ def _log(job: TrainingJob, state: TrainState, learned: Mapping[str, float]) -> T
         "factory/tokens_total": float(state.tokens.total),
         "factory/tokens_per_s": state.tokens.total / wall_s,
         "factory/env_steps_per_s": state.env_steps / wall_s,
-        "health/nonfinite_count": float(state.nonfinite),
-        "health/rollbacks": float(state.rollbacks),
+        **state.health.metrics(),
     }
 
     threshold = job.cfg.task.return_threshold

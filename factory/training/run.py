@@ -38,6 +38,7 @@ def train(
         ValueError: the configuration does not fit this machine, or the checkpoint to resume.
         OSError: a file could not be written; the last checkpoint is whole.
         WorldError: an environment failed.
+        UnhealthyTrainingError: too much was left out of learning, or undone.
     """
     console = console or NullConsole()
     idle = measure_idle_power(cfg, console)
@@ -77,6 +78,7 @@ def run_job(
         loop.start(job, state)
         while not loop.is_done(job, state):
             state = loop.iterate(job, state)
+            loop.stop_if_unhealthy(job, state)
         loop.end(job, state)
 
         job.control.current = "stage, then skipping to the report"

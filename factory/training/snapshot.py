@@ -19,6 +19,8 @@ from factory.runtime import distributed, provenance, seeding, stored_files
 from factory.runtime.atomic_write import atomic_write
 from factory.training import checkpoint, fit, metrics
 from factory.training.checkpoint import Checkpoint
+from factory.training.guard import is_finite
+from factory.training.health import Health, UnhealthyTrainingError
 from factory.training.state import TrainState
 
 if TYPE_CHECKING:
@@ -32,6 +34,9 @@ def save(job: TrainingJob, state: TrainState) -> Path:
 
     Returns:
         Folder of the checkpoint; of the run on other ranks.
+
+    Raises:
+        UnhealthyTrainingError: policy or learner are not finite; nothing was written.
     """
     job.meter.read()
     global_tensors, global_plain = seeding.global_state()
@@ -42,8 +47,7 @@ def save(job: TrainingJob, state: TrainState) -> Path:
         "physics_s": state.physics_s(job.env.physics_s),
         "threshold": state.threshold,
         "metrics": state.metrics,
-        "nonfinite": state.nonfinite,
-        "rollbacks": state.rollbacks,
+        "health": state.health.to_plain(),
         "tokens": state.tokens.state_dict(),
         "generators": global_plain,
         "mlflow_run_id": job.tracker.run_id,
@@ -57,6 +61,12 @@ def save(job: TrainingJob, state: TrainState) -> Path:
         "collector": _gather_rows(job.collector.state_dict()),
         "generators": global_tensors | {"policy": job.policy.generator.get_state()},
     }
+    learned = {name: tensors[name] for name in ("policy", "learner")}
+    if not is_finite(learned):
+        raise UnhealthyTrainingError(
+            f"step {state.env_steps}: policy or learner are not finite, so no checkpoint was written;"
+            f" the last good one is in {job.run_dir / 'checkpoints'}"
+        )
     if distributed.rank() > 0:
         return job.run_dir
     content = Checkpoint(env_steps=state.env_steps, tensors=tensors, state=plain, config=to_plain(job.cfg))
@@ -100,8 +110,7 @@ def restore(job: TrainingJob, found: Checkpoint) -> TrainState:
         env_steps=found.env_steps,
         iteration=plain["iteration"],
         tokens=tokens,
-        nonfinite=plain["nonfinite"],
-        rollbacks=plain["rollbacks"],
+        health=Health.from_plain(plain["health"]),
         threshold=plain["threshold"],
         metrics=plain["metrics"],
         resumed_at=found.env_steps,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from factory.energy.reading import MeterReading, merge_readings
 from factory.energy.tokens import TokenCounter
 from factory.training import metrics
+from factory.training.health import Health
 
 RETURN_WINDOW = 20
 """Iterations whose finished episodes make up the training return."""
@@ -21,10 +22,7 @@ class TrainState:
     env_steps: int = 0
     iteration: int = 0
     tokens: TokenCounter = field(default_factory=TokenCounter)
-    nonfinite: int = 0
-    """Environment steps and gradient steps that were not finite."""
-    rollbacks: int = 0
-    """Updates that were undone."""
+    health: Health = field(default_factory=Health)
     threshold: dict[str, float] = field(default_factory=dict)
     """Joules and seconds at which the return threshold of the task was first reached; empty before."""
     metrics: dict[str, float] = field(default_factory=dict)
@@ -80,6 +78,7 @@ def advance(
     *,
     steps: int,
     num_processes: int,
+    is_finite: bool,
 ) -> TrainState:
     """Return the state after an iteration.
 
@@ -89,6 +88,7 @@ def advance(
         learned: results of its update.
         steps: environment steps of its rollout, over all processes.
         num_processes: processes that made the update together.
+        is_finite: whether policy and learner were finite after it.
     """
     tokens = copy.copy(state.tokens)
     tokens.add(int(sums["live_steps"]))
@@ -98,7 +98,6 @@ def advance(
         env_steps=state.env_steps + steps,
         iteration=state.iteration + 1,
         tokens=tokens,
-        nonfinite=state.nonfinite + int(sums["nonfinite"] + learned.get("skipped", 0.0)),
-        rollbacks=state.rollbacks + int(learned.get("rolled_back", 0.0)),
+        health=state.health.advance(sums, learned, steps=steps, is_finite=is_finite),
         window=(*state.window, sums)[-RETURN_WINDOW:],
     )

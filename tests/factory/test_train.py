@@ -55,7 +55,7 @@ FIGURES = {
     "energy": "total_j cpu_j gpu_j dram_j unattributed_j total_j_lo total_j_hi mean_power_w",
     "time": "wall_s sim_s physics_s infer_s learn_s meter_s",
     "loss": "policy value entropy approx_kl clip_fraction explained_variance learning_rate grad_norm",
-    "health": "nonfinite_count rollbacks",
+    "health": "bad_samples skipped_steps rollbacks",
 }
 KEYS = {f"{group}/{name}" for group, names in FIGURES.items() for name in names.split()} | {
     f"energy/phase/{phase}_j" for phase in PHASES

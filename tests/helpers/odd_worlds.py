@@ -48,7 +48,9 @@ class Odd(gymnasium.Env):
             self._happen()
         ended = self.clock == self.length
         info = {"is_success": ended and self.last == 5} if self.event == "success" else {}
-        return self._get_observations(), float(self.last == 5), ended, False, info
+        is_fortunate = self.event == "fortune" and self.clock == self.when
+        reward = 1e35 if is_fortunate else float(self.last == 5)
+        return self._get_observations(), reward, ended, False, info
 
     def render(self) -> np.ndarray:
         return np.full((33, 49, 3), min(20 * self.clock, 255), dtype=np.uint8)

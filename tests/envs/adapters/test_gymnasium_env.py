@@ -179,6 +179,39 @@ def test_values_that_are_not_finite_are_replaced_and_counted(make: Make) -> None
         assert info["nonfinite"].tolist() == [step == 3] * 2
 
 
+@pytest.mark.parametrize("vectorization", BATCHINGS)
+def test_an_action_that_is_not_finite_starts_its_world_anew(vectorization: str) -> None:
+    """That world alone is marked and begins a new episode; the environment never sees the action."""
+    both = [GymnasiumEnv("Pendulum-v1", num_envs=2, vectorization=vectorization, seed=0) for _ in range(2)]
+    for env in both:
+        env.reset()
+    for step in range(3):
+        action = torch.zeros(2, 1)
+        expected, *_ = both[1].step(action)
+        action[0] = float("nan") if step == 1 else 0.0
+        obs, reward, terminated, _, info = both[0].step(action)
+        assert info["nonfinite"].tolist() == terminated.tolist() == [step == 1, False]
+        assert info["_final_obs"].tolist() == [step == 1, False]
+        assert torch.equal(obs[1], expected[1])
+        assert torch.equal(obs[0], expected[0]) is (step == 0)
+        assert reward.isfinite().all() and obs.isfinite().all()
+    for env in both:
+        env.close()
+
+
+def test_an_absurd_reward_starts_its_world_anew(make: Make) -> None:
+    """It is neither passed on nor added to the return; the true one is kept beside."""
+    env = started(make("odd/Odd-v0", num_envs=1, kwargs={"event": "fortune", "length": 9}))
+    for step in range(1, 7):
+        _, reward, terminated, _, info = env.step(torch.tensor([0]))
+        is_bad = step % 3 == 0
+        assert bool(terminated) is bool(info["nonfinite"]) is is_bad
+        assert float(reward) == (0.0 if is_bad else 1.0)
+        assert float(info.get("raw", {"reward": reward})["reward"]) == (
+            float(np.float32(1e35)) if is_bad else 1
+        )
+
+
 def test_time_limit_and_control_rate_come_from_the_environment(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

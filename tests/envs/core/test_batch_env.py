@@ -168,3 +168,46 @@ def test_actuators_without_a_range_take_any_action() -> None:
     assert env.single_action_space.low == -np.inf and env.single_action_space.high == np.inf
     env.step(torch.full((1, 1), 7.0))
     assert env.physics.field("ctrl").item() == 7.0
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1e35])
+@pytest.mark.parametrize("task", ["CartpoleSwingup-v0", "QuadrupedVelocity-v0", "HalfCheetah-v5"])
+def test_an_action_that_is_not_finite_ends_its_world_alone(task: str, value: float) -> None:
+    """In every task alike, also where MuJoCo takes such a control for 0; the true numbers are in `raw`."""
+    both = [make(f"factory/{task}", num_envs=3, num_threads=1, seed=0) for _ in range(2)]
+    for env in both:
+        env.reset(seed=0)
+    for step in range(3):
+        action = torch.zeros(both[0].action_space.shape)
+        expected, *_ = both[1].step(action)
+        action[1, 0] = value if step == 0 else 0.0
+        obs, reward, terminated, _, info = both[0].step(action)
+        assert info["nonfinite"].tolist() == terminated.tolist() == [False, step == 0, False]
+        assert ("raw" in info) is (step == 0)
+        assert reward.isfinite().all() and info["reward_terms"].isfinite().all()
+        assert all(value.isfinite().all() for value in info.get("diagnostics", {}).values())
+        assert torch.equal(groups_of(obs)["policy"][::2], groups_of(expected)["policy"][::2])
+        assert groups_of(obs)["policy"].isfinite().all()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e35])
+def test_an_absurd_reward_ends_its_world_and_is_not_passed_on(
+    value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reward and terms of that step are zeros; the world restarts, and the true reward is in `raw`."""
+    env = make("factory/CartpoleSwingup-v0", num_envs=3, seed=0)
+    env.reset(seed=0)
+    inner = env.unwrapped
+    compute = inner._get_rewards_and_dones
+
+    def poisoned():
+        reward, terminated, info = compute()
+        reward[2] = value
+        return reward, terminated, info
+
+    monkeypatch.setattr(inner, "_get_rewards_and_dones", poisoned)
+    _, reward, terminated, _, info = env.step(torch.zeros(3, 1))
+    assert reward[2] == 0 and info["reward_terms"][2].tolist() == [0.0] * 3
+    assert terminated.tolist() == info["nonfinite"].tolist() == [False, False, True]
+    assert str(float(info["raw"]["reward"][2])) == str(float(torch.tensor(value)))
+    assert inner.episode_steps.tolist() == [1, 1, 0]

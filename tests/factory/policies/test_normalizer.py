@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -44,19 +47,44 @@ def test_rows_that_are_not_live_do_not_count() -> None:
     assert all(torch.equal(value, before[name]) for name, value in masked.state_dict().items())
 
 
-def test_batch_that_is_not_finite_changes_nothing() -> None:
-    """A batch that is passed over leaves mean, variance and count as they were, so the next one weighs in
-    full.
-    """
+@pytest.mark.parametrize("poison", [torch.nan, torch.inf, -torch.inf, 1e35])
+def test_unsound_rows_are_left_out(poison: float) -> None:
+    """Mean, variance and count are those of the other rows; without any other, nothing changes."""
     torch.manual_seed(0)
-    normalizer = RunningNormalizer(2)
-    normalizer.update(torch.randn(30, 2))
-    before = {name: value.clone() for name, value in normalizer.state_dict().items()}
-    for poison in (torch.nan, torch.inf):
-        batch = torch.randn(50, 2)
-        batch[7, 1] = poison
-        normalizer.update(batch)
-        assert all(torch.equal(value, before[name]) for name, value in normalizer.state_dict().items())
+    batch = torch.randn(50, 2)
+    clean, spoilt = RunningNormalizer(2), RunningNormalizer(2)
+    for normalizer in (clean, spoilt):
+        normalizer.update(torch.randn(30, 2, generator=torch.Generator().manual_seed(1)))
+    clean.update(torch.cat([batch[:7], batch[8:]]))
+    before = {name: value.clone() for name, value in spoilt.state_dict().items()}
+    batch[7, 1] = poison
+    spoilt.update(batch[7:8])
+    assert all(torch.equal(value, before[name]) for name, value in spoilt.state_dict().items())
+    spoilt.update(batch)
+    for name, value in clean.state_dict().items():
+        torch.testing.assert_close(spoilt.state_dict()[name], value, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("level", [1e5, -1e6, 3e6])
+def test_a_feature_far_from_zero_keeps_its_deviation(level: float) -> None:
+    """Normalised to mean 0 and deviation 1 within 1 %, also after loading; a feature beside it is as ever."""
+    torch.manual_seed(0)
+    far, alone = RunningNormalizer(2), RunningNormalizer(1)
+    batches = []
+    for _ in range(6):
+        beside = torch.randn(2000, 1)
+        spread = torch.randint(0, 2, (2000, 1)) * 2.0 - 1.0
+        batches.append(torch.cat([level + spread, beside], -1))
+        far.update(batches[-1])
+        alone.update(beside)
+    loaded = RunningNormalizer(2)
+    loaded.load_state_dict(far.state_dict())
+    data = torch.cat(batches)
+    for normalizer in (far, loaded, copy.deepcopy(far)):
+        out = normalizer(data)
+        assert abs(float(out[:, 0].mean())) < 0.01
+        assert float(out[:, 0].std()) == pytest.approx(1.0, rel=0.01)
+        torch.testing.assert_close(out[:, 1:], alone(data[:, 1:]), rtol=1e-5, atol=1e-5)
 
 
 def test_output_is_standardised_and_clipped() -> None:

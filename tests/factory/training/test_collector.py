@@ -61,7 +61,8 @@ def test_advantages_equal_the_sum_written_out(
     inputs = draw(), draw(), draw()
     terminated = flag()
     truncated = flag() & ~terminated
-    fast = advantages(*inputs, terminated, truncated, gamma=gamma, gae_lambda=gae_lambda)
+    live = torch.ones_like(terminated)
+    fast = advantages(*inputs, terminated, truncated, live, gamma=gamma, gae_lambda=gae_lambda)
     slow = reference(*inputs, terminated, truncated, gamma=gamma, gae_lambda=gae_lambda)
     torch.testing.assert_close(fast.double(), slow, rtol=1e-4, atol=1e-4)
 
@@ -213,6 +214,7 @@ def test_time_limit_is_no_loss_and_a_terminal_state_is() -> None:
         *bootstrap_values(rollout, KnowingPolicy().value),
         rollout.terminated,
         rollout.truncated,
+        rollout.live,
         gamma=gamma,
         gae_lambda=0.95,
     )
