@@ -84,11 +84,13 @@ class Health:
 
     @property
     def text(self) -> str:
-        """One line for the user."""
-        return (
-            f"health: {self.bad_samples} unsound samples and {self.skipped_steps} gradient steps left out,"
-            f" {self.rollbacks} updates undone"
-        )
+        """One line for the user, with the counts that are not zero."""
+        counts = {
+            "samples left out (not finite or absurdly large)": self.bad_samples,
+            "gradient steps left out (not finite)": self.skipped_steps,
+            "updates undone (weights were not finite)": self.rollbacks,
+        }
+        return "health: " + ", ".join(f"{count} {what}" for what, count in counts.items() if count)
 
     def forgiven(self) -> Health:
         """Return the totals without what happened lately, for a resume after the cause was removed."""

@@ -104,8 +104,8 @@ def test_learning_goes_on_past_bad_samples(
     run_dir, metrics = run_of(tmp_path)
     assert metrics["health/bad_samples"] == count
     assert metrics["health/skipped_steps"] == metrics["health/rollbacks"] == 0
-    assert f"health: {count} unsound samples" in capsys.readouterr().out
-    assert f"{count} unsound samples" in (run_dir / "report.html").read_text()
+    assert f"health: {count} samples left out" in capsys.readouterr().out
+    assert f"learning: {count} samples" in (run_dir / "report.html").read_text()
     assert_finite(run_dir)
     for row in map(json.loads, (run_dir / "metrics.jsonl").read_text().splitlines()):
         losses = {key: value for key, value in row["metrics"].items() if key.startswith("loss/")}
