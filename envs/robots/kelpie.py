@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from factory.envs.robots.quadruped import QuadrupedParameters
+from factory.envs.robots.sources import QuadrupedParameters
 
 MJCF = Path(__file__).with_name("kelpie.xml")
-PARAMETERS = QuadrupedParameters(feet=("FL_foot", "FR_foot", "RL_foot", "RR_foot"))
+PARAMETERS = QuadrupedParameters(kp=80.0, damping=0.8, servo_damping=0.6, armature=0.01)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from factory.envs.robots.quadruped import QuadrupedParameters
+from factory.envs.robots.sources import QuadrupedParameters
+
+_TUNED = QuadrupedParameters(kp=80.0, damping=0.8, armature=0.01)
 
 QUADRUPEDS: dict[str, tuple[str, QuadrupedParameters]] = {
-    "unitree_go1": ("go1", QuadrupedParameters()),
-    "unitree_go2": ("go2", QuadrupedParameters(base="base")),
+    "unitree_go1": ("go1", _TUNED),
+    "unitree_go2": ("go2", _TUNED),
 }
 """Name -> (entry of the Menagerie registry, particulars)."""
 
@@ -25,6 +27,4 @@ def robot_file(name: str, entry: str) -> Path:
         return Path(mujoco_menagerie.get(name).path()) / f"{entry}.xml"
     except (mujoco_menagerie.MenagerieError, OSError) as error:
         reason = " ".join(str(error).split())
-        raise ValueError(
-            f"robot=menagerie:{name}: cannot be downloaded ({reason}); set MENAGERIE_ROOT to a local copy"
-        ) from error
+        raise ValueError(f"cannot be downloaded ({reason}); set MENAGERIE_ROOT to a local copy") from error

@@ -1,37 +1,18 @@
-"""Four-legged robots with twelve position-controlled joints: the embedded one, Menagerie's, or a file's."""
+"""A four-legged robot with twelve position-controlled joints, described for a task."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import mujoco
 import numpy as np
 import torch
 
-from factory.envs.robots import robot_file
+from factory.envs.robots.legs import Legs, find_foot, find_legs, pose
+from factory.envs.robots.sources import QuadrupedParameters
+from factory.envs.robots.stance import find_stance
 from factory.envs.terms.symmetry import Mirror
-from factory.registry import ROBOTS
-
-LEGS = ("FL", "FR", "RL", "RR")
-
-
-@dataclass(kw_only=True)
-class QuadrupedParameters:
-    """Properties of a robot that its MJCF does not contain."""
-
-    kp: float = 80.0
-    """Position gain of every joint [N m/rad]."""
-    damping: float = 0.8
-    """Joint damping, the derivative gain [N m s/rad]."""
-    armature: float = 0.01
-    """Rotor inertia reflected to the joint [kg m^2]."""
-    action_scale: float = 0.8
-    """Joint angle commanded by an action of 1, relative to the home pose [rad]."""
-    feet: tuple[str, str, str, str] = LEGS
-    """Names of the four foot sphere geoms, in the order FL FR RL RR."""
-    base: str = "trunk"
-    """Name of the body with the free joint."""
+from factory.validation import require
 
 
 @dataclass(kw_only=True)
@@ -49,6 +30,8 @@ class Quadruped:
     """Addresses in qpos of the actuated joints. Shape: (12,)."""
     joint_qvel: np.ndarray
     """Addresses in qvel of the actuated joints. Shape: (12,)."""
+    joint_axes: np.ndarray
+    """Axes of the actuated joints at home, in the trunk's frame. Shape: (12, 3)."""
     hip_actuators: np.ndarray
     """Actuators whose joint turns about the forward axis. Shape: (4,)."""
     knee_actuators: np.ndarray
@@ -63,6 +46,8 @@ class Quadruped:
     """Geom ids FL FR RL RR. Shape: (4,)."""
     foot_radius_m: float
     base_body: int
+    notes: tuple[str, ...] = ()
+    """Lines that say what was inferred from the model."""
 
     def mirror_joints(self) -> Mirror:
         """Return what joint angles in actuator order look like in the sagittal plane's mirror.
@@ -70,8 +55,6 @@ class Quadruped:
         Left and right legs change places. A rotation about the y axis keeps its sense, one about x or z turns
         it around; axes that are already mirrored in the model do so by themselves.
         """
-        joints = self.model.actuator_trnid[:, 0]
-        axes = self.model.jnt_axis[joints]
         # Roles in a leg: 0 hip, 1 thigh, 2 knee. Legs: 0 FL, 1 FR, 2 RL, 3 RR, so `^ 1` is the other side.
         roles = np.where(np.isin(np.arange(12), self.hip_actuators), 0, 1)
         roles[self.knee_actuators] = 2
@@ -82,9 +65,19 @@ class Quadruped:
             ]
         )
         # A rotation is a pseudovector: the mirror y -> -y keeps its y component and turns the others.
-        reflected = axes[index] * np.array([-1.0, 1.0, -1.0])
-        sign = np.sign((axes * reflected).sum(-1))
+        reflected = self.joint_axes[index] * np.array([-1.0, 1.0, -1.0])
+        sign = np.sign((self.joint_axes * reflected).sum(-1))
         return Mirror(torch.from_numpy(index), torch.from_numpy(sign).float())
+
+    def check_payload(self, least_kg: float) -> None:
+        """Check that the base keeps a mass with the smallest payload.
+
+        Raises:
+            ValueError: it would have none, which simulates anything.
+        """
+        mass_kg = float(self.model.body_mass[self.base_body])
+        remedy = f"the trunk of {self.name} has only {mass_kg:.2f} kg to lose; choose a higher lower end"
+        require(mass_kg + least_kg > 0.0, "task.randomization.payload_kg[0]", least_kg, remedy)
 
     def hip_levers(self) -> np.ndarray:
         """Return the planar velocity of each hip per unit of yaw rate: z x r = (-y, x). Shape: (4, 2) [m]."""
@@ -95,203 +88,64 @@ class Quadruped:
 
         A hanging leg goes back when it turns about y, and left when it turns about x.
         """
-        axes = self.model.jnt_axis[self.model.actuator_trnid[:, 0]]
-        turns = np.stack([-axes[:, 1], axes[:, 0]], -1)
+        turns = np.stack([-self.joint_axes[:, 1], self.joint_axes[:, 0]], -1)
         turns[self.knee_actuators] = 0.0
         return turns
 
     def lift_offsets(self, height_m: float) -> np.ndarray:
         """Return the joint offsets that raise every foot by `height_m` under its hip. Shape: (12,) [rad].
 
-        Thigh and calf are taken as equally long: turning the thigh by d and the calf by -2 d moves the foot
-        along the line to the hip, and its distance is proportional to cos(half the knee angle + d).
+        Newton's method on the position f of each foot, along its way up: J dq = target - f, with the 3 x 3
+        Jacobian J of f in the leg's own joints.
+
+        Raises:
+            ValueError: the legs cannot fold as far.
         """
-        # distance to the hip = 2 l cos(knee / 2); raising the foot by h makes it (1 - h / leg) times as long.
-        half_knee = np.abs(self.home_ctrl[self.knee_actuators]).mean() / 2
-        reached = np.cos(half_knee) * (1.0 - height_m / self.leg_length_m)
-        turn = float(np.arccos(np.clip(reached, -1.0, 1.0)) - half_knee)
-        offsets = np.full(12, turn)
-        offsets[self.knee_actuators] = -2.0 * turn
-        offsets[self.hip_actuators] = 0.0
+        data = pose(self.model, self.home_qpos)
+        jacobian = np.zeros((3, self.model.nv))
+        feet = data.geom_xpos[self.foot_geoms]
+        columns = [self.joint_qvel[self.leg_of_actuator == leg] for leg in range(4)]
+        addresses = [self.joint_qpos[self.leg_of_actuator == leg] for leg in range(4)]
+        for raised_m in np.linspace(0.0, height_m, 21)[1:]:
+            target = feet + np.array([0.0, 0.0, raised_m])
+            for _ in range(6):
+                error = target - data.geom_xpos[self.foot_geoms]
+                for leg, geom in enumerate(self.foot_geoms):
+                    mujoco.mj_jacGeom(self.model, data, jacobian, None, geom)
+                    solved, *_ = np.linalg.lstsq(jacobian[:, columns[leg]], error[leg], rcond=1e-6)
+                    data.qpos[addresses[leg]] += solved
+                mujoco.mj_kinematics(self.model, data)
+                mujoco.mj_comPos(self.model, data)
+            offsets = data.qpos[self.joint_qpos] - self.home_ctrl
+            lost_m = np.abs(target - data.geom_xpos[self.foot_geoms]).max()
+            if lost_m > 1e-3 or np.abs(offsets).max() > np.pi:
+                raise ValueError(
+                    f"task.swing_height_m={height_m:g}: the legs of {self.name} cannot lift their feet by"
+                    f" {raised_m:.3f} m from the home pose; choose less"
+                )
+        # Rounding of the solver must not move joints that stay.
+        offsets[np.abs(offsets) < 1e-9] = 0.0
         return offsets
 
 
-def load_quadruped(robot: str) -> Quadruped:
-    """Load `default`, `menagerie:<name>`, `file:<path.xml>` or a registered robot, on flat ground.
+def describe(name: str, model: mujoco.MjModel, parameters: QuadrupedParameters) -> Quadruped:
+    """Find the parts of a robot in its compiled scene, which is taken as it is.
 
     Raises:
-        ValueError: the robot is unknown, cannot be read, or lacks something the task needs.
+        ValueError: it is no quadruped that the task can move; the message names the part.
     """
-    spec, parameters, name = _open_spec(robot)
-    _prepare(spec, parameters, robot)
-    try:
-        model = spec.compile()
-    except ValueError as error:
-        raise ValueError(
-            f"robot={robot}: MuJoCo cannot compile it: {' '.join(str(error).split())}"
-        ) from error
-    return _describe(name, model, parameters)
-
-
-def _open_spec(robot: str) -> tuple[mujoco.MjSpec, QuadrupedParameters, str]:
-    kind, _, rest = robot.partition(":")
-    if robot == "default":
-        from factory.envs.robots import kelpie
-
-        return mujoco.MjSpec.from_file(str(kelpie.MJCF)), kelpie.PARAMETERS, "kelpie"
-    if kind == "menagerie" and rest:
-        return _open_menagerie(rest)
-    if kind == "file" and rest:
-        path = Path(rest).expanduser()
-        if not path.is_file() or path.suffix not in (".xml", ".mjcf", ".urdf"):
-            raise ValueError(
-                f"robot={robot}: no such file; give the path of an MJCF (.xml) or URDF (.urdf) file"
-            )
-        try:
-            robot_file.check(path)
-        except ValueError as error:
-            raise ValueError(f"robot={robot}: {error}") from error
-        return _read(path, robot), QuadrupedParameters(), path.stem
-    if robot in ROBOTS:
-        loaded = ROBOTS[robot]()
-        source, parameters = loaded if isinstance(loaded, tuple) else (loaded, QuadrupedParameters())
-        if isinstance(source, mujoco.MjSpec):
-            spec = source
-        else:
-            spec = _read(Path(source), robot)
-        return spec, parameters, robot
-    choices = ", ".join(("default", "menagerie:<name>", *sorted(ROBOTS)))
-    raise ValueError(f"robot={robot}: unknown; choose {choices} or file:<path.xml>")
-
-
-def _open_menagerie(name: str) -> tuple[mujoco.MjSpec, QuadrupedParameters, str]:
-    from factory.envs.robots.menagerie import QUADRUPEDS, robot_file
-
-    if name not in QUADRUPEDS:
-        raise ValueError(
-            f"robot=menagerie:{name}: unknown quadruped; choose one of {', '.join(sorted(QUADRUPEDS))}"
-        )
-    entry, parameters = QUADRUPEDS[name]
-    return _read(robot_file(name, entry), f"menagerie:{name}"), parameters, name
-
-
-def _read(path: Path, robot: str) -> mujoco.MjSpec:
-    try:
-        return mujoco.MjSpec.from_file(str(path))
-    except ValueError as error:
-        raise ValueError(
-            f"robot={robot}: MuJoCo cannot read {path}: {' '.join(str(error).split())}"
-        ) from error
-
-
-def _prepare(spec: mujoco.MjSpec, parameters: QuadrupedParameters, robot: str) -> None:
-    """Check the robot, give it position control and foot-only contacts, and put it on flat ground."""
-    _check(spec, parameters, robot)
-    for geom in spec.geoms:
-        is_foot = geom.name in parameters.feet
-        # Only feet touch the ground: contacts of shins and trunk cost time and teach little.
-        geom.contype = 0
-        geom.conaffinity = int(is_foot)
-        if is_foot:
-            geom.condim = 3
-            # The friction of the feet counts, which differs between environments.
-            geom.priority = 1
-    for joint in spec.joints:
-        if joint.type == mujoco.mjtJoint.mjJNT_HINGE:
-            joint.damping = np.broadcast_to(parameters.damping, np.shape(joint.damping)).copy()
-            joint.armature = parameters.armature
-            joint.frictionloss = 0.0
-    for actuator in spec.actuators:
-        # PD control: the gain here, the damping in the joint, where the integrator treats it implicitly.
-        actuator.set_to_position(kp=parameters.kp)
-        actuator.ctrllimited = mujoco.mjtLimited.mjLIMITED_FALSE
-        joint = spec.joint(actuator.target)
-        # A torque motor's control range is its limit of force, which must outlive the change of its meaning.
-        if not actuator.forcelimited and not joint.actfrclimited and np.ptp(actuator.ctrlrange) > 0:
-            actuator.forcerange = actuator.ctrlrange
-            actuator.forcelimited = mujoco.mjtLimited.mjLIMITED_TRUE
-    # Implicit damping is stable at 4 ms; a few solver iterations suffice for four point contacts.
-    option = spec.option
-    option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
-    option.solver = mujoco.mjtSolver.mjSOL_NEWTON
-    option.cone = mujoco.mjtCone.mjCONE_PYRAMIDAL
-    option.impratio = 1.0
-    option.iterations = 10
-    option.ls_iterations = 20
-    _add_scene(spec)
-
-
-def _check(spec: mujoco.MjSpec, parameters: QuadrupedParameters, robot: str) -> None:
-    missing = []
-    if len(spec.actuators) != 12:
-        missing.append(f"12 joint actuators (found {len(spec.actuators)})")
-    geoms = {geom.name for geom in spec.geoms}
-    feet = [name for name in parameters.feet if name not in geoms]
-    if feet:
-        missing.append(f"foot geoms named {', '.join(feet)}")
-    if not any(body.name == parameters.base for body in spec.bodies):
-        missing.append(f"a base body named {parameters.base}")
-    if not any(joint.type == mujoco.mjtJoint.mjJNT_FREE for joint in spec.joints):
-        missing.append("a free joint on the base")
-    if not any(key.name == "home" for key in spec.keys):
-        missing.append("a keyframe named home")
-    if missing:
-        raise ValueError(f"robot={robot}: the model lacks {'; '.join(missing)}")
-
-
-def _add_scene(spec: mujoco.MjSpec) -> None:
-    spec.add_texture(
-        name="sky",
-        type=mujoco.mjtTexture.mjTEXTURE_SKYBOX,
-        builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
-        rgb1=[0.62, 0.74, 0.86],
-        rgb2=[0.94, 0.95, 0.97],
-        width=64,
-        height=64,
-    )
-    spec.add_texture(
-        name="ground",
-        type=mujoco.mjtTexture.mjTEXTURE_2D,
-        builtin=mujoco.mjtBuiltin.mjBUILTIN_CHECKER,
-        rgb1=[0.80, 0.82, 0.84],
-        rgb2=[0.70, 0.72, 0.75],
-        width=64,
-        height=64,
-    )
-    material = spec.add_material(name="ground", texuniform=True, texrepeat=[2, 2])
-    material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "ground"
-    world = spec.worldbody
-    world.add_geom(
-        name="ground",
-        type=mujoco.mjtGeom.mjGEOM_PLANE,
-        size=[0, 0, 0.05],
-        material="ground",
-        contype=1,
-        conaffinity=0,
-    )
-    world.add_light(
-        type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
-        pos=[0, 0, 4],
-        dir=[0.4, 0.5, -1],
-        diffuse=[0.8, 0.8, 0.8],
-    )
-
-
-def _describe(name: str, model: mujoco.MjModel, parameters: QuadrupedParameters) -> Quadruped:
+    legs = find_legs(model)
+    home_qpos = find_stance(model, legs).qpos
     joints = model.actuator_trnid[:, 0]
-    home_qpos = model.key("home").qpos.copy()
     joint_qpos = model.jnt_qposadr[joints]
-    feet = np.array([model.geom(foot).id for foot in parameters.feet])
+    actuator_of = np.argsort(joints)[np.searchsorted(np.sort(joints), legs.joints)]
+    leg_of_actuator = np.empty(12, dtype=np.int64)
+    leg_of_actuator[actuator_of] = np.arange(4)[:, None]
 
-    # Where legs begin and end at home, from kinematics: foot -> calf -> thigh -> hip.
-    data = mujoco.MjData(model)
-    mujoco.mj_resetDataKeyframe(model, data, model.key("home").id)
-    mujoco.mj_kinematics(model, data)
-    chains = [_chain(model, foot) for foot in feet]
-    bodies = model.jnt_bodyid[joints]
-    knees = np.array([np.flatnonzero(bodies == chain[0])[0] for chain in chains])
-    thighs = np.array([data.xpos[chain[1]] for chain in chains])
-    return Quadruped(
+    data = pose(model, home_qpos)
+    feet = np.array([find_foot(model, data, leg).geom for leg in legs.joints])
+    thighs = data.xanchor[legs.joints[:, 1]]
+    robot = Quadruped(
         name=name,
         model=model,
         parameters=parameters,
@@ -299,27 +153,61 @@ def _describe(name: str, model: mujoco.MjModel, parameters: QuadrupedParameters)
         home_ctrl=home_qpos[joint_qpos],
         joint_qpos=joint_qpos,
         joint_qvel=model.jnt_dofadr[joints],
-        hip_actuators=np.flatnonzero(np.abs(model.jnt_axis[joints, 0]) > 0.9),
-        knee_actuators=knees,
-        leg_of_actuator=np.array(
-            [next(i for i, chain in enumerate(chains) if body in chain) for body in bodies]
-        ),
-        hip_xy_m=(thighs - data.xpos[model.body(parameters.base).id])[:, :2],
+        joint_axes=_joint_axes(model, data, legs)[joints],
+        hip_actuators=np.sort(actuator_of[:, 0]),
+        knee_actuators=actuator_of[:, 2],
+        leg_of_actuator=leg_of_actuator,
+        hip_xy_m=(thighs - data.xpos[legs.free_body])[:, :2],
         leg_length_m=float(np.linalg.norm(data.geom_xpos[feet[0]] - thighs[0])),
         foot_geoms=feet,
         foot_radius_m=float(model.geom_size[feet[0], 0]),
-        base_body=model.body(parameters.base).id,
+        base_body=legs.base_body,
     )
+    _check_mirror(robot)
+    return robot
 
 
-def _chain(model: mujoco.MjModel, geom: int) -> list[int]:
-    """Return the bodies from the one that carries `geom` up to the base, which is not in it."""
-    body = int(model.geom_bodyid[geom])
-    chain = []
-    while model.body_parentid[body] != 0:
-        chain.append(body)
-        body = int(model.body_parentid[body])
-    return chain
+def _joint_axes(model: mujoco.MjModel, data: mujoco.MjData, legs: Legs) -> np.ndarray:
+    """Return the axes of all joints in the base's frame, which is the world's at home. Shape: (njnt, 3).
+
+    Raises:
+        ValueError: a leg's joints do not turn as hip, thigh and knee do.
+    """
+    axes = data.xaxis.copy()
+    axes[np.abs(axes) < 1e-6] = 0.0
+    for leg in legs.joints:
+        for joint, axis, role in zip(leg, (0, 1, 1), ("hip", "thigh", "knee"), strict=True):
+            if abs(axes[joint, axis]) < 0.7:
+                turns = " ".join(f"{component:.2f}" for component in axes[joint])
+                part = f"joint {model.joint(joint).name}, the {role} of its leg,"
+                raise ValueError(
+                    f"{part} turns about ({turns}) in the base's frame; hips must turn about x (forward),"
+                    " thighs and knees about y (left)"
+                )
+    return axes
+
+
+def _check_mirror(robot: Quadruped) -> None:
+    """Check that mirrored joint angles mirror the feet, on which gait and policy rely.
+
+    Raises:
+        ValueError: a foot is elsewhere.
+    """
+    offsets = 0.2 * np.cos(np.arange(12.0))
+    mirrored = robot.mirror_joints()(torch.from_numpy(offsets)).numpy()
+    feet = []
+    for turned in (offsets, mirrored):
+        qpos = robot.home_qpos.copy()
+        qpos[robot.joint_qpos] += turned
+        feet.append(pose(robot.model, qpos).geom_xpos[robot.foot_geoms])
+    reflected = feet[1][[1, 0, 3, 2]] * np.array([1.0, -1.0, 1.0])
+    errors_m = np.linalg.norm(feet[0] - reflected, axis=-1)
+    if errors_m.max() > 0.1 * robot.leg_length_m:
+        left, right = ("FL", "FR") if errors_m.argmax() < 2 else ("RL", "RR")
+        raise ValueError(
+            f"its legs {left} and {right} are no mirror images of each other: their feet are"
+            f" {100 * errors_m.max():.0f} cm apart from it"
+        )
 
 
 def column_index(addresses: np.ndarray, device: torch.device) -> slice | torch.Tensor:

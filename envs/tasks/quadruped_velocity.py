@@ -1,7 +1,6 @@
 """Legged robots that follow velocity commands.
 
-Sizes: N environments, 12 joints, 4 feet in the order FL FR RL RR. The trunk's frame points forward, left and
-up.
+Sizes: N environments, 12 joints, 4 feet FL FR RL RR. The trunk's frame points forward, left and up.
 """
 
 from __future__ import annotations
@@ -17,7 +16,8 @@ from torch import Tensor
 
 from factory.envs.core.batch_env import BatchEnv
 from factory.envs.core.observations import Observation
-from factory.envs.robots.quadruped import column_index, load_quadruped
+from factory.envs.robots.loading import load_quadruped
+from factory.envs.robots.quadruped import column_index
 from factory.envs.tasks.quadruped_config import QuadrupedVelocityConfig
 from factory.envs.tasks.quadruped_mirrors import quadruped_mirrors
 from factory.envs.terms import rewards as term
@@ -66,6 +66,8 @@ class QuadrupedVelocity(BatchEnv):
 
     def _load_model(self) -> mujoco.MjModel:
         self.robot = load_quadruped(self.cfg.robot)
+        self.robot.check_payload(self.cfg.randomization.payload_kg[0])
+        self.notes = self.robot.notes
         self.robot.model.opt.timestep = self.cfg.timestep_s
         return self.robot.model
 
@@ -204,8 +206,7 @@ class QuadrupedVelocity(BatchEnv):
         hip_velocity = self.command[:, None, :2] + self.command[:, None, 2:] * self._hip_levers
         half_step = hip_velocity * (0.35 / self.cfg.gait_hz / self.robot.leg_length_m)
 
-        # Sweep: forward in swing, backward in stance, 0.4 rad early so that the foot lands at its foremost
-        # point.
+        # Sweep: forward in swing, backward in stance, 0.4 rad early so that the foot lands foremost.
         ahead = -torch.cos(self.phase[:, None] + self._trot_offsets + 0.4)[..., None] * half_step
         sweep = ahead.index_select(1, self._leg_of_joint) * self._sweep_joints
         return lift * self._moving()[:, None] + sweep.sum(-1)
@@ -268,7 +269,7 @@ class QuadrupedVelocity(BatchEnv):
         ranges = self.cfg.randomization
         push, direction, change = self.uniform(0.0, 1.0, 4).split([1, 2, 1], -1)
 
-        # Poisson events of mean interval T happen in a step of length dt with a probability of dt / T.
+        # Poisson events of mean interval T happen in a step of length dt with probability dt / T.
         pushed = push < self.step_dt_s / ranges.push_interval_s
         self._qvel[:, :2] += ranges.push_m_per_s * (2.0 * direction - 1.0) * pushed
         self._draw_target(change[:, 0] < self.step_dt_s / self.cfg.command_interval_s)

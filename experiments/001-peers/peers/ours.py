@@ -18,7 +18,7 @@ from peers.stepping import SETTLE_STEPS, random_actions
 
 from factory import cli, options
 from factory.benchmark.harness import Harness
-from factory.envs.robots import quadruped
+from factory.envs.robots import loading, quadruped
 from factory.envs.tasks import quadruped_velocity as locomotion
 from factory.envs.tasks.gym_mujoco.base import ASSETS
 from factory.runtime import device
@@ -114,13 +114,13 @@ def go2_in_unilabs_scene(robot: str) -> quadruped.Quadruped:
     """Load UniLab's scene as it is: its contacts, solver, actuators, terrain and sensors."""
     spec = mujoco.MjSpec.from_file(UNILAB_SCENE)
     spec.compiler.discardvisual = True  # UniLab leaves them out, too
-    parameters = quadruped.QuadrupedParameters(base="base", action_scale=0.25)
-    return quadruped._describe("unitree_go2", spec.compile(), parameters)
+    parameters = quadruped.QuadrupedParameters(action_scale=0.25)
+    return quadruped.describe("unitree_go2", spec.compile(), parameters)
 
 
 def go2_in_own_scene(robot: str) -> quadruped.Quadruped:
     """Load the scene of this project with UniLab's position gain: its own is too stiff for steps of 10 ms."""
-    found = quadruped.load_quadruped(robot)
+    found = loading.load_quadruped(robot)
     found.model.actuator_gainprm[:, 0], found.model.actuator_biasprm[:, 1] = 35.0, -35.0
     return found
 

@@ -13,7 +13,8 @@ import torch
 
 from factory import registry
 from factory.envs.robots import kelpie
-from factory.envs.robots.quadruped import column_index, load_quadruped
+from factory.envs.robots.loading import load_quadruped
+from factory.envs.robots.quadruped import column_index
 from factory.envs.tasks.quadruped_velocity import QuadrupedVelocity
 from factory.envs.terms import rewards
 from factory.envs.terms.rotation import projected_gravity, rotate_inverse
