@@ -118,7 +118,9 @@ def set_position_control(
         actuator.dyntype = mujoco.mjtDyn.mjDYN_NONE
         actuator.actlimited = mujoco.mjtLimited.mjLIMITED_FALSE
         # PD control: the gain here, the damping in the joint, where the integrator treats it implicitly.
-        actuator.set_to_position(kp=kp, kv=parameters.servo_damping)
+        actuator.set_to_position(kp=kp)
+        if parameters.servo_damping:
+            actuator.biasprm[2] = -parameters.servo_damping
         actuator.ctrllimited = mujoco.mjtLimited.mjLIMITED_FALSE
         # Targets are joint angles; the limits below are torques at the joint already.
         actuator.gear = [1.0, 0.0, 0.0, 0.0, 0.0, 0.0]

@@ -213,9 +213,9 @@ def _corner_order(model: mujoco.MjModel, joints: np.ndarray) -> list[int]:
 
 
 def _listed(model: mujoco.MjModel, branches: dict[int, list[int]]) -> str:
-    return (
-        "; ".join(" ".join(_name(model, joint) for joint in joints) for joints in branches.values()) or "none"
-    )
+    """Return the joints of every branch as shown to users."""
+    chains = (" ".join(_name(model, joint) for joint in joints) for joints in branches.values())
+    return "; ".join(chains) or "no joints"
 
 
 def _name(model: mujoco.MjModel, joint: int) -> str:

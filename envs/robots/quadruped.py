@@ -10,7 +10,7 @@ import torch
 
 from factory.envs.robots.legs import Legs, find_foot, find_legs, pose
 from factory.envs.robots.sources import QuadrupedParameters
-from factory.envs.robots.stance import find_stance
+from factory.envs.robots.stance import find_stance, joint_range
 from factory.envs.terms.symmetry import Mirror
 from factory.validation import require
 
@@ -106,6 +106,8 @@ class Quadruped:
         feet = data.geom_xpos[self.foot_geoms]
         columns = [self.joint_qvel[self.leg_of_actuator == leg] for leg in range(4)]
         addresses = [self.joint_qpos[self.leg_of_actuator == leg] for leg in range(4)]
+        joints = self.model.actuator_trnid[:, 0]
+        low, high = np.array([joint_range(self.model, int(joint)) for joint in joints]).T
         for raised_m in np.linspace(0.0, height_m, 21)[1:]:
             target = feet + np.array([0.0, 0.0, raised_m])
             for _ in range(6):
@@ -116,13 +118,14 @@ class Quadruped:
                     data.qpos[addresses[leg]] += solved
                 mujoco.mj_kinematics(self.model, data)
                 mujoco.mj_comPos(self.model, data)
-            offsets = data.qpos[self.joint_qpos] - self.home_ctrl
+            angles = data.qpos[self.joint_qpos]
             lost_m = np.abs(target - data.geom_xpos[self.foot_geoms]).max()
-            if lost_m > 1e-3 or np.abs(offsets).max() > np.pi:
+            if lost_m > 1e-3 or (angles < low - 0.05).any() or (angles > high + 0.05).any():
                 raise ValueError(
                     f"task.swing_height_m={height_m:g}: the legs of {self.name} cannot lift their feet by"
                     f" {raised_m:.3f} m from the home pose; choose less"
                 )
+        offsets = data.qpos[self.joint_qpos] - self.home_ctrl
         # Rounding of the solver must not move joints that stay.
         offsets[np.abs(offsets) < 1e-9] = 0.0
         return offsets

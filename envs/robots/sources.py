@@ -76,6 +76,30 @@ def read(path: Path) -> mujoco.MjSpec:
     if path.suffix == ".urdf":
         # MuJoCo merges links without a joint into their parents, and the first link into the world.
         spec.compiler.fusestatic = False
+        return _without_empty_root(spec)
+    return spec
+
+
+def _without_empty_root(spec: mujoco.MjSpec) -> mujoco.MjSpec:
+    """Return a URDF robot without a first link that is a mere frame, often one on the ground.
+
+    Height and attitude of the robot are those of the first link, which must be the trunk.
+    """
+    while len(spec.worldbody.bodies) == 1:
+        root = spec.worldbody.bodies[0]
+        is_empty = not (root.geoms or root.joints or root.mass)
+        if not is_empty or len(root.bodies) != 1 or root.bodies[0].joints:
+            break
+        trunk = mujoco.MjSpec()
+        trunk.compiler.degree = spec.compiler.degree
+        trunk.compiler.balanceinertia = spec.compiler.balanceinertia
+        trunk.compiler.fusestatic = False
+        trunk.meshdir = spec.meshdir
+        trunk.modelfiledir = spec.modelfiledir
+        trunk.option.gravity = spec.option.gravity
+        trunk.option.disableflags = spec.option.disableflags
+        trunk.worldbody.add_frame().attach_body(root.bodies[0], "", "")
+        spec = trunk
     return spec
 
 

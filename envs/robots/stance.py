@@ -58,7 +58,7 @@ def _fault(model: mujoco.MjModel, legs: Legs, qpos: np.ndarray) -> str:
     for name, leg in zip(LEGS, legs.joints, strict=True):
         for joint in leg:
             angle = qpos[model.jnt_qposadr[joint]]
-            low, high = _range(model, joint)
+            low, high = joint_range(model, joint)
             if not low - 0.01 <= angle <= high + 0.01:
                 limits = f"{low:.2f} .. {high:.2f} rad"
                 return f"joint {model.joint(joint).name} is at {angle:.2f} rad, its range is {limits}"
@@ -78,9 +78,13 @@ def _on_ground(model: mujoco.MjModel, legs: Legs, qpos: np.ndarray, origin: str)
     data = pose(model, standing)
     feet = np.array([find_foot(model, data, leg).lowest for leg in legs.joints])
     lengths = np.linalg.norm(feet - data.xanchor[legs.joints[:, 1]], axis=-1)
-    spread = np.ptp(feet[:, 2])
-    if spread > 0.1 * lengths.mean():
-        raise ValueError(f"{origin} cannot stand: its feet differ in height by {spread:.3f} m")
+    heights_m = feet[:, 2] - feet[:, 2].min()
+    if heights_m.max() > 0.1 * lengths.mean():
+        highest = LEGS[heights_m.argmax()]
+        raise ValueError(
+            f"{origin} cannot stand: the foot of leg {highest} is {heights_m.max():.3f} m above the lowest;"
+            f" {_REMEDY}"
+        )
 
     # A keyframe's own height counts if it is near: robots are drawn a little in the ground or above it.
     gap = feet[:, 2].min()
@@ -163,6 +167,9 @@ def _tip(model: mujoco.MjModel, data: mujoco.MjData, leg: np.ndarray) -> tuple[i
         if not outward.any():
             continue
         point = support(model, data, geom, outward)
+        if model.geom_type[geom] == mujoco.mjtGeom.mjGEOM_SPHERE:
+            # A ball rolls under the joint: its centre is what stays a radius above the ground.
+            point = data.geom_xpos[geom]
         if np.linalg.norm(point - knee) > most:
             most = float(np.linalg.norm(point - knee))
             body = int(model.geom_bodyid[geom])
@@ -174,7 +181,7 @@ def _sides(
     model: mujoco.MjModel, data: mujoco.MjData, knee: int, length: Callable[[], float]
 ) -> Iterator[tuple[float, float]]:
     """Yield the parts of the knee's range on either side of the stretched leg."""
-    low, high = _range(model, knee)
+    low, high = joint_range(model, knee)
     angles = np.linspace(-np.pi, np.pi, 721)
     straight = angles[np.argmax(_values(model, data, knee, angles, length))]
     # The same angle a turn further may be the one within the range.
@@ -192,7 +199,7 @@ def _search(
     within: tuple[float, float] | None = None,
 ) -> float:
     """Turn a joint to where `cost` is least within its range, by ever finer grids; return the cost."""
-    least, most = within or _range(model, joint)
+    least, most = within or joint_range(model, joint)
     low, high = least, most
     for _ in range(5):
         angles = np.linspace(low, high, 121)
@@ -243,7 +250,7 @@ def _reach(thigh: np.ndarray, knee: np.ndarray, axis: np.ndarray, foot: np.ndarr
     return float(np.linalg.norm(stretched))
 
 
-def _range(model: mujoco.MjModel, joint: int) -> tuple[float, float]:
+def joint_range(model: mujoco.MjModel, joint: int) -> tuple[float, float]:
     """Return the angles a joint may take [rad]."""
     if model.jnt_limited[joint]:
         low, high = model.jnt_range[joint]

@@ -194,8 +194,7 @@ class QuadrupedVelocity(BatchEnv):
 
         A reference motion under the policy's command follows "policies modulating trajectory generators"
         (Iscen et al. 2018, arXiv:1910.02812); the step length is Raibert's (1986): the hip's velocity times
-        half the stance. Thigh and calf fold so that the foot rises under the hip; thigh and hip swing so that
-        it is set down ahead.
+        half the stance. Thigh and calf fold to raise the foot under the hip; thigh and hip swing it ahead.
         """
         # Lift: a foot in swing rises straight under its hip, by up to `swing_height_m`.
         swing = term.trot_swing(self.phase, self._trot_offsets)
