@@ -1,4 +1,4 @@
-"""Where the legs of a quadruped are: base, four chains of three hinges, and the feet, from the model alone.
+"""Legs of a quadruped: base, four chains of three hinges, and the feet, from the model alone.
 
 The base's frame points forward (x), left (y) and up (z). Legs come in the order FL FR RL RR, their joints in
 the order hip, thigh, knee.

@@ -28,7 +28,7 @@ class Stance:
     qpos: np.ndarray
     """Shape: (nq,)."""
     origin: str
-    """Where it comes from, as shown to users."""
+    """Its source, as shown to users."""
 
 
 def find_stance(model: mujoco.MjModel, legs: Legs) -> Stance:
