@@ -132,6 +132,11 @@ def _job(composed: DictConfig) -> float:
 
 def main() -> None:
     """Check the command line, then hand it to Hydra."""
+    with cli.one_line_interrupts():
+        _main()
+
+
+def _main() -> None:
     cli.show_warnings()
     if cli.prints_version():
         return

@@ -1,6 +1,6 @@
 """The command line: arguments are checked first, and a mistake ends in one line and exit status 2."""
 
-from factory.cli.errors import fail, one_line_errors, one_line_faults, show_warnings
+from factory.cli.errors import fail, one_line_errors, one_line_faults, one_line_interrupts, show_warnings
 from factory.cli.jobs import (
     check_writable,
     compose_config,
@@ -20,6 +20,7 @@ __all__ = [
     "job_config",
     "one_line_errors",
     "one_line_faults",
+    "one_line_interrupts",
     "parse",
     "prints_info",
     "prints_version",

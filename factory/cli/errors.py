@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from types import FrameType
+from typing import Any, NoReturn
 
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
@@ -49,6 +51,27 @@ def one_line_faults(run_dir: Path) -> Iterator[None]:
         path = run_dir / "traceback.txt"
         path.write_text(error.trace)
         fail(RuntimeError(f"{error}; traceback in {path}"), status=1)
+
+
+@contextlib.contextmanager
+def one_line_interrupts() -> Iterator[None]:
+    """Turn an interrupt outside training into one line and exit status 130; SIGUSR1 does nothing there."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    # Windows has neither SIGHUP nor SIGUSR1.
+    handlers: dict[str, Any] = {"SIGTERM": interrupt, "SIGHUP": interrupt, "SIGUSR1": signal.SIG_IGN}
+    known = {getattr(signal, name): handler for name, handler in handlers.items() if hasattr(signal, name)}
+    previous = {number: signal.signal(number, handler) for number, handler in known.items()}
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def fail(error: BaseException, *, status: int = 2) -> NoReturn:

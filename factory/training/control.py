@@ -29,6 +29,7 @@ class RunControl:
         """
         # Events are safe to set from signal handlers and other threads.
         self._stop = threading.Event()
+        self._checkpoint = threading.Event()
         self._unpaused = threading.Event()
         self._unpaused.set()
         self._on_metrics = on_metrics
@@ -39,6 +40,16 @@ class RunControl:
         """Ask the job to end early; a paused job resumes in order to end."""
         self._stop.set()
         self._unpaused.set()
+
+    def request_checkpoint(self) -> None:
+        """Ask the job to write a checkpoint after the current iteration, and to go on."""
+        self._checkpoint.set()
+
+    def take_checkpoint_request(self) -> bool:
+        """Return whether a checkpoint was requested since the last call."""
+        is_requested = self._checkpoint.is_set()
+        self._checkpoint.clear()
+        return is_requested
 
     def pause(self) -> None:
         """Ask the job to wait after the current iteration."""
@@ -72,6 +83,8 @@ class RunControl:
 def stop_on_signals(control: RunControl, announce: Callable[[], None]) -> Iterator[None]:
     """Let SIGINT, SIGTERM and SIGHUP request a stop inside the block; a second SIGINT raises.
 
+    SIGUSR1 requests a checkpoint.
+
     Args:
         control: receives the request.
         announce: called once a stop is requested, to tell the user what happens next.
@@ -88,6 +101,11 @@ def stop_on_signals(control: RunControl, announce: Callable[[], None]) -> Iterat
     names = ("SIGINT", "SIGTERM", "SIGHUP")
     numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
     previous = {number: signal.signal(number, handle) for number in numbers}
+    # Clusters send SIGUSR1 some time before a job ends.
+    if hasattr(signal, "SIGUSR1"):
+        previous[signal.SIGUSR1] = signal.signal(
+            signal.SIGUSR1, lambda number, frame: control.request_checkpoint()
+        )
     try:
         yield
     finally:

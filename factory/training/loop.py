@@ -64,13 +64,22 @@ def iterate(job: TrainingJob, state: TrainState) -> TrainState:
         job.reward_table.append(state.env_steps, terms)
         show_warnings(job, job.env)
         _show_health(job, before.health, state.health)
-    if state.iteration % job.cfg.checkpoint_every == 0:
+    is_due = state.iteration % job.cfg.checkpoint_every == 0
+    if _is_checkpoint_requested(job) or is_due:
         save_checkpoint(job, state)
     if job.control.is_paused:
         job.console.message(f"paused at {state.env_steps} environment steps")
         with job.meter.phase("idle"):
             job.control.wait_while_paused()
     return state
+
+
+def _is_checkpoint_requested(job: TrainingJob) -> bool:
+    """Return whether any process got a request, since all take part in a checkpoint."""
+    is_requested = job.control.take_checkpoint_request()
+    if distributed.size() == 1:
+        return is_requested
+    return distributed.any_rank(is_requested)
 
 
 def is_done(job: TrainingJob, state: TrainState) -> bool:

@@ -487,6 +487,22 @@ def test_interrupt_ends_with_a_checkpoint(start: Callable[..., Started], tmp_pat
     assert (run_dir / "report.html").exists()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_interrupt_during_start_up_is_one_line(
+    start: Callable[..., Started], tmp_path: Path, number: signal.Signals
+) -> None:
+    """A signal while the command line is checked ends with status 130, without a traceback or a run."""
+    block = tmp_path / "block.py"
+    block.write_text("import pathlib, time\npathlib.Path('reached').touch()\ntime.sleep(60)\n")
+    run = start(*CARTPOLE, FILES_ONLY, f"plugins=[{block}]")
+    run.wait_until(lambda: (tmp_path / "reached").exists())
+    run.process.send_signal(number)
+    assert run.process.wait(timeout=30) == 130, run.log()
+    assert run.log() == "interrupted\n"
+    assert not (tmp_path / "outputs").exists()
+
+
 def test_checkpoint_that_does_not_fit_changes_no_run(
     command_line: Callable[..., None], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -457,7 +457,7 @@ def test_metric_keys_of_the_design_are_accepted(
     client: MlflowClient, open_run: Callable[..., Tracker]
 ) -> None:
     """Every key the factory writes passes MLflow's rules."""
-    keys = [title_key for _, title_key, _ in LINES] + ["energy/phase/idle_j", "health/bad_samples"]
+    keys = [*LINES, "energy/phase/idle_j", "health/bad_samples"]
     tracker = open_run()
     tracker.log(dict.fromkeys(keys, 1.0), 1)
     tracker.close()

@@ -132,3 +132,18 @@ def test_signals_request_a_stop_and_a_second_interrupt_ends_at_once() -> None:
             signal.raise_signal(signal.SIGINT)
     assert announced == ["stop", "stop", "stop"]
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_checkpoint_on_request_does_not_end_the_job(tmp_path: Path) -> None:
+    """SIGUSR1 leads to one checkpoint after the iteration, and training goes on to its end."""
+
+    def listen(metrics: Mapping[str, float], step: int) -> None:
+        if step == 2 * ROLLOUT:
+            signal.raise_signal(signal.SIGUSR1)
+
+    control = RunControl(on_metrics=listen)
+    with stop_on_signals(control, announce=lambda: None):
+        metrics = run(tmp_path, control)
+    assert metrics["factory/env_steps"] == 6 * ROLLOUT
+    checkpoints = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir() if path.name.isdigit()}
+    assert checkpoints == {str(2 * ROLLOUT), str(6 * ROLLOUT)}
