@@ -18,16 +18,20 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 
-from workshop import ITERATION, JOB, Workshop, difference, newest_run, rows, wait_until  # noqa: E402
+from workshop import Workshop, difference, newest_run, rows, wait_until  # noqa: E402
 
 from factory.runtime import hardware, provenance  # noqa: E402
 
-LENGTH = 6000
-"""Iterations: long enough that kills find it training."""
+ITERATION = 1024 * 32
+LENGTH = 100
+"""Iterations of about half a second: slow enough that MLflow gets a row of each."""
 WHOLE = (
-    *(word for word in JOB if not word.startswith(("runtime.", "checkpoint_every"))),
+    "task=cartpole_swingup",
+    "num_envs=1024",
+    "learner.num_steps=32",
+    "learner.schedule=adaptive",
     "tracking=mlflow",
-    "checkpoint_every=100",
+    "checkpoint_every=5",
     "runtime.eval_episodes=64",
     "runtime.video_s=0.4",
     f"total_steps={LENGTH * ITERATION}",
@@ -46,7 +50,7 @@ def main() -> int:
     draw = random.Random(args.seed)
     with tempfile.TemporaryDirectory() as root:
         shop = Workshop(Path(root))
-        undisturbed = shop.original("whole", *WHOLE)
+        undisturbed = shop.original("whole", *WHOLE, job=())
         folder = Path(root) / "killed"
         folder.mkdir()
         kills = _kill(shop, folder, args.kills, draw)

@@ -129,14 +129,14 @@ class Workshop:
             path.unlink()
         return Seen(status=status, out=texts[0], err=texts[1], hung=hung)
 
-    def original(self, name: str = "short", *arguments: str) -> Path:
+    def original(self, name: str = "short", *arguments: str, job: Sequence[str] = JOB) -> Path:
         """Return the run folder of an undisturbed run, made once for all faults; copy it, do not break it."""
         with self._lock:
             if name not in self._originals:
                 folder = self.root / f"original-{name}"
                 folder.mkdir(parents=True)
                 chosen = arguments or (FILES_ONLY, f"total_steps={8 * ITERATION}")
-                seen = self.run("train", *JOB, *chosen, folder=folder)
+                seen = self.run("train", *job, *chosen, folder=folder)
                 if seen.status:
                     raise RuntimeError(f"the undisturbed run failed: {seen.text[-2000:]}")
                 self._originals[name] = newest_run(folder)
