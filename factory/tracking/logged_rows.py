@@ -28,7 +28,7 @@ class LoggedRows:
         self._evaluations = {(point.step, point.value) for point in evaluations}
 
     def __contains__(self, row: Update) -> bool:
-        """Whether MLflow has the row of a `metrics` update."""
+        """Return whether MLflow has the row of a `metrics` update."""
         metrics = row["metrics"]
         if _EVALUATION_KEY in metrics:
             return (row["step"], metrics[_EVALUATION_KEY]) in self._evaluations

@@ -41,7 +41,7 @@ _LONGEST_TIMEOUT_S = 320
 
 
 _is_own_timeout = False
-"""Whether the time limit of a request is ours, which may grow, and not the user's."""
+"""True if the time limit of a request is ours, which may grow, and not the user's."""
 
 
 def import_mlflow_quietly() -> None:

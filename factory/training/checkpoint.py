@@ -125,6 +125,9 @@ def _point(link: Path, name: str) -> None:
     temporary = link.with_name(f".{link.name}.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(name)
+    if link.is_dir() and not link.is_symlink():
+        # A copy that followed links has a folder there, a second copy of a numbered one.
+        shutil.rmtree(link)
     temporary.replace(link)
 
 
@@ -136,7 +139,10 @@ def _prune(folder: Path, keep: int) -> None:
         if path.resolve() != current:
             shutil.rmtree(path, ignore_errors=True)
     for path in folder.glob(".*.tmp"):
-        shutil.rmtree(path, ignore_errors=True)
+        if path.is_symlink():
+            path.unlink(missing_ok=True)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _sync(path: Path) -> None:

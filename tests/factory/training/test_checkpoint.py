@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -167,6 +168,17 @@ def test_run_folder_may_be_moved(run_dir: Path, tmp_path: Path) -> None:
     moved = tmp_path.parent / f"{tmp_path.name}_moved"
     run_dir.rename(moved)
     assert read(moved) == (100, 0.5)
+
+
+def test_copy_that_followed_links_goes_on(run_dir: Path, tmp_path: Path) -> None:
+    """In a copy by `cp -rL` or `scp -r`, `last` is a folder; the next checkpoint makes it a link again."""
+    copy = tmp_path / "copy"
+    shutil.copytree(run_dir, copy)
+    assert not (copy / "checkpoints" / "last").is_symlink()
+    assert read(copy) == (100, 0.5)
+    checkpoint.save(make(200, value=0.75), copy / "checkpoints", keep=3)
+    assert read(copy) == (200, 0.75)
+    assert {path.name for path in (copy / "checkpoints").iterdir()} == {"100", "200", "last"}
 
 
 @pytest.mark.parametrize("file", ["policy.safetensors", "state.json", "config.json"])
