@@ -30,6 +30,7 @@ def check_actuators(spec: mujoco.MjSpec) -> None:
         if actuator.gear[0] == 0.0:
             raise ValueError(f"actuator {name} has gear 0, so it moves nothing")
 
+    # A joint without an actuator would swing freely, and two would fight.
     targets = [actuator.target for actuator in spec.actuators]
     hinges = [joint.name for joint in spec.joints if joint.type == mujoco.mjtJoint.mjJNT_HINGE]
     for count, complaint in ((0, "no actuator"), (2, "several actuators")):
@@ -57,6 +58,7 @@ def torque_limits(model: mujoco.MjModel) -> np.ndarray:
         ValueError: a limit leaves no torque to one side.
     """
     limits = np.tile([-np.inf, np.inf], (model.nu, 1))
+    # force = gain * ctrl + bias: without bias a motor, with one a servo.
     is_motor = (model.actuator_gaintype == mujoco.mjtGain.mjGAIN_FIXED) & (
         model.actuator_biastype == mujoco.mjtBias.mjBIAS_NONE
     )

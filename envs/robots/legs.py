@@ -54,6 +54,7 @@ def find_legs(model: mujoco.MjModel) -> Legs:
             raise ValueError(f"joint {model.joint(joint).name} is a {kind} joint; legs here have hinges only")
         branches.setdefault(_first_joint_above(model, joint), []).append(joint)
 
+    # A branch begins where a hinge is carried by the base itself; four of them must be legs.
     others = [joints for joints in branches.values() if not _is_leg(model, joints)]
     if len(branches) != 4 or others:
         base = model.body(free_body).name or "the base"
@@ -114,6 +115,7 @@ def foot_candidates(model: mujoco.MjModel, leg: np.ndarray) -> list[int]:
         raise ValueError(
             f"nothing that could touch the ground is on the body of joint {_name(model, leg[2])}"
         )
+    # Pictures of a leg are often larger than its shape in collisions; a file without any has no choice.
     collides = model.geom_contype | model.geom_conaffinity
     return [geom for geom in geoms if collides[geom]] or geoms
 
@@ -190,12 +192,14 @@ def _is_below(model: mujoco.MjModel, body: int, ancestor: int) -> bool:
 
 def _heaviest_part(model: mujoco.MjModel, free_body: int) -> int:
     """Return the heaviest of the bodies that are fixed to the free one, which may be a mere frame."""
+    # Bodies that move as one have the same `weldid`: the topmost of them.
     parts = np.flatnonzero(model.body_weldid == free_body)
     return int(parts[np.argmax(model.body_mass[parts])])
 
 
 def _corner_order(model: mujoco.MjModel, joints: np.ndarray) -> list[int]:
     """Return the places in `joints` (4, 3) of the legs FL FR RL RR, by where their thighs begin."""
+    # Thighs stay at the corners however the legs fold, feet need not.
     data = pose(model, upright(model, model.qpos0))
     thighs = data.xanchor[joints[:, 1]]
     offsets = thighs - thighs.mean(0)

@@ -34,6 +34,7 @@ def _assemble(source: RobotSource) -> Quadruped:
     added = _add_free_joint(spec)
     if spec.actuators:
         actuators.check_actuators(spec)
+    # Compiled as the file gives it: this resolves units, defaults and limits that the file leaves to MuJoCo.
     given = _compile(spec)
     legs = find_legs(given)
     stance = find_stance(given, legs)
@@ -113,6 +114,7 @@ def _check_standing(robot: Quadruped) -> None:
         ValueError: it falls.
     """
     model = robot.model
+    # Everything that a description may get wrong and that matters to training shows here.
     data = mujoco.MjData(model)
     data.qpos[:] = robot.home_qpos
     data.ctrl[:] = robot.home_ctrl

@@ -58,6 +58,7 @@ class Quadruped:
         # Roles in a leg: 0 hip, 1 thigh, 2 knee. Legs: 0 FL, 1 FR, 2 RL, 3 RR, so `^ 1` is the other side.
         roles = np.where(np.isin(np.arange(12), self.hip_actuators), 0, 1)
         roles[self.knee_actuators] = 2
+        # The joint on the other side with the same role.
         index = np.array(
             [
                 next(j for j in range(12) if roles[j] == roles[i] and self.leg_of_actuator[j] == leg ^ 1)
@@ -141,6 +142,7 @@ def describe(name: str, model: mujoco.MjModel, parameters: QuadrupedParameters) 
     home_qpos = find_stance(model, legs).qpos
     joints = model.actuator_trnid[:, 0]
     joint_qpos = model.jnt_qposadr[joints]
+    # Actuators by leg and role, (4, 3), and the leg of each actuator.
     actuator_of = np.argsort(joints)[np.searchsorted(np.sort(joints), legs.joints)]
     leg_of_actuator = np.empty(12, dtype=np.int64)
     leg_of_actuator[actuator_of] = np.arange(4)[:, None]
@@ -177,6 +179,7 @@ def _joint_axes(model: mujoco.MjModel, data: mujoco.MjData, legs: Legs) -> np.nd
         ValueError: a leg's joints do not turn as hip, thigh and knee do.
     """
     axes = data.xaxis.copy()
+    # Frames of CAD programs are turned by quaternions of six digits.
     axes[np.abs(axes) < 1e-6] = 0.0
     for leg in legs.joints:
         for joint, axis, role in zip(leg, (0, 1, 1), ("hip", "thigh", "knee"), strict=True):
@@ -196,6 +199,7 @@ def _check_mirror(robot: Quadruped) -> None:
     Raises:
         ValueError: a foot is elsewhere.
     """
+    # Any turns will do that differ between all joints.
     offsets = 0.2 * np.cos(np.arange(12.0))
     mirrored = robot.mirror_joints()(torch.from_numpy(offsets)).numpy()
     feet = []

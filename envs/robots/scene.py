@@ -27,6 +27,7 @@ def check_options(spec: mujoco.MjSpec) -> None:
     for bit, name in _SENSELESS.items():
         if spec.option.disableflags & bit:
             raise ValueError(f'<flag {name}="disable"/> in its <option> makes walking meaningless; remove it')
+    # Height, falls and gait are measured along the world's z axis.
     across_x, across_y, along = (float(component) for component in spec.option.gravity)
     if not along < 0.0 or max(abs(across_x), abs(across_y)) > -0.01 * along:
         raise ValueError(

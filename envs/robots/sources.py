@@ -44,6 +44,7 @@ def open_robot(robot: str) -> RobotSource:
     Raises:
         ValueError: the robot is unknown or cannot be read.
     """
+    # A registered name has no colon.
     kind, _, rest = robot.partition(":")
     if robot == "default":
         from factory.envs.robots import kelpie

@@ -50,6 +50,7 @@ def find_stance(model: mujoco.MjModel, legs: Legs) -> Stance:
 
 def _fault(model: mujoco.MjModel, legs: Legs, qpos: np.ndarray) -> str:
     """Return why nothing can stand in a pose (nq,), or nothing if it can."""
+    # The last entry of the rotation is the cosine of the tilt; a yaw does not matter.
     up = np.zeros(9)
     mujoco.mju_quat2Mat(up, qpos[3:7] / max(float(np.linalg.norm(qpos[3:7])), 1e-9))
     if up[8] < 0.99:
@@ -162,6 +163,7 @@ def _tip(model: mujoco.MjModel, data: mujoco.MjData, leg: np.ndarray) -> tuple[i
     knee = data.xanchor[leg[2]]
     farthest = (0, np.zeros(3))
     most = -1.0
+    # This does not depend on the pose, in which another part of the leg may be lowest.
     for geom in foot_candidates(model, leg):
         outward = data.geom_xpos[geom] - knee
         if not outward.any():
@@ -199,6 +201,7 @@ def _search(
     within: tuple[float, float] | None = None,
 ) -> float:
     """Turn a joint to where `cost` is least within its range, by ever finer grids; return the cost."""
+    # Five grids of 121 angles narrow a range of 2 pi to 2 pi / 60^5, some 1e-8 rad.
     least, most = within or joint_range(model, joint)
     low, high = least, most
     for _ in range(5):
@@ -239,9 +242,11 @@ def _reach(thigh: np.ndarray, knee: np.ndarray, axis: np.ndarray, foot: np.ndarr
     (Rodrigues). With p the part of r across the axis and q = u x p, |f - a| is greatest where p cos t +
     q sin t points along k - a.
     """
+    # r, and its parts along the knee's axis and across it.
     arm = foot - knee
     along = axis * (axis @ arm)
     across = arm - along
+    # k - a, whose part across the axis is where the stretched foot points.
     towards = knee - thigh
     towards_across = towards - axis * (axis @ towards)
     radius = np.linalg.norm(across)
