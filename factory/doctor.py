@@ -8,8 +8,9 @@ usage: python -m factory.doctor [seconds=10] [--crosscheck] [--json] [device=aut
   --json        print one JSON object for programs instead of the page
   energy.*, tracking.*   as for factory.train, e.g. energy.rapl_root=/rapl or tracking.uri=http://server:5000
 
-Nothing is changed, installed or written. The exit status is 0 if the checks ran, even if something is
-missing, and 2 for a mistake on the command line. docs/doctor.md explains the findings.
+Nothing is changed, installed or written, except that MLflow runs whose process was killed are closed as
+KILLED. The exit status is 0 if the checks ran, even if something is missing, and 2 for a mistake on the
+command line. docs/doctor.md explains the findings.
 """
 
 from __future__ import annotations
@@ -121,7 +122,16 @@ def diagnose(cfg: DoctorConfig) -> Diagnosis:
     # Imported here: a mistake on the command line is answered before torch and MuJoCo are loaded.
     import torch
 
-    from factory.diagnosis import actuate, crosscheck, machine, measure, selftest, simulate, tracker_store
+    from factory.diagnosis import (
+        actuate,
+        crosscheck,
+        killed_runs,
+        machine,
+        measure,
+        selftest,
+        simulate,
+        tracker_store,
+    )
 
     host = machine.find_host()
     device = cfg.device
@@ -139,6 +149,7 @@ def diagnose(cfg: DoctorConfig) -> Diagnosis:
         *look("measure", lambda: measure.examine(cfg.energy, host, device=device)),
         *look("actuate", lambda: actuate.examine(host, rapl_root=rapl_root)),
         *look("tracking", lambda: tracker_store.examine(Path(cfg.output_root), cfg.tracking)),
+        *look("tracking", lambda: killed_runs.close(Path(cfg.output_root), cfg.tracking)),
     ]
     if not cfg.seconds:
         return Diagnosis(findings=findings, test=None, measurements=[])

@@ -59,6 +59,21 @@ def check_free(run_dir: Path, *, key: str) -> None:
     raise ValueError(f"{key}={run_dir}: process {pid} on {host} writes to this run; {remedy}")
 
 
+def abandoned(output_root: Path) -> list[Path]:
+    """Return the run folders whose process ended on this host without removing its lock, as kill -9 does."""
+    found: list[Path] = []
+    for path in sorted(output_root.glob(f"**/{_NAME}")):
+        try:
+            owner = stored_files.read_json(path)
+            is_here = owner["host"] == socket.gethostname()
+            is_alive = _owner_of(int(owner["pid"]))["started"] == owner["started"]
+        except (ValueError, KeyError, TypeError, OverflowError):
+            continue
+        if is_here and not is_alive:
+            found.append(path.parent)
+    return found
+
+
 def _owner_of(pid: int) -> dict[str, Any]:
     """Return the description of a process; a start time of None if there is no such process."""
     try:
