@@ -216,7 +216,7 @@ def _check_parts(cfg: TrainConfig) -> None:
     # Only a configuration that is otherwise correct is worth the seconds in which torch and MuJoCo are
     # loaded.
     from factory.energy.meter import Meter
-    from factory.training import checkpoint, fit
+    from factory.training import checkpoint, fit, memory
     from factory.training.build import make_env, make_policy
     from factory.training.snapshot import load_tensors
 
@@ -225,9 +225,11 @@ def _check_parts(cfg: TrainConfig) -> None:
         found = checkpoint.load(Path(cfg.resume))
         fit.check_size(found.config["policy"], found.tensors.get("policy", {}))
     with contextlib.closing(make_env(cfg, num_envs=1)) as env:
-        env.reset()
+        policy = make_policy(cfg, env)
+        cfg.learner.check_policy(policy, num_envs=cfg.num_envs // ranks.size())
+        memory.check(cfg, env, policy)
         if found:
-            load_tensors(cfg, found, env, policy=make_policy(cfg, env))
+            load_tensors(cfg, found, env, policy=policy)
     Meter.from_config(cfg.energy, cfg.device)
 
 

@@ -31,6 +31,9 @@ class LearnerConfig:
     def check(self, *, num_envs: int) -> None:
         """Raise ValueError when the settings do not fit the environments of one process."""
 
+    def check_policy(self, policy: Policy, *, num_envs: int) -> None:
+        """Raise ValueError when the settings do not fit the policy in the environments of one process."""
+
     def build(self, policy: Policy, *, generator: torch.Generator, launcher: Launcher) -> Learner:
         """Build the learner.
 

@@ -88,6 +88,13 @@ class PpoConfig(LearnerConfig):
             f"must not exceed num_envs * learner.num_steps = {samples}",
         )
 
+    def check_policy(self, policy: Policy, *, num_envs: int) -> None:
+        """Raise ValueError when a minibatch of a recurrent policy would hold no environment."""
+        # Such minibatches are whole rollouts of some environments, see `ActorCritic`.
+        fits = not getattr(policy, "is_recurrent", False) or self.num_minibatches <= num_envs
+        remedy = f"must not exceed the environments of a process ({num_envs}), as the policy is recurrent"
+        require(fits, "learner.num_minibatches", self.num_minibatches, remedy)
+
     def build(self, policy: Policy, *, generator: torch.Generator, launcher: Launcher) -> Ppo:
         """Build the learner, see `LearnerConfig.build`."""
         from factory.learners.ppo import Ppo

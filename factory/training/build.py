@@ -67,6 +67,7 @@ def make_loop(
         The two, and the reason why their work is not launched as CUDA graphs; empty if it is, or without a
         GPU.
     """
+    cfg.learner.check_policy(policy, num_envs=env.num_envs)
     policy.prepare()
     launcher, reason = graphs.make_launcher(
         env.device,

@@ -361,3 +361,20 @@ def test_changed_step_size_replaces_the_restored_one(changed: list[str], rate: f
     resumed.load_state_dict(trained.state_dict())
     resumed.take_changes(changed)
     assert float(resumed.learning_rate) == pytest.approx(rate)
+
+
+@pytest.mark.parametrize(
+    ("is_recurrent", "minibatches", "fits"), [(True, 4, True), (True, 5, False), (False, 5, True)]
+)
+def test_minibatches_of_a_recurrent_policy_hold_an_environment_each(
+    is_recurrent: bool, minibatches: int, fits: bool
+) -> None:
+    """More minibatches than environments are refused by key and value, for a policy with memory alone."""
+    learner = build()
+    learner.policy.is_recurrent = is_recurrent
+    cfg = PpoConfig(num_minibatches=minibatches)
+    if fits:
+        cfg.check_policy(learner.policy, num_envs=4)
+    else:
+        with pytest.raises(ValueError, match=r"learner.num_minibatches=5: .*\(4\)"):
+            cfg.check_policy(learner.policy, num_envs=4)
