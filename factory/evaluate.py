@@ -124,6 +124,7 @@ def _as_named(cfg: EvaluateConfig, stored: dict[str, Any], run_dir: Path) -> dic
     Raises:
         ValueError: it has parts that have to be named, or is no configuration.
     """
+    stored_config.require_groups(stored, run_dir=run_dir, key="run")
     plain = copy.deepcopy(stored)
     parts = {
         "plugins": cfg.plugins,

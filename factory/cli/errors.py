@@ -18,6 +18,7 @@ from factory import options
 from factory.cli.spelling import near_keys, near_names
 from factory.envs.core.errors import WorldError
 from factory.runtime import ranks
+from factory.runtime.stored_files import visible
 from factory.tracking.credentials import redacted
 from factory.training.health import UnhealthyTrainingError
 
@@ -87,7 +88,7 @@ def fail(error: BaseException, *, status: int = 2) -> NoReturn:
 
 def one_line(error: BaseException) -> str:
     """Return the message of an error on one line, reworded where Hydra's would mislead."""
-    message = _visible(str(error))
+    message = visible(str(error))
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         return _unknown_choice(error.missing_cfg_file, error.options)
     if "hydra/launcher/submitit" in message:
@@ -107,20 +108,6 @@ def one_line(error: BaseException) -> str:
     if keys and keys[0] and keys[0] not in text:
         return f"{keys[0]}: {text}"
     return text
-
-
-def _visible(text: str) -> str:
-    """Return a text whose control characters, newlines apart, are spelled out.
-
-    A name from a stranger's file may hold sequences that move the cursor or change a terminal's title.
-    """
-    shown: list[str] = []
-    for character in text:
-        if character.isprintable() or character == "\n":
-            shown.append(character)
-        else:
-            shown.append(repr(character)[1:-1])
-    return "".join(shown)
 
 
 def _unknown_choice(config_file: str, hydra_options: Sequence[str]) -> str:

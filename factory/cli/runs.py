@@ -126,6 +126,7 @@ def resumed_config(composed: DictConfig, overrides: Sequence[str]) -> TrainConfi
     """
     run_dir = Path(composed.resume)
     stored = checkpoint_files.read(run_dir, key="resume").config
+    stored_config.require_groups(stored, run_dir=run_dir, key="resume")
     given: Any = OmegaConf.to_container(composed, resolve=True)
     plain = copy.deepcopy(stored)
     named = {override.partition("=")[0] for override in overrides} - {"resume"}

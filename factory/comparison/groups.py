@@ -66,10 +66,11 @@ class Group:
 
     @property
     def tier(self) -> str:
-        """Worst energy tier of the runs; `unknown` if one has none on record."""
+        """Worst energy tier of the runs; `unknown` if one has none that is known."""
         # The mean is only as good as its worst run.
         tiers = {run.tag("energy.tier") for run in self.runs}
-        if UNKNOWN in tiers:
+        # A run of another version, or of a stranger, may name a tier that does not exist.
+        if not tiers <= set(Tier):
             return UNKNOWN
         return str(Tier.worst(map(Tier, tiers)))
 

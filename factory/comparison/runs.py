@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from factory import cli
 from factory.cli import spelling
 from factory.reporting.run_folder import Record, read_run
-from factory.runtime.stored_files import parse_yaml
+from factory.runtime.stored_files import parse_yaml, visible
 from factory.tracking.base import flatten
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def _flat(config_text: str, folder: Path) -> dict[str, str]:
     config = parse_yaml(config_text, name=f"run={folder}: config.yaml")
     if not isinstance(config, dict):
         raise ValueError(f"run={folder}: config.yaml holds no configuration; leave the run out")
-    return dict(flatten(config))
+    return {visible(key): visible(value) for key, value in flatten(config)}
 
 
 def query_runs(query: str, *, experiment: str, uri: str) -> list[ComparedRun]:

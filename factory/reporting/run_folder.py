@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from factory.runtime import stored_files
+from factory.runtime.stored_files import visible
 
 _LAST_TIME_S = 253_402_300_800.0
 """End of the year 9999, beyond which there are no dates [s since 1970]."""
@@ -138,11 +139,11 @@ def read_run(folder: Path) -> Run:
         config_text = stored_files.read_text(config_path, limit=stored_files.MAX_YAML_BYTES)
     return Run(
         folder=folder,
-        status=str(summary.get("status", "unknown")),
-        device=str(summary.get("device", "")),
+        status=visible(str(summary.get("status", "unknown"))),
+        device=visible(str(summary.get("device", ""))),
         metrics=metrics,
-        tags={key: str(value) for key, value in summary.get("tags", {}).items()},
-        versions={key: str(value) for key, value in summary.get("versions", {}).items()},
+        tags=_texts(summary.get("tags", {})),
+        versions=_texts(summary.get("versions", {})),
         mlflow_run_id=_text_or_none(summary.get("mlflow_run_id")),
         records=records,
         reward_terms=read_reward_terms(folder / "reward_terms.csv"),
@@ -150,6 +151,11 @@ def read_run(folder: Path) -> Run:
         overrides=_read_overrides(folder / ".hydra" / "overrides.yaml"),
         videos=sorted((folder / "videos").glob("*.mp4")),
     )
+
+
+def _texts(values: dict[str, Any]) -> dict[str, str]:
+    """Return the entries of a mapping as texts that a terminal shows as they are."""
+    return {visible(key): visible(str(value)) for key, value in values.items()}
 
 
 def _text_or_none(value: Any) -> str | None:

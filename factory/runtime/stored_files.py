@@ -159,6 +159,20 @@ class _PlainLoader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
+def visible(text: str) -> str:
+    """Return a text whose control characters, newlines apart, are spelled out.
+
+    A name from a stranger's file may hold sequences that move the cursor or change a terminal's title.
+    """
+    shown: list[str] = []
+    for character in text:
+        if character.isprintable() or character == "\n":
+            shown.append(character)
+        else:
+            shown.append(repr(character)[1:-1])
+    return "".join(shown)
+
+
 def _check_depth(value: Any, name: str) -> None:
     """Raise ValueError where containers are nested beyond `MAX_DEPTH`: code that walks them calls itself."""
     level = [value]

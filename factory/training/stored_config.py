@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from factory.energy.config import EnergyConfig
+from factory.registry import REGISTRIES
 
 _PLAIN_TEXT = re.compile(r"[\w +-]{0,100}")
 """Texts that can name neither file, module nor address."""
@@ -128,6 +129,17 @@ def require_named(
             f"{key}={run_dir}: the run folder names {rule.meaning}, {rule.key}={spelled(value)}, and a run"
             f" folder may come from anybody; if you trust that, add {addition}"
         )
+
+
+def require_groups(plain: Mapping[str, Any], *, run_dir: Path, key: str) -> None:
+    """Check that a configuration has its components, each as a mapping.
+
+    Raises:
+        ValueError: one is missing, or something else.
+    """
+    for group in REGISTRIES:
+        if not isinstance(plain.get(group), dict):
+            raise ValueError(f"{key}={run_dir}: the configuration has no settings of the {group}")
 
 
 def _look_up(plain: Mapping[str, Any], key: str) -> tuple[bool, Any]:
