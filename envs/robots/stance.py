@@ -59,7 +59,7 @@ def _fault(model: mujoco.MjModel, legs: Legs, qpos: np.ndarray) -> str:
     for name, leg in zip(LEGS, legs.joints, strict=True):
         for joint in leg:
             angle = qpos[model.jnt_qposadr[joint]]
-            low, high = joint_range(model, joint)
+            low, high = _range(model, joint)
             if not low - 0.01 <= angle <= high + 0.01:
                 limits = f"{low:.2f} .. {high:.2f} rad"
                 return f"joint {model.joint(joint).name} is at {angle:.2f} rad, its range is {limits}"
@@ -183,7 +183,7 @@ def _sides(
     model: mujoco.MjModel, data: mujoco.MjData, knee: int, length: Callable[[], float]
 ) -> Iterator[tuple[float, float]]:
     """Yield the parts of the knee's range on either side of the stretched leg."""
-    low, high = joint_range(model, knee)
+    low, high = _range(model, knee)
     angles = np.linspace(-np.pi, np.pi, 721)
     straight = angles[np.argmax(_values(model, data, knee, angles, length))]
     # The same angle a turn further may be the one within the range.
@@ -202,7 +202,7 @@ def _search(
 ) -> float:
     """Turn a joint to where `cost` is least within its range, by ever finer grids; return the cost."""
     # Five grids of 121 angles narrow a range of 2 pi to 2 pi / 60^5, some 1e-8 rad.
-    least, most = within or joint_range(model, joint)
+    least, most = within or _range(model, joint)
     low, high = least, most
     for _ in range(5):
         angles = np.linspace(low, high, 121)
@@ -255,7 +255,7 @@ def _reach(thigh: np.ndarray, knee: np.ndarray, axis: np.ndarray, foot: np.ndarr
     return float(np.linalg.norm(stretched))
 
 
-def joint_range(model: mujoco.MjModel, joint: int) -> tuple[float, float]:
+def _range(model: mujoco.MjModel, joint: int) -> tuple[float, float]:
     """Return the angles a joint may take [rad]."""
     if model.jnt_limited[joint]:
         low, high = model.jnt_range[joint]

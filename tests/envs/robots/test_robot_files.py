@@ -154,6 +154,16 @@ def test_urdf_without_effort_says_so(tmp_path: Path) -> None:
     assert "no torque limits" in robot.notes[0]
 
 
+def test_urdf_is_an_environment(tmp_path: Path) -> None:
+    """The task runs with a URDF at its default settings, and the robot stands for a second."""
+    robot = written(tmp_path, dog_files.urdf(), "dog.urdf")
+    env = QuadrupedVelocity(num_envs=2, seed=0, robot=robot, standing_share=1.0)
+    env.reset(seed=0)
+    for _ in range(50):
+        _, reward, terminated, _, _ = env.step(torch.zeros(2, 12))
+        assert not terminated.any() and reward.isfinite().all()
+
+
 def test_feet_of_other_shapes_get_spheres(plain: str, tmp_path: Path) -> None:
     """A box at the end of a leg gets a sphere that touches the ground in the same place."""
     text = dog_files.PLAIN.replace(
