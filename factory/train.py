@@ -142,6 +142,10 @@ def _main() -> None:
         return
     with cli.one_line_errors():
         sys.argv[1:] = cli.validate_arguments(sys.argv[1:])
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        # Hydra would compose a configuration for every option first, which takes seconds.
+        print(options.help_text())
+        return
     if ranks.rank() > 0:
         if cfg := cli.worker_job(sys.argv[1:]):
             assist(cfg)
