@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -81,7 +82,9 @@ def fail(error: BaseException, *, status: int = 2) -> NoReturn:
     An error that all processes of a run share, rank 0 prints.
     """
     is_shared = status == 2 or isinstance(error, (ranks.PeerLostError, UnhealthyTrainingError))
-    if ranks.rank() == 0 or not is_shared:
+    # Compared as text, since a rank that is no number may be the very error; alone, nobody else prints.
+    is_alone = "MASTER_ADDR" not in os.environ
+    if is_alone or not is_shared or os.environ.get("RANK", "0") == "0":
         print(f"error: {redacted(one_line(error))}", file=sys.stderr)
     raise SystemExit(status) from None
 

@@ -21,6 +21,7 @@ from omegaconf import DictConfig, open_dict
 from factory import config, options, plugins, tracking
 from factory.cli import spelling
 from factory.cli.runs import resumed_config, resumed_overrides
+from factory.cli.variables import check_variables
 from factory.config import TrainConfig
 from factory.registry import ROBOTS
 from factory.runtime import ranks
@@ -39,9 +40,7 @@ def validate_arguments(arguments: Sequence[str]) -> list[str]:
     Raises:
         ValueError, HydraException, OmegaConfBaseException: the first mistake found.
     """
-    if ranks.size() > 1 and "MASTER_ADDR" not in os.environ:
-        remedy = "start with torchrun, or unset RANK and WORLD_SIZE"
-        raise ValueError(f"WORLD_SIZE={ranks.size()}: set in the environment without MASTER_ADDR; {remedy}")
+    check_variables()
     arguments = spelling.join_flags(arguments, (*options.GROUPS, *options.keys()))
     flags = _parse_flags(arguments)
     overrides = _spelled_out(_with_plugins(flags.overrides))
