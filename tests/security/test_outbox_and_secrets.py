@@ -1,0 +1,65 @@
+"""Exploits of the outbox, and a planted password that must not turn up anywhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from factory.tracking.updates import parse
+
+HEAD = {"time_ms": 1}
+HOSTILE = {
+    "file by its whole path": {"kind": "artifacts", "path": "/etc/passwd", "artifact_path": None},
+    "file that climbs": {"kind": "artifacts", "path": "a/../../secret", "artifact_path": None},
+    "target that climbs": {"kind": "artifacts", "path": "a", "artifact_path": "../../x"},
+    "target by its whole path": {"kind": "artifacts", "path": "a", "artifact_path": "/x"},
+    "policy elsewhere": {
+        "kind": "policy",
+        "path": "/tmp",
+        "name": "x",
+        "alias": "y",
+        "metrics": {},
+        "step": 1,
+    },
+    "metric that is none": {"kind": "metrics", "step": 1, "metrics": {"a": "b"}},
+    "step beyond 64 bits": {"kind": "metrics", "step": 2**70, "metrics": {}},
+    "unknown kind": {"kind": "delete_experiment"},
+    "tags of lists": {"kind": "tags", "tags": {"a": []}},
+    "status of its own": {"kind": "end", "status": "x' OR 1=1"},
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_update_is_set_aside(name: str) -> None:
+    """An update that names a place outside the run folder, or is malformed, is never sent."""
+    with pytest.raises(ValueError) as caught:
+        parse(json.dumps(HEAD | HOSTILE[name]).encode())
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_planted_password_turns_up_nowhere(
+    command: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A password in the URI and one in the environment are in no file and not shown."""
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "planted-token")
+    monkeypatch.setenv("FACTORY_TRACKING_URI", "")
+    arguments = (
+        "task=cartpole_swingup",
+        "num_envs=4",
+        "learner.num_steps=8",
+        "learner.num_minibatches=2",
+        "runtime.video_s=0",
+        "runtime.eval_episodes=4",
+        "total_steps=64",
+        "tracking.uri=http://user:planted-password@127.0.0.1:9",
+    )
+    status, out, err = command("train", *arguments)
+    assert status == 0, err
+    for planted in ("planted-password", "planted-token"):
+        assert planted not in out + err
+        files = (path for path in Path.cwd().rglob("*") if path.is_file())
+        assert [path for path in files if planted.encode() in path.read_bytes()] == []
