@@ -98,7 +98,7 @@ LEAKS: dict[str, tuple[Change, str]] = {
     "folder of runs at home": (put("output_root", "~/.ssh"), "output_root="),
     "recording of energy": (put("energy.replay_path", "/etc/passwd"), "energy.replay_path=/etc/passwd"),
     "tree of counters": (put("energy.rapl_root", "/proc/self"), "energy.rapl_root=/proc/self"),
-    "worlds beyond all memory": (put("num_envs", 10**12), "rows"),
+    "environments beyond all memory": (put("num_envs", 10**12), "num_envs="),
 }
 """The same, for what only a resumed training uses."""
 
