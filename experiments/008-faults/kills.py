@@ -139,10 +139,13 @@ def _store(run_dir: Path) -> dict[str, Any]:
     client = connect(f"sqlite:///{run_dir.parents[1] / 'mlflow.db'}")
     run_id = json.loads((run_dir / "summary.json").read_text())["mlflow_run_id"]
     history = client.get_metric_history(run_id, "train/return_mean")
+    # MLflow has a row of the last iteration, and one of the end of the run with the same step.
+    last = max(metric.step for metric in history)
+    before = [metric.step for metric in history if metric.step < last]
     experiments = [one.experiment_id for one in client.search_experiments()]
     return {
-        "MLflow rows": len(history),
-        "MLflow steps": len({metric.step for metric in history}),
+        "MLflow steps": len(set(before)) + 1,
+        "MLflow rows twice": len(before) - len(set(before)),
         "MLflow model versions": len(client.search_model_versions()),
         "MLflow runs": len(client.search_runs(experiments)),
         "MLflow status": client.get_run(run_id).info.status,

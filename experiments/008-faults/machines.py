@@ -36,10 +36,10 @@ ODD_VARIABLES = {
     "MUJOCO_GL=osmesa": {"MUJOCO_GL": "osmesa"},
     "MUJOCO_GL=nonsense": {"MUJOCO_GL": "nonsense"},
     "CUDA_VISIBLE_DEVICES=7": {"CUDA_VISIBLE_DEVICES": "7"},
-    "HOME=/nowhere": {"HOME": "/nowhere"},
-    "TMPDIR=/nowhere": {"TMPDIR": "/nowhere"},
+    "HOME=/proc/nowhere": {"HOME": "/proc/nowhere"},
+    "TMPDIR=/proc/nowhere": {"TMPDIR": "/proc/nowhere"},
     "FACTORY_KERNELS=perhaps": {"FACTORY_KERNELS": "perhaps"},
-    "MENAGERIE_ROOT=/nowhere": {"MENAGERIE_ROOT": "/nowhere"},
+    "MENAGERIE_ROOT=/proc/nowhere": {"MENAGERIE_ROOT": "/proc/nowhere"},
 }
 
 

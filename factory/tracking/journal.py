@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +52,26 @@ class Journal:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row, allow_nan=False) + "\n")
 
+    def append_last(self, metrics: Mapping[str, float], step: int) -> None:
+        """Add the row at the end of the run, in place of that of an earlier end at the same step.
+
+        The row of the iteration at `step` stays, and so do the ends at other steps.
+        """
+        kept = list(self._raw_rows())
+        at_step = [index for index, row in enumerate(kept) if row["step"] == step]
+        if len(at_step) > 1:
+            # A run that was killed in its last stages goes through them again.
+            self._rewrite([row for index, row in enumerate(kept) if index not in at_step[1:]])
+        self.append(metrics, step)
+
     def truncate_after(self, step: int) -> None:
         """Drop every row after `step`: a resumed run will write them again."""
-        # Through a second file: a kill in mid-write must not cost the rows before `step`.
-        kept = [row for row in self._raw_rows() if row["step"] <= step]
+        self._rewrite([row for row in self._raw_rows() if row["step"] <= step])
+
+    def _rewrite(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        # Through a second file: a kill in mid-write must not cost the rows that stay.
         with atomic_write(self.path) as unfinished:
-            unfinished.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+            unfinished.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield the rows in the order in which they were written, with NaN for `null`."""

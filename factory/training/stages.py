@@ -136,7 +136,7 @@ def report(job: TrainingJob, state: TrainState, *, idle: Interval | None = None)
             tags["threshold.reached"] = str(bool(state.threshold)).lower()
         state = replace(state, metrics=state.metrics | final, tags=state.tags | tags)
 
-        job.journal.append(state.metrics, state.env_steps)
+        job.journal.append_last(state.metrics, state.env_steps)
         job.tracker.log(state.metrics, state.env_steps)
         job.tracker.set_tags(state.tags)
         write_summary(job, state, "interrupted" if state.is_interrupted else "finished")

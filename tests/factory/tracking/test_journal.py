@@ -47,3 +47,15 @@ def test_torn_last_line_is_cut_off(tmp_path: Path) -> None:
     again = Journal(journal.path)
     again.append({"a": 3.0}, 3)
     assert [row["step"] for row in again.rows()] == [1, 3]
+
+
+def test_the_end_of_a_run_is_there_once(tmp_path: Path) -> None:
+    """A run that goes through its last stages again replaces their row, and keeps every iteration."""
+    journal = Journal(tmp_path / "metrics.jsonl")
+    for step in (10, 20):
+        journal.append({"loss/policy": 0.5}, step)
+    for value in (1.0, 2.0, 3.0):
+        journal.append_last({"eval/return_mean": value}, 20)
+    rows = list(journal.rows())
+    assert [row["step"] for row in rows] == [10, 20, 20]
+    assert rows[-1]["metrics"] == {"eval/return_mean": 3.0}
