@@ -198,6 +198,7 @@ Common keys (key=value):
   resume            <run folder> | last
   output_root       folder of all runs and of the MLflow store
   checkpoint_every  iterations between checkpoints
+  runtime.video_s   seconds of video after training; 0: none
   plugins           [<file.py>,...] that register tasks, policies, learners of your own
 
 Examples:

@@ -130,6 +130,9 @@ def _unknown_choice(config_file: str, hydra_options: Sequence[str]) -> str:
 def _unknown_key(override: str) -> str:
     key = override.partition("=")[0]
     near = near_keys(key, (*options.GROUPS, *options.keys()))
+    if key in near:
+        group = key.partition(".")[0]
+        return f"{override}: the chosen {group} has no such key; --cfg job lists those it has"
     if near:
         return f"{override}: no such key; did you mean {' or '.join(near)}?"
     return f"{override}: no such key; --cfg job lists them"

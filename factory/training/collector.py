@@ -277,7 +277,14 @@ class Collector:
         )
         self.episode_return.masked_fill_(done, 0.0)
         self.episode_length.masked_fill_(done, 0.0)
-        term_sums = (info["reward_terms"] * live[:, None]).sum(0)
+        terms = info["reward_terms"]
+        names = self.env.reward_terms
+        if terms.shape[1] != len(names):
+            raise ValueError(
+                f"task: reward_terms names {len(names)} terms, but info['reward_terms'] has {terms.shape[1]} "
+                "columns; give each term a name, in the same order"
+            )
+        term_sums = (terms * live[:, None]).sum(0)
         return torch.cat([sums, term_sums])
 
 

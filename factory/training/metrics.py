@@ -20,7 +20,15 @@ from factory.training.collector import EpisodeStats
 def read_device(
     stats: EpisodeStats, update: Mapping[str, Tensor]
 ) -> tuple[dict[str, float], dict[str, float], list[float]]:
-    """Fetch an iteration's numbers in one transfer: episode sums, results of the update, reward terms."""
+    """Fetch an iteration's numbers in one transfer: episode sums, results of the update, reward terms.
+
+    Raises:
+        TypeError: a learner returned something other than tensors of one value.
+    """
+    for name, value in update.items():
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            kind = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            raise TypeError(f"learner.update: {name!r} must be a tensor of one value, not {kind}")
     scalars = [value.float() for value in (*stats.sums.values(), *update.values())]
     # One transfer waits for the device once, but every `.item()` would wait again.
     values = torch.cat([torch.stack(scalars), stats.reward_terms]).tolist()

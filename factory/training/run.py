@@ -74,12 +74,14 @@ def run_job(
         The last state.
     """
     status = "failed"
+    is_trained = False
     try:
         loop.start(job, state)
         while not loop.is_done(job, state):
             state = loop.iterate(job, state)
             loop.stop_if_unhealthy(job, state)
         loop.end(job, state)
+        is_trained = True
 
         job.control.current = "stage, then skipping to the report"
         for stage in after:
@@ -95,6 +97,12 @@ def run_job(
             status = "finished"
     except KeyboardInterrupt:
         status = "interrupted"
+        raise
+    except Exception as error:
+        if is_trained:
+            error.add_note(
+                f"The training is saved: mend this, then resume={job.run_dir} runs what is missing."
+            )
         raise
     finally:
         close_job(job, state, status)

@@ -37,6 +37,8 @@ class Reinforce(Learner):
         self.adam.zero_grad()
         loss.backward()
         self.adam.step()
+        # Last: the gradient belongs to the statistics with which the policy acted.
+        self.policy.update_observations(rollout.obs, rollout.live)
         return {"policy": loss.detach(), "rollout_return": returns.mean()}
 
     def _returns(self, rollout: Rollout) -> Tensor:
