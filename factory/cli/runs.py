@@ -150,6 +150,12 @@ def resumed_config(composed: DictConfig, overrides: Sequence[str]) -> TrainConfi
     cfg = config.from_plain(plain)
     before = dict(flatten(stored))
     for key, value in flatten(config.to_plain(cfg)):
-        if key.startswith(_FIXED) and key in before and value != before[key]:
+        # A file may have moved since; whether another robot fits is seen when its tensors are loaded.
+        is_moved = key in ("robot", "task.robot") and _are_files(value, before.get(key))
+        if key.startswith(_FIXED) and key in before and value != before[key] and not is_moved:
             raise ValueError(f"{key}={value}: the run to resume has {before[key]}; leave it as it is")
     return cfg
+
+
+def _are_files(*robots: object) -> bool:
+    return all(isinstance(robot, str) and robot.startswith("file:") for robot in robots)
