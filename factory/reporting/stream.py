@@ -79,6 +79,12 @@ def steady_stdout() -> Iterator[None]:
     """Replace `sys.stdout` by a steady one inside the block."""
     # Tests and notebooks may have replaced it already.
     before = sys.stdout
+    if before is None:
+        # Python started with a closed standard output (`>&-`). Nowhere takes its place and its number, so
+        # that no file of the run gets what a library prints.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  lives as long as the process
+        yield
+        return
     sys.stdout = cast(TextIO, SteadyStream(before))
     try:
         yield

@@ -1,7 +1,8 @@
 """Delay the OpenGL library that `MUJOCO_GL` names until a context is asked for.
 
-`import mujoco` loads that library at once. If it is missing, every command ends there. If it is OSMesa, its
-LLVM and the one of triton, which torch loads on Linux, crash the process that holds both.
+`import mujoco` loads that library at once. If it is missing, or if mujoco does not know the name, every command
+ends there, although only videos need it. If it is OSMesa, its LLVM and the one of triton, which torch loads on
+Linux, crash the process that holds both.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ from types import ModuleType
 from typing import Any
 
 _MODULE = "mujoco.rendering.classic.gl_context"
-_LOADED_AT_IMPORT = ("egl", "osmesa")
+_OFF = ("disable", "disabled", "off", "false", "0")
+_ON = ("", "enable", "enabled", "on", "true", "1")
+_LOADED_LATE = (*_OFF, *_ON, "glfw", "glx", "wgl", "cgl")
+"""Values with which `import mujoco` neither loads a library that may be missing nor fails."""
 
 
 class _DeferredModule(ModuleType):
@@ -31,7 +35,7 @@ def defer_opengl() -> None:
     `mujoco.Renderer` still works, and loads it then.
     """
     platform = os.environ.get("MUJOCO_GL", "").lower().strip()
-    if platform not in _LOADED_AT_IMPORT or "mujoco" in sys.modules:
+    if platform in _LOADED_LATE or "mujoco" in sys.modules:
         return
     # Python finds this module in `sys.modules` and never runs mujoco's own file.
     module = _DeferredModule(_MODULE)

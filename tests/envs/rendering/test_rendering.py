@@ -261,7 +261,7 @@ def test_the_driver_is_never_loaded_into_this_process() -> None:
         "renderer.render(np.zeros((1, 0)), camera=Camera(distance_m=2.0))\n"
         "print(open('/proc/self/maps').read())"
     )
-    for setting in ("", "egl", "osmesa"):
+    for setting in ("", "egl", "osmesa", "nonsense"):
         environment = {**os.environ, "MUJOCO_GL": setting}
         done = subprocess.run(
             [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True

@@ -73,3 +73,10 @@ def test_run_whose_output_is_cut_off_ends_well(tmp_path: Path) -> None:
     (run_dir,) = (tmp_path / "out" / "cartpole_swingup").iterdir()
     for name in ("summary.json", "report.html", "checkpoints/last/state.json"):
         assert (run_dir / name).exists(), name
+
+
+def test_a_run_may_start_without_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python has none where the shell closed it (`>&-`); prints go nowhere then, and nothing fails."""
+    monkeypatch.setattr(sys, "stdout", None)
+    with steady_stdout():
+        print("unseen", flush=True)
