@@ -1,8 +1,8 @@
 """Delay the OpenGL library that `MUJOCO_GL` names until a context is asked for.
 
-`import mujoco` loads that library at once. If it is missing, or if mujoco does not know the name, every command
-ends there, although only videos need it. If it is OSMesa, its LLVM and the one of triton, which torch loads on
-Linux, crash the process that holds both.
+`import mujoco` loads that library at once. If it is missing, or if mujoco does not know the name, every
+command ends there, although only videos need it. If it is OSMesa, its LLVM and the one of triton, which torch
+loads on Linux, crash the process that holds both.
 """
 
 from __future__ import annotations
