@@ -36,7 +36,15 @@ def main() -> int:
     if args.list:
         print("\n".join(f"{fault.kind:<12} {fault.name!r}" for fault in chosen))
         return 0
-    cells: dict[str, Any] = {}
+    results = {
+        **provenance.git_tags(),
+        "command": shlex.join(["python", *sys.argv]),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": hardware.describe(),
+        "faults": {},
+    }
+    cells: dict[str, Any] = results["faults"]
+    args.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as root, ThreadPoolExecutor(args.workers) as pool:
         shop = Workshop(Path(root))
         futures = [pool.submit(attempt, shop, fault, index) for index, fault in enumerate(chosen)]
@@ -45,15 +53,8 @@ def main() -> int:
             cells[f"{fault.kind}: {fault.name}"] = cell
             word = cell["broken"] or "kept"
             print(f"{fault.kind:<12} {fault.name[:60]!r:<64} {word}", file=sys.stderr, flush=True)
-    results = {
-        **provenance.git_tags(),
-        "command": shlex.join(["python", *sys.argv]),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": hardware.describe(),
-        "faults": cells,
-    }
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+            # After every fault: a pass takes long, and what it has found must not be lost.
+            (args.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     text = table(results)
     if (args.out / "README.md").is_file():
         insert_results(text, args.out / "README.md")
