@@ -26,20 +26,6 @@ settings.register_profile("repeatable", deadline=None, derandomize=True, max_exa
 settings.load_profile("repeatable")
 
 
-@pytest.fixture(autouse=True)
-def tracking_variables() -> Iterator[None]:
-    """Undo what a test leaves in the environment about where runs are tracked.
-
-    `mlflow.set_tracking_uri` writes a variable of its own, which later runs in this process would follow.
-    """
-    names = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "FACTORY_TRACKING_URI")
-    before = {name: os.environ[name] for name in names if name in os.environ}
-    yield
-    for name in names:
-        os.environ.pop(name, None)
-    os.environ.update(before)
-
-
 def run_training(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     """Run `python -m factory.train` in this process, in the folder it is in; the books of every run must
     balance.
