@@ -18,17 +18,20 @@ def add_scenery(spec: mujoco.MjSpec) -> None:
         ValueError: MuJoCo cannot compile the model.
     """
     if not any(texture.type == mujoco.mjtTexture.mjTEXTURE_SKYBOX for texture in spec.textures):
-        _add_sky(spec)
+        add_sky(spec, f"{_PREFIX}sky")
     # The headlight of MuJoCo moves with the camera and casts no shadow.
     if not spec.lights:
-        _add_light(spec)
+        add_sun(spec)
     if not any(geom.type in _GROUND for geom in spec.geoms):
-        _add_floor(spec, height_m=_lowest_point_m(spec.copy().compile()))
+        # Without contacts: a robot that was made to hang or to fly must not begin to stand.
+        lowest_m = _lowest_point_m(spec.copy().compile())
+        add_floor(spec, f"{_PREFIX}floor", height_m=lowest_m, contype=0)
 
 
-def _add_sky(spec: mujoco.MjSpec) -> None:
+def add_sky(spec: mujoco.MjSpec, name: str) -> None:
+    """Add a sky; `name` must be free among the textures."""
     spec.add_texture(
-        name=f"{_PREFIX}sky",
+        name=name,
         type=mujoco.mjtTexture.mjTEXTURE_SKYBOX,
         builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
         rgb1=[0.62, 0.74, 0.86],
@@ -38,10 +41,9 @@ def _add_sky(spec: mujoco.MjSpec) -> None:
     )
 
 
-def _add_light(spec: mujoco.MjSpec) -> None:
-    # A directional light, as from the sun, is as bright far away as near by.
+def add_sun(spec: mujoco.MjSpec) -> None:
+    """Add a directional light, which is as bright far away as near by."""
     spec.worldbody.add_light(
-        name=f"{_PREFIX}sun",
         type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
         pos=[0.0, 0.0, 4.0],
         dir=[0.4, 0.5, -1.0],
@@ -49,8 +51,15 @@ def _add_light(spec: mujoco.MjSpec) -> None:
     )
 
 
-def _add_floor(spec: mujoco.MjSpec, *, height_m: float) -> None:
-    name = f"{_PREFIX}floor"
+def add_floor(spec: mujoco.MjSpec, name: str, *, height_m: float, contype: int) -> None:
+    """Add a chequered plane.
+
+    Args:
+        spec: the model.
+        name: must be free among textures, materials and geoms.
+        height_m: of the plane.
+        contype: the geoms that it touches, by the bits of their `conaffinity`; 0: none.
+    """
     spec.add_texture(
         name=name,
         type=mujoco.mjtTexture.mjTEXTURE_2D,
@@ -62,14 +71,13 @@ def _add_floor(spec: mujoco.MjSpec, *, height_m: float) -> None:
     )
     material = spec.add_material(name=name, texuniform=True, texrepeat=[2, 2])
     material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = name
-    # Without contacts: a robot that was made to hang or to fly must not begin to stand.
     spec.worldbody.add_geom(
         name=name,
         type=mujoco.mjtGeom.mjGEOM_PLANE,
         pos=[0.0, 0.0, height_m],
         size=[0.0, 0.0, 0.05],
         material=name,
-        contype=0,
+        contype=contype,
         conaffinity=0,
     )
 

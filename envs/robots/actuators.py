@@ -109,9 +109,10 @@ def set_position_control(
             continue
         joint.damping = np.broadcast_to(damping, np.shape(joint.damping)).copy()
         # A stiff servo on a light rotor is unstable at the task's time step.
-        joint.armature = (
-            max(joint.armature, kp / 8000.0) if parameters.armature is None else parameters.armature
-        )
+        least_armature = kp / 8000.0
+        joint.armature = max(joint.armature, least_armature)
+        if parameters.armature is not None:
+            joint.armature = parameters.armature
         joint.frictionloss = 0.0
     for actuator, (low, high) in zip(spec.actuators, limits, strict=True):
         # A servo of the file keeps its bias and its filter otherwise.

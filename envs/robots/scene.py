@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 import mujoco
 
+from factory.envs.rendering import scenery
+
 _SENSELESS = {
     mujoco.mjtDisableBit.mjDSBL_CONSTRAINT: "constraint",
     mujoco.mjtDisableBit.mjDSBL_CONTACT: "contact",
@@ -82,44 +84,10 @@ def set_solver(spec: mujoco.MjSpec) -> None:
 def add_ground(spec: mujoco.MjSpec) -> None:
     """Add ground, sky and light, under names that the file does not use."""
     textures = {texture.name for texture in spec.textures}
-    sky = _unused("sky", textures)
-    checker = _unused("ground", textures)
-    surface = _unused("ground", {material.name for material in spec.materials})
-    spec.add_texture(
-        name=sky,
-        type=mujoco.mjtTexture.mjTEXTURE_SKYBOX,
-        builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
-        rgb1=[0.62, 0.74, 0.86],
-        rgb2=[0.94, 0.95, 0.97],
-        width=64,
-        height=64,
-    )
-    spec.add_texture(
-        name=checker,
-        type=mujoco.mjtTexture.mjTEXTURE_2D,
-        builtin=mujoco.mjtBuiltin.mjBUILTIN_CHECKER,
-        rgb1=[0.80, 0.82, 0.84],
-        rgb2=[0.70, 0.72, 0.75],
-        width=64,
-        height=64,
-    )
-    material = spec.add_material(name=surface, texuniform=True, texrepeat=[2, 2])
-    material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = checker
-    world = spec.worldbody
-    world.add_geom(
-        name=_unused("ground", {geom.name for geom in spec.geoms}),
-        type=mujoco.mjtGeom.mjGEOM_PLANE,
-        size=[0, 0, 0.05],
-        material=surface,
-        contype=1,
-        conaffinity=0,
-    )
-    world.add_light(
-        type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
-        pos=[0, 0, 4],
-        dir=[0.4, 0.5, -1],
-        diffuse=[0.8, 0.8, 0.8],
-    )
+    others = {part.name for part in (*spec.materials, *spec.geoms)}
+    scenery.add_sky(spec, _unused("sky", textures))
+    scenery.add_floor(spec, _unused("ground", textures | others), height_m=0.0, contype=1)
+    scenery.add_sun(spec)
 
 
 def _unused(name: str, taken: set[str]) -> str:
