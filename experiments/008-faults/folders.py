@@ -7,13 +7,13 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from promises import ACCEPTED_OR_REFUSED, FINISHED, REFUSED, Fault, finished_with
 from workshop import ITERATION, Seen, Workshop, newest_run
 
 RESUME = f"total_steps={10 * ITERATION}"
-TENSORS = ("policy", "learner", "env", "collector", "generators")
 
 
 def _last(run_dir: Path) -> Path:
@@ -47,51 +47,37 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
 }
 
 
+def _resume_damaged(do: Callable[[Path], None], name: str, shop: Workshop, folder: Path) -> Seen:
+    run_dir = shop.copy(folder)
+    do(_last(run_dir) / name)
+    return shop.run("train", f"resume={run_dir}", RESUME, folder=folder)
+
+
+def _evaluate_damaged(do: Callable[[Path], None], shop: Workshop, folder: Path) -> Seen:
+    run_dir = shop.copy(folder)
+    do(_last(run_dir) / "policy.safetensors")
+    return shop.run("evaluate", f"run={run_dir}", folder=folder)
+
+
+def _resume_all_damaged(do: Callable[[Path], None], shop: Workshop, folder: Path) -> Seen:
+    run_dir = shop.copy(folder)
+    for path in (run_dir / "checkpoints").glob("[0-9]*/policy.safetensors"):
+        do(path)
+    return shop.run("train", f"resume={run_dir}", RESUME, folder=folder)
+
+
 def _damaged() -> Iterator[Fault]:
-    """Damage a file of the newest checkpoint; the one before is whole."""
+    """Damage a file of the newest checkpoint, where the one before is whole; then all of them."""
+    older_one = finished_with("checkpoint")
     for damage, do in DAMAGES.items():
         for name in ("policy.safetensors", "env.safetensors", "state.json"):
-
-            def resume(
-                shop: Workshop, folder: Path, do: Callable[[Path], None] = do, name: str = name
-            ) -> Seen:
-                run_dir = shop.copy(folder)
-                do(_last(run_dir) / name)
-                return shop.run("train", f"resume={run_dir}", RESUME, folder=folder)
-
-            promise = finished_with("checkpoint")
-            yield Fault(
-                kind="checkpoint", name=f"resume, newest {name} {damage}", promise=promise, inject=resume
-            )
-
-        def evaluate(shop: Workshop, folder: Path, do: Callable[[Path], None] = do) -> Seen:
-            run_dir = shop.copy(folder)
-            do(_last(run_dir) / "policy.safetensors")
-            return shop.run("evaluate", f"run={run_dir}", folder=folder)
-
-        yield Fault(
-            kind="checkpoint",
-            name=f"evaluate, newest policy.safetensors {damage}",
-            promise=finished_with("checkpoint"),
-            inject=evaluate,
-        )
-
-
-def _all_damaged() -> Iterator[Fault]:
-    for damage, do in DAMAGES.items():
-
-        def inject(shop: Workshop, folder: Path, do: Callable[[Path], None] = do) -> Seen:
-            run_dir = shop.copy(folder)
-            for path in (run_dir / "checkpoints").glob("[0-9]*/policy.safetensors"):
-                do(path)
-            return shop.run("train", f"resume={run_dir}", RESUME, folder=folder)
-
-        yield Fault(
-            kind="checkpoint",
-            name=f"resume, every checkpoint's policy {damage}",
-            promise=REFUSED,
-            inject=inject,
-        )
+            words = f"resume, newest {name} {damage}"
+            inject = partial(_resume_damaged, do, name)
+            yield Fault(kind="checkpoint", name=words, promise=older_one, inject=inject)
+        words = f"evaluate, newest policy.safetensors {damage}"
+        yield Fault(kind="checkpoint", name=words, promise=older_one, inject=partial(_evaluate_damaged, do))
+        words = f"resume, every checkpoint's policy {damage}"
+        yield Fault(kind="checkpoint", name=words, promise=REFUSED, inject=partial(_resume_all_damaged, do))
 
 
 MARKER = "stranger-was-here"
@@ -125,21 +111,21 @@ def _hostile_texts() -> dict[str, tuple[str, str]]:
     }
 
 
+def _read_hostile(path: str, text: str, module: str, shop: Workshop, folder: Path) -> Seen:
+    run_dir = shop.copy(folder)
+    (run_dir / path).write_text(text)
+    arguments = [f"run={run_dir}"]
+    if module == "train":
+        arguments = [f"resume={run_dir}", RESUME]
+    seen = shop.run(module, *arguments, folder=folder, limit_s=60.0)
+    ran = list(folder.rglob(MARKER))
+    return dataclasses.replace(seen, lost="a stranger's code ran") if ran else seen
+
+
 def _hostile() -> Iterator[Fault]:
     for name, (path, text) in _hostile_texts().items():
-        for module in ("train", "evaluate"):
-
-            def inject(
-                shop: Workshop, folder: Path, path: str = path, text: str = text, module: str = module
-            ) -> Seen:
-                run_dir = shop.copy(folder)
-                (run_dir / path).write_text(text)
-                arguments = (f"resume={run_dir}", RESUME) if module == "train" else (f"run={run_dir}",)
-                seen = shop.run(module, *arguments, folder=folder, limit_s=60.0)
-                ran = list(folder.rglob(MARKER))
-                return dataclasses.replace(seen, lost="a stranger's code ran") if ran else seen
-
-            verb = "resume" if module == "train" else "evaluate"
+        for module, verb in (("train", "resume"), ("evaluate", "evaluate")):
+            inject = partial(_read_hostile, path, text, module)
             yield Fault(kind="stranger", name=f"{verb}: {name}", promise=ACCEPTED_OR_REFUSED, inject=inject)
 
     def pipe(shop: Workshop, folder: Path) -> Seen:
@@ -177,50 +163,46 @@ NAMES = (
 )
 
 
+def _go_on_elsewhere(move: Callable[[Path, Path], object], shop: Workshop, folder: Path) -> Seen:
+    source = shop.copy(folder)
+    target = folder / "moved" / source.name
+    target.parent.mkdir()
+    move(source, target)
+    return _resume_and_evaluate(f"{target}", shop, folder)
+
+
+def _go_on_below(name: str, shop: Workshop, folder: Path) -> Seen:
+    below = folder / name
+    below.mkdir()
+    source = shop.copy(below)
+    seen = _resume_and_evaluate("last", shop, below)
+    assert newest_run(below) == source
+    return seen
+
+
+def _resume_and_evaluate(run: str, shop: Workshop, folder: Path) -> Seen:
+    seen = shop.run("train", f"resume={run}", RESUME, folder=folder)
+    if seen.status:
+        return seen
+    return shop.run("evaluate", f"run={run}", folder=folder)
+
+
 def _moved() -> Iterator[Fault]:
-    def elsewhere(shop: Workshop, folder: Path, move: Callable[[Path, Path], object]) -> Seen:
-        source = shop.copy(folder)
-        target = folder / "moved" / source.name
-        target.parent.mkdir()
-        move(source, target)
-        seen = shop.run("train", f"resume={target}", RESUME, folder=folder)
-        if seen.status:
-            return seen
-        return shop.run("evaluate", f"run={target}", folder=folder)
-
-    def followed(source: Path, target: Path) -> None:
-        shutil.copytree(source, target)
-
     moves: dict[str, Callable[[Path, Path], object]] = {
         "moved": shutil.move,
-        "copied with links followed (cp -rL, scp -r)": followed,
+        "copied with links followed (cp -rL, scp -r)": shutil.copytree,
         "behind a symbolic link": lambda source, target: target.symlink_to(source),
     }
     for name, move in moves.items():
-
-        def inject(shop: Workshop, folder: Path, move: Callable[[Path, Path], object] = move) -> Seen:
-            return elsewhere(shop, folder, move)
-
+        inject = partial(_go_on_elsewhere, move)
         yield Fault(kind="folder", name=f"run folder {name}", promise=FINISHED, inject=inject)
-
     for name in NAMES:
-
-        def named(shop: Workshop, folder: Path, name: str = name) -> Seen:
-            below = folder / name
-            below.mkdir()
-            source = shop.copy(below)
-            seen = shop.run("train", "resume=last", RESUME, folder=below)
-            if seen.status:
-                return seen
-            assert newest_run(below) == source
-            return shop.run("evaluate", "run=last", folder=below)
-
-        yield Fault(kind="folder", name=f"working folder {name!r}", promise=FINISHED, inject=named)
+        inject = partial(_go_on_below, name)
+        yield Fault(kind="folder", name=f"working folder {name!r}", promise=FINISHED, inject=inject)
 
 
 def faults() -> Iterator[Fault]:
     """Yield damaged, hostile and moved folders."""
     yield from _damaged()
-    yield from _all_damaged()
     yield from _hostile()
     yield from _moved()

@@ -8,7 +8,8 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from promises import EQUAL, FINISHED, INTERRUPTED, Fault
@@ -38,7 +39,7 @@ MOMENTS = {
 }
 
 
-def _send(folder: Path, moment: str, *numbers: int) -> Callable[[subprocess.Popen[str]], None]:
+def _send(folder: Path, moment: str, numbers: Sequence[int]) -> Callable[[subprocess.Popen[str]], None]:
     def meanwhile(process: subprocess.Popen[str]) -> None:
         wait_until(MOMENTS[moment](folder), process)
         for index, number in enumerate(numbers):
@@ -49,7 +50,7 @@ def _send(folder: Path, moment: str, *numbers: int) -> Callable[[subprocess.Pope
     return meanwhile
 
 
-def _stop(shop: Workshop, folder: Path, moment: str, *numbers: int) -> Seen:
+def _stop(moment: str, numbers: Sequence[int], shop: Workshop, folder: Path) -> Seen:
     """Interrupt a run, and resume it where it left a checkpoint."""
     seen = shop.run(
         "train",
@@ -57,7 +58,7 @@ def _stop(shop: Workshop, folder: Path, moment: str, *numbers: int) -> Seen:
         FILES_ONLY,
         f"total_steps={LENGTH * ITERATION}",
         folder=folder,
-        meanwhile=_send(folder, moment, *numbers),
+        meanwhile=_send(folder, moment, numbers),
     )
     if not list(folder.glob("outputs/**/checkpoints/last/state.json")):
         # Nothing was finished, so nothing can be lost. A signal before Python listens ends it as any program.
@@ -78,19 +79,14 @@ def _stops() -> Iterator[Fault]:
     for moment in MOMENTS:
         for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGKILL"):
             number = getattr(signal, name)
-
-            def inject(shop: Workshop, folder: Path, moment: str = moment, number: int = number) -> Seen:
-                return _stop(shop, folder, moment, number)
-
+            inject = partial(_stop, moment, [number])
             yield Fault(kind="signal", name=f"{name} {moment}", promise=INTERRUPTED, inject=inject)
 
-    def twice(shop: Workshop, folder: Path) -> Seen:
-        return _stop(shop, folder, "in training", signal.SIGINT, signal.SIGINT)
-
+    twice = partial(_stop, "in training", [signal.SIGINT, signal.SIGINT])
     yield Fault(kind="signal", name="SIGINT twice in training", promise=INTERRUPTED, inject=twice)
 
 
-def _go_on(shop: Workshop, folder: Path, *numbers: int) -> Seen:
+def _go_on(numbers: Sequence[int], shop: Workshop, folder: Path) -> Seen:
     """Send signals that must change nothing; compare with the undisturbed run."""
     name = f"{LENGTH} iterations"
     original = shop.original(name, FILES_ONLY, f"total_steps={LENGTH * ITERATION}")
@@ -100,23 +96,19 @@ def _go_on(shop: Workshop, folder: Path, *numbers: int) -> Seen:
         FILES_ONLY,
         f"total_steps={LENGTH * ITERATION}",
         folder=folder,
-        meanwhile=_send(folder, "in training", *numbers),
+        meanwhile=_send(folder, "in training", numbers),
     )
     return dataclasses.replace(seen, lost=difference(newest_run(folder), original))
 
 
 def _unharmed() -> Iterator[Fault]:
-    def checkpoint_now(shop: Workshop, folder: Path) -> Seen:
-        return _go_on(shop, folder, signal.SIGUSR1)
-
-    def freeze(shop: Workshop, folder: Path) -> Seen:
-        return _go_on(shop, folder, signal.SIGSTOP, signal.SIGCONT)
-
+    checkpoint_now = partial(_go_on, [signal.SIGUSR1])
+    freeze = partial(_go_on, [signal.SIGSTOP, signal.SIGCONT])
     yield Fault(kind="signal", name="SIGUSR1 in training", promise=EQUAL, inject=checkpoint_now)
     yield Fault(kind="signal", name="SIGSTOP, then SIGCONT", promise=EQUAL, inject=freeze)
 
 
-def _kill_and_resume(shop: Workshop, folder: Path, delay_s: float) -> Seen:
+def _kill_and_resume(delay_s: float, shop: Workshop, folder: Path) -> Seen:
     """Kill at a moment that the clock chooses, resume until it is done, and compare."""
     original = shop.original(f"{LENGTH} iterations", FILES_ONLY, f"total_steps={LENGTH * ITERATION}")
 
@@ -138,12 +130,8 @@ def _kill_and_resume(shop: Workshop, folder: Path, delay_s: float) -> Seen:
 
 def _resumes() -> Iterator[Fault]:
     for delay_s in (0.0, 0.05, 0.2, 0.5, 0.9):
-
-        def inject(shop: Workshop, folder: Path, delay_s: float = delay_s) -> Seen:
-            return _kill_and_resume(shop, folder, delay_s)
-
         name = f"SIGKILL {1000 * delay_s:.0f} ms after the first checkpoint, then resume"
-        yield Fault(kind="signal", name=name, promise=EQUAL, inject=inject)
+        yield Fault(kind="signal", name=name, promise=EQUAL, inject=partial(_kill_and_resume, delay_s))
 
 
 def _consoles() -> Iterator[Fault]:

@@ -10,6 +10,7 @@ import socket
 import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from promises import ACCEPTED_OR_REFUSED, FINISHED, REFUSED, STOPPED, Fault, finished_with
@@ -43,12 +44,13 @@ ODD_VARIABLES = {
 }
 
 
+def _run_with(variables: dict[str, str], shop: Workshop, folder: Path) -> Seen:
+    return shop.run("train", *SHORT, FILES_ONLY, folder=folder, environment=variables, limit_s=90.0)
+
+
 def _variables() -> Iterator[Fault]:
     for name, variables in ODD_VARIABLES.items():
-
-        def inject(shop: Workshop, folder: Path, variables: dict[str, str] = variables) -> Seen:
-            return shop.run("train", *SHORT, FILES_ONLY, folder=folder, environment=variables, limit_s=90.0)
-
+        inject = partial(_run_with, variables)
         yield Fault(kind="machine", name=name, promise=ACCEPTED_OR_REFUSED, inject=inject)
 
     def alone(shop: Workshop, folder: Path) -> Seen:
@@ -72,7 +74,7 @@ def _variables() -> Iterator[Fault]:
 
 def _disks() -> Iterator[Fault]:
     def small_files(shop: Workshop, folder: Path) -> Seen:
-        seen = shop.run(
+        return shop.run(
             "train",
             *SHORT,
             FILES_ONLY,
@@ -80,7 +82,6 @@ def _disks() -> Iterator[Fault]:
             folder=folder,
             prepare=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536)),
         )
-        return seen
 
     def few_handles(shop: Workshop, folder: Path) -> Seen:
         return shop.run(
@@ -133,7 +134,7 @@ def _trackers() -> Iterator[Fault]:
         leak = "s3cr3tpass" in seen.text or places
         return dataclasses.replace(seen, lost="the password is in the output" if leak else "")
 
-    def store(shop: Workshop, folder: Path, make: Callable[[Path], None]) -> Seen:
+    def store(make: Callable[[Path], None], shop: Workshop, folder: Path) -> Seen:
         (folder / "outputs").mkdir()
         make(folder / "outputs" / "mlflow.db")
         return shop.run("train", *SHORT, "tracking=mlflow", folder=folder)
@@ -173,11 +174,7 @@ def _trackers() -> Iterator[Fault]:
         "mlflow.db of a newer version": newer,
         "mlflow.db is a folder": folder_instead,
     }.items():
-
-        def inject(shop: Workshop, folder: Path, make: Callable[[Path], None] = make) -> Seen:
-            return store(shop, folder, make)
-
-        yield Fault(kind="tracker", name=name, promise=REFUSED, inject=inject)
+        yield Fault(kind="tracker", name=name, promise=REFUSED, inject=partial(store, make))
     yield Fault(kind="tracker", name="mlflow.db locked by another", promise=FINISHED, inject=locked)
     yield Fault(
         kind="tracker",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from promises import REFUSED, Fault
@@ -98,11 +99,5 @@ def faults() -> Iterator[Fault]:
     """Yield a fault for every mistake."""
     cases = [("train", words) for words in TRAIN] + [(words[0], words[1:]) for words in OTHERS]
     for module, words in cases:
-
-        def inject(
-            shop: Workshop, folder: Path, module: str = module, words: tuple[str, ...] = words
-        ) -> Seen:
-            return _inject(module, words, shop, folder)
-
         name = f"{module} {' '.join(words)}".strip()
-        yield Fault(kind="mistake", name=name, promise=REFUSED, inject=inject)
+        yield Fault(kind="mistake", name=name, promise=REFUSED, inject=partial(_inject, module, words))

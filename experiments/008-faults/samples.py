@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from promises import STOPPED, Fault, finished_with
@@ -41,7 +42,7 @@ def _not_finite(run_dir: Path) -> str:
     return ""
 
 
-def _train(shop: Workshop, folder: Path, sickness: str, *more: str) -> Seen:
+def _train(sickness: str, more: Sequence[str], shop: Workshop, folder: Path) -> Seen:
     seen = shop.run(
         "train", *JOB, f"env_id={env_id(sickness)}", f"total_steps={24 * ITERATION}", *more, folder=folder
     )
@@ -56,11 +57,5 @@ def faults() -> Iterator[Fault]:
     for sickness, (place, _) in SICKNESSES.items():
         stops = place in ("exception", "shape", "sleep")
         more = ("task.step_timeout_s=5",) if place == "sleep" else ()
-
-        def inject(
-            shop: Workshop, folder: Path, sickness: str = sickness, more: tuple[str, ...] = more
-        ) -> Seen:
-            return _train(shop, folder, sickness, *more)
-
         promise = STOPPED if stops else finished_with("not finite" if "1e35" not in sickness else "health")
-        yield Fault(kind="sample", name=sickness, promise=promise, inject=inject)
+        yield Fault(kind="sample", name=sickness, promise=promise, inject=partial(_train, sickness, more))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import re
@@ -37,6 +36,8 @@ JOB = (
 ITERATION = 16 * 8
 """Environment steps of an iteration of `JOB`."""
 FILES_ONLY = "tracking=jsonl"
+TENSORS = ("policy", "learner", "env", "collector", "generators")
+"""Files of tensors in a checkpoint, without suffix."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,11 +161,6 @@ def newest_run(folder: Path) -> Path:
     return max((run for run in runs if "mlartifacts" not in run.parts), key=lambda run: run.name)
 
 
-@functools.cache
-def _tensor_files() -> tuple[str, ...]:
-    return ("policy", "learner", "env", "collector", "generators")
-
-
 def difference(run_dir: Path, other: Path) -> str:
     """Return in which tensors of their last checkpoints two runs differ; empty if in none."""
     from safetensors.numpy import load_file
@@ -172,7 +168,7 @@ def difference(run_dir: Path, other: Path) -> str:
     folders = [(path / "checkpoints" / "last").resolve() for path in (run_dir, other)]
     if folders[0].name != folders[1].name:
         return f"checkpoints are at {folders[0].name} and {folders[1].name} steps"
-    for name in _tensor_files():
+    for name in TENSORS:
         ours, theirs = (load_file(folder / f"{name}.safetensors") for folder in folders)
         if ours.keys() != theirs.keys():
             return f"{name}: other tensors"
@@ -195,7 +191,7 @@ def lost_checkpoint(run_dir: Path) -> str:
     last = run_dir / "checkpoints" / "last"
     try:
         json.loads((last / "state.json").read_text())
-        for name in _tensor_files():
+        for name in TENSORS:
             load_file(last / f"{name}.safetensors")
     except Exception as error:
         return f"no whole checkpoint: {' '.join(str(error).split())[:120]}"
@@ -241,8 +237,3 @@ def wrote(folder: Path, pattern: str) -> Callable[[], bool]:
         return False
 
     return holds
-
-
-def mark(arguments: Sequence[str]) -> str:
-    """Return arguments as one would type them, in short."""
-    return " ".join(arguments)[:100]
