@@ -136,8 +136,6 @@ def _as_named(cfg: EvaluateConfig, stored: dict[str, Any], run_dir: Path) -> dic
     named = {key: value for key, value in parts.items() if value is not None}
     for key, value in named.items():
         stored_config.put(plain, key, value)
-    for key in {"robot", "env_id"} & named.keys() & plain["task"].keys():
-        plain["task"][key] = plain[key]
     stored_config.require_named(plain, named=named, run_dir=run_dir, key="run", rules=stored_config.PLAYING)
     plugins.load(cfg.plugins or ())
     # Neither meter nor experiment tracker is opened.

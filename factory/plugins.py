@@ -57,8 +57,10 @@ def load(files: Sequence[str | Path] = ()) -> None:
         ValueError: a file does not exist or fails; the message is one line.
     """
     # Packages come first, so that a file may build on them.
+    # One scan of the installed packages serves all groups.
+    installed = entry_points()
     for group in _REGISTER:
-        for entry_point in entry_points(group=PREFIX + group):
+        for entry_point in installed.select(group=PREFIX + group):
             if entry_point not in _seen_entry_points:
                 _seen_entry_points.add(entry_point)
                 _load_entry_point(entry_point, group)

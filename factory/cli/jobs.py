@@ -215,7 +215,6 @@ def _check_parts(cfg: TrainConfig) -> None:
     # Only a configuration that is otherwise correct is worth the seconds in which torch and MuJoCo are
     # loaded.
     from factory.energy.meter import Meter
-    from factory.envs.rendering.camera import Camera
     from factory.training import checkpoint, fit, memory
     from factory.training.build import make_env, make_policy
     from factory.training.snapshot import load_tensors
@@ -225,13 +224,6 @@ def _check_parts(cfg: TrainConfig) -> None:
         found = checkpoint.load(Path(cfg.resume))
         fit.check_size(found.config["policy"], found.tensors.get("policy", {}))
     with contextlib.closing(make_env(cfg, num_envs=1)) as env:
-        # A video that cannot be drawn would only be found out after the training.
-        camera = getattr(env, "camera", None)
-        if not (camera is None or isinstance(camera, Camera)):
-            raise ValueError(
-                f"task={cfg.task.name}: its camera is {camera!r}; write camera = Camera(fixed=<name>), "
-                "with Camera from factory.envs.rendering.camera"
-            )
         policy = make_policy(cfg, env)
         cfg.learner.check_policy(policy, num_envs=cfg.num_envs // ranks.size())
         memory.check(cfg, env, policy)

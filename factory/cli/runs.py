@@ -141,9 +141,6 @@ def resumed_config(composed: DictConfig, overrides: Sequence[str]) -> TrainConfi
             stored_config.put(plain, key, OmegaConf.select(composed, key))
     plain["resume"] = str(run_dir)
     plain["plugins"] = given["plugins"] if "plugins" in named else plain.get("plugins")
-    # A task that takes robots and environments follows the choice of the whole job.
-    for key in {"robot", "env_id"} & named & plain["task"].keys():
-        plain["task"][key] = plain[key]
     stored_config.require_named(
         plain, named=named, run_dir=run_dir, key="resume", rules=stored_config.TRAINING
     )

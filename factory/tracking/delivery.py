@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from factory.runtime import stored_files
 from factory.runtime.atomic_write import atomic_write
 from factory.tracking.credentials import shown
 from factory.tracking.logged_rows import LoggedRows
@@ -165,8 +166,8 @@ class Delivery:
 def read_ids(run_dir: Path) -> dict[str, str]:
     """Return URI, run id and run key of a run folder; those that are missing or damaged are left out."""
     try:
-        saved = json.loads((run_dir / IDS_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        saved = stored_files.read_json(run_dir / IDS_FILE)
+    except ValueError:
         return {}
     if not isinstance(saved, dict):
         return {}

@@ -9,6 +9,7 @@ import gymnasium
 from factory.config import TrainConfig
 from factory.envs.core.shard import Shard
 from factory.envs.core.training_env import TrainingEnv
+from factory.envs.rendering.camera import Camera
 from factory.learners.base import Learner
 from factory.policies.base import Policy
 from factory.runtime import device, graphs, seeding
@@ -29,6 +30,9 @@ def make_env(
         num_envs: environments of this process.
         render_mode: `rgb_array` for environments that draw their own pictures, None otherwise.
         shard: place of these environments among those of all processes.
+
+    Raises:
+        ValueError: the environment's `camera` is not a `Camera`.
     """
     # Through Gymnasium's registry, as users of the environments build them.
     env = gymnasium.make_vec(
@@ -42,6 +46,14 @@ def make_env(
         shard=shard,
         **cfg.task.env_kwargs(),
     )
+    # A video that cannot be drawn would only be found out after the training.
+    camera = getattr(env.unwrapped, "camera", None)
+    if not (camera is None or isinstance(camera, Camera)):
+        env.close()
+        raise ValueError(
+            f"task={cfg.task.name}: its camera is {camera!r}; write camera = Camera(fixed=<name>), "
+            "with Camera from factory.envs.rendering.camera"
+        )
     # `make_vec` adds no wrapper that the loop needs.
     return cast(TrainingEnv, env.unwrapped)
 

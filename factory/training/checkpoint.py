@@ -13,6 +13,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from factory.runtime import stored_files
 from factory.training import checkpoint_files
 from factory.training.checkpoint_files import CHECKSUMS, FORMAT
 
@@ -93,7 +94,7 @@ def load(run_dir: Path, *, key: str = "resume") -> Checkpoint:
 def manifest(run_dir: Path) -> dict[str, Any]:
     """Return name, size and SHA-256 of every file of the newest checkpoint, for the experiment tracker."""
     found = checkpoint_files.read(run_dir, key="run")
-    listed = json.loads((found.folder / CHECKSUMS).read_text())
+    listed = stored_files.read_json(found.folder / CHECKSUMS)
     return {"checkpoint": str(found.folder), "env_steps": found.env_steps, **listed}
 
 

@@ -167,8 +167,15 @@ def spelled(value: Any) -> str:
 
 
 def put(plain: dict[str, Any], key: str, value: Any) -> None:
-    """Put a value at a dotted key of nested plain values, in place; missing levels are made."""
+    """Put a value at a dotted key of a configuration, in place; missing levels are made.
+
+    A task that takes robots and environments follows the choice of the whole job.
+    """
     *groups, last = key.split(".")
+    part = plain
     for group in groups:
-        plain = plain.setdefault(group, {})
-    plain[last] = value
+        part = part.setdefault(group, {})
+    part[last] = value
+    for follower, named_by in _NAMED_BY.items():
+        if named_by == key and _look_up(plain, follower)[0]:
+            put(plain, follower, value)

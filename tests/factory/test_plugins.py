@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 
 import gymnasium
@@ -125,9 +125,7 @@ def _install(folder: Path, monkeypatch: pytest.MonkeyPatch, *values: str) -> Non
     (package / "conf" / "experiment" / "park_large.yaml").write_text("# @package _global_\nnum_envs: 9\n")
     monkeypatch.syspath_prepend(str(package.parent))
     points = [EntryPoint(name="park", value=value, group="robot_factory.tasks") for value in values]
-    monkeypatch.setattr(
-        plugins, "entry_points", lambda *, group: points if group == "robot_factory.tasks" else []
-    )
+    monkeypatch.setattr(plugins, "entry_points", lambda: EntryPoints(points))
 
 
 def test_package_names_its_tasks_as_entry_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
+import torch
 
 from factory.energy.config import EnergyConfig, SiteConfig
 from factory.energy.idle import idle_power
@@ -15,6 +17,7 @@ from factory.energy.ledger import EnergyLedger
 from factory.energy.reading import MeterReading
 from factory.energy.types import Interval, Tier
 from factory.training import metrics
+from factory.training.collector import EpisodeStats
 
 NOWHERE = EnergyConfig(rapl_root="/nonexistent")
 
@@ -32,6 +35,16 @@ def reading() -> MeterReading:
     )
     ledger.slot_j[1], ledger.slot_s[1] = 100.0, 10.0
     return ledger.reading()
+
+
+@pytest.mark.parametrize(("value", "kind"), [(0.5, "float"), (torch.zeros(3), r"shape \(3,\)")])
+def test_a_result_of_an_update_that_is_no_scalar_is_named(value: Any, kind: str) -> None:
+    """The line names the learner's method, the key and what it holds."""
+    stats = EpisodeStats(sums={}, reward_terms=torch.zeros(0))
+    with pytest.raises(
+        TypeError, match=rf"learner\.update: 'policy' must be a tensor of one value, not {kind}"
+    ):
+        metrics.read_device(stats, {"policy": value})
 
 
 def test_cost_and_carbon_are_joules_times_the_site() -> None:
