@@ -80,8 +80,8 @@ def test_example_runs(
     """Every Python example runs to its end, in a folder of its own and as a module of its own."""
     shutil.copytree(run_dir, tmp_path, dirs_exist_ok=True)
     if "mlflow.set_tracking_uri" in code:
-        # A process of its own: MLflow keeps the connection of a relative address, which means another
-        # database in the folder of the next example, and leaves the address in the environment.
+        # A process of its own: MLflow keeps its address, and what it caches by it, for the whole process,
+        # and another test's store would be found in the place of the example's.
         done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return

@@ -184,21 +184,26 @@ def engine(scale: Any, cells: Sequence[str]) -> Found:
         )
 
 
+def run_settings(scale: Any, folder: str) -> list[str]:
+    """Return the overrides of a run whose folder is `<folder>/run`, with files only and nothing drawn."""
+    return [
+        f"device={scale.device}",
+        f"physics={scale.physics}",
+        "tracking=jsonl",
+        "runtime.video_s=0",
+        "runtime.register_model=false",
+        f"output_root={folder}",
+        f"hydra.run.dir={folder}/run",
+    ]
+
+
 def first_run(scale: Any, cells: Sequence[str]) -> Found:
     """Train for some iterations, resume from the checkpoint, and see whether graphs were captured."""
     size = 16 if scale.quick else 4096
     steps = size * (4 if scale.quick else 24)
     for cell in cells:
         with tempfile.TemporaryDirectory() as folder:
-            shared = [
-                f"device={scale.device}",
-                f"physics={scale.physics}",
-                "tracking=jsonl",
-                "runtime.video_s=0",
-                "runtime.register_model=false",
-                f"output_root={folder}",
-                f"hydra.run.dir={folder}/run",
-            ]
+            shared = run_settings(scale, folder)
             task = [
                 "task=quadruped_velocity",
                 f"num_envs={size}",

@@ -287,13 +287,7 @@ def train(scale: Scale, cells: Sequence[str]) -> Found:
                 "factory.train",
                 *overrides,
                 f"task.return_threshold={threshold}",
-                f"device={scale.device}",
-                f"physics={scale.physics}",
-                "tracking=jsonl",
-                "runtime.video_s=0",
-                "runtime.register_model=false",
-                f"output_root={folder}",
-                f"hydra.run.dir={folder}/run",
+                *basics.run_settings(scale, folder),
             ]
             begin_s = time.perf_counter()
             done = subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT, env=os.environ)
