@@ -1,0 +1,1 @@
+"""Engines: placing, signalling and ending the processes of attempts."""

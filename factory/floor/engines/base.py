@@ -1,0 +1,61 @@
+"""Interface of engines. An engine is mechanism; which line runs, and why, is the floor's decision.
+
+An engine starts `python -m factory.floor.wrapper <attempt folder>` in a session of its own and never judges the outcome:
+the wrapper writes that into `exit.json`. Lines live on when the floor or the engine dies.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+from factory.floor.lines import Handle, Needs
+
+
+class Engine(ABC):
+    """Runs attempts somewhere."""
+
+    name: str
+
+    @abstractmethod
+    def capacity(self) -> Needs:
+        """Return all that lines may occupy together, over all nodes."""
+
+    @abstractmethod
+    def fits(self, needs: Needs, occupied: list[Needs]) -> bool:
+        """Return whether a line can be placed beside others; a line occupies one node."""
+
+    @abstractmethod
+    def start(self, folder: Path, needs: Needs) -> Handle | None:
+        """Start the wrapper of an attempt and return its process, None if that becomes known later by `find`.
+
+        Args:
+            folder: folder of the attempt, with `spec.json`.
+            needs: resources to reserve.
+
+        Raises:
+            OSError: the process could not be started.
+        """
+
+    @abstractmethod
+    def find(self, folder: Path) -> Handle | None:
+        """Return the process of an attempt from `started.json`, which the wrapper wrote; None if it did not."""
+
+    @abstractmethod
+    def is_alive(self, handle: Handle) -> bool:
+        """Return whether any process of the attempt's session is alive."""
+
+    @abstractmethod
+    def signal(self, handle: Handle, number: int) -> None:
+        """Send a signal to all processes of the attempt; one that ended is no error."""
+
+    @abstractmethod
+    def terminate(self, handle: Handle) -> None:
+        """Ask the attempt to write a checkpoint and end, also if it is paused."""
+
+    @abstractmethod
+    def kill(self, handle: Handle) -> None:
+        """End all processes of the attempt at once."""
+
+    def close(self) -> None:
+        """Let go of the engine; attempts live on."""
