@@ -1,7 +1,7 @@
 """Interface of engines. An engine is mechanism; which line runs, and why, is the floor's decision.
 
-An engine starts `python -m factory.floor.wrapper <attempt folder>` in a session of its own and never judges the outcome:
-the wrapper writes that into `exit.json`. Lines live on when the floor or the engine dies.
+An engine starts `python -m factory.floor.wrapper <attempt folder>` in a session of its own. It never judges the
+outcome: the wrapper writes that into `exit.json`. Lines live on when the floor or the engine dies.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Engine(ABC):
 
     @abstractmethod
     def find(self, folder: Path) -> Handle | None:
-        """Return the process of an attempt from `started.json`, which the wrapper wrote; None if it did not."""
+        """Return the process that the wrapper wrote into `started.json`; None without this file."""
 
     @abstractmethod
     def is_alive(self, handle: Handle) -> bool:
@@ -57,5 +57,6 @@ class Engine(ABC):
     def kill(self, handle: Handle) -> None:
         """End all processes of the attempt at once."""
 
+    @abstractmethod
     def close(self) -> None:
         """Let go of the engine; attempts live on."""
