@@ -1,7 +1,7 @@
 """Interface of engines. An engine is mechanism; which line runs, and why, is the floor's decision.
 
-An engine starts `python -m factory.floor.wrapper <attempt folder>` in a session of its own. It never judges the
-outcome: the wrapper writes that into `exit.json`. Lines live on when the floor or the engine dies.
+An engine starts `python -m factory.floor.wrapper <attempt folder>` in a session of its own. It never judges
+the outcome: the wrapper writes that into `exit.json`. Lines live on when the floor or the engine dies.
 """
 
 from __future__ import annotations
