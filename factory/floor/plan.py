@@ -147,7 +147,7 @@ class Settings:
     reserve_share: float = 0.05
     """Part of the budget that is left free; at least twice the standard deviation of the measured power."""
     confirm_s: float = 3.0
-    """Time for which the power must be over the budget before lines are shed: one bad sample sheds nothing."""
+    """Time for which power must exceed the budget before lines are shed: one bad sample sheds nothing."""
     settle_s: float = 2.0
     """Time until the meter shows the effect of a pause."""
     dwell_s: float = 10.0
