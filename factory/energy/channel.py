@@ -29,6 +29,7 @@ class Channel:
         self._banked_lo_j = 0.0
         self._banked_hi_j = 0.0
         self._banked_lost_s = 0.0
+        self._banked_idle_j = 0.0
         self._reading: Reading | None = None
         self._peak_w = 0.0
         self._tier = Tier.MEASURED
@@ -69,6 +70,13 @@ class Channel:
                 total_j[name] = total_j.get(name, 0.0) + joules
         return total_j
 
+    def idle_j(self) -> float:
+        """Return the part of the energy that would be used without any work [J], as far as it is known."""
+        idle_j = self._banked_idle_j
+        if self._reading is not None:
+            idle_j += self._reading.idle_j
+        return idle_j
+
     def bounds_j(self, now_ns: int) -> tuple[float, float]:
         """Return the lower and upper bound of the energy [J]; the upper one covers what was lost."""
         # lo = sum of lo_k over segments; hi = sum of hi_k + P_peak * t_lost: lost time can have cost
@@ -105,6 +113,7 @@ class Channel:
             self._banked_lo_j += self._reading.lo_j
             self._banked_hi_j += self._reading.hi_j
             self._banked_lost_s += self._reading.lost_s
+            self._banked_idle_j += self._reading.idle_j
             self._reading = None
         self._is_failing = True
         self._retry_ns = now_ns

@@ -137,6 +137,8 @@ class Reading:
     hi_j: float
     lost_s: float = 0.0
     """Time whose energy is missing from the sum [s]."""
+    idle_j: float = 0.0
+    """Part of the sum that would be used without any work [J]; 0 if the source cannot tell."""
 
     @property
     def cumulative_j(self) -> float:

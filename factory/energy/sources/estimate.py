@@ -111,6 +111,7 @@ class EstimateSource(EnergySource):
         self._dram_j = 0.0
         self._lo_j = 0.0
         self._hi_j = 0.0
+        self._idle_j = 0.0
         self._lost_s = 0.0
         components: tuple[str, ...] = ("cpu", "dram")
         model = "CPU and memory energy are estimated from CPU time and memory size, with wide bounds"
@@ -157,7 +158,16 @@ class EstimateSource(EnergySource):
         components_j = {"cpu": self._cpu_j}
         if not self._is_calibrated:
             components_j["dram"] = self._dram_j
-        return Reading(t_ns, self.name, self._tier, components_j, self._lo_j, self._hi_j, self._lost_s)
+        return Reading(
+            t_ns=t_ns,
+            source=self.name,
+            tier=self._tier,
+            components_j=components_j,
+            lo_j=self._lo_j,
+            hi_j=self._hi_j,
+            lost_s=self._lost_s,
+            idle_j=self._idle_j,
+        )
 
     def _add(self, elapsed_s: float, busy_s: float) -> None:
         """Add the energy of an interval of time.
@@ -168,8 +178,10 @@ class EstimateSource(EnergySource):
         """
         # E_cpu = n * w_idle * t + (w_max - w_idle) * min(cpu_time, n * t)
         core_s = self._num_cores * elapsed_s
-        cpu_j = self._idle_w * core_s + (self._max_w - self._idle_w) * min(busy_s, core_s)
+        idle_j = self._idle_w * core_s
+        cpu_j = idle_j + (self._max_w - self._idle_w) * min(busy_s, core_s)
         self._cpu_j += cpu_j
+        self._idle_j += idle_j
         if self._is_calibrated:
             # E * (1 -+ k u), with u the relative standard uncertainty of the fit.
             spread = COVERAGE_FACTOR * self._config.calibration.relative_u
@@ -182,6 +194,8 @@ class EstimateSource(EnergySource):
         ram_bytes = self._memory_limit_bytes or self._cgroup.resident_bytes()
         dram_j = ram_bytes * 1e-9 * self._config.ram_w_per_gb * elapsed_s
         self._dram_j += dram_j
+        # Memory draws its power by its size, whoever uses it.
+        self._idle_j += dram_j
 
         # The bounds ignore the CPU time: how busy the cores were says little about an unknown processor.
         self._lo_j += _IDLE_FRACTION * self._idle_w * core_s + dram_j / _MEMORY_FACTOR

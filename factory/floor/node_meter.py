@@ -1,0 +1,163 @@
+"""The one meter of a host: its energy, split into dynamic and idle, and its CPU time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from factory.energy.cgroup import Cgroup, allocated_cores
+from factory.energy.channel import Channel
+from factory.energy.config import EnergyConfig
+from factory.energy.selection import select_sources
+from factory.energy.sources.base import EnergySource
+from factory.energy.types import Tier
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeReading:
+    """Totals of a node since its floor was founded; none of them ever falls."""
+
+    t_mono: float = 0.0
+    """Monotonic time [s]."""
+    dynamic_j: float = 0.0
+    """Energy of CPUs and memory that follows their load [J]; all of it where the idle power is unknown."""
+    gpu_j: float = 0.0
+    """Energy of the GPUs [J]."""
+    idle_j: float = 0.0
+    """Energy of CPUs and memory that no work is needed for [J], as far as that is known."""
+    lo_j: float = 0.0
+    hi_j: float = 0.0
+    """Bounds of the total [J]."""
+    tier: str = Tier.NONE.value
+    """Worst tier of anything inside the total."""
+    cpu_s: float = 0.0
+    """CPU time of everything that ran on the node [s]."""
+    num_cores: float = 1.0
+    """CPUs of the node."""
+
+    @property
+    def joules_total(self) -> float:
+        """Return the energy of the node [J]."""
+        return self.dynamic_j + self.gpu_j + self.idle_j
+
+
+class NodeMeter:
+    """Meters a host with the sources that a run there would use; no joule of it belongs to a line yet."""
+
+    def __init__(
+        self,
+        sources: Sequence[EnergySource],
+        *,
+        cpu_s: Callable[[], float],
+        num_cores: float,
+        idle_w: float = 0.0,
+        since: NodeReading | None = None,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+        explanation: Sequence[str] = (),
+    ) -> None:
+        """Set the zero of every source.
+
+        Args:
+            sources: Energy sources of the host.
+            cpu_s: Returns the CPU time of everything on the node [s].
+            num_cores: CPUs of the node.
+            idle_w: Idle power of the node without its GPUs [W], for sources that cannot tell it; 0 if it is
+                unknown.
+            since: Totals to continue from, those of an earlier meter of this node.
+            clock_ns: Monotonic clock [ns].
+            explanation: Reasons for these sources, shown to the user.
+        """
+        self.explanation = tuple(explanation)
+        self._channels = [Channel(source) for source in sources]
+        self._cpu_s = cpu_s
+        self._num_cores = num_cores
+        self._idle_w = idle_w
+        self._since = since or NodeReading()
+        self._clock_ns = clock_ns
+        # Totals of this meter alone; `read` adds those it continues from.
+        self._t_ns = clock_ns()
+        self._cpu_base_s = cpu_s()
+        self._used_s = 0.0
+        self._load_j = 0.0
+        self._idle_j = 0.0
+        for channel in self._channels:
+            channel.start(self._t_ns)
+
+    @classmethod
+    def open(
+        cls,
+        cfg: EnergyConfig | None = None,
+        *,
+        device: str = "cpu",
+        idle_w: float = 0.0,
+        since: NodeReading | None = None,
+    ) -> NodeMeter:
+        """Open the best sources of this host.
+
+        Args:
+            cfg: Settings; the defaults if None.
+            device: `cuda` to meter the GPUs too.
+            idle_w: Idle power without GPUs [W], where it was measured.
+            since: Totals to continue from: `Books.last` of a floor that is started again.
+
+        Raises:
+            ValueError: If `cfg.source` names a source that cannot be used here.
+        """
+        selection = select_sources(cfg or EnergyConfig(), device)
+        cgroup = Cgroup()
+        return cls(
+            selection.sources,
+            cpu_s=cgroup.usage_s,
+            num_cores=allocated_cores(cgroup),
+            idle_w=idle_w,
+            since=since,
+            explanation=selection.explanation,
+        )
+
+    def read(self) -> NodeReading:
+        """Read every source now and return the totals; never raises."""
+        now_ns = self._clock_ns()
+        for channel in self._channels:
+            channel.read(now_ns)
+        with suppress(OSError, ValueError):
+            self._used_s = max(self._used_s, self._cpu_s() - self._cpu_base_s)
+
+        components_j = [channel.components_j() for channel in self._channels]
+        gpu_j = sum(joules.get("gpu", 0.0) for joules in components_j)
+        load_j = sum(sum(joules.values()) for joules in components_j) - gpu_j
+        self._add_idle(load_j, (now_ns - self._t_ns) * 1e-9)
+        self._t_ns = now_ns
+
+        bounds_j = [channel.bounds_j(now_ns) for channel in self._channels]
+        tiers = [channel.tier(now_ns) for channel in self._channels]
+        since = self._since
+        if since.joules_total > 0.0:
+            tiers.append(Tier(since.tier))
+        return NodeReading(
+            t_mono=now_ns * 1e-9,
+            dynamic_j=since.dynamic_j + max(0.0, load_j - self._idle_j),
+            gpu_j=since.gpu_j + gpu_j,
+            idle_j=since.idle_j + self._idle_j,
+            lo_j=since.lo_j + sum(lo_j for lo_j, _ in bounds_j),
+            hi_j=since.hi_j + sum(hi_j for _, hi_j in bounds_j),
+            tier=Tier.worst(tiers).value,
+            cpu_s=since.cpu_s + self._used_s,
+            num_cores=self._num_cores,
+        )
+
+    def close(self) -> None:
+        """Release the sources."""
+        for channel in self._channels:
+            channel.source.close()
+
+    def _add_idle(self, load_j: float, elapsed_s: float) -> None:
+        """Add the idle energy of the time since the last read."""
+        told_j = sum(channel.idle_j() for channel in self._channels)
+        if told_j > 0.0:
+            self._idle_j = told_j
+        else:
+            # A counter tells no idle power: a known one counts, up to what the counter shows.
+            self._idle_j += min(load_j - self._load_j, self._idle_w * elapsed_s)
+        self._load_j = load_j
