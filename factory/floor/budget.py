@@ -1,0 +1,140 @@
+"""Power budget over time: the least of site limit, schedule, and targets set by hand.
+
+Only here the floor looks at the wall clock: schedules and targets are promises in UTC. A budget is looked up
+anew at every tick and remembers nothing, so a clock that jumps changes the row in force and does no harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from heapq import heappop, heappush
+from math import inf
+
+from factory.floor.plan import PowerLimit
+from factory.floor.steps import Steps
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A budget set by hand. Times are seconds since 1970, UTC."""
+
+    watts: float
+    """Power [W]; infinite to lift what was set before."""
+    start: float
+    end: float | None = None
+    """First moment at which it no longer holds; None without an end."""
+    source: str = "target"
+    """Origin, for people: a name, or the message of a grid."""
+
+
+class Budget:
+    """Power budget of a floor."""
+
+    def __init__(
+        self,
+        *,
+        site_w: float = inf,
+        schedule: Sequence[tuple[float, float]] = (),
+        targets: Sequence[Target] = (),
+        ramp_w_per_s: float = inf,
+    ) -> None:
+        """Join the parts; a new budget is made when one of them changes.
+
+        Args:
+            site_w: Limit of the site, which is never exceeded knowingly [W].
+            schedule: Time [s since 1970, UTC] and power [W] of each row, by rising time; rows hold until the
+                next one.
+            targets: Targets in the order in which they were set; of those in force the latest counts.
+            ramp_w_per_s: Greatest change of schedule and targets that are known in advance [W/s].
+        """
+        self._site_w = site_w
+        self._schedule = Steps(schedule, ramp_w_per_s=ramp_w_per_s)
+        self._targets = Steps(_latest(targets), ramp_w_per_s=ramp_w_per_s)
+
+    def at(self, time_s: float) -> PowerLimit:
+        """Return the limits at a time [s since 1970, UTC]."""
+        limit_w = min(self._site_w, self._schedule.ramped_at(time_s), self._targets.ramped_at(time_s))
+        return PowerLimit(limit_w=limit_w, hard_w=self._site_w)
+
+    def describe(self, time_s: float) -> str:
+        """Return the budget now and next, such as `60 W (schedule) until 14:00 UTC, then 120 W`."""
+        now_w = self._step_at(time_s)
+        text = f"{_power(now_w)}{self._origin(time_s)}"
+        change_s = self._next_change(time_s)
+        if change_s == inf:
+            return text
+        then_w = self._step_at(change_s)
+        return f"{text} until {_moment(change_s, time_s)}, then {_power(then_w)}"
+
+    def _step_at(self, time_s: float) -> float:
+        return min(self._site_w, self._schedule.at(time_s), self._targets.at(time_s))
+
+    def _origin(self, time_s: float) -> str:
+        """Return the part that sets the budget, in parentheses; nothing without a budget."""
+        now_w = self._step_at(time_s)
+        if now_w == inf:
+            return ""
+        if now_w == self._targets.at(time_s):
+            return " (target)"
+        if now_w == self._schedule.at(time_s):
+            return " (schedule)"
+        return " (site limit)"
+
+    def _next_change(self, time_s: float) -> float:
+        """Return the next time at which the budget has another value; infinity if there is none."""
+        now_w = self._step_at(time_s)
+        while time_s < inf and self._step_at(time_s) == now_w:
+            time_s = min(self._schedule.next_time(time_s), self._targets.next_time(time_s))
+        return time_s
+
+
+def reserve_w(limit_w: float, *, share: float, power_sd_w: float) -> float:
+    """Return the part of the budget that stays free [W]: a share, or 2 sigma of the measured power."""
+    if limit_w == inf:
+        return 0.0
+    return max(share * limit_w, 2.0 * power_sd_w)
+
+
+def _latest(targets: Sequence[Target]) -> Iterable[tuple[float, float]]:
+    """Return steps with the power of the latest target that is in force, and no limit where none is."""
+    starts: dict[float, list[int]] = {}
+    moments: set[float] = set()
+    for index, target in enumerate(targets):
+        starts.setdefault(target.start, []).append(index)
+        moments.add(target.start)
+        if target.end is not None:
+            moments.add(target.end)
+    # The heap holds the targets that have begun, the latest on top; those that ended leave it from there.
+    begun: list[int] = []
+    for moment in sorted(moments):
+        for index in starts.get(moment, ()):
+            heappush(begun, -index)
+        while begun and _has_ended(targets[-begun[0]], moment):
+            heappop(begun)
+        if begun:
+            yield moment, targets[-begun[0]].watts
+        else:
+            yield moment, inf
+
+
+def _has_ended(target: Target, time_s: float) -> bool:
+    return target.end is not None and target.end <= time_s
+
+
+def _power(watts: float) -> str:
+    if watts == inf:
+        return "no limit"
+    return f"{watts:g} W"
+
+
+def _moment(time_s: float, now_s: float) -> str:
+    """Return a time of day in UTC, with the date if it is not today."""
+    moment = datetime.fromtimestamp(time_s, UTC)
+    text = f"{moment:%H:%M} UTC"
+    if moment.second:
+        text = f"{moment:%H:%M:%S} UTC"
+    if moment.date() != datetime.fromtimestamp(now_s, UTC).date():
+        text = f"{moment:%d %b %Y} {text}"
+    return text
