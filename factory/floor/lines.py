@@ -94,12 +94,16 @@ class Line:
     """Slowdown the line tolerates: 0 none, 1 little, 2 much, 3 any."""
     deadline: float | None = None
     owner: str = ""
+    cwd: str = ""
+    """Folder in which it was submitted."""
     created_at: float = 0.0
     state: LineState = LineState.QUEUED
     state_since: float = 0.0
     """Time of the last change of state."""
     reason: str = ""
     """Sentence that explains the state."""
+    is_held: bool = False
+    """True if a user paused it, so that only a user resumes it."""
     not_before: float = 0.0
     """Earliest time of the next attempt, after a failed one."""
     run_dir: str = ""
@@ -108,6 +112,8 @@ class Line:
     attempts: int = 0
     failures: int = 0
     """Failed attempts in a row that made no progress, by the same root cause."""
+    root_cause: str = ""
+    """Root cause of the last failed attempt."""
     steps: int = 0
     """Environment steps done."""
     tokens: int = 0
@@ -116,6 +122,8 @@ class Line:
     joules: float = 0.0
     waste_j: float = 0.0
     """Part of `joules` that went into work that was lost."""
+    power_w: float = 0.0
+    """Power attributed to the line at the moment."""
 
     @property
     def progress(self) -> float:

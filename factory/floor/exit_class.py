@@ -1,0 +1,102 @@
+"""Classes of outcomes: what the end of a training says about its cause."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+from factory.floor import attempt_files
+from factory.floor.lines import ExitClass
+from factory.runtime.stored_files import visible
+
+_INTERRUPTED = 130
+_MAX_CAUSE = 300
+_TAIL_BYTES = 4096
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def classify(
+    status: int, *, folder: Path, run_dir: Path, since: float, was_out_of_memory: bool
+) -> dict[str, Any]:
+    """Return exit class, status and root cause of an attempt that ended.
+
+    Args:
+        status: exit status; negative for the number of a signal.
+        folder: folder of the attempt.
+        run_dir: run folder of the training.
+        since: start of the attempt, in seconds since 1970.
+        was_out_of_memory: whether the kernel ended a process of the control group meanwhile.
+    """
+    cause = last_line(folder / "stderr")
+    exit_class = ExitClass.CRASH
+    if status == 0:
+        exit_class = ExitClass.OK
+        cause = ""
+    elif status == 2:
+        exit_class = ExitClass.USER_ERROR
+    elif status == _INTERRUPTED:
+        exit_class, cause = _interrupted(attempt_files.read_reason(folder))
+    elif status < 0:
+        exit_class, cause = _signalled(-status, was_out_of_memory=was_out_of_memory)
+    elif _is_newer(run_dir / "fault", since):
+        exit_class = ExitClass.DIVERGED
+    elif "step_timeout_s" in cause:
+        exit_class = ExitClass.STALLED
+    elif "memory" in cause.lower():
+        exit_class = ExitClass.OOM
+    return {"exit_class": exit_class, "status": status, "root_cause": cause[:_MAX_CAUSE]}
+
+
+def _interrupted(reason: str) -> tuple[ExitClass, str]:
+    """Return class and cause of an end by SIGTERM or SIGINT; the status is the same for all of them."""
+    if reason == "cancel":
+        return ExitClass.KILLED, "cancelled by a user"
+    if reason:
+        return ExitClass.PREEMPTED, reason
+    return ExitClass.KILLED, "interrupted by somebody else"
+
+
+def _signalled(number: int, *, was_out_of_memory: bool) -> tuple[ExitClass, str]:
+    name = signal.Signals(number).name
+    if number == signal.SIGKILL and was_out_of_memory:
+        return ExitClass.OOM, "the kernel ended it for want of memory"
+    if number in (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        return ExitClass.KILLED, name
+    return ExitClass.CRASH, name
+
+
+def _is_newer(path: Path, since: float) -> bool:
+    try:
+        return path.stat().st_mtime >= since
+    except OSError:
+        return False
+
+
+def last_line(path: Path) -> str:
+    """Return the last line of a file that is not empty, control characters spelled out."""
+    try:
+        with path.open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - _TAIL_BYTES))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        return ""
+    return visible(lines[-1])
+
+
+def memory_kills() -> int:
+    """Return the number of processes of this control group that ran out of memory; 0 if unknown."""
+    try:
+        place = Path("/proc/self/cgroup").read_text().strip().rpartition("::")[2]
+        events = (_CGROUP / place.lstrip("/") / "memory.events").read_text()
+    except OSError:
+        return 0
+    for line in events.splitlines():
+        key, _, value = line.partition(" ")
+        if key == "oom_kill":
+            return int(value)
+    return 0

@@ -1,0 +1,94 @@
+"""Tables of the floor's store."""
+
+from __future__ import annotations
+
+VERSION = 1
+"""Written into the file; a store of a greater version is refused."""
+
+TABLES = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+
+CREATE TABLE line (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL,
+    task TEXT NOT NULL,
+    overrides TEXT NOT NULL,
+    spec_hash TEXT NOT NULL,
+    total_steps INTEGER NOT NULL,
+    needs TEXT NOT NULL,
+    priority INTEGER NOT NULL,
+    flex INTEGER NOT NULL,
+    deadline REAL,
+    owner TEXT NOT NULL,
+    cwd TEXT NOT NULL,
+    created_at REAL NOT NULL,
+    state TEXT NOT NULL,
+    state_since REAL NOT NULL,
+    reason TEXT NOT NULL,
+    is_held INTEGER NOT NULL DEFAULT 0,
+    not_before REAL NOT NULL DEFAULT 0,
+    run_dir TEXT NOT NULL,
+    exit_class TEXT,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    failures INTEGER NOT NULL DEFAULT 0,
+    root_cause TEXT NOT NULL DEFAULT '',
+    steps INTEGER NOT NULL DEFAULT 0,
+    tokens INTEGER NOT NULL DEFAULT 0,
+    tokens_per_s REAL NOT NULL DEFAULT 0,
+    joules REAL NOT NULL DEFAULT 0,
+    waste_j REAL NOT NULL DEFAULT 0,
+    power_w REAL NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX line_by_state ON line (state);
+CREATE INDEX line_by_hash ON line (spec_hash);
+
+CREATE TABLE attempt (
+    line INTEGER NOT NULL REFERENCES line (id),
+    number INTEGER NOT NULL,
+    folder TEXT NOT NULL,
+    handle TEXT,
+    started_at REAL NOT NULL,
+    steps_from INTEGER NOT NULL,
+    ended_at REAL,
+    exit_class TEXT,
+    root_cause TEXT NOT NULL DEFAULT '',
+    steps_to INTEGER,
+    joules REAL NOT NULL DEFAULT 0,
+    cpu_s REAL NOT NULL DEFAULT 0,
+    PRIMARY KEY (line, number)
+) STRICT;
+
+CREATE TABLE event (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    at REAL NOT NULL,
+    kind TEXT NOT NULL,
+    line INTEGER,
+    details TEXT NOT NULL,
+    previous TEXT NOT NULL,
+    digest TEXT NOT NULL
+) STRICT;
+CREATE INDEX event_by_line ON event (line);
+
+CREATE TABLE command (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    at REAL NOT NULL,
+    verb TEXT NOT NULL,
+    line INTEGER,
+    arguments TEXT NOT NULL,
+    done_at REAL,
+    outcome TEXT
+) STRICT;
+
+CREATE TABLE sample (
+    at REAL PRIMARY KEY,
+    budget_w REAL,
+    power_w REAL NOT NULL,
+    joules REAL NOT NULL,
+    tokens INTEGER NOT NULL,
+    tokens_per_s REAL NOT NULL,
+    cpu_s REAL NOT NULL,
+    running INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE state (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+"""

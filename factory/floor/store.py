@@ -1,0 +1,389 @@
+"""The floor's store: lines, attempts, events and commands in one SQLite file; all SQL is here and in `audit`.
+
+Every change of state is one transaction together with its event, on the disk before anything else happens. The
+process of `floor run` makes all changes of state; other commands add lines and commands.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from factory.floor import audit, schema
+from factory.floor.audit import Event
+from factory.floor.lines import TRANSITIONS, Attempt, ExitClass, Handle, Line, LineState, Needs
+from factory.floor.records import Command, Sample
+
+FILE = "floor.db"
+_BUSY_TIMEOUT_S = 20.0
+_LINE_FIELDS = tuple(field.name for field in fields(Line))
+_ATTEMPT_FIELDS = tuple(field.name for field in fields(Attempt))
+
+
+class StoreError(OSError):
+    """The store could not be read or written; nothing that was finished is lost."""
+
+
+class Store:
+    """The store of one floor. Use it as a context manager."""
+
+    def __init__(self, root: Path, *, create: bool = False) -> None:
+        """Open the store of a floor.
+
+        Args:
+            root: folder of the floor.
+            create: whether to make a store where there is none.
+
+        Raises:
+            ValueError: there is none, it is damaged, or a newer version wrote it.
+            StoreError: it cannot be read or written.
+        """
+        self.root = root
+        self._path = root / FILE
+        if not self._path.is_file():
+            if not create:
+                raise ValueError(f"root={root}: no floor there; submit a line first")
+            with _faults(self._path):
+                root.mkdir(parents=True, exist_ok=True)
+        with _faults(self._path):
+            self._connection = sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
+            try:
+                self._set_up()
+            except BaseException:
+                self._connection.close()
+                raise
+
+    def __enter__(self) -> Store:
+        """Return the store."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the store."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Make all changes inside the block at once, or none; inside another transaction, as part of it.
+
+        Raises:
+            StoreError: the disk is full or read-only, or the file is damaged.
+        """
+        if self._connection.in_transaction:
+            yield
+            return
+        with _faults(self._path):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                # Some errors, such as a full disk, have rolled back already.
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+
+    def add_line(self, line: Line) -> Line:
+        """Queue a line; its id and times are set here."""
+        with self.transaction():
+            now = time.time()
+            values = _line_row(line) | {"created_at": now, "state_since": now}
+            del values["id"]
+            number = self._insert("line", values)
+            # The folder of the run is below that of the line, whose name is its id.
+            run_dir = line.run_dir.replace("{id}", str(number))
+            self._connection.execute("UPDATE line SET run_dir = ? WHERE id = ?", (run_dir, number))
+            self.record("submitted", line=number, details={"name": line.name, "overrides": line.overrides})
+        return self.line(number)
+
+    def line(self, number: int) -> Line:
+        """Return a line.
+
+        Raises:
+            ValueError: there is no such line.
+        """
+        row = self._rows("SELECT {} FROM line WHERE id = ?", _LINE_FIELDS, (number,))
+        found = next(row, None)
+        if found is None:
+            raise ValueError(f"line {number}: not on this floor; `status` lists the lines")
+        return _line(found)
+
+    def lines(self, states: Sequence[LineState] = tuple(LineState)) -> list[Line]:
+        """Return the lines in some states, oldest first."""
+        marks = ", ".join("?" * len(states))
+        query = f"SELECT {{}} FROM line WHERE state IN ({marks}) ORDER BY id"
+        return [_line(row) for row in self._rows(query, _LINE_FIELDS, tuple(states))]
+
+    def find_equal(self, spec_hash: str) -> Line | None:
+        """Return the newest line with this hash that neither failed nor was cancelled."""
+        query = (
+            "SELECT {} FROM line WHERE spec_hash = ? AND state NOT IN ('failed', 'cancelled')"
+            " ORDER BY id DESC LIMIT 1"
+        )
+        found = next(self._rows(query, _LINE_FIELDS, (spec_hash,)), None)
+        if found is None:
+            return None
+        return _line(found)
+
+    def move(self, line: Line, state: LineState, reason: str, **changes: Any) -> Line:
+        """Change the state of a line, with its event, and return the line.
+
+        Args:
+            line: the line as it is known.
+            state: its next state.
+            reason: sentence that explains it.
+            changes: other fields to change.
+
+        Raises:
+            RuntimeError: no such transition, or somebody else moved the line.
+        """
+        if state not in TRANSITIONS[line.state]:
+            raise RuntimeError(f"line {line.id} cannot go from {line.state} to {state}")
+        with self.transaction():
+            now = time.time()
+            values = _columns(changes) | {"state": state.value, "reason": reason, "state_since": now}
+            names = ", ".join(f"{name} = ?" for name in values)
+            done = self._connection.execute(
+                f"UPDATE line SET {names} WHERE id = ? AND state = ?",
+                (*values.values(), line.id, line.state.value),
+            )
+            if done.rowcount != 1:
+                raise RuntimeError(f"line {line.id} is no longer {line.state}")
+            details = {"from": line.state.value, "to": state.value, "reason": reason}
+            self.record("moved", line=line.id, details=details | _shown(changes))
+        return self.line(line.id)
+
+    def update(self, number: int, **changes: Any) -> None:
+        """Change fields of a line that are no part of its state, such as progress; no event is made."""
+        values = _columns(changes)
+        names = ", ".join(f"{name} = ?" for name in values)
+        with self.transaction():
+            self._connection.execute(f"UPDATE line SET {names} WHERE id = ?", (*values.values(), number))
+
+    def add_attempt(self, attempt: Attempt) -> None:
+        """Add an attempt; a line has each number once."""
+        with self.transaction():
+            self._insert("attempt", _attempt_row(attempt))
+
+    def update_attempt(self, attempt: Attempt) -> None:
+        """Replace an attempt."""
+        values = _attempt_row(attempt)
+        names = ", ".join(f"{name} = ?" for name in values)
+        with self.transaction():
+            self._connection.execute(
+                f"UPDATE attempt SET {names} WHERE line = ? AND number = ?",
+                (*values.values(), attempt.line, attempt.number),
+            )
+
+    def attempts(self, line: int | None = None) -> list[Attempt]:
+        """Return the attempts of a line, or all, in their order."""
+        query = "SELECT {} FROM attempt WHERE ? IS NULL OR line = ? ORDER BY line, number"
+        return [_attempt(row) for row in self._rows(query, _ATTEMPT_FIELDS, (line, line))]
+
+    def last_attempt(self, line: int) -> Attempt | None:
+        """Return the newest attempt of a line, None before the first."""
+        query = "SELECT {} FROM attempt WHERE line = ? ORDER BY number DESC LIMIT 1"
+        found = next(self._rows(query, _ATTEMPT_FIELDS, (line,)), None)
+        if found is None:
+            return None
+        return _attempt(found)
+
+    def record(self, kind: str, *, line: int | None = None, details: Mapping[str, Any] | None = None) -> None:
+        """Add an event to the audit chain."""
+        with self.transaction():
+            audit.append(self._connection, at=time.time(), kind=kind, line=line, details=dict(details or {}))
+
+    def events(self, *, line: int | None = None, limit: int = 1000) -> list[Event]:
+        """Return the newest events, newest first."""
+        return list(audit.read(self._connection, line=line, limit=limit))
+
+    def verify_events(self) -> int:
+        """Recompute the audit chain and return its length, see `audit.verify`."""
+        return audit.verify(self._connection)
+
+    def add_command(self, verb: str, *, line: int | None = None, **arguments: Any) -> int:
+        """Leave an order to the process that runs the floor; return its number."""
+        with self.transaction():
+            values = {"at": time.time(), "verb": verb, "line": line, "arguments": json.dumps(arguments)}
+            return self._insert("command", values)
+
+    def pending_commands(self) -> list[Command]:
+        """Return the orders that nobody has carried out, oldest first."""
+        rows = self._connection.execute(
+            "SELECT id, at, verb, line, arguments FROM command WHERE done_at IS NULL ORDER BY id"
+        )
+        return [
+            Command(id=number, at=at, verb=verb, line=line, arguments=json.loads(arguments))
+            for number, at, verb, line, arguments in rows
+        ]
+
+    def finish_command(self, command: Command, outcome: str) -> None:
+        """Write down the outcome of an order, in the chain of events as well."""
+        with self.transaction():
+            self._connection.execute(
+                "UPDATE command SET done_at = ?, outcome = ? WHERE id = ?", (time.time(), outcome, command.id)
+            )
+            details = {"verb": command.verb, "arguments": command.arguments, "outcome": outcome}
+            self.record("command", line=command.line, details=details)
+
+    def command_outcome(self, number: int) -> str | None:
+        """Return the outcome of an order, None while it waits."""
+        row = self._connection.execute("SELECT outcome FROM command WHERE id = ?", (number,)).fetchone()
+        if row is None:
+            return None
+        return None if row[0] is None else str(row[0])
+
+    def add_sample(self, sample: Sample) -> None:
+        """Add a row to the history of power and work."""
+        with self.transaction():
+            self._insert("sample", asdict(sample))
+
+    def samples(self, *, since: float = 0.0, limit: int = 100_000) -> list[Sample]:
+        """Return the history from a time on, in seconds since 1970; the newest rows if there are too many."""
+        names = tuple(field.name for field in fields(Sample))
+        query = "SELECT {} FROM sample WHERE at >= ? ORDER BY at DESC LIMIT ?"
+        return [Sample(**row) for row in self._rows(query, names, (since, limit))][::-1]
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return plain values that were put under a key."""
+        row = self._connection.execute("SELECT value FROM state WHERE key = ?", (key,)).fetchone()
+        if row is None:
+            return default
+        return json.loads(row[0])
+
+    def put(self, key: str, value: Any) -> None:
+        """Keep plain values under a key."""
+        with self.transaction():
+            self._connection.execute(
+                "INSERT INTO state (key, value) VALUES (?, ?)"
+                " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+                (key, json.dumps(value)),
+            )
+
+    @property
+    def floor_id(self) -> str:
+        """Identity of the floor, drawn when its store was made."""
+        row = self._connection.execute("SELECT value FROM meta WHERE key = 'floor_id'").fetchone()
+        return str(row[0])
+
+    def _set_up(self) -> None:
+        version = self._connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > schema.VERSION:
+            raise ValueError(
+                f"{self._path}: written by a newer version of the factory (store {version},"
+                f" this one knows {schema.VERSION}); update the factory, or choose another --root"
+            )
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        # A transition that was reported must survive a power loss.
+        self._connection.execute("PRAGMA synchronous = FULL")
+        self._connection.execute("PRAGMA foreign_keys = ON")
+        if version == 0:
+            self._create()
+
+    def _create(self) -> None:
+        with self.transaction():
+            # Another process may have been faster.
+            if self._connection.execute("PRAGMA user_version").fetchone()[0]:
+                return
+            if self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                raise ValueError(f"{self._path}: a database of something else; choose another --root")
+            for statement in schema.TABLES.split(";\n"):
+                self._connection.execute(statement)
+            self._connection.execute(
+                "INSERT INTO meta (key, value) VALUES ('floor_id', ?)", (uuid.uuid4().hex,)
+            )
+            self._connection.execute(f"PRAGMA user_version = {schema.VERSION}")
+
+    def _insert(self, table: str, values: Mapping[str, Any]) -> int:
+        names = ", ".join(values)
+        marks = ", ".join("?" * len(values))
+        done = self._connection.execute(
+            f"INSERT INTO {table} ({names}) VALUES ({marks})", tuple(values.values())
+        )
+        return int(done.lastrowid or 0)
+
+    def _rows(self, query: str, names: Sequence[str], arguments: tuple[Any, ...]) -> Iterator[dict[str, Any]]:
+        with _faults(self._path):
+            rows = self._connection.execute(query.format(", ".join(names)), arguments).fetchall()
+        for row in rows:
+            yield dict(zip(names, row, strict=True))
+
+
+@contextlib.contextmanager
+def _faults(path: Path) -> Iterator[None]:
+    """Turn errors of SQLite and of the disk into lines that say what to do."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise StoreError(f"{path}: {error}; mend that, then run the command again") from error
+    except sqlite3.DatabaseError as error:
+        raise ValueError(
+            f"{path}: damaged ({error}); put back a copy, or move it away and submit the lines again"
+        ) from error
+    except StoreError:
+        raise
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror or error}; choose another --root, or mend that") from error
+
+
+def _columns(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return fields of a line as the table holds them."""
+    row: dict[str, Any] = {}
+    for key, value in changes.items():
+        if isinstance(value, Needs):
+            value = json.dumps(asdict(value))
+        elif isinstance(value, tuple):
+            value = json.dumps(value)
+        elif isinstance(value, bool):
+            value = int(value)
+        elif isinstance(value, LineState | ExitClass):
+            value = value.value
+        row[key] = value
+    return row
+
+
+def _shown(changes: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in _columns(changes).items() if value is not None}
+
+
+def _line_row(line: Line) -> dict[str, Any]:
+    return _columns({name: getattr(line, name) for name in _LINE_FIELDS})
+
+
+def _line(row: Mapping[str, Any]) -> Line:
+    values = dict(row)
+    values["overrides"] = tuple(json.loads(values["overrides"]))
+    values["needs"] = Needs(**json.loads(values["needs"]))
+    values["state"] = LineState(values["state"])
+    values["is_held"] = bool(values["is_held"])
+    if values["exit_class"]:
+        values["exit_class"] = ExitClass(values["exit_class"])
+    return Line(**values)
+
+
+def _attempt_row(attempt: Attempt) -> dict[str, Any]:
+    values = {name: getattr(attempt, name) for name in _ATTEMPT_FIELDS}
+    if attempt.handle:
+        values["handle"] = json.dumps(asdict(attempt.handle))
+    if attempt.exit_class:
+        values["exit_class"] = attempt.exit_class.value
+    return values
+
+
+def _attempt(row: Mapping[str, Any]) -> Attempt:
+    values = dict(row)
+    if values["handle"]:
+        values["handle"] = Handle(**json.loads(values["handle"]))
+    if values["exit_class"]:
+        values["exit_class"] = ExitClass(values["exit_class"])
+    return Attempt(**values)
