@@ -59,7 +59,8 @@ def verify(connection: sqlite3.Connection) -> int:
 def read(connection: sqlite3.Connection, *, line: int | None = None, limit: int = 1000) -> Iterator[Event]:
     """Yield the newest events, newest first; those of one line, or all."""
     rows = connection.execute(
-        "SELECT seq, at, kind, line, details FROM event WHERE ? IS NULL OR line = ? ORDER BY seq DESC LIMIT ?",
+        "SELECT seq, at, kind, line, details FROM event WHERE ? IS NULL OR line = ?"
+        " ORDER BY seq DESC LIMIT ?",
         (line, line, limit),
     )
     for seq, at, kind, of_line, details in rows:

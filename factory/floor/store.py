@@ -1,7 +1,8 @@
-"""The floor's store: lines, attempts, events and commands in one SQLite file; all SQL is here and in `audit`.
+"""The store of a floor: lines, attempts, events and commands in one SQLite file.
 
-Every change of state is one transaction together with its event, on the disk before anything else happens. The
-process of `floor run` makes all changes of state; other commands add lines and commands.
+All SQL is here and in `audit`. Every change of state is one transaction together with its event, on the disk
+before anything else happens. The process of `floor run` makes all changes of state; other commands add lines and
+commands.
 """
 
 from __future__ import annotations
@@ -16,15 +17,13 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from factory.floor import audit, schema
+from factory.floor import audit, rows, schema
 from factory.floor.audit import Event
-from factory.floor.lines import TRANSITIONS, Attempt, ExitClass, Handle, Line, LineState, Needs
+from factory.floor.lines import TRANSITIONS, Attempt, Line, LineState
 from factory.floor.records import Command, Sample
 
 FILE = "floor.db"
 _BUSY_TIMEOUT_S = 20.0
-_LINE_FIELDS = tuple(field.name for field in fields(Line))
-_ATTEMPT_FIELDS = tuple(field.name for field in fields(Attempt))
 
 
 class StoreError(OSError):
@@ -97,7 +96,7 @@ class Store:
         """Queue a line; its id and times are set here."""
         with self.transaction():
             now = time.time()
-            values = _line_row(line) | {"created_at": now, "state_since": now}
+            values = rows.line_row(line) | {"created_at": now, "state_since": now}
             del values["id"]
             number = self._insert("line", values)
             # The folder of the run is below that of the line, whose name is its id.
@@ -112,17 +111,17 @@ class Store:
         Raises:
             ValueError: there is no such line.
         """
-        row = self._rows("SELECT {} FROM line WHERE id = ?", _LINE_FIELDS, (number,))
+        row = self._rows("SELECT {} FROM line WHERE id = ?", rows.LINE_FIELDS, (number,))
         found = next(row, None)
         if found is None:
             raise ValueError(f"line {number}: not on this floor; `status` lists the lines")
-        return _line(found)
+        return rows.to_line(found)
 
     def lines(self, states: Sequence[LineState] = tuple(LineState)) -> list[Line]:
         """Return the lines in some states, oldest first."""
         marks = ", ".join("?" * len(states))
         query = f"SELECT {{}} FROM line WHERE state IN ({marks}) ORDER BY id"
-        return [_line(row) for row in self._rows(query, _LINE_FIELDS, tuple(states))]
+        return [rows.to_line(row) for row in self._rows(query, rows.LINE_FIELDS, tuple(states))]
 
     def find_equal(self, spec_hash: str) -> Line | None:
         """Return the newest line with this hash that neither failed nor was cancelled."""
@@ -130,10 +129,10 @@ class Store:
             "SELECT {} FROM line WHERE spec_hash = ? AND state NOT IN ('failed', 'cancelled')"
             " ORDER BY id DESC LIMIT 1"
         )
-        found = next(self._rows(query, _LINE_FIELDS, (spec_hash,)), None)
+        found = next(self._rows(query, rows.LINE_FIELDS, (spec_hash,)), None)
         if found is None:
             return None
-        return _line(found)
+        return rows.to_line(found)
 
     def move(self, line: Line, state: LineState, reason: str, **changes: Any) -> Line:
         """Change the state of a line, with its event, and return the line.
@@ -151,7 +150,7 @@ class Store:
             raise RuntimeError(f"line {line.id} cannot go from {line.state} to {state}")
         with self.transaction():
             now = time.time()
-            values = _columns(changes) | {"state": state.value, "reason": reason, "state_since": now}
+            values = rows.columns(changes) | {"state": state.value, "reason": reason, "state_since": now}
             names = ", ".join(f"{name} = ?" for name in values)
             done = self._connection.execute(
                 f"UPDATE line SET {names} WHERE id = ? AND state = ?",
@@ -160,12 +159,12 @@ class Store:
             if done.rowcount != 1:
                 raise RuntimeError(f"line {line.id} is no longer {line.state}")
             details = {"from": line.state.value, "to": state.value, "reason": reason}
-            self.record("moved", line=line.id, details=details | _shown(changes))
+            self.record("moved", line=line.id, details=details | rows.shown(changes))
         return self.line(line.id)
 
     def update(self, number: int, **changes: Any) -> None:
         """Change fields of a line that are no part of its state, such as progress; no event is made."""
-        values = _columns(changes)
+        values = rows.columns(changes)
         names = ", ".join(f"{name} = ?" for name in values)
         with self.transaction():
             self._connection.execute(f"UPDATE line SET {names} WHERE id = ?", (*values.values(), number))
@@ -173,11 +172,11 @@ class Store:
     def add_attempt(self, attempt: Attempt) -> None:
         """Add an attempt; a line has each number once."""
         with self.transaction():
-            self._insert("attempt", _attempt_row(attempt))
+            self._insert("attempt", rows.attempt_row(attempt))
 
     def update_attempt(self, attempt: Attempt) -> None:
         """Replace an attempt."""
-        values = _attempt_row(attempt)
+        values = rows.attempt_row(attempt)
         names = ", ".join(f"{name} = ?" for name in values)
         with self.transaction():
             self._connection.execute(
@@ -188,15 +187,15 @@ class Store:
     def attempts(self, line: int | None = None) -> list[Attempt]:
         """Return the attempts of a line, or all, in their order."""
         query = "SELECT {} FROM attempt WHERE ? IS NULL OR line = ? ORDER BY line, number"
-        return [_attempt(row) for row in self._rows(query, _ATTEMPT_FIELDS, (line, line))]
+        return [rows.to_attempt(row) for row in self._rows(query, rows.ATTEMPT_FIELDS, (line, line))]
 
     def last_attempt(self, line: int) -> Attempt | None:
         """Return the newest attempt of a line, None before the first."""
         query = "SELECT {} FROM attempt WHERE line = ? ORDER BY number DESC LIMIT 1"
-        found = next(self._rows(query, _ATTEMPT_FIELDS, (line,)), None)
+        found = next(self._rows(query, rows.ATTEMPT_FIELDS, (line,)), None)
         if found is None:
             return None
-        return _attempt(found)
+        return rows.to_attempt(found)
 
     def record(self, kind: str, *, line: int | None = None, details: Mapping[str, Any] | None = None) -> None:
         """Add an event to the audit chain."""
@@ -219,12 +218,12 @@ class Store:
 
     def pending_commands(self) -> list[Command]:
         """Return the orders that nobody has carried out, oldest first."""
-        rows = self._connection.execute(
+        waiting = self._connection.execute(
             "SELECT id, at, verb, line, arguments FROM command WHERE done_at IS NULL ORDER BY id"
         )
         return [
             Command(id=number, at=at, verb=verb, line=line, arguments=json.loads(arguments))
-            for number, at, verb, line, arguments in rows
+            for number, at, verb, line, arguments in waiting
         ]
 
     def finish_command(self, command: Command, outcome: str) -> None:
@@ -314,8 +313,8 @@ class Store:
 
     def _rows(self, query: str, names: Sequence[str], arguments: tuple[Any, ...]) -> Iterator[dict[str, Any]]:
         with _faults(self._path):
-            rows = self._connection.execute(query.format(", ".join(names)), arguments).fetchall()
-        for row in rows:
+            found = self._connection.execute(query.format(", ".join(names)), arguments).fetchall()
+        for row in found:
             yield dict(zip(names, row, strict=True))
 
 
@@ -334,56 +333,3 @@ def _faults(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror or error}; choose another --root, or mend that") from error
-
-
-def _columns(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return fields of a line as the table holds them."""
-    row: dict[str, Any] = {}
-    for key, value in changes.items():
-        if isinstance(value, Needs):
-            value = json.dumps(asdict(value))
-        elif isinstance(value, tuple):
-            value = json.dumps(value)
-        elif isinstance(value, bool):
-            value = int(value)
-        elif isinstance(value, LineState | ExitClass):
-            value = value.value
-        row[key] = value
-    return row
-
-
-def _shown(changes: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in _columns(changes).items() if value is not None}
-
-
-def _line_row(line: Line) -> dict[str, Any]:
-    return _columns({name: getattr(line, name) for name in _LINE_FIELDS})
-
-
-def _line(row: Mapping[str, Any]) -> Line:
-    values = dict(row)
-    values["overrides"] = tuple(json.loads(values["overrides"]))
-    values["needs"] = Needs(**json.loads(values["needs"]))
-    values["state"] = LineState(values["state"])
-    values["is_held"] = bool(values["is_held"])
-    if values["exit_class"]:
-        values["exit_class"] = ExitClass(values["exit_class"])
-    return Line(**values)
-
-
-def _attempt_row(attempt: Attempt) -> dict[str, Any]:
-    values = {name: getattr(attempt, name) for name in _ATTEMPT_FIELDS}
-    if attempt.handle:
-        values["handle"] = json.dumps(asdict(attempt.handle))
-    if attempt.exit_class:
-        values["exit_class"] = attempt.exit_class.value
-    return values
-
-
-def _attempt(row: Mapping[str, Any]) -> Attempt:
-    values = dict(row)
-    if values["handle"]:
-        values["handle"] = Handle(**json.loads(values["handle"]))
-    if values["exit_class"]:
-        values["exit_class"] = ExitClass(values["exit_class"])
-    return Attempt(**values)
