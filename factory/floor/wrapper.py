@@ -1,7 +1,7 @@
 """Run one attempt and write its outcome: `python -m factory.floor.wrapper <attempt folder>`.
 
-The wrapper leads a session of its own, so that it and the training outlive floor and engine, and can be paused
-and ended together. It waits for the training and writes `exit.json`.
+The wrapper leads a session of its own, so that it and the training outlive floor and engine, and can be
+paused and ended together. It waits for the training and writes `exit.json`.
 """
 
 from __future__ import annotations
