@@ -2,11 +2,13 @@
 
 usage: python -m factory.doctor [seconds=10] [--crosscheck] [--json] [device=auto|cpu|cuda]
                                 [output_root=outputs] [energy.<key>=...] [tracking.<key>=...]
+                                [plugins=[<file.py>,...]]
 
   seconds       length of the self-test, a real load under the run's own meter; 0 skips it
   --crosscheck  let Zeus and CodeCarbon, if installed, measure the same load, and explain the differences
   --json        print one JSON object for programs instead of the page
   energy.*, tracking.*   as for factory.train, e.g. energy.rapl_root=/rapl or tracking.uri=http://server:5000
+  plugins       Python files with energy sources of your own, which are checked, too
 
 Nothing is changed, installed or written, except that MLflow runs whose process was killed are closed as
 KILLED. The exit status is 0 if the checks ran, even if something is missing, and 2 for a mistake on the
@@ -62,6 +64,8 @@ class DoctorConfig:
     """Settings of the energy sources."""
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     """Settings of the experiment tracker."""
+    plugins: list[str] = field(default_factory=list)
+    """Python files that register energy sources."""
 
     def __post_init__(self) -> None:
         """Raise ValueError when a value is out of its range."""
@@ -216,6 +220,7 @@ def main() -> None:
     """Examine this machine."""
     if cli.prints_info(__doc__):
         return
+    cli.show_warnings()
     with cli.one_line_errors():
         run_doctor(sys.argv[1:])
 

@@ -120,7 +120,7 @@ def _load_entry_point(entry_point: EntryPoint, group: str) -> None:
             distribution = entry_point.dist.name
         name = f"{entry_point.group}: {entry_point.name} = {entry_point.value}"
         remedy = f"update or uninstall {distribution}"
-        _log.warning("%s: plug-in left out (%s): %s; %s", distribution, name, _brief(error), remedy)
+        _log.warning("%s: plug-in left out (%s): %s; %s", distribution, name, brief(error), remedy)
 
 
 def _load_file(path: Path) -> None:
@@ -143,7 +143,7 @@ def _load_file(path: Path) -> None:
     try:
         importlib.import_module(name)
     except Exception as error:  # whatever a user's file raises
-        raise ValueError(f"plugins={path}: {_place(error, path)}{_brief(error)}") from error
+        raise ValueError(f"plugins={path}: {brief(error, path)}") from error
     _add_conf_dir(path.parent / "conf")
 
 
@@ -204,22 +204,22 @@ class PluginConfigs(SearchPathPlugin):
             search_path.append("plugin", f"file://{folder}")
 
 
-def _brief(error: BaseException) -> str:
-    """Return an error on one line, with its type unless it is one of ours."""
+def brief(error: BaseException, path: Path | None = None) -> str:
+    """Return an error of somebody else's code on one line.
+
+    Args:
+        error: the error.
+        path: file in which the user will look for it; the line is named if the error came through it.
+    """
     message = " ".join(str(error).split())
     # Registrations and settings are refused with a ValueError, whose message stands for itself.
-    if isinstance(error, ValueError):
-        return message
-    return f"{type(error).__name__}: {message}"
-
-
-def _place(error: BaseException, path: Path) -> str:
-    """Return the line of the file in which an error arose, as a prefix of the message."""
-    if isinstance(error, SyntaxError):
-        return f"line {error.lineno}: "
+    if not isinstance(error, ValueError):
+        message = f"{type(error).__name__}: {message}"
     # The innermost frame may be in a library; the user looks for the line in the file.
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == str(path)]
-    if not lines:
-        return ""
-    return f"line {lines[-1]}: "
+    if isinstance(error, SyntaxError):
+        lines = [error.lineno]
+    if lines:
+        return f"line {lines[-1]}: {message}"
+    return message

@@ -51,6 +51,8 @@ def register_task(config: TaskClass) -> TaskClass:
     for attribute in ("name", "id", "env"):
         if not getattr(config, attribute):
             raise ValueError(f"{config.__qualname__}: a task needs the class attribute `{attribute}`")
+    if ":" not in config.env:
+        raise ValueError(f"{config.__qualname__}.env={config.env}: give module:Class")
     # Gymnasium would replace an environment of the same id with no more than a warning.
     known = TASKS.get(config.name)
     taken = config.id in gymnasium.registry and (known is None or known.id != config.id)

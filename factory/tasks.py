@@ -15,8 +15,8 @@ from gymnasium.spaces import Discrete
 from rich.console import Console
 from rich.table import Table
 
-from factory import cli, config, options
-from factory.config import TrainConfig
+from factory import cli, options
+from factory.cli import task_settings
 from factory.envs.core.task import TaskFacts
 
 COLUMNS = (
@@ -41,35 +41,43 @@ class TasksConfig:
     """Python files whose tasks are listed, too."""
 
 
-def describe(cfg: TrainConfig) -> tuple[str, ...]:
-    """Return one row of the table."""
-    if cfg.task.example:
+def describe(name: str) -> tuple[str, ...]:
+    """Return one row of the table.
+
+    Raises:
+        ValueError, HydraException, OmegaConfBaseException: a setting of the task is wrong.
+    """
+    settings = task_settings.read(name)
+    task = settings.task
+    steps = f"{settings.total_steps:,}"
+    if task.example:
         # Sizes and rates are unknown before the keys that the task needs are given.
-        keys = ", ".join(override.partition("=")[0] for override in cfg.task.example)
-        return (cfg.task.name, cfg.task.id, "-", f"depends on {keys}", *"-----", f"{cfg.total_steps:,}")
-    facts = cfg.task.facts or _look(cfg)
+        keys = ", ".join(override.partition("=")[0] for override in task.example)
+        return (name, task.id, "-", f"depends on {keys}", *"-----", steps)
+    facts = task.facts or _look(name)
     threshold = "-"
-    if cfg.task.return_threshold is not None:
-        threshold = f"{cfg.task.return_threshold:g}"
+    if task.return_threshold is not None:
+        threshold = f"{task.return_threshold:g}"
     return (
-        config.label(cfg),
-        cfg.task.id,
+        name,
+        task.id,
         facts.robots,
-        ", ".join(f"{name} {size}" for name, size in facts.observations.items()),
+        ", ".join(f"{group} {size}" for group, size in facts.observations.items()),
         facts.actions,
         f"{facts.control_hz:.0f} Hz",
-        f"{cfg.task.max_episode_steps / facts.control_hz:.0f} s",
+        f"{task.max_episode_steps / facts.control_hz:.0f} s",
         threshold,
-        str(cfg.num_envs),
-        f"{cfg.total_steps:,}",
+        str(settings.num_envs),
+        steps,
     )
 
 
-def _look(cfg: TrainConfig) -> TaskFacts:
+def _look(name: str) -> TaskFacts:
     """Return the facts of a task that does not state them, by building its environment."""
     # Imported here: it loads torch and MuJoCo, which the project's own tasks do not need in this list.
     from factory.training.build import make_env
 
+    cfg, _ = cli.compose_config(options.example(name))
     with contextlib.closing(make_env(cfg, num_envs=1)) as env:
         observations = env.single_observation_space
         groups: dict[str, Any] = getattr(observations, "spaces", {"policy": observations})
@@ -87,21 +95,27 @@ def _look(cfg: TrainConfig) -> TaskFacts:
 
 def main() -> None:
     """Print the table."""
-    arguments = sys.argv[1:]
     if cli.prints_info(__doc__):
         return
     cli.show_warnings()
     with cli.one_line_errors():
-        files = cli.parse(TasksConfig, arguments).plugins
-        options.load_plugins(files)
+        options.load_plugins(cli.parse(TasksConfig, sys.argv[1:]).plugins)
     table = Table(
         *COLUMNS, title="Tasks (robot=default, and the budget each trains with; gymnasium takes any env_id)"
     )
+    mistakes: list[str] = []
     for name in options.choices("task"):
-        table.add_row(*describe(cli.compose_config(options.example(name))[0]))
+        # One task that a plug-in gets wrong must not hide the others.
+        try:
+            table.add_row(*describe(name))
+        except cli.MISTAKES as error:
+            prefix = f"task={name}: "
+            mistakes.append(prefix + cli.one_line(error).removeprefix(prefix))
     console = Console()
     # A row that wraps cannot be read, so a narrow terminal wraps whole lines instead.
     Console(width=max(console.width, Console(width=1000).measure(table).maximum)).print(table)
+    if mistakes:
+        cli.fail(ValueError("; ".join(mistakes)))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,14 @@
 """The command line: arguments are checked first, and a mistake ends in one line and exit status 2."""
 
-from factory.cli.errors import fail, one_line_errors, one_line_faults, one_line_interrupts, show_warnings
+from factory.cli.errors import (
+    MISTAKES,
+    fail,
+    one_line,
+    one_line_errors,
+    one_line_faults,
+    one_line_interrupts,
+    show_warnings,
+)
 from factory.cli.jobs import (
     check_writable,
     compose_config,
@@ -13,11 +21,13 @@ from factory.cli.parsing import parse, prints_info, prints_version
 from factory.cli.runs import find_run
 
 __all__ = [
+    "MISTAKES",
     "check_writable",
     "compose_config",
     "fail",
     "find_run",
     "job_config",
+    "one_line",
     "one_line_errors",
     "one_line_faults",
     "one_line_interrupts",

@@ -23,6 +23,9 @@ from factory.runtime.stored_files import visible
 from factory.tracking.credentials import redacted
 from factory.training.health import UnhealthyTrainingError
 
+MISTAKES = (ValueError, WorldError, HydraException, OmegaConfBaseException)
+"""Errors that stand for a mistake of the user's; their messages say what to do."""
+
 
 def show_warnings() -> None:
     """Print the package's warnings on stderr, one line each; as a library it is silent."""
@@ -34,7 +37,7 @@ def one_line_errors() -> Iterator[None]:
     """Turn a user's mistake into one line on stderr and exit status 2."""
     try:
         yield
-    except (ValueError, WorldError, HydraException, OmegaConfBaseException) as error:
+    except MISTAKES as error:
         fail(error)
 
 

@@ -35,7 +35,7 @@ def prints_info(usage: str | None) -> bool:
 
 
 def parse(schema: type[T], arguments: Sequence[str]) -> T:
-    """Return the dataclass `schema` with `key=value` arguments put in.
+    """Return the dataclass `schema` with `key=value` arguments put in; plug-ins are loaded if it has them.
 
     Raises:
         ValueError, OmegaConfBaseException: an argument is no `key=value`, or its key or value is wrong.
@@ -46,7 +46,7 @@ def parse(schema: type[T], arguments: Sequence[str]) -> T:
     wrong = [argument for argument in arguments if "=" not in argument or argument.startswith("-")]
     if wrong:
         raise ValueError(f"{wrong[0]}: give key=value; --help lists the keys")
-    arguments, _ = plugins.resolve_overrides(arguments)
+    arguments, files = plugins.resolve_overrides(arguments)
     for argument in arguments:
         key = argument.partition("=")[0].partition(".")[0]
         if key not in known:
@@ -61,6 +61,9 @@ def parse(schema: type[T], arguments: Sequence[str]) -> T:
     missing = sorted(str(key) for key in OmegaConf.missing_keys(merged))
     if missing:
         raise ValueError(f"{missing[0]}: must be given; --help says how")
+    if "plugins" in known:
+        # The dataclass may refuse the name of a component that nobody has registered.
+        plugins.load(files)
     return OmegaConf.to_object(merged)  # type: ignore[return-value]
 
 

@@ -78,6 +78,10 @@ def resumed_overrides(overrides: list[str], parsed: list[Override]) -> list[str]
     output_root = Path(values.get("output_root", TrainConfig.output_root))
     run_dir = find_run(values["resume"], key="resume", output_root=output_root)
     stored = checkpoint_files.read(run_dir, key="resume").config
+    # First of all, as the other settings may be those of a component that a plug-in registers.
+    stored_config.require_named(
+        stored, named=values, run_dir=run_dir, key="resume", rules=[stored_config.PLUGINS]
+    )
     run_lock.check_free(run_dir, key="resume")
     new = [override for override in overrides if not override.startswith("resume=")]
     if "output_root" not in values:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import cast
+import sys
+from pathlib import Path
 
 import gymnasium
 
+from factory import plugins
 from factory.config import TrainConfig
+from factory.envs.core.errors import WorldError
 from factory.envs.core.shard import Shard
 from factory.envs.core.training_env import TrainingEnv
 from factory.envs.rendering.camera import Camera
@@ -32,20 +35,28 @@ def make_env(
         shard: place of these environments among those of all processes.
 
     Raises:
-        ValueError: the environment's `camera` is not a `Camera`.
+        ValueError: the environment cannot be built, or lacks what training needs.
     """
-    # Through Gymnasium's registry, as users of the environments build them.
-    env = gymnasium.make_vec(
-        f"factory.envs:{cfg.task.id}",
-        num_envs=num_envs,
-        device=cfg.device,
-        physics=cfg.physics,
-        num_threads=len(device.own_cpus()),
-        seed=cfg.seed,
-        render_mode=render_mode,
-        shard=shard,
-        **cfg.task.env_kwargs(),
-    )
+    try:
+        # Through Gymnasium's registry, as users of the environments build them.
+        env = gymnasium.make_vec(
+            f"factory.envs:{cfg.task.id}",
+            num_envs=num_envs,
+            device=cfg.device,
+            physics=cfg.physics,
+            num_threads=len(device.own_cpus()),
+            seed=cfg.seed,
+            render_mode=render_mode,
+            shard=shard,
+            **cfg.task.env_kwargs(),
+        )
+    except (ValueError, WorldError, OSError, MemoryError):
+        raise
+    except Exception as error:  # whatever the class that a plug-in names raises
+        raise ValueError(f"task={cfg.task.name}: {_why(error, cfg)}") from error
+    if not isinstance(env.unwrapped, TrainingEnv):
+        raise ValueError(f"task={cfg.task.name}: {cfg.task.env} is no TrainingEnv; derive it from BatchEnv")
+
     # A video that cannot be drawn would only be found out after the training.
     camera = getattr(env.unwrapped, "camera", None)
     if not (camera is None or isinstance(camera, Camera)):
@@ -55,7 +66,14 @@ def make_env(
             "with Camera from factory.envs.rendering.camera"
         )
     # `make_vec` adds no wrapper that the loop needs.
-    return cast(TrainingEnv, env.unwrapped)
+    return env.unwrapped
+
+
+def _why(error: Exception, cfg: TrainConfig) -> str:
+    """Return on one line why the environment of a task was not built."""
+    module = sys.modules.get(cfg.task.env.partition(":")[0])
+    path = Path(getattr(module, "__file__", None) or "")
+    return f"{cfg.task.env}: {plugins.brief(error, path)}"
 
 
 def make_policy(cfg: TrainConfig, env: TrainingEnv) -> Policy:

@@ -80,8 +80,9 @@ def _is_default_rapl(value: Any, _: Path) -> bool:
     return value == EnergyConfig.rapl_root
 
 
+PLUGINS = Rule(key="plugins", meaning="files of code to run", is_harmless=_is_empty)
 PLAYING = (
-    Rule(key="plugins", meaning="files of code to run", is_harmless=_is_empty),
+    PLUGINS,
     Rule(key="env_id", meaning="a module to import", is_harmless=_is_plain_id),
     Rule(key="task.env_id", meaning="a module to import", is_harmless=_is_plain_id),
     Rule(key="task.wrappers", meaning="modules to import", is_harmless=_is_empty),

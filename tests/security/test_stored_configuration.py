@@ -57,8 +57,15 @@ def gymnasium_task(**more: Any) -> Change:
     return change
 
 
+def task_of_a_plugin(config: dict[str, Any], folder: Path) -> None:
+    """Change the task to one that only a file registers."""
+    put("task.name", "evil_task")(config, folder)
+    put("plugins", ["{folder}/evil.py"])(config, folder)
+
+
 CODE: dict[str, tuple[Change, str]] = {
     "plug-in in the folder": (put("plugins", ["{folder}/evil.py"]), "add 'plugins=["),
+    "plug-in of the task": (task_of_a_plugin, "/evil.py]'"),
     "module of an environment": (gymnasium_task(env_id="evil:Evil-v0"), "add env_id=evil:Evil-v0"),
     "module of an environment, in the task alone": (put("task.env_id", "evil:Evil-v0"), "evil:Evil-v0"),
     "wrapper": (gymnasium_task(wrappers=["evil:Wrap"]), "add 'task.wrappers=[evil:Wrap]'"),
