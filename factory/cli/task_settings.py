@@ -1,4 +1,4 @@
-"""Settings of tasks for a list, read from their files: composing a whole job for each takes ten times as long."""
+"""Settings of tasks for a list, read from their files: composing whole jobs takes ten times as long."""
 
 from __future__ import annotations
 
