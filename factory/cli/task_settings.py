@@ -43,7 +43,7 @@ def read(name: str) -> TaskSettings:
 
     job: dict[str, Any] = {key: getattr(TrainConfig, key) for key in _JOB_KEYS}
     base = OmegaConf.create(job | {"task": OmegaConf.structured(TASKS[name])})
-    shown = OmegaConf.masked_copy(content, [key for key in base if key in content])
+    shown = OmegaConf.masked_copy(content, [*_JOB_KEYS, "task"])
     merged: Any = OmegaConf.merge(base, shown)
     return TaskSettings(
         task=OmegaConf.to_object(merged.task),  # type: ignore[arg-type]
