@@ -53,7 +53,7 @@ def _parse(name: str, text: str) -> tuple[tuple[float, float], ...]:
     try:
         for fields in reader:
             where = f"{name}, row {reader.line_num}"
-            # Messages repeat a cell in one line, so none may hold line ends or a whole book.
+            # A message repeats a cell in one line, so no cell may be long or hold line ends.
             cells = [" ".join(field.split())[:LONGEST_CELL] for field in fields]
             if not any(cells):
                 continue

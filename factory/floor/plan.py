@@ -10,7 +10,7 @@ from enum import StrEnum
 from math import inf
 
 from factory.energy.uncertainty import COVERAGE_FACTOR
-from factory.floor.lines import LineState, Needs
+from factory.floor.lines import ExitClass, LineState, Needs
 from factory.validation import require
 
 
@@ -77,7 +77,11 @@ class LineView:
     restart_s: float = 6.0
     """CPU time that a pre-emption and the resume after it cost [s]."""
     preempted_s: tuple[float, ...] = ()
-    """Times of its pre-emptions, newest last."""
+    """Times of its pre-emptions, newest last; an hour is enough."""
+    shed_s: tuple[float, ...] = ()
+    """Times at which the scheduler paused it, newest last; an hour is enough."""
+    exit_class: ExitClass | None = None
+    """Class of the last attempt that ended."""
     is_held: bool = False
     """True if a user paused it: only a user resumes it."""
 
