@@ -65,6 +65,8 @@ class TrainConfig:
     """Environments simulated together."""
     total_steps: int = 4_000_000
     """Environment steps, i.e. control steps summed over environments, to train for."""
+    stop_at_steps: int = 0
+    """Environment steps after which to end early, with schedules that still follow `total_steps`; 0: off."""
     checkpoint_every: int = 50
     """Iterations between checkpoints."""
     output_root: str = "outputs"
@@ -73,12 +75,16 @@ class TrainConfig:
     """Python files that register tasks, robots, policies, learners or energy sources of your own."""
     resume: str = ""
     """Run folder to continue, or `last` for the newest under `output_root`; empty starts a new run."""
+    start_from: str = ""
+    """Folder or MLflow id of a run, or `last`: a new run starts with its weights and normalisers."""
 
     def __post_init__(self) -> None:
         """Raise ValueError when a value is out of its range or contradicts another."""
         require(0 <= self.seed < 2**31, "seed", self.seed, "must be in [0, 2^31)")
         require(self.num_envs >= 1, "num_envs", self.num_envs, "must be at least 1")
         require(self.total_steps >= 1, "total_steps", self.total_steps, "must be at least 1")
+        remedy = f"must be in [0, total_steps={self.total_steps}]; 0 trains to the end"
+        require(0 <= self.stop_at_steps <= self.total_steps, "stop_at_steps", self.stop_at_steps, remedy)
         require(self.checkpoint_every >= 1, "checkpoint_every", self.checkpoint_every, "must be at least 1")
         require(bool(self.output_root), "output_root", self.output_root, "name a folder")
         require(self.device in ("cpu", "cuda"), "device", self.device, "choose cpu or cuda")
@@ -101,6 +107,11 @@ class TrainConfig:
         require(divides, "num_envs", self.num_envs, f"must divide by {processes} processes")
         self.learner.check(num_envs=self.num_envs // processes)
         self._check_names()
+
+    @property
+    def last_step(self) -> int:
+        """Environment steps at which this training ends."""
+        return self.stop_at_steps or self.total_steps
 
     def _check_names(self) -> None:
         """Raise ValueError when a name contradicts the component it belongs to."""

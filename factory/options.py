@@ -194,8 +194,10 @@ Common keys (key=value):
   env_id            Gymnasium id, with task=gymnasium; module:Id-v0 imports module first
   num_envs          environments simulated together
   total_steps       environment steps to train for
+  stop_at_steps     environment steps to end at early, with the schedules of total_steps; 0: off
   seed, device      seed of every generator; cpu or cuda
   resume            <run folder> | last
+  start_from        <run folder> | <MLflow run id> | last: a new run with weights and normalisers of that one
   output_root       folder of all runs and of the MLflow store
   checkpoint_every  iterations between checkpoints
   runtime.video_s   seconds of video after training; 0: none

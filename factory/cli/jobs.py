@@ -20,7 +20,7 @@ from omegaconf import DictConfig, open_dict
 
 from factory import config, options, plugins, tracking
 from factory.cli import spelling
-from factory.cli.runs import resumed_config, resumed_overrides
+from factory.cli.runs import resumed_config, resumed_overrides, with_start_found
 from factory.cli.variables import check_variables
 from factory.config import TrainConfig
 from factory.registry import ROBOTS
@@ -59,6 +59,8 @@ def validate_arguments(arguments: Sequence[str]) -> list[str]:
         if flags.multirun:
             raise ValueError("resume: a sweep cannot resume; resume its runs one by one")
         overrides = resumed_overrides(overrides, parsed)
+    else:
+        overrides = with_start_found(overrides, parsed)
     jobs = [overrides]
     sweep.forget()
     if flags.multirun:
@@ -91,13 +93,14 @@ def single_job(overrides: Sequence[str]) -> TrainConfig:
         ValueError, HydraException, OmegaConfBaseException: the first mistake found.
     """
     quoted = _spelled_out(_with_plugins(spelling.join_flags(overrides, options.keys())))
-    for override in map(_parse_override, quoted):
+    parsed = [_parse_override(argument) for argument in quoted]
+    for override in parsed:
         if override.is_sweep_override():
             raise ValueError(f"{override.key_or_group}: several values given; give one")
         # Before composing, which would look for the checkpoint.
         if override.key_or_group == "resume" and override.value():
             raise ValueError(f"resume={override.value()}: this command cannot resume a run; leave it out")
-    cfg, _ = compose_config(quoted)
+    cfg, _ = compose_config(with_start_found(quoted, parsed))
     _check_parts(cfg)
     return cfg
 
@@ -211,11 +214,11 @@ def _check(cfg: TrainConfig, run_dir: Path) -> None:
 
 
 def _check_parts(cfg: TrainConfig) -> None:
-    """Check that environment and energy sources can be opened, and that the checkpoint to resume fits."""
+    """Check that environment and energy sources can be opened, and that the checkpoint to begin with fits."""
     # Only a configuration that is otherwise correct is worth the seconds in which torch and MuJoCo are
     # loaded.
     from factory.energy.meter import Meter
-    from factory.training import checkpoint, fit, memory
+    from factory.training import checkpoint, fit, memory, warm_start
     from factory.training.build import make_env, make_policy
     from factory.training.snapshot import load_tensors
 
@@ -229,6 +232,8 @@ def _check_parts(cfg: TrainConfig) -> None:
         memory.check(cfg, env, policy)
         if found:
             load_tensors(cfg, found, env, policy=policy)
+        elif cfg.start_from:
+            warm_start.load(cfg, policy)
     Meter.from_config(cfg.energy, cfg.device)
 
 

@@ -63,6 +63,29 @@ def find_run(name: str, *, key: str, output_root: Path) -> Path:
     )
 
 
+def with_start_found(overrides: list[str], parsed: list[Override]) -> list[str]:
+    """Return the overrides with the folders of the runs that `start_from` names.
+
+    They are found before a run begins, which would otherwise be the newest itself.
+
+    Raises:
+        ValueError: there is no such run, or it has no checkpoint.
+    """
+    values = {str(o.key_or_group): o.value() for o in parsed if not o.is_sweep_override()}
+    output_root = Path(str(values.get("output_root", TrainConfig.output_root)))
+    found: list[str] = []
+    for text, override in zip(overrides, parsed, strict=True):
+        names = [override.value()]
+        if override.is_sweep_override():
+            names = list(override.sweep_iterator())
+        if override.key_or_group != "start_from" or not all(names):
+            found.append(text)
+            continue
+        runs = [find_run(str(name), key="start_from", output_root=output_root) for name in names]
+        found.append("start_from=" + ",".join(map(spelling.quoted, runs)))
+    return found
+
+
 def resumed_overrides(overrides: list[str], parsed: list[Override]) -> list[str]:
     """Return the overrides with which Hydra composes what a resumed run may take from the command line.
 
@@ -75,6 +98,10 @@ def resumed_overrides(overrides: list[str], parsed: list[Override]) -> list[str]
         )
     if "experiment" in values:
         raise ValueError(f"experiment={values['experiment']}: a resumed run has its own; leave it out")
+    if values.get("start_from"):
+        raise ValueError(
+            f"start_from={values['start_from']}: a resumed run has its own weights; leave it out"
+        )
     output_root = Path(values.get("output_root", TrainConfig.output_root))
     run_dir = find_run(values["resume"], key="resume", output_root=output_root)
     stored = checkpoint_files.read(run_dir, key="resume").config

@@ -65,6 +65,17 @@ class StoredState(TypedDict):
     peer_meters: list[dict]
 
 
+class StoredSums(TypedDict):
+    """Episode sums of an iteration, see `factory.training.collector.EpisodeStats`."""
+
+    episodes: float
+    return_sum: float
+    length_sum: float
+    success_sum: float
+    nonfinite: float
+    live_steps: float
+
+
 class StoredEnergy(TypedDict):
     """Content of the energy file of a run folder."""
 
@@ -153,15 +164,26 @@ def check_state(state: Mapping[str, Any], generators: Mapping[str, Tensor]) -> N
     for key in ("iteration", "evaluation_tokens"):
         if state[key] < 0:
             raise ValueError(f"state: {key}={state[key]} is negative")
-    run_id = state["mlflow_run_id"]
-    if run_id is not None and not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", run_id):
-        raise ValueError(f"state: mlflow_run_id={run_id!r:.40} is no run id")
+    check_run_id(state["mlflow_run_id"])
+    # Checkpoints of earlier versions have no window.
+    window = state.get("window", [])
+    if not isinstance(window, list):
+        raise ValueError(f"state: window={window!r:.40} is no list")
+    for sums in window:
+        check_mapping(sums, StoredSums, name="window")
     TokenCounter().load_state_dict(state["tokens"])
     check_energy(state)
     try:
         _try_generators(state["generators"], generators)
     except (LookupError, RuntimeError, TypeError, OverflowError) as error:
         raise ValueError(f"generators: {' '.join(str(error).split())}") from error
+
+
+def check_run_id(run_id: Any) -> None:
+    """Raise ValueError if a value is neither the id of an MLflow run nor None."""
+    is_id = isinstance(run_id, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", run_id)
+    if run_id is not None and not is_id:
+        raise ValueError(f"state: mlflow_run_id={run_id!r:.40} is no run id")
 
 
 def check_energy(spent: Any) -> None:

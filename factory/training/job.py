@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from factory.runtime import device, distributed, provenance, seeding
 from factory.runtime.atomic_write import atomic_write
 from factory.runtime.strict_json import nan_to_none
 from factory.tracking import Journal, Tracker
-from factory.training import checkpoint, snapshot
+from factory.training import checkpoint, snapshot, warm_start
 from factory.training.build import make_env, make_loop, make_policy
 from factory.training.collector import Collector
 from factory.training.control import RunControl
@@ -49,7 +48,7 @@ class TrainingJob:
     console: Console
     control: RunControl
     notes: tuple[str, ...]
-    """Lines for the user about energy sources, environment, CUDA graphs and variables of MLflow."""
+    """Lines for the user, such as energy sources, damaged checkpoints and variables of MLflow."""
 
     @property
     def steps_per_iteration(self) -> int:
@@ -120,10 +119,15 @@ def _open_parts(
         settings = to_plain(cfg)["learner"]
         before = resumed.config["learner"]
         learner.take_changes([key for key, value in settings.items() if value != before.get(key)])
+    tags = _tags(cfg, policy, env)
+    origin_note = ""
+    if cfg.start_from and not resumed:
+        origin = warm_start.load(cfg, policy)
+        origin_note = origin.note
+        tags |= origin.tags
 
     run_dir.mkdir(parents=True, exist_ok=True)
     (run_dir / "config.yaml").write_text(yaml.safe_dump(to_plain(cfg), sort_keys=False))
-    tags = _tags(cfg, policy, env)
     tracker = tracking.open_tracker(
         cfg.tracking,
         run_dir=run_dir,
@@ -145,6 +149,7 @@ def _open_parts(
         *env.notes,
         no_graphs_reason,
         damage,
+        origin_note,
         tracking.environment_note(cfg.tracking),
     )
     job = TrainingJob(
@@ -215,11 +220,13 @@ def _run_name(cfg: TrainConfig, env: TrainingEnv, run_dir: Path) -> str:
 
 
 def _tags(cfg: TrainConfig, policy: Policy, env: TrainingEnv) -> dict[str, str]:
-    tags: Mapping[str, str] = {
+    tags = {
         "task": label(cfg),
         "robot": env.robot_name,
         "physics": env.physics_name,
         "device": device.describe(torch.device(cfg.device)),
         "token_spec.hash": policy.token_spec.hash,
     }
+    if cfg.start_from:
+        tags |= {"start_from": cfg.start_from}
     return {**tags, **provenance.git_tags()}

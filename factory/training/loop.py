@@ -30,7 +30,7 @@ def start(job: TrainingJob, state: TrainState) -> None:
         "worlds": str(job.cfg.num_envs),
         "seed": str(job.cfg.seed),
     }
-    job.console.start(header, total_steps=job.cfg.total_steps, start_steps=state.env_steps)
+    job.console.start(header, total_steps=job.cfg.last_step, start_steps=state.env_steps)
     for note in job.notes:
         job.console.message(note)
 
@@ -84,7 +84,7 @@ def _is_checkpoint_requested(job: TrainingJob) -> bool:
 
 def is_done(job: TrainingJob, state: TrainState) -> bool:
     """Return whether training ends here: all steps are done, or all processes agreed to stop."""
-    return state.is_stopping or state.env_steps >= job.cfg.total_steps
+    return state.is_stopping or state.env_steps >= job.cfg.last_step
 
 
 def end(job: TrainingJob, state: TrainState) -> None:
@@ -97,6 +97,11 @@ def end(job: TrainingJob, state: TrainState) -> None:
         job.console.message(state.health.text)
     if state.iteration % job.cfg.checkpoint_every != 0:
         save_checkpoint(job, state)
+    if not state.is_stopping and state.env_steps < job.cfg.total_steps:
+        job.console.message(
+            f"stopped at {state.env_steps} of {job.cfg.total_steps} environment steps, as stop_at_steps asks;"
+            f" resume={job.run_dir} stop_at_steps=0 trains the rest"
+        )
 
 
 def stop_if_unhealthy(job: TrainingJob, state: TrainState, *, at_end: bool = False) -> None:

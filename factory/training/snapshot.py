@@ -46,6 +46,7 @@ def save(job: TrainingJob, state: TrainState) -> Path:
         "iteration": state.iteration,
         "physics_s": state.physics_s(job.env.physics_s),
         "threshold": state.threshold,
+        "window": list(state.window),
         "metrics": state.metrics,
         "health": state.health.to_plain(),
         "tokens": state.tokens.state_dict(),
@@ -113,6 +114,7 @@ def restore(job: TrainingJob, found: Checkpoint) -> TrainState:
         health=Health.from_plain(plain["health"]),
         threshold=plain["threshold"],
         metrics=plain["metrics"],
+        window=tuple(plain.get("window", ())),
         resumed_at=found.env_steps,
         physics_before_s=plain["physics_s"],
     )

@@ -110,6 +110,8 @@ CONTRADICTIONS = [
         "task.env_id=Pendulum-v1: choose it by env_id=<id>",
     ),
     ("task=gymnasium env_id=CartPole-v1 robot=menagerie:unitree_go1", "robot=menagerie:unitree_go1"),
+    ("stop_at_steps=2000 total_steps=1000", "stop_at_steps=2000: must be in [0, total_steps=1000]"),
+    ("stop_at_steps=-1", "stop_at_steps=-1: must be in [0, total_steps="),
     ("-m resume=last seed=0,1", "resume"),
     ("seed=0,1", "seed: several values given; add -m"),
 ]
@@ -138,6 +140,16 @@ NOT_HERE = [
         "resume={given}/ant task.exclude_current_positions_from_observation=false",
         "checkpoint 96 does not fit (policy: ",
     ),
+    ("start_from=nowhere", "start_from=nowhere: no such run folder, and no run of that MLflow id under"),
+    ("start_from=last", "start_from=last: no run with a checkpoint under"),
+    ("start_from={given}", "no checkpoint there"),
+    ("start_from={given}/damaged task=cartpole_swingup", "damaged/checkpoints/96 cannot be read"),
+    (
+        "start_from={given}/ant task=cartpole_swingup policy.actor_hidden=[4] policy.critic_hidden=[4]",
+        "checkpoint 96 does not fit (no weights of its policy",
+    ),
+    ("-m start_from={given}/cartpole,{given}/no task=cartpole_swingup", "/no: no such run folder"),
+    ("resume={given}/cartpole start_from={given}/ant", "a resumed run has its own weights; leave it out"),
     ("output_root={given}/file", "output_root="),
     ("output_root={given}/file/below", "is a file; give a folder"),
     ("output_root=", "output_root=: name a folder"),
@@ -245,7 +257,9 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     from factory import train
 
     monkeypatch.setattr(
-        train, "train", lambda *_: pytest.fail("the mistake was let through: training started")
+        train,
+        "train_from_command_line",
+        lambda *_: pytest.fail("the mistake was let through: training started"),
     )
 
 

@@ -153,7 +153,11 @@ def test_nothing_but_plain_files(stranger: Path, command: Command, module: str, 
 def test_malformed_checkpoints_are_one_line(stranger: Path, command: Command, name: str) -> None:
     """What is no checkpoint is refused by evaluation and resume alike."""
     DAMAGES[name](stranger)
-    for arguments in (("evaluate", f"run={stranger}"), ("train", f"resume={stranger}")):
+    for arguments in (
+        ("evaluate", f"run={stranger}"),
+        ("train", f"resume={stranger}"),
+        ("train", "task=cartpole_swingup", f"start_from={stranger}"),
+    ):
         status, _, err = command(*arguments)
         assert (status, err.count("\n")) == (2, 1), err
     assert not Path("/tmp/owned").exists()
@@ -182,6 +186,8 @@ def test_what_cannot_be_whole_is_passed_over(stranger: Path, change: Callable[[P
         ("excluded_s", {"time/wall_s": "long"}),
         ("metrics", {"a": {"b": 1}}),
         ("generators", {"python": [3, [1], None], "numpy": ["MT19937", 0, 0, 0.0]}),
+        ("window", 3),
+        ("window", [{"episodes": 1.0}]),
         ("generators", {}),
         ("env_steps", -5),
         ("env_steps", "5"),

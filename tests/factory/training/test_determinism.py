@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,6 +38,15 @@ def weights(output_root: Path) -> dict[str, bytes]:
     files = {path.name: path.read_bytes() for path in last.glob("*.safetensors")}
     assert {"policy.safetensors", "learner.safetensors", "env.safetensors"} <= files.keys()
     return files
+
+
+def last_row(output_root: Path) -> dict[str, float]:
+    """Return the metrics of training in the last row of the only run under a folder."""
+    (journal,) = output_root.glob("*/*/metrics.jsonl")
+    row = json.loads(journal.read_text().splitlines()[-1])["metrics"]
+    repeated = {key: value for key, value in row.items() if key.startswith(("train/", "loss/", "eval/"))}
+    assert "train/return_mean" in repeated
+    return repeated
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +93,23 @@ def test_resume_at_any_iteration_changes_no_bit(
     (run_dir,) = root.glob("*/*/")
     shared_command_line(f"resume={run_dir}", f"total_steps={ITERATIONS * ROLLOUT}")
     assert weights(root) == plain
+
+
+def test_early_stop_follows_the_schedules_of_the_whole_run(
+    shared_command_line: Callable[..., None], tmp_path: Path
+) -> None:
+    """Stopped by `stop_at_steps` and resumed with a larger one, a run equals one in one go, returns too."""
+    job = (*SMALL, "learner.schedule=annealed", f"total_steps={ITERATIONS * ROLLOUT}")
+    shared_command_line(*job, f"output_root={tmp_path / 'whole'}")
+    # The rollout in which the number is reached is completed.
+    shared_command_line(*job, f"output_root={tmp_path / 'parted'}", f"stop_at_steps={ROLLOUT - 1}")
+    (run_dir,) = tmp_path.glob("parted/*/*/")
+    assert (run_dir / "checkpoints" / "last").resolve().name == str(ROLLOUT)
+    outcome = json.loads((run_dir / "summary.json").read_text())
+    assert outcome["status"] == "finished" and "eval/return_mean" in outcome["metrics"]
+    shared_command_line(f"resume={run_dir}", f"stop_at_steps={ITERATIONS * ROLLOUT}")
+    assert weights(tmp_path / "parted") == weights(tmp_path / "whole")
+    assert last_row(tmp_path / "parted") == last_row(tmp_path / "whole")
 
 
 def test_another_seed_changes_the_weights(
