@@ -6,10 +6,8 @@ cgroup-v1 (`cpuacct.usage`, `cpu.cfs_quota_us`, `memory.limit_in_bytes`).
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import resource
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from factory.energy.kernel_file import KernelFile
+from factory.energy.process_tree import ProcessTree
 from factory.runtime.cpus import usable_cpus
 
 # Version 1 writes "no limit" as the largest multiple of the page size below 2**63; nobody has an exabyte.
@@ -92,30 +91,7 @@ class Cgroup:
         for path, usage_s, origin in candidates:
             with suppress(OSError, ValueError):
                 return _reader(path, usage_s), f"{origin} {path}"
-        return process_cpu_s, "CPU time of this process and its children (no cgroup found)"
-
-
-def process_cpu_s() -> float:
-    """Return the CPU time of this process, all its threads, and its children: finished ones and workers [s].
-
-    Workers are what `multiprocessing` started and still runs, such as environments in processes of their own.
-    """
-    # This reaps children that ended; the kernel's sum then includes them.
-    workers = multiprocessing.active_children()
-    finished = resource.getrusage(resource.RUSAGE_CHILDREN)
-    working_s = sum(_worker_cpu_s(worker.pid) for worker in workers if worker.pid)
-    return time.process_time() + finished.ru_utime + finished.ru_stime + working_s
-
-
-def _worker_cpu_s(pid: int) -> float:
-    """Return the CPU time of a process and of its finished children [s]; 0 for one that is gone."""
-    import psutil
-
-    try:
-        times = psutil.Process(pid).cpu_times()
-    except psutil.NoSuchProcess:
-        return 0.0
-    return float(times.user + times.system + times.children_user + times.children_system)
+        return ProcessTree().cpu_s, "CPU time of this process and its children (no cgroup found)"
 
 
 def allocated_cores(cgroup: Cgroup) -> float:

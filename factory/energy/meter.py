@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
-from factory.energy.cgroup import process_cpu_s
 from factory.energy.channel import Channel
 from factory.energy.config import EnergyConfig
 from factory.energy.ledger import NUM_SLOTS, EnergyLedger
+from factory.energy.process_tree import ProcessTree
 from factory.energy.reading import MeterReading
 from factory.energy.selection import select_sources
 from factory.energy.sources.base import EnergySource
@@ -121,7 +121,8 @@ class Meter:
         opened = [channel.capability for channel in self._channels if channel.capability is not None]
         self._boundary = Boundary.join(capability.boundary for capability in opened)
         self._period_s = max((capability.period_s for capability in opened), default=0.0)
-        self._cpu_base_s = process_cpu_s()
+        self._tree = ProcessTree()
+        self._cpu_base_s = self._tree.cpu_s()
         # Stack of phases that are interrupted by an inner one.
         self._outer: list[int] = []
         self._slot = _UNATTRIBUTED
@@ -160,7 +161,7 @@ class Meter:
         self._mark_ns = now_ns
         self._flush(now_ns)
         self._visits[self._slot] = 1
-        self._ledger.cpu_s = process_cpu_s() - self._cpu_base_s
+        self._ledger.cpu_s = self._tree.cpu_s() - self._cpu_base_s
         return (self._carried + self._ledger).reading()
 
     def warnings(self) -> tuple[str, ...]:
