@@ -39,7 +39,8 @@ def tidy(
 ) -> tuple[Action, ...]:
     """Return the pre-emption of a line whose pause has outlasted its break-even, the longest pause first.
 
-    A paused line has to run to write its checkpoint, so this waits until there is power for that.
+    A paused line has to run to write its checkpoint, so this waits until there is power for that. A line for
+    which there is power enough to resume is left alone.
     If a queued line has power but lacks what paused lines hold, such as memory, no pause is too short.
     """
     if has_leaving(view, now, settings):
@@ -91,7 +92,9 @@ def _is_rested(line: LineView, now: float, settings: Settings) -> bool:
 
 
 def _may_checkpoint(line: LineView, power: Headroom) -> bool:
-    """Return whether a paused line may run for the few seconds that its checkpoint takes."""
+    """Return whether a paused line may run for the few seconds of its checkpoint, but not go on after it."""
+    if line.point.upper_w <= -power.to_shed_w:
+        return False
     # Half of the CPU time of a restart is the way down.
     checkpoint_j = line.restart_s / 2.0 * line.point.power_w / max(line.needs.cores, 1e-9)
     is_under_limit = power.level_w + checkpoint_j / WINDOW_S <= power.limit_w
