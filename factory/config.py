@@ -21,6 +21,7 @@ from factory.learners.config import LearnerConfig
 from factory.learners.ppo_config import PpoConfig
 from factory.policies.config import PolicyConfig
 from factory.policies.mlp_config import MlpPolicyConfig
+from factory.power.config import ProfileConfig
 from factory.registry import REGISTRIES
 from factory.runtime import ranks
 from factory.runtime.config import RuntimeConfig
@@ -53,6 +54,8 @@ class TrainConfig:
     """Experiment tracker (group `tracking`)."""
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     """Threads, evaluation, video (group `runtime`)."""
+    profile: ProfileConfig = field(default_factory=ProfileConfig)
+    """Power profile (group `profile`)."""
     robot: str = "default"
     """Robot of the task: default, menagerie:<name> or file:<path.xml>."""
     env_id: str = ""
@@ -100,6 +103,9 @@ class TrainConfig:
         has_precision = precision != "tf32" or self.device == "cuda"
         remedy = "a GPU has it; use device=cuda, or float32 or bfloat16"
         require(has_precision, "policy.precision", precision, remedy)
+        watts = self.profile.watts
+        is_metered = watts == 0.0 or self.energy.source != "null"
+        require(is_metered, "profile.watts", watts, "energy=null meters no power; choose another source")
 
         # torchrun starts several processes, each of which simulates the same number of environments.
         processes = ranks.size()

@@ -19,7 +19,7 @@ from factory.tracking.base import flatten
 
 CONF_DIR = Path(conf.__file__).parent
 """Folder of this project's YAML files."""
-GROUPS = ("task", "physics", "policy", "learner", "energy", "tracking", "runtime", "experiment")
+GROUPS = ("task", "physics", "policy", "learner", "energy", "tracking", "runtime", "profile", "experiment")
 """Config groups, in the order of `--help`."""
 
 

@@ -23,6 +23,7 @@ from factory.cli import spelling
 from factory.cli.runs import resumed_config, resumed_overrides, with_start_found
 from factory.cli.variables import check_variables
 from factory.config import TrainConfig
+from factory.power import process
 from factory.registry import ROBOTS
 from factory.runtime import ranks
 from factory.tracking import credentials
@@ -202,6 +203,8 @@ def job_config(composed: DictConfig, overrides: Sequence[str]) -> TrainConfig:
     """
     if composed.resume:
         return resumed_config(composed, overrides)
+    # Before anything loads torch.
+    process.prepare(composed.profile.spin)
     return config.from_hydra(composed, given=[override.partition("=")[0] for override in overrides])
 
 
@@ -215,6 +218,7 @@ def _check(cfg: TrainConfig, run_dir: Path) -> None:
 
 def _check_parts(cfg: TrainConfig) -> None:
     """Check that environment and energy sources can be opened, and that the checkpoint to begin with fits."""
+    process.prepare(cfg.profile.spin)
     # Only a configuration that is otherwise correct is worth the seconds in which torch and MuJoCo are
     # loaded.
     from factory.energy.meter import Meter

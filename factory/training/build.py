@@ -16,6 +16,7 @@ from factory.envs.rendering.camera import Camera
 from factory.learners.base import Learner
 from factory.policies.base import Policy
 from factory.runtime import device, graphs, seeding
+from factory.runtime.cpus import usable_cpus
 from factory.training.collector import Collector, Phase, groups
 
 
@@ -44,7 +45,8 @@ def make_env(
             num_envs=num_envs,
             device=cfg.device,
             physics=cfg.physics,
-            num_threads=len(device.own_cpus()),
+            # A power profile may keep the process on fewer CPUs than it was given.
+            num_threads=min(len(device.own_cpus()), len(usable_cpus())),
             seed=cfg.seed,
             render_mode=render_mode,
             shard=shard,

@@ -16,6 +16,8 @@ from factory.energy.meter import Meter
 from factory.envs.core.training_env import TrainingEnv
 from factory.learners.base import Learner
 from factory.policies.base import Policy
+from factory.power.profile import PowerProfile, start_profile
+from factory.power.throttle import Throttle
 from factory.reporting.console import Console
 from factory.runtime import device, distributed, provenance, seeding
 from factory.runtime.atomic_write import atomic_write
@@ -37,6 +39,8 @@ class TrainingJob:
     cfg: TrainConfig
     run_dir: Path
     meter: Meter
+    power: PowerProfile
+    throttle: Throttle
     env: TrainingEnv
     policy: Policy
     learner: Learner
@@ -107,6 +111,8 @@ def _open_parts(
     device.set_up(cfg.runtime.torch_threads, precision=cfg.policy.precision)
     if cfg.device == "cpu":
         device.keep_to_own_cpus()
+    power = start_profile(cfg.profile, device=cfg.device)
+    on_failure.callback(power.restore)
     seeding.seed_everything(cfg.seed)
 
     env = make_env(cfg, num_envs=cfg.num_envs // distributed.size(), shard=distributed.shard())
@@ -119,7 +125,7 @@ def _open_parts(
         settings = to_plain(cfg)["learner"]
         before = resumed.config["learner"]
         learner.take_changes([key for key, value in settings.items() if value != before.get(key)])
-    tags = _tags(cfg, policy, env)
+    tags = _tags(cfg, policy, env) | power.tags()
     origin_note = ""
     if cfg.start_from and not resumed:
         origin = warm_start.load(cfg, policy)
@@ -146,6 +152,7 @@ def _open_parts(
         damage = resumed.note
     notes = (
         *meter.explanation,
+        *power.notes,
         *env.notes,
         no_graphs_reason,
         damage,
@@ -156,6 +163,8 @@ def _open_parts(
         cfg=cfg,
         run_dir=run_dir,
         meter=meter,
+        power=power,
+        throttle=Throttle(cfg.profile.watts, meter),
         env=env,
         policy=policy,
         learner=learner,
@@ -194,6 +203,7 @@ def close_job(job: TrainingJob, state: TrainState, status: str) -> None:
     finally:
         job.env.close()
         job.meter.close()
+        job.power.restore()
 
 
 def write_summary(job: TrainingJob, state: TrainState, status: str) -> None:

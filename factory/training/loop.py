@@ -33,6 +33,7 @@ def start(job: TrainingJob, state: TrainState) -> None:
     job.console.start(header, total_steps=job.cfg.last_step, start_steps=state.env_steps)
     for note in job.notes:
         job.console.message(note)
+    job.throttle.start()
 
 
 def iterate(job: TrainingJob, state: TrainState) -> TrainState:
@@ -71,6 +72,8 @@ def iterate(job: TrainingJob, state: TrainState) -> TrainState:
         job.console.message(f"paused at {state.env_steps} environment steps")
         with job.meter.phase("idle"):
             job.control.wait_while_paused()
+    if warning := job.throttle.wait():
+        job.console.message(warning)
     return state
 
 

@@ -66,6 +66,7 @@ def test_every_choice_composes(group: str, option: str) -> None:
     """Each option of each group, every experiment among them, makes a checked configuration."""
     complete = options.example(option)[1:] if group == "task" else []
     complete += ["energy.replay_path=power.csv"] * (option == "replay")
+    complete += ["profile.watts=9"] * (option == "capped")
     cfg = composed(f"{group}='{option}'", *complete)
     part = getattr(cfg, group, None)
     names = {getattr(part, key) for key in ("name", "kind", "source") if hasattr(part, key)}

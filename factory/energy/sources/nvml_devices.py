@@ -37,7 +37,7 @@ def visible_gpus(
     Raises:
         SourceUnavailable: If no such device is visible.
     """
-    boards = _all_boards(lib)
+    boards = all_boards(lib)
     setting = environ.get("CUDA_VISIBLE_DEVICES")
     visible = boards
     if setting is not None:
@@ -108,7 +108,8 @@ def is_own_process(pid: int, *, proc: Path = Path("/proc")) -> bool | None:
     return False
 
 
-def _all_boards(lib: Any) -> list[VisibleGpu]:
+def all_boards(lib: Any) -> list[VisibleGpu]:
+    """Return every board of this machine."""
     boards: list[VisibleGpu] = []
     for index in range(lib.nvmlDeviceGetCount()):
         handle = lib.nvmlDeviceGetHandleByIndex(index)

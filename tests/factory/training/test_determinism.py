@@ -65,9 +65,19 @@ def plain(shared_command_line: Callable[..., None]) -> dict[str, bytes]:
         ("tracking=null",),
         ("energy=estimate",),
         ("checkpoint_every=1",),
+        ("profile=capped", "profile.watts=0.001", "profile.cores=1", "energy=estimate"),
         pytest.param(STAGES, marks=pytest.mark.slow),
     ],
-    ids=["again", "one-thread", "three-threads", "no-tracker", "meter", "checkpoints", "stages"],
+    ids=[
+        "again",
+        "one-thread",
+        "three-threads",
+        "no-tracker",
+        "meter",
+        "checkpoints",
+        "profile",
+        "stages",
+    ],
 )
 def test_setting_changes_no_bit(
     shared_command_line: Callable[..., None],
@@ -75,7 +85,7 @@ def test_setting_changes_no_bit(
     settings: tuple[str, ...],
     tmp_path: Path,
 ) -> None:
-    """A repeated run, and one with another tracker, meter, engine pool or stage, has the same tensors."""
+    """Runs with another tracker, meter, engine pool, power profile or stage have the same tensors."""
     shared_command_line(
         *SMALL, f"total_steps={ITERATIONS * ROLLOUT}", *settings, f"output_root={tmp_path / 'varied'}"
     )
