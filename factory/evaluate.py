@@ -88,6 +88,7 @@ def run_evaluation(cfg: EvaluateConfig) -> tuple[EvaluationResult, Path]:
     from factory.training.build import make_env, make_policy
     from factory.training.evaluation import evaluate
     from factory.training.stages import EVAL_SEED, write_policy_video
+    from factory.training.watchdog import watching
 
     if cfg.seed is None:
         seed = EVAL_SEED
@@ -106,7 +107,8 @@ def run_evaluation(cfg: EvaluateConfig) -> tuple[EvaluationResult, Path]:
         fit.load_part(policy, stored_policy, name="policy")
     except ValueError as error:
         raise ValueError(f"run={cfg.run}: checkpoint {found.env_steps} does not fit ({error})") from error
-    with cli.one_line_faults(run_dir), contextlib.closing(env):
+    watch = watching(run_dir, train_cfg.task.step_timeout_s, close=lambda: None)
+    with cli.one_line_faults(run_dir), contextlib.closing(env), watch:
         result = evaluate(env, policy, episodes=cfg.episodes, seed=seed)
     content = {"env_steps": found.env_steps, "seed": seed, "metrics": result.metrics()}
     (run_dir / "evaluation.json").write_text(json.dumps(content, indent=1))

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -51,6 +52,7 @@ def train_from_command_line(cfg: TrainConfig, run_dir: Path) -> TrainState:
     from factory.training.job import open_job
     from factory.training.run import measure_idle_power, run_job
     from factory.training.stages import tracking_uri
+    from factory.training.watchdog import watching
 
     console = open_console()
     control = RunControl()
@@ -71,8 +73,9 @@ def train_from_command_line(cfg: TrainConfig, run_dir: Path) -> TrainState:
         if sweep.is_running():
             job = replace(job, notes=tuple(note for note in job.notes if note not in _shown_notes))
             _shown_notes.update(job.notes)
+        watch = partial(watching, run_dir, cfg.task.step_timeout_s)
         with cli.one_line_faults(run_dir):
-            state = run_job(job, state, idle=idle)
+            state = run_job(job, state, idle=idle, watch=watch)
     uri = tracking_uri(cfg)
     print_summary(state.metrics, state.tags, run_dir, tracking_uri=shown(uri) if uri else None)
     page = run_page(uri, job.tracker.run_id) if uri and job.tracker.run_id else None
@@ -89,6 +92,7 @@ def assist(cfg: TrainConfig) -> None:
     from factory.training.control import RunControl, stop_on_signals
     from factory.training.job import open_job
     from factory.training.run import run_job
+    from factory.training.watchdog import watching
 
     cfg = replace(cfg, tracking=TrackingConfig(kind="null"))
     control = RunControl()
@@ -99,8 +103,9 @@ def assist(cfg: TrainConfig) -> None:
     ):
         with cli.one_line_errors():
             job, state = open_job(cfg, scratch, console=NullConsole(), control=control)
+        watch = partial(watching, scratch, cfg.task.step_timeout_s)
         with cli.one_line_faults(scratch):
-            run_job(job, state, after=())
+            run_job(job, state, after=(), watch=watch)
 
 
 @contextlib.contextmanager

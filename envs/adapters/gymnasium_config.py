@@ -22,6 +22,8 @@ class GymnasiumConfig(TaskConfig):
     example: ClassVar[tuple[str, ...]] = ("env_id=CartPole-v1",)
     max_episode_steps: int = 0
     """Control steps after which an episode is truncated; 0 takes the environment's own limit, or 1000."""
+    step_timeout_s: float = 600.0
+    """As in every task [s]. Environments of others may wait for ever for a server, a lock or a device."""
     env_id: str = ""
     """Gymnasium id, `module:Id-v0` for one whose module has to be imported first; give it as `env_id=...`."""
     kwargs: dict[str, Any] = field(default_factory=dict)
@@ -51,6 +53,7 @@ class GymnasiumConfig(TaskConfig):
             self.max_episode_steps,
             "must not be negative",
         )
+        self._check_step_timeout()
         for reference in self.wrappers:
             module, _, wrapper = reference.partition(":")
             require(
@@ -70,6 +73,7 @@ class GymnasiumConfig(TaskConfig):
         """Return the keywords the environment's constructor takes."""
         values = super().env_kwargs()
         del values["robot"]
+        values["step_timeout_s"] = self.step_timeout_s
         # `gymnasium.make_vec` has a parameter `wrappers` of its own, and refuses it for batched environments.
         values["wrapper_names"] = values.pop("wrappers")
         return values

@@ -20,6 +20,7 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from factory.envs.adapters import gymnasium_worlds as worlds
+from factory.envs.adapters.gymnasium_workers import Workers
 from factory.envs.adapters.spaces import flat_size, flatten, native_actions
 from factory.envs.core.errors import WorldError
 from factory.envs.core.shard import Shard
@@ -63,6 +64,7 @@ class GymnasiumEnv(TrainingEnv):
         wrapper_names: Sequence[str] = (),
         vectorization: str = "auto",
         max_episode_steps: int = 0,
+        step_timeout_s: float = 0.0,
         device: str | torch.device = "cpu",
         physics: str | PhysicsConfig = "",
         num_threads: int = 0,
@@ -79,6 +81,7 @@ class GymnasiumEnv(TrainingEnv):
             wrapper_names: `module:Wrapper` of every wrapper of a single environment, the innermost first.
             vectorization: one of `factory.envs.adapters.gymnasium_config.VECTORIZATIONS`.
             max_episode_steps: time limit [control steps]; 0 takes the registered one, or 1000.
+            step_timeout_s: longest step of worlds in processes of their own [s]; 0 sets no limit.
             device: where tensors live.
             physics: without effect, as is `num_threads`: the environment brings its own engine.
             num_threads: see `physics`.
@@ -100,6 +103,7 @@ class GymnasiumEnv(TrainingEnv):
         self._engine_s = 0.0
         self._failed = False
         self.closed = True  # while there is nothing to close
+        self._workers = Workers(env_id, timeout_s=step_timeout_s)
         if render_mode:
             load_triton_first()
         try:
@@ -133,10 +137,10 @@ class GymnasiumEnv(TrainingEnv):
         if self.max_episode_steps != spec.max_episode_steps:
             kwargs["max_episode_steps"] = self.max_episode_steps
         if not max_episode_steps and spec.max_episode_steps is None:
-            limit = f"episodes end after {_DEFAULT_EPISODE_STEPS} steps at the latest"
-            self.notes = (
-                f"{self.env_id} is registered without a time limit: {limit} (task.max_episode_steps)",
+            limit = (
+                f"episodes end after {_DEFAULT_EPISODE_STEPS} steps at the latest (task.max_episode_steps)"
             )
+            self.notes = (f"{self.env_id} is registered without a time limit: {limit}",)
         if self.render_mode:
             os.environ.setdefault("SDL_VIDEODRIVER", "offscreen,dummy")  # no window, and no screen needed
             kwargs["render_mode"] = self.render_mode
@@ -145,11 +149,11 @@ class GymnasiumEnv(TrainingEnv):
         if mode != "vector_entry_point":
             kwargs["disable_env_checker"] = True
             batching["vector_kwargs"] = {"autoreset_mode": AutoresetMode.SAME_STEP, "copy": False}
-            leave_signals = functools.partial(worlds.leave_signals_to, os.getpid())
-            batching["wrappers"] = [leave_signals, *worlds.load_wrappers(wrappers)]
+            batching["wrappers"] = [self._workers.prepare, *worlds.load_wrappers(wrappers)]
         # Gymnasium reports a worker's traceback as warnings of this process.
         self._collect_warnings: Callable[[], Any] = functools.partial(contextlib.nullcontext, ())
         if mode == "async":
+            self.limits_steps = True
             self._collect_warnings = functools.partial(warnings.catch_warnings, record=True)
         return gymnasium.make_vec(spec, self.num_envs, vectorization_mode=mode, **batching, **kwargs)
 
@@ -195,7 +199,7 @@ class GymnasiumEnv(TrainingEnv):
             # Worlds get consecutive seeds: spread them, so that the next seed's worlds are others.
             spread = int(np.random.SeedSequence(seed).generate_state(1)[0]) >> 1
             first_seed = spread % _SEED_LIMIT + self._first_world
-        obs, _ = self._run(self.inner.reset, seed=first_seed, options=options)
+        obs, _ = self._run("reset", seed=first_seed, options=options)
         self._pending_reset.zero_()
         self._returns.zero_()
         first = self._to_torch(flatten(self.inner, obs))
@@ -214,7 +218,7 @@ class GymnasiumEnv(TrainingEnv):
         native = self.native_actions(blank(bad_actions, given)).numpy()
         native = native.astype(self.inner.action_space.dtype, copy=False)
         started = time.perf_counter()
-        raw_obs, raw_reward, raw_terminated, raw_truncated, inner_info = self._run(self.inner.step, native)
+        raw_obs, raw_reward, raw_terminated, raw_truncated, inner_info = self._run("step", native)
         self._engine_s += time.perf_counter() - started
         self._control_steps += 1
 
@@ -243,14 +247,10 @@ class GymnasiumEnv(TrainingEnv):
 
     def close_extras(self, **kwargs: Any) -> None:
         """End the worlds and their processes."""
-        processes = getattr(self.inner, "processes", ())
-        if not (self._failed and processes):
+        if self._failed and getattr(self.inner, "processes", ()):
+            self._workers.end(self.inner)
+        else:
             self.inner.close()
-            return
-        for process in processes:  # one that is gone cannot be asked to close
-            process.terminate()
-            process.join()
-        self.inner.closed = True
 
     # What training asks of an environment.
 
@@ -332,19 +332,21 @@ class GymnasiumEnv(TrainingEnv):
         """Return `obs` with the first ones of new episodes in `mask`, if worlds can be reset one by one."""
         if not (mask.any() and worlds.can_reset_some(self.inner)):
             return obs
-        first, _ = self._run(self.inner.reset, options={"reset_mask": mask.numpy(force=True)})
+        first, _ = self._run("reset", options={"reset_mask": mask.numpy(force=True)})
         return torch.where(mask[:, None], self._to_torch(flatten(self.inner, first)), obs)
 
     def _to_torch(self, value: np.ndarray) -> Tensor:
         return torch.from_numpy(value).to(self.device)
 
-    def _run(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Call the worlds; an exception of theirs becomes one line."""
+    def _run(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        """Call `step` or `reset` of the worlds; an exception of theirs becomes one line."""
         with self._collect_warnings() as collected:
             try:
-                return call(*args, **kwargs)
+                return self._workers.call(self.inner, name, *args, **kwargs)
             except Exception as error:
                 self._failed = True
+                if isinstance(error, WorldError):
+                    raise
                 trace = "\n".join(str(warning.message) for warning in collected) or traceback.format_exc()
                 reason = worlds.one_line(error, trace=trace)
                 raise WorldError(f"env_id={self.env_id}: a world failed: {reason}", trace=trace) from error

@@ -6,7 +6,6 @@ import importlib
 import inspect
 import os
 import re
-import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,14 +66,6 @@ def load_wrappers(references: Sequence[str]) -> list[Wrap]:
 def can_reset_some(inner: Any) -> bool:
     """Return whether single worlds can be reset: by Gymnasium's batching; own versions may reset them all."""
     return isinstance(inner.unwrapped, (SyncVectorEnv, AsyncVectorEnv))
-
-
-def leave_signals_to(parent: int, env: gymnasium.Env) -> gymnasium.Env:
-    """Let a worker process end when process `parent` says so: Ctrl-C in a terminal reaches workers too."""
-    if os.getpid() != parent:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    return env
 
 
 def flags(env_id: str, key: str, values: Any, *, num_envs: int) -> np.ndarray:

@@ -43,6 +43,9 @@ class TaskConfig:
     """`default`, `menagerie:<name>`, `file:<path.xml>` or a registered name, as far as the task takes it."""
     max_episode_steps: int = 1000
     """Control steps after which an episode is truncated [control steps]."""
+    step_timeout_s: float = 0.0
+    """Longest time that a step of all worlds may take before the run ends as hung [s]; 0 sets no limit. Own
+    tasks have none, since their engines always return."""
     return_threshold: float | None = None
     """Mean training return at which the task counts as learned, for energy and time to threshold."""
 
@@ -56,11 +59,16 @@ class TaskConfig:
                 setattr(self, entry.name, group(**value))
         steps = self.max_episode_steps
         require(steps >= 1, "task.max_episode_steps", steps, "must be at least 1")
+        self._check_step_timeout()
+
+    def _check_step_timeout(self) -> None:
+        timeout_s = self.step_timeout_s
+        require(timeout_s >= 0, "task.step_timeout_s", timeout_s, "must not be negative; 0 sets no limit")
 
     def env_kwargs(self) -> dict[str, Any]:
         """Return the keywords the environment's constructor takes."""
         values = dataclasses.asdict(self)
         # These describe the task to users and to the training loop; the environment has no use for them.
-        for key in ("name", "id", "return_threshold"):
+        for key in ("name", "id", "step_timeout_s", "return_threshold"):
             del values[key]
         return values

@@ -55,6 +55,8 @@ class TrainingEnv(gymnasium.vector.VectorEnv, ABC):
     """True if `state_dict` holds everything that later steps depend on."""
     capturable: bool = False
     """True if `step` on a GPU can be captured as a CUDA graph: static shapes and addresses, no host reads."""
+    limits_steps: bool = False
+    """True if `step` raises `WorldError` by itself when it takes longer than `task.step_timeout_s`."""
     notes: tuple[str, ...] = ()
     """Lines to show when a training starts."""
 

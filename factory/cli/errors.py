@@ -21,6 +21,7 @@ from factory.envs.core.errors import WorldError
 from factory.runtime import ranks
 from factory.runtime.stored_files import visible
 from factory.tracking.credentials import redacted
+from factory.training import checkpoint_files
 from factory.training.health import UnhealthyTrainingError
 
 MISTAKES = (ValueError, WorldError, HydraException, OmegaConfBaseException)
@@ -55,7 +56,7 @@ def one_line_faults(run_dir: Path) -> Iterator[None]:
     except WorldError as error:
         path = run_dir / "traceback.txt"
         path.write_text(error.trace)
-        fail(RuntimeError(f"{error}; traceback in {path}"), status=1)
+        fail(RuntimeError(f"{error}; traceback in {path}{checkpoint_files.go_on(run_dir)}"), status=1)
 
 
 @contextlib.contextmanager

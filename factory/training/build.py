@@ -18,6 +18,7 @@ from factory.policies.base import Policy
 from factory.runtime import device, graphs, seeding
 from factory.runtime.cpus import usable_cpus
 from factory.training.collector import Collector, Phase, groups
+from factory.training.watchdog import watch_steps
 
 
 def make_env(
@@ -68,7 +69,10 @@ def make_env(
             "with Camera from factory.envs.rendering.camera"
         )
     # `make_vec` adds no wrapper that the loop needs.
-    return env.unwrapped
+    own = env.unwrapped
+    if cfg.task.step_timeout_s and not own.limits_steps:
+        watch_steps(own)
+    return own
 
 
 def _why(error: Exception, cfg: TrainConfig) -> str:

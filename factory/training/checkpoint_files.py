@@ -40,6 +40,14 @@ def exists(run_dir: Path) -> bool:
     return bool(_candidates(run_dir / "checkpoints"))
 
 
+def go_on(run_dir: Path) -> str:
+    """Return the end of an error message: where a run that failed goes on; empty if nothing was saved."""
+    last = run_dir / "checkpoints" / "last"
+    if not last.exists():
+        return ""
+    return f"; resume={run_dir} goes on from step {last.resolve().name}"
+
+
 def mlflow_run_id(run_dir: Path) -> str | None:
     """Return the MLflow run that the newest checkpoint names, unverified; None if it names none."""
     for folder in _candidates(run_dir / "checkpoints"):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,6 +62,7 @@ def run_job(
     *,
     idle: Interval | None = None,
     after: Sequence[Stage] = STAGES,
+    watch: Callable[[Callable[[], None]], AbstractContextManager[None]] = nullcontext,
 ) -> TrainState:
     """Run an open job to its end and close it, also when it fails.
 
@@ -69,6 +71,8 @@ def run_job(
         state: state to start from.
         idle: power before the run, for net energy [W].
         after: stages between training and report.
+        watch: makes the context of training and stages, given a function that closes the job as failed; see
+            `factory.training.watchdog.watching`.
 
     Returns:
         The last state.
@@ -76,19 +80,20 @@ def run_job(
     status = "failed"
     is_trained = False
     try:
-        loop.start(job, state)
-        while not loop.is_done(job, state):
-            state = loop.iterate(job, state)
-            loop.stop_if_unhealthy(job, state)
-        loop.end(job, state)
-        is_trained = True
+        with watch(lambda: close_job(job, state, "failed")):
+            loop.start(job, state)
+            while not loop.is_done(job, state):
+                state = loop.iterate(job, state)
+                loop.stop_if_unhealthy(job, state)
+            loop.end(job, state)
+            is_trained = True
 
-        job.control.current = "stage, then skipping to the report"
-        for stage in after:
-            state = replace(state, is_interrupted=job.control.should_stop)
-            if state.is_interrupted:
-                break
-            state = stage(job, state)
+            job.control.current = "stage, then skipping to the report"
+            for stage in after:
+                state = replace(state, is_interrupted=job.control.should_stop)
+                if state.is_interrupted:
+                    break
+                state = stage(job, state)
         if distributed.rank() == 0:
             state = stages.report(job, state, idle=idle)
         if state.is_interrupted:

@@ -37,7 +37,15 @@ def locked(run_dir: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
+        release(run_dir)
+
+
+def release(run_dir: Path) -> None:
+    """Remove the lock of a run folder if this process holds it."""
+    path = run_dir / _NAME
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        if stored_files.read_json(path)["pid"] == os.getpid():
+            path.unlink(missing_ok=True)
 
 
 def check_free(run_dir: Path, *, key: str) -> None:

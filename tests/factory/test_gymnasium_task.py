@@ -21,6 +21,8 @@ from safetensors.torch import load_file
 
 from factory import config, tasks
 from factory.policies.export import describe_exported, load_exported
+from factory.tracking.store import connect
+from factory.training import checkpoint
 
 ROOT = Path(__file__).parents[2]
 SMALL = (
@@ -188,6 +190,38 @@ def test_world_that_fails_ends_the_run_in_one_line(
     assert err == f"{line}{run_dir / 'traceback.txt'}\n"
     assert "in _happen" in (run_dir / "traceback.txt").read_text()
     assert summary_of(run_dir)["status"] == "failed"
+
+
+@pytest.mark.slow
+def test_world_that_hangs_ends_the_run_with_its_ledger_closed(tmp_path: Path) -> None:
+    """One error line and exit status 1; the checkpoint before is whole and named, MLflow's run is FAILED."""
+    job = [
+        *SMALL,
+        "env_id=odd_worlds:odd/Odd-v0",
+        "task.kwargs={event:hang,when:25,length:40}",
+        "task.step_timeout_s=1",
+        "checkpoint_every=1",
+        f"total_steps={8 * ROLLOUT}",
+    ]
+    run = subprocess.run(
+        [sys.executable, "-m", "factory.train", *job],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests" / "helpers")))},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert run.returncode == 1
+    (line,) = run.stderr.splitlines()
+    (run_dir,) = tmp_path.glob("outputs/gymnasium/odd_worlds:odd/Odd-v0/*")
+    assert line.startswith("error: a step of the environments did not return within task.step_timeout_s=1;")
+    assert line.endswith(f"; resume={run_dir} goes on from step {ROLLOUT}")
+    assert checkpoint.load(run_dir).env_steps == ROLLOUT
+    assert "in _happen" in (run_dir / "hang.txt").read_text()
+    assert summary_of(run_dir)["status"] == "failed"
+    ledger = connect(f"sqlite:///{tmp_path}/outputs/mlflow.db")
+    assert ledger.get_run(summary_of(run_dir)["mlflow_run_id"]).info.status == "FAILED"
 
 
 def test_run_without_pictures_says_so_and_goes_on(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from typing import Any
 
 import gymnasium
@@ -60,6 +61,8 @@ class Odd(gymnasium.Env):
             raise RuntimeError("the wheel\ncame off")
         if self.event == "death":
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.event == "hang":
+            time.sleep(600.0)
 
     def _get_observations(self) -> dict[str, Any]:
         clock = np.nan if self.event == "nan" and self.clock == self.when else self.clock

@@ -272,8 +272,24 @@ def test_world_that_fails_is_named_in_one_line(make: Make, vectorization: str) -
 def test_process_that_dies_is_a_failure_too(make: Make) -> None:
     """A worker killed from outside ends in the same way, and closing does not wait for it."""
     env = started(make("odd/Odd-v0", num_envs=2, kwargs={"event": "death"}, vectorization="async"))
-    with pytest.raises(WorldError, match="env_id=odd/Odd-v0: a world failed"):
+    with pytest.raises(
+        WorldError, match="a world failed: the process of world 0 was killed, perhaps because"
+    ):
         play(env, torch.zeros(3, 2, dtype=torch.int64))
+    env.close()
+    assert not any(process.is_alive() for process in env.inner.processes)
+
+
+def test_process_that_hangs_is_named_with_its_stack(make: Make) -> None:
+    """A worker that does not answer in time ends the batch; the error names world, limit and line of code."""
+    env = make("odd/Odd-v0", num_envs=2, kwargs={"event": "hang"}, vectorization="async", step_timeout_s=1.0)
+    started(env)
+    with pytest.raises(
+        WorldError, match=r"did not return within task\.step_timeout_s=1 in world 0"
+    ) as caught:
+        play(env, torch.zeros(3, 2, dtype=torch.int64))
+    assert "odd_worlds.py" in caught.value.trace
+    assert "in _happen" in caught.value.trace
     env.close()
     assert not any(process.is_alive() for process in env.inner.processes)
 
