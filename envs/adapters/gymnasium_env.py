@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import time
 import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +29,7 @@ from factory.envs.physics import PhysicsConfig
 from factory.envs.rendering import RenderingUnavailableError
 from factory.envs.rendering.in_process import load_triton_first
 from factory.envs.rendering.renderer import PassthroughRenderer, Renderer
+from factory.runtime.awake_time import awake_s
 
 _DEFAULT_EPISODE_STEPS = 1000
 _SUCCESS_KEYS = ("success", "is_success")
@@ -217,9 +217,9 @@ class GymnasiumEnv(TrainingEnv):
         bad_actions = unsound(given)
         native = self.native_actions(blank(bad_actions, given)).numpy()
         native = native.astype(self.inner.action_space.dtype, copy=False)
-        started = time.perf_counter()
+        started = awake_s()
         raw_obs, raw_reward, raw_terminated, raw_truncated, inner_info = self._run("step", native)
-        self._engine_s += time.perf_counter() - started
+        self._engine_s += awake_s() - started
         self._control_steps += 1
 
         obs = self._to_torch(flatten(self.inner, raw_obs))
@@ -247,7 +247,7 @@ class GymnasiumEnv(TrainingEnv):
 
     def close_extras(self, **kwargs: Any) -> None:
         """End the worlds and their processes."""
-        if self._failed and getattr(self.inner, "processes", ()):
+        if self._failed and self.limits_steps:
             self._workers.end(self.inner)
         else:
             self.inner.close()

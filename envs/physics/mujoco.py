@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +13,7 @@ from mjbatch import Batch
 from torch import Tensor
 
 from factory.envs.physics import engine_timers
+from factory.runtime.awake_time import awake_s
 from factory.runtime.cpus import usable_cpus
 
 _STATE_FIELDS = frozenset(
@@ -125,10 +125,10 @@ class MujocoPhysics:
 
     def _timed(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         # The timers of MuJoCo itself cost time in every substep of every world.
-        start = time.perf_counter()
+        start = awake_s()
         with engine_timers.stopped():
             call(*args, **kwargs)
-        self.elapsed_s += time.perf_counter() - start
+        self.elapsed_s += awake_s() - start
 
 
 def _prepared(model: mujoco.MjModel) -> mujoco.MjModel:

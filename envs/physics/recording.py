@@ -6,7 +6,6 @@ import contextlib
 import logging
 import os
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 
@@ -14,6 +13,7 @@ import torch
 import warp as wp
 
 from factory.envs.core import graph_break
+from factory.runtime.awake_time import awake_s
 
 _log = logging.getLogger(__name__)
 _PATIENCE_S = 2.0
@@ -134,7 +134,7 @@ class Clock:
 
     def __enter__(self) -> None:
         if self._device.type == "cpu":
-            self._start_s = time.perf_counter()
+            self._start_s = awake_s()
             return
         self.read_s()
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -143,7 +143,7 @@ class Clock:
 
     def __exit__(self, *_: object) -> None:
         if self._device.type == "cpu":
-            self._sum_s += time.perf_counter() - self._start_s
+            self._sum_s += awake_s() - self._start_s
         else:
             self._pending[-1][1].record(torch.cuda.current_stream(self._device))
 

@@ -17,8 +17,10 @@ from factory.energy.selection import select_sources
 from factory.energy.sources.base import EnergySource
 from factory.energy.split import WindowSplit
 from factory.energy.types import PHASES, Boundary
+from factory.runtime import awake_time
 
 _UNATTRIBUTED = NUM_SLOTS - 1
+_IDLE = PHASES.index("idle")
 _NEVER_NS = 1 << 63
 """A time that no clock reaches."""
 
@@ -28,7 +30,8 @@ class Meter:
 
     Entering and leaving a phase reads a clock and nothing else. At a phase boundary the counters are read if
     `min_window_s` has passed, and the joules of that window are split by time. So the phases and the
-    unattributed rest sum to the total by construction. Phases belong to one thread. A meter without sources
+    unattributed rest sum to the total by construction. Time in which this process was stopped is idle,
+    whatever its phase. Phases belong to one thread. A meter without sources
     counts seconds only and is the null object.
     """
 
@@ -38,6 +41,7 @@ class Meter:
         *,
         min_window_s: float = 0.1,
         clock_ns: Callable[[], int] = time.perf_counter_ns,
+        stopped_ns: Callable[[], int] = awake_time.stopped_ns,
         synchronize: Callable[[], None] | None = None,
         sync: str = "none",
         explanation: Sequence[str] = (),
@@ -48,6 +52,7 @@ class Meter:
             sources: Energy sources; their clock should be `clock_ns`.
             min_window_s: Shortest time between two reads of the counters [s].
             clock_ns: Monotonic clock [ns].
+            stopped_ns: Time for which this process was stopped so far [ns].
             synchronize: Waits until the accelerator has finished all launched work.
             sync: `boundary`, `sampled` or `none`; see `EnergyConfig.sync`. Ignored without `synchronize`.
             explanation: Reasons for these sources, shown to the user.
@@ -55,6 +60,7 @@ class Meter:
         self.explanation = list(explanation)
         self._channels = [Channel(source) for source in sources]
         self._clock_ns = clock_ns
+        self._stopped_ns = stopped_ns
         self._min_window_ns = int(min_window_s * 1e9)
         self._policy = "none"
         self._synchronize = _do_nothing
@@ -112,6 +118,7 @@ class Meter:
         """
         if self._is_running or self._last_reading is not None:
             raise RuntimeError("meter.start() was called before: build a new meter and load_state_dict")
+        awake_time.hold()
         # Timed before the zero, so that the probe itself is in no window.
         self._switch_cost_s = _time_switch()
         now_ns = self._clock_ns()
@@ -127,6 +134,7 @@ class Meter:
         self._outer: list[int] = []
         self._slot = _UNATTRIBUTED
         self._syncing = self._policy in ("boundary", "sampled")
+        self._stopped_before_ns = self._stopped_ns()
         self._open_window(self._clock_ns())
         self._visits[self._slot] = 1
         self._is_running = True
@@ -156,9 +164,7 @@ class Meter:
         # Work still in flight on the GPU would otherwise appear in the next reading.
         if self._policy != "none":
             self._synchronize()
-        now_ns = self._clock_ns()
-        self._window_ns[self._slot] += now_ns - self._mark_ns
-        self._mark_ns = now_ns
+        now_ns = self._advance()
         self._flush(now_ns)
         self._visits[self._slot] = 1
         self._ledger.cpu_s = self._tree.cpu_s() - self._cpu_base_s
@@ -190,6 +196,7 @@ class Meter:
         # The order matters: the last read needs open sources, and the poller must end before they close.
         self._last_reading = self.read()
         self._is_running = False
+        awake_time.release()
         if self._poller is not None:
             self._poller.stop()
         for channel in self._channels:
@@ -199,13 +206,24 @@ class Meter:
         """Give the time since the last boundary to the slot that ends here, and continue in `slot`."""
         if self._syncing:
             self._synchronize()
-        now_ns = self._clock_ns()
-        self._window_ns[self._slot] += now_ns - self._mark_ns
-        self._mark_ns = now_ns
+        now_ns = self._advance()
         if now_ns >= self._due_ns:
             self._flush(now_ns)
         self._visits[slot] += 1
         self._slot = slot
+
+    def _advance(self) -> int:
+        """Give the time since the last call to the present slot, that of stops to `idle`; return now [ns]."""
+        now_ns = self._clock_ns()
+        passed_ns = now_ns - self._mark_ns
+        stopped_ns = self._stopped_ns()
+        # A stop may have begun a moment before the last call.
+        idle_ns = min(stopped_ns - self._stopped_before_ns, passed_ns)
+        self._window_ns[self._slot] += passed_ns - idle_ns
+        self._window_ns[_IDLE] += idle_ns
+        self._mark_ns = now_ns
+        self._stopped_before_ns = stopped_ns
+        return now_ns
 
     def _flush(self, now_ns: int) -> None:
         """Read the counters and split the joules of the window that ends now."""
@@ -213,8 +231,7 @@ class Meter:
             # Work launched in an unsynchronised window has to end in it, or its joules would leak into the
             # next.
             self._synchronize()
-            now_ns = self._clock_ns()
-            self._window_ns[self._slot] += now_ns - self._mark_ns
+            now_ns = self._advance()
         # One instant `now_ns` for all channels: their bounds and gaps refer to the same window.
         begin_ns = self._clock_ns()
         with self._lock:
@@ -310,6 +327,7 @@ def _time_switch(num_pairs: int = 200) -> float:
     probe._outer = []
     probe._slot = _UNATTRIBUTED
     probe._syncing = False
+    probe._stopped_before_ns = probe._stopped_ns()
     probe._open_window(time.perf_counter_ns())
     # No window ends during the probe: the cost of reading counters is measured where it occurs.
     probe._due_ns = _NEVER_NS

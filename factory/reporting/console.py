@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -26,6 +25,7 @@ from factory.reporting.formatting import (
 from factory.reporting.headlines import headlines
 from factory.reporting.live_panel import FIRST_ITERATION, LivePanel
 from factory.reporting.progress import Clock, Eta, iteration_metrics, progress_text
+from factory.runtime.awake_time import awake_s
 
 StageProgress = Callable[[float], None]
 """Takes the share of a stage that is done."""
@@ -80,7 +80,7 @@ class PlainLines:
     """Console for logs: the first and the last iteration, and one line every `min_interval_s` between."""
 
     def __init__(
-        self, *, file: TextIO | None = None, min_interval_s: float = 10.0, clock: Clock = time.monotonic
+        self, *, file: TextIO | None = None, min_interval_s: float = 10.0, clock: Clock = awake_s
     ) -> None:
         """Print to `file`, standard output by default."""
         self._file = file or sys.stdout

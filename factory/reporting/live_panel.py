@@ -17,6 +17,7 @@ from rich.text import Text
 
 from factory.reporting.formatting import format_duration, joules_per_token_text, phase_shares
 from factory.reporting.progress import Clock, Eta, iteration_metrics, progress_text
+from factory.runtime.awake_time import awake_s
 
 PHASE_STYLES = {
     "sim": ("\u2588", "blue"),
@@ -64,7 +65,7 @@ class LivePanel:
         *,
         console: rich.console.Console | None = None,
         min_interval_s: float = 0.25,
-        clock: Clock = time.monotonic,
+        clock: Clock = awake_s,
     ) -> None:
         """Draw on `console`, standard output by default."""
         self._console = console or rich.console.Console()

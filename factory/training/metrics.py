@@ -161,9 +161,9 @@ def _increase(rows: tuple[Mapping[str, float], Mapping[str, float]], key: str) -
 
 
 def times(reading: MeterReading) -> dict[str, float]:
-    """Return the `time/` metrics of training, without the start-up."""
+    """Return the `time/` metrics of training, without the start-up and pauses."""
     return {
-        "time/wall_s": reading.wall_s - reading.phase_s["startup"],
+        "time/wall_s": reading.wall_s - reading.phase_s["startup"] - reading.phase_s["idle"],
         "time/sim_s": reading.phase_s["sim"],
         "time/infer_s": reading.phase_s["infer"],
         "time/learn_s": reading.phase_s["learn"],

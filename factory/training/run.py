@@ -56,13 +56,18 @@ def measure_idle_power(cfg: TrainConfig, console: Console) -> Interval | None:
     return idle_power(cfg.energy, cfg.device)
 
 
+def _unwatched(close: Callable[[], None]) -> AbstractContextManager[None]:
+    """Watch nothing: a library call must not end the process of its caller."""
+    return nullcontext()
+
+
 def run_job(
     job: TrainingJob,
     state: TrainState,
     *,
     idle: Interval | None = None,
     after: Sequence[Stage] = STAGES,
-    watch: Callable[[Callable[[], None]], AbstractContextManager[None]] = nullcontext,
+    watch: Callable[[Callable[[], None]], AbstractContextManager[None]] = _unwatched,
 ) -> TrainState:
     """Run an open job to its end and close it, also when it fails.
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from factory.cli import single_job
+from factory.energy.types import PHASES
 from factory.train import train
 from factory.training.control import RunControl, stop_on_signals
 
@@ -106,6 +107,13 @@ def test_paused_job_waits_and_ends_with_the_same_weights(tmp_path: Path) -> None
         for name in ("straight", "paused")
     ]
     assert weights[0] == weights[1]
+    # The pause is a phase of its own, and no time of training.
+    run_dir = tmp_path / "paused" / "run"
+    slots_s = json.loads((run_dir / "energy.json").read_text())["meter"]["slot_s"]
+    phases_s = dict(zip(PHASES, slots_s, strict=False))
+    wall_s = json.loads((run_dir / "summary.json").read_text())["metrics"]["time/wall_s"]
+    assert phases_s["idle"] > 0.25
+    assert wall_s <= sum(slots_s) - phases_s["startup"] - phases_s["idle"]
 
 
 def test_stop_wakes_a_paused_job() -> None:
