@@ -137,10 +137,8 @@ class GymnasiumEnv(TrainingEnv):
         if self.max_episode_steps != spec.max_episode_steps:
             kwargs["max_episode_steps"] = self.max_episode_steps
         if not max_episode_steps and spec.max_episode_steps is None:
-            limit = (
-                f"episodes end after {_DEFAULT_EPISODE_STEPS} steps at the latest (task.max_episode_steps)"
-            )
-            self.notes = (f"{self.env_id} is registered without a time limit: {limit}",)
+            limit = f"they end after {_DEFAULT_EPISODE_STEPS} steps at the latest (task.max_episode_steps)"
+            self.notes = (f"{self.env_id} is registered without a time limit of its episodes: {limit}",)
         if self.render_mode:
             os.environ.setdefault("SDL_VIDEODRIVER", "offscreen,dummy")  # no window, and no screen needed
             kwargs["render_mode"] = self.render_mode
