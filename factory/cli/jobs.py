@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import tempfile
 from argparse import Namespace
@@ -16,7 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from factory import config, options, plugins, tracking
 from factory.cli import spelling
@@ -106,6 +107,38 @@ def single_job(overrides: Sequence[str]) -> TrainConfig:
     return cfg
 
 
+def several_jobs(overrides: Sequence[str]) -> list[tuple[list[str], TrainConfig]]:
+    """Return overrides and configuration of each job of a sweep, or of the only one; nothing is written.
+
+    Raises:
+        ValueError, HydraException, OmegaConfBaseException: the first mistake found.
+    """
+    spelled = _spelled_out(_with_plugins(spelling.join_flags(overrides, options.keys())))
+    swept = [parsed.key_or_group for parsed in map(_parse_override, spelled) if parsed.is_sweep_override()]
+    jobs = _jobs(spelled)
+    composed = None
+    configs: list[TrainConfig] = []
+    for job in jobs:
+        if composed is None or set(swept) & set(options.GROUPS):
+            composed = _compose(job)
+        configs.append(job_config(_with_values(composed, job, swept), job))
+    for cfg in configs[:_MAX_CHECKED_JOBS]:
+        _check_parts(cfg)
+    return list(zip(jobs, configs, strict=True))
+
+
+def _with_values(composed: DictConfig, job: Sequence[str], swept: Sequence[str]) -> DictConfig:
+    """Return what Hydra would compose of a job that differs from a composed one in some values only.
+
+    Composing takes a tenth of a second, which a sweep of a thousand jobs would feel.
+    """
+    changed = copy.deepcopy(composed)
+    for override in OverridesParser.create().parse_overrides(list(job)):
+        if override.key_or_group in swept and override.key_or_group not in options.GROUPS:
+            OmegaConf.update(changed, override.key_or_group, override.value())
+    return changed
+
+
 def _with_plugins(overrides: Sequence[str]) -> list[str]:
     """Load all plug-ins, and return the overrides with the absolute paths of those in `plugins=[...]`."""
     resolved, files = plugins.resolve_overrides(overrides)
@@ -186,13 +219,18 @@ def _jobs(overrides: list[str]) -> list[list[str]]:
 def compose_config(overrides: list[str]) -> tuple[TrainConfig, Path]:
     """Return the checked configuration and the folder Hydra would give the run."""
     overrides = _with_plugins(overrides)
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(options.CONF_DIR), version_base="1.3"):
-        composed = compose("train", overrides=overrides, return_hydra_config=True)
-        run_dir = Path(composed.hydra.run.dir)
+    composed = _compose(overrides, with_hydra=True)
+    run_dir = Path(composed.hydra.run.dir)
     with open_dict(composed):
         del composed["hydra"]
     return job_config(composed, overrides), run_dir
+
+
+def _compose(overrides: list[str], *, with_hydra: bool = False) -> DictConfig:
+    """Return what Hydra composes of overrides, with its own settings if wanted."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(options.CONF_DIR), version_base="1.3"):
+        return compose("train", overrides=overrides, return_hydra_config=with_hydra)
 
 
 def job_config(composed: DictConfig, overrides: Sequence[str]) -> TrainConfig:
