@@ -1,7 +1,7 @@
 """The way of an attempt: its start, its end, and what follows for the line.
 
-A line goes on where its last checkpoint is. Without one it starts again, and the folder of the run before is kept
-beside the attempt that made it.
+A line goes on where its last checkpoint is. Without one it starts again, and the folder of the run before is
+kept beside the attempt that made it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MOST_FAILURES: dict[ExitClass, int] = {
     ExitClass.KILLED: 10,
     ExitClass.LOST: 10,
 }
-"""Attempts in a row that may end so, without progress and by the same root cause, before the line has failed."""
+"""Attempts in a row without progress, by the same root cause, after which the line has failed."""
 _FIRST_DELAY_S = {ExitClass.KILLED: 1.0, ExitClass.LOST: 1.0}
 _OTHER_DELAY_S = 10.0
 _LONGEST_DELAY_S = 1800.0
@@ -88,7 +88,7 @@ def arguments(line: Line, root: Path, *, kept: int) -> list[str]:
 
     A resumed run has its configuration. Only what a run folder may not decide by itself is named again.
     """
-    common = [f"output_root={root.absolute()}", "energy.scope=process"]
+    common = [f"output_root={root.absolute()}"]
     if not kept:
         return [*line.overrides, *common, f"hydra.run.dir={line.run_dir}"]
     named = {rule.key for rule in TRAINING} | {"plugins"}

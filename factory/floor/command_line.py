@@ -1,0 +1,135 @@
+"""Commands of the floor and their arguments; a mistake ends in one line and exit status 2."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from factory import cli
+from factory.floor import commands
+from factory.floor.engines import ENGINES
+from factory.reporting.stream import steady_stdout
+
+DEFAULT_ROOT = "outputs/floor"
+_EXAMPLES = """examples:
+  python -m factory.floor submit task=cartpole_swingup seed=0,1,2 --flex 3
+  python -m factory.floor submit experiment=smoke --priority 5
+  python -m factory.floor run --watts 60
+  python -m factory.floor status --watch
+  python -m factory.floor why 2
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports mistakes as all commands of this project do."""
+
+    def error(self, message: str) -> NoReturn:
+        cli.fail(ValueError(f"{message}; {self.prog} --help lists the arguments"))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    top = _Parser(
+        prog="python -m factory.floor",
+        description="Run many training jobs under one power budget.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    common = _Parser(add_help=False)
+    common.add_argument(
+        "--root", type=Path, default=Path(DEFAULT_ROOT), metavar="DIR", help="folder of the floor"
+    )
+    groups = top.add_subparsers(dest="command", metavar="command", parser_class=_Parser)
+
+    def add(name: str, action: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        added = groups.add_parser(
+            name, help=text, description=text[0].upper() + text[1:] + ".", parents=[common]
+        )
+        added.set_defaults(action=action)
+        return added
+
+    submit = add("submit", commands.submit, "queue training jobs")
+    submit.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="arguments of factory.train; sweeps too"
+    )
+    submit.add_argument("--priority", type=int, default=0, metavar="N", help="greater numbers first")
+    submit.add_argument(
+        "--flex", type=int, default=1, metavar="0..3", help="slowdown it tolerates: 0 none, 3 any"
+    )
+    submit.add_argument("--deadline", metavar="TIME", help="UTC time, such as 2026-11-26T14:00Z")
+    submit.add_argument("--owner", default="", metavar="NAME")
+    submit.add_argument("--name", default="", metavar="NAME")
+    submit.add_argument("--cores", type=float, default=1.0, metavar="N", help="CPUs each line may use")
+    submit.add_argument("--again", action="store_true", help="queue it although an equal line is there")
+
+    run = add("run", commands.run, "run the lines of the floor until all have ended")
+    run.add_argument("--watts", metavar="N", help="power limit of the site [W]")
+    run.add_argument("--cores", type=float, metavar="N", help="CPUs that lines may occupy together")
+    run.add_argument("--engine", choices=sorted(ENGINES), default="local")
+    run.add_argument("--tick", type=float, default=1.0, metavar="S", help=argparse.SUPPRESS)
+    run.add_argument("--forever", action="store_true", help="wait for more lines when all have ended")
+
+    status = add("status", commands.status, "show lines, power and energy")
+    status.add_argument("--json", action="store_true", help="print JSON")
+    status.add_argument("--watch", action="store_true", help="show it again every second until Ctrl-C")
+
+    for name, action, text in (
+        ("why", commands.why, "say what a line waits for"),
+        ("logs", commands.logs, "print the output of a line's newest attempt"),
+        ("pause", commands.order, "pause a line until it is resumed"),
+        ("resume", commands.order, "let a paused line go on"),
+        ("preempt", commands.order, "end a line with a checkpoint and queue it again"),
+        ("cancel", commands.order, "end a line with a checkpoint for good"),
+        ("priority", commands.order, "change the priority of a line"),
+    ):
+        added = add(name, action, text)
+        added.add_argument("line", type=int, metavar="ID")
+        if name == "priority":
+            added.add_argument("priority", type=int, metavar="N")
+        if name in ("why",):
+            added.add_argument("--json", action="store_true", help="print JSON")
+
+    add("drain", commands.drain, "start no more lines, and end the floor when those that run have ended")
+
+    audit = add("audit", commands.audit, "check that no event of the floor was changed")
+    audit.add_argument("what", choices=("verify",))
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and exit with its status."""
+    cli.show_warnings()
+    with cli.one_line_interrupts(), cli.one_line_errors():
+        given = list(sys.argv[1:] if arguments is None else arguments)
+        if cli.prints_version():
+            return
+        namespace = parse(given)
+        if not namespace.command:
+            parser().print_help()
+            raise SystemExit(2)
+        try:
+            with steady_stdout():
+                status = namespace.action(namespace)
+        except OSError as error:
+            cli.fail(error, status=1)
+        raise SystemExit(status)
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Return the arguments of a command; overrides and options may stand in any order.
+
+    Raises:
+        SystemExit: an argument is wrong; one line says which.
+    """
+    top = parser()
+    namespace, rest = top.parse_known_args(arguments)
+    options = [argument for argument in rest if argument.startswith("-")]
+    if options or (rest and namespace.command != "submit"):
+        top.error(f"{(options or rest)[0]}: no such argument of {namespace.command}")
+    if rest:
+        # The parser takes values in one row only.
+        namespace.overrides += rest
+    return namespace

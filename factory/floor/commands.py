@@ -1,0 +1,151 @@
+"""Actions of the floor's commands; each takes the arguments and returns the exit status."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import time
+from math import inf
+from pathlib import Path
+
+from factory import cli
+from factory.floor import floor_lock, status_view, submission
+from factory.floor.budget_input import parse_time, parse_watts
+from factory.floor.engines import ENGINES
+from factory.floor.runner import run_floor
+from factory.floor.store import Store
+from factory.floor.submission import Order
+from factory.validation import require
+
+_ANSWER_S = 10.0
+"""Time in which a running floor carries out an order."""
+
+
+def submit(given: argparse.Namespace) -> int:
+    """Queue a line for each job, and print their ids."""
+    if not given.overrides:
+        raise ValueError("submit: give arguments of factory.train, such as task=cartpole_swingup seed=0,1,2")
+    deadline = None
+    if given.deadline:
+        deadline = parse_time(given.deadline, key="--deadline")
+    order = Order(
+        priority=given.priority,
+        flex=given.flex,
+        deadline=deadline,
+        owner=given.owner,
+        name=given.name,
+        cores=given.cores,
+    )
+    cli.check_writable(given.root, key="--root")
+    lines = submission.prepare(given.overrides, order, root=given.root, cwd=Path.cwd())
+    with Store(given.root, create=True) as store:
+        submitted = submission.queue(store, lines, is_again=given.again)
+    for one in submitted:
+        print(one.line.id)
+    known = [str(one.line.id) for one in submitted if not one.is_new]
+    if known:
+        shown = ", ".join(known[:5]) + (", ..." if len(known) > 5 else "")
+        print(f"already on the floor: {shown}; --again queues them once more", file=sys.stderr)
+    return 0
+
+
+def run(given: argparse.Namespace) -> int:
+    """Run the floor until all lines have ended; return 1 if one of them failed."""
+    watts = inf
+    if given.watts is not None:
+        watts = parse_watts(given.watts, key="--watts")
+    if given.cores is not None:
+        require(0.0 < given.cores <= 4096, "--cores", given.cores, "must be above 0")
+    require(0.05 <= given.tick <= 60.0, "--tick", given.tick, "must be in [0.05, 60]")
+    with Store(given.root, create=given.forever) as store, floor_lock.locked(given.root):
+        engine = ENGINES[given.engine](cores=given.cores)
+        return run_floor(store, engine, watts=watts, tick_s=given.tick, is_forever=given.forever)
+
+
+def status(given: argparse.Namespace) -> int:
+    """Show lines, power and energy."""
+    with Store(given.root) as store:
+        if given.json:
+            print(json.dumps(status_view.plain(store), indent=1))
+        elif given.watch:
+            status_view.watch(store)
+        else:
+            status_view.show(store)
+    return 0
+
+
+def why(given: argparse.Namespace) -> int:
+    """Say in one sentence what keeps a line, or what became of it."""
+    with Store(given.root) as store:
+        line = store.line(given.line)
+        text = status_view.explain(store, line)
+        if given.json:
+            print(json.dumps({"id": line.id, "state": line.state.value, "why": text}))
+        else:
+            print(text)
+    return 0
+
+
+def logs(given: argparse.Namespace) -> int:
+    """Print the output of a line's newest attempt."""
+    with Store(given.root) as store:
+        line = store.line(given.line)
+        attempt = store.last_attempt(line.id)
+    if attempt is None:
+        raise ValueError(f"line {line.id}: not started yet, so there is no output")
+    for name in ("stdout", "stderr"):
+        path = Path(attempt.folder) / name
+        if path.is_file():
+            with path.open(encoding="utf-8", errors="replace") as file:
+                shutil.copyfileobj(file, sys.stdout)
+    return 0
+
+
+def order(given: argparse.Namespace) -> int:
+    """Leave an order for a line, and wait for the running floor to carry it out."""
+    with Store(given.root) as store:
+        line = store.line(given.line)
+        if line.state.is_final:
+            raise ValueError(f"line {line.id}: {line.state} already; {given.command} changes nothing")
+        arguments = {}
+        if given.command == "priority":
+            require(abs(given.priority) <= 1000, "priority", given.priority, "must be in [-1000, 1000]")
+            arguments = {"priority": given.priority}
+        number = store.add_command(given.command, line=line.id, **arguments)
+        print(_answer(store, number))
+    return 0
+
+
+def drain(given: argparse.Namespace) -> int:
+    """Ask the running floor to start no more lines."""
+    with Store(given.root) as store:
+        if not floor_lock.is_held(given.root):
+            raise ValueError(f"root={given.root}: no process runs this floor; there is nothing to drain")
+        print(_answer(store, store.add_command("drain")))
+    return 0
+
+
+def audit(given: argparse.Namespace) -> int:
+    """Recompute the chain of events."""
+    with Store(given.root) as store:
+        try:
+            number = store.verify_events()
+        except ValueError as error:
+            cli.fail(error, status=1)
+        print(f"{number} events, each follows from the one before")
+    return 0
+
+
+def _answer(store: Store, number: int) -> str:
+    """Return the outcome of an order, once the floor has carried it out."""
+    if not floor_lock.is_held(store.root):
+        return "noted; the next `floor run` carries it out"
+    deadline = time.monotonic() + _ANSWER_S
+    while time.monotonic() < deadline:
+        outcome = store.command_outcome(number)
+        if outcome is not None:
+            return outcome
+        time.sleep(0.1)
+    return "noted; the floor has not answered yet"

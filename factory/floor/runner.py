@@ -1,0 +1,85 @@
+"""`floor run`: ticks until all lines have ended, and says so on the console."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
+
+from factory.floor.engines.base import Engine
+from factory.floor.lines import FINAL, LineState
+from factory.floor.loop import Floor, Rules, describe
+from factory.floor.store import Store
+
+_IDLE_TICK_S = 5.0
+"""Longest time between two ticks when no line has a process."""
+
+
+def run_floor(
+    store: Store, engine: Engine, *, watts: float, tick_s: float = 1.0, is_forever: bool = False
+) -> int:
+    """Run a floor; lines go on when it is interrupted.
+
+    Args:
+        store: the floor's store, locked by this process.
+        engine: where lines run.
+        watts: power limit of the site [W].
+        tick_s: time between two ticks [s].
+        is_forever: whether to wait for more lines when all have ended.
+
+    Returns:
+        0 if all lines ended well, 1 if one failed, 130 if the floor was interrupted.
+    """
+    stop = threading.Event()
+    floor = Floor(store, engine, Rules(watts=watts, tick_s=tick_s, is_forever=is_forever))
+    seen = {line.id: line.state for line in store.lines()}
+    print(f"floor {store.root}: {len(seen)} lines, {floor.budget().describe(time.time())}", flush=True)
+    try:
+        with _stop_on_signals(stop):
+            while not stop.is_set():
+                floor.tick()
+                store.put("running", describe(floor))
+                seen = _announce(store, seen)
+                if floor.is_done and not is_forever:
+                    break
+                stop.wait(tick_s)
+    finally:
+        store.record("floor stopped", details={"interrupted": stop.is_set()})
+        floor.power.close()
+        engine.close()
+    if stop.is_set():
+        print("interrupted: lines go on; `floor run` takes them over, `cancel ID` ends them")
+        return 130
+    failed = [line.id for line in store.lines((LineState.FAILED,))]
+    ended = store.lines(tuple(FINAL))
+    print(f"{len(ended)} lines ended, {len(failed)} failed")
+    return int(bool(failed))
+
+
+def _announce(store: Store, seen: dict[int, LineState]) -> dict[int, LineState]:
+    """Print a line for each change of state, and return the present states."""
+    now: dict[int, LineState] = {}
+    for line in store.lines():
+        now[line.id] = line.state
+        if seen.get(line.id) is not line.state and line.state is not LineState.QUEUED:
+            print(f"{time.strftime('%H:%M:%S')}  {line.id:>4}  {line.state:<10}  {line.reason}", flush=True)
+    return now
+
+
+@contextlib.contextmanager
+def _stop_on_signals(stop: threading.Event) -> Iterator[None]:
+    """Let SIGINT, SIGTERM and SIGHUP end the loop after the tick at hand."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    previous = {number: signal.signal(number, handle) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

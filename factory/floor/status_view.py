@@ -1,0 +1,120 @@
+"""The state of a floor for people and programs; works while nothing runs as well."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from factory.floor import floor_lock
+from factory.floor.lines import Line, LineState
+from factory.floor.store import Store
+
+_BAR_CELLS = 30
+
+
+def plain(store: Store) -> dict[str, Any]:
+    """Return the state of floor and lines as plain values."""
+    known = store.get("running", {})
+    books = store.get("books", {})
+    is_running = floor_lock.is_held(store.root)
+    state = "stopped"
+    if is_running:
+        state = "draining" if known.get("is_draining") else "running"
+    samples = store.samples(since=time.time() - 60.0)
+    floor = {
+        "state": state,
+        "budget_w": samples[-1].budget_w if samples and is_running else None,
+        "budget": known.get("budget", "no limit"),
+        "power_w": known.get("power_w", 0.0) if is_running else 0.0,
+        "power_upper_w": known.get("power_upper_w", 0.0) if is_running else 0.0,
+        "cores_busy": known.get("cores_busy", 0.0) if is_running else 0.0,
+        "tier": known.get("tier", "none"),
+        "joules": books.get("node_j", 0.0),
+        "unattributed_j": books.get("rest_j", 0.0),
+    }
+    return {"floor": floor, "lines": [_plain_line(line) for line in store.lines()]}
+
+
+def _plain_line(line: Line) -> dict[str, Any]:
+    return {
+        "id": line.id,
+        "name": line.name,
+        "task": line.task,
+        "state": line.state.value,
+        "reason": line.reason,
+        "exit_class": line.exit_class.value if line.exit_class else None,
+        "attempts": line.attempts,
+        "run_dir": line.run_dir,
+        "progress": line.progress,
+        "tokens": line.tokens,
+        "tokens_per_s": line.tokens_per_s if line.state is LineState.RUNNING else 0.0,
+        "joules": line.joules,
+        "waste_j": line.waste_j,
+        "power_w": line.power_w if line.state.is_active else 0.0,
+        "priority": line.priority,
+        "flex": line.flex,
+        "owner": line.owner,
+    }
+
+
+def explain(store: Store, line: Line) -> str:
+    """Return a sentence about what keeps a line, or what became of it."""
+    text = f"line {line.id} is {line.state}: {line.reason}"
+    if not line.state.is_final and not floor_lock.is_held(store.root):
+        text += "; no process runs the floor, start one with `python -m factory.floor run`"
+    return text
+
+
+def show(store: Store) -> None:
+    """Print the state as a table."""
+    Console().print(_render(store))
+
+
+def watch(store: Store) -> None:
+    """Show the state until Ctrl-C."""
+    with Live(_render(store), refresh_per_second=1, screen=False) as live:
+        while True:
+            time.sleep(1.0)
+            live.update(_render(store))
+
+
+def _render(store: Store) -> Table:
+    state = plain(store)
+    floor = state["floor"]
+    table = Table(title=_title(floor), title_justify="left", box=None, pad_edge=False)
+    for column in ("ID", "name", "state", "progress", "tokens/s", "W", "J/token", "ETA", "reason"):
+        table.add_column(column, justify="left" if column in ("name", "state", "reason") else "right")
+    for line in state["lines"]:
+        table.add_row(
+            str(line["id"]),
+            line["name"],
+            line["state"],
+            f"{100 * line['progress']:.0f} %",
+            f"{line['tokens_per_s']:.0f}",
+            f"{line['power_w']:.1f}",
+            f"{line['joules'] / line['tokens']:.3g}" if line["tokens"] else "",
+            _eta(line),
+            line["reason"],
+        )
+    return table
+
+
+def _title(floor: dict[str, Any]) -> str:
+    power = f"{floor['power_w']:.1f} W ({floor['tier']}, at most {floor['power_upper_w']:.1f} W)"
+    text = f"floor {floor['state']}  {power} of {floor['budget']}"
+    if floor["budget_w"]:
+        share = min(1.0, floor["power_upper_w"] / floor["budget_w"])
+        filled = round(share * _BAR_CELLS)
+        text += f"  [{'#' * filled}{'.' * (_BAR_CELLS - filled)}]"
+    return text
+
+
+def _eta(line: dict[str, Any]) -> str:
+    if line["state"] != "running" or not line["tokens_per_s"] or not line["progress"]:
+        return ""
+    left = line["tokens"] / line["progress"] - line["tokens"]
+    return f"{left / line['tokens_per_s']:.0f} s"
