@@ -27,7 +27,7 @@ def carry_out(floor: Floor, command: Command) -> str:
 
 def _pause(floor: Floor, line: Line, command: Command) -> str:
     if line.state is LineState.RUNNING:
-        floor.pause(line, "paused by a user", is_held=True)
+        floor.supervisor.pause(line, "paused by a user", is_held=True)
     elif line.state in (LineState.QUEUED, LineState.PAUSED):
         floor.store.update(line.id, is_held=True, reason="paused by a user")
     else:
@@ -37,7 +37,7 @@ def _pause(floor: Floor, line: Line, command: Command) -> str:
 
 def _resume(floor: Floor, line: Line, command: Command) -> str:
     if line.state is LineState.PAUSED and line.is_held:
-        floor.resume(line, "resumed by a user")
+        floor.supervisor.resume(line, "resumed by a user")
     elif line.is_held:
         floor.store.update(line.id, is_held=False)
     else:
@@ -48,13 +48,13 @@ def _resume(floor: Floor, line: Line, command: Command) -> str:
 def _preempt(floor: Floor, line: Line, command: Command) -> str:
     if not line.state.is_active:
         return f"line {line.id} is {line.state}; it has no process"
-    floor.end(line, "pre-empted by a user", why="preempt")
+    floor.supervisor.end(line, "pre-empted by a user", why="preempt")
     return f"line {line.id} writes a checkpoint and returns to the queue"
 
 
 def _cancel(floor: Floor, line: Line, command: Command) -> str:
     if line.state.is_active:
-        floor.end(line, "cancelled by a user", why="cancel")
+        floor.supervisor.end(line, "cancelled by a user", why="cancel")
         return f"line {line.id} writes a checkpoint and ends"
     floor.store.move(line, LineState.CANCELLED, "cancelled by a user")
     return f"line {line.id} is cancelled"
