@@ -31,7 +31,7 @@ class Rules:
     """Limit of the site [W]."""
     tick_s: float = 1.0
     is_forever: bool = False
-    """Whether to wait for more lines when all have ended."""
+    """True to wait for more lines when all have ended."""
     scheduler: Settings = field(default_factory=Settings)
 
 
@@ -149,6 +149,7 @@ class Floor:
         """Write down energy and waste of every line that has an account."""
         with self.store.transaction():
             self.store.put("books", self.power.books.to_plain())
+            self.store.put("kept", self.supervisor.kept)
             for number, account in self.power.books.lines.items():
                 self.store.update(number, joules=account.joules, waste_j=account.waste_j)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from factory.floor import attempt_files, attempts, progress
 from factory.floor.engines.base import Engine
-from factory.floor.lines import Attempt, Handle, Line, LineState, Needs
+from factory.floor.lines import Attempt, ExitClass, Handle, Line, LineState, Needs
 from factory.floor.power import PowerWatch
 from factory.floor.store import Store
 from factory.runtime.cpus import usable_cpus
@@ -42,7 +42,9 @@ class Supervisor:
         self._cpus: dict[int, list[int]] = {}
         self._asked_at: dict[int, float] = {}
         """Monotonic time at which a line was asked to end."""
-        self._kept: dict[int, tuple[int, float]] = {}
+        self.kept: dict[int, tuple[int, float]] = {
+            int(number): (steps, joules) for number, (steps, joules) in store.get("kept", {}).items()
+        }
         """Steps of the newest checkpoint of a line, and its useful energy at that time [J]."""
 
     def observe(self, line: Line, now: float) -> Handle | None:
@@ -94,24 +96,20 @@ class Supervisor:
         self._asked_at.pop(line.id, None)
 
     def _charge_waste(self, line: Line, attempt: Attempt) -> None:
-        if line.state is LineState.FINISHED:
+        if line.state is LineState.FINISHED or line.exit_class is ExitClass.PREEMPTED:
             return
         if line.state.is_final:
             useful_j = 0.0
         else:
-            kept_steps, kept_j = self._kept.get(line.id, (0, 0.0))
-            # A clean end writes a checkpoint: nothing is lost.
-            if line.steps > kept_steps:
-                return
-            useful_j = kept_j if line.steps else 0.0
+            _, useful_j = self.kept.get(line.id, (0, 0.0))
         self.power.books = self.power.books.roll_back(line.id, useful_j=useful_j)
 
     def _follow(self, line: Line, attempt: Attempt, handle: Handle, now: float) -> None:
         """Note the progress of a line that has processes; end it if it does not move."""
         found = progress.read(Path(line.run_dir))
         account = self.power.books.lines.get(line.id)
-        if account and found.kept_steps != self._kept.get(line.id, (-1, 0.0))[0]:
-            self._kept[line.id] = (found.kept_steps, account.useful_j)
+        if account and found.kept_steps != self.kept.get(line.id, (-1, 0.0))[0]:
+            self.kept[line.id] = (found.kept_steps, account.useful_j)
         if (found.steps, found.tokens) != (line.steps, line.tokens):
             self.store.update(
                 line.id,
