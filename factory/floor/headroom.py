@@ -59,7 +59,7 @@ def headroom(view: FloorView, limit: PowerLimit, now: float, settings: Settings)
     reserve = reserve_w(limit.limit_w, share=settings.reserve_share, power_sd_w=noise_w(samples))
     goal_w = limit.limit_w - reserve
     predicted_w = view.idle_w + sum(line.point.power_w for line in view.lines if line.state in _DRAWS_POWER)
-    is_known = view.is_fresh and bool(samples)
+    is_known = view.is_fresh and bool(samples) and samples[-1].t_s > now - settings.stale_s
     level_w = predicted_w
     free_w = goal_w - predicted_w
     if is_known:

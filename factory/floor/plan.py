@@ -154,6 +154,8 @@ class Settings:
     """Time for which power must exceed the budget before lines are shed: one bad sample sheds nothing."""
     settle_s: float = 2.0
     """Time until the meter shows the effect of a pause."""
+    stale_s: float = 10.0
+    """Age of the last sample beyond which the meter counts as failed."""
     dwell_s: float = 10.0
     """Time for which power must have been free before a line resumes or starts."""
     warmup_s: float = 10.0
@@ -194,6 +196,7 @@ class Settings:
 _DURATIONS = (
     "confirm_s",
     "settle_s",
+    "stale_s",
     "dwell_s",
     "warmup_s",
     "stagger_s",
