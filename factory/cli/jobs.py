@@ -114,7 +114,9 @@ def several_jobs(overrides: Sequence[str]) -> list[tuple[list[str], TrainConfig]
         ValueError, HydraException, OmegaConfBaseException: the first mistake found.
     """
     spelled = _spelled_out(_with_plugins(spelling.join_flags(overrides, options.keys())))
-    swept = [parsed.key_or_group for parsed in map(_parse_override, spelled) if parsed.is_sweep_override()]
+    parsed = [_parse_override(argument) for argument in spelled]
+    swept = [override.key_or_group for override in parsed if override.is_sweep_override()]
+    spelled = with_start_found(spelled, parsed)
     jobs = _jobs(spelled)
     composed = None
     configs: list[TrainConfig] = []

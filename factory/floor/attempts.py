@@ -91,7 +91,8 @@ def arguments(line: Line, root: Path, *, kept: int) -> list[str]:
     common = [f"output_root={root.absolute()}"]
     if not kept:
         return [*line.overrides, *common, f"hydra.run.dir={line.run_dir}"]
-    named = {rule.key for rule in TRAINING} | {"plugins"}
+    # A promoted trial of a sweep ends later than its run was told to.
+    named = {rule.key for rule in TRAINING} | {"plugins", "stop_at_steps"}
     again = [override for override in line.overrides if override.partition("=")[0] in named]
     return [*again, *common, f"resume={line.run_dir}"]
 
@@ -108,7 +109,7 @@ def settle(store: Store, line: Line, attempt: Attempt, outcome: Outcome | None, 
     """
     run_dir = Path(line.run_dir)
     if outcome is None:
-        outcome = _lost(run_dir, attempt)
+        outcome = _lost(line, attempt)
     kept = progress.kept_steps(run_dir)
     ended = replace(
         attempt,
@@ -127,9 +128,12 @@ def settle(store: Store, line: Line, attempt: Attempt, outcome: Outcome | None, 
         return store.move(line, state, reason, exit_class=outcome.exit_class, steps=kept, **changes)
 
 
-def _lost(run_dir: Path, attempt: Attempt) -> Outcome:
+def _lost(line: Line, attempt: Attempt) -> Outcome:
     """Return the outcome of an attempt whose wrapper wrote none: machine or wrapper were killed."""
-    is_finished = progress.summary_status(run_dir) == "finished"
+    run_dir = Path(line.run_dir)
+    # A summary without the last steps is from before the line was promoted.
+    is_there = progress.kept_steps(run_dir) >= line.total_steps
+    is_finished = is_there and progress.summary_status(run_dir) == "finished"
     now = time.time()
     return Outcome(
         exit_class=ExitClass.OK if is_finished else ExitClass.LOST,

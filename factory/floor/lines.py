@@ -43,7 +43,8 @@ TRANSITIONS: dict[LineState, frozenset[LineState]] = {
     LineState.PAUSED: frozenset({LineState.RUNNING, LineState.PREEMPTING}) | _AFTER_AN_ATTEMPT,
     LineState.PREEMPTING: _AFTER_AN_ATTEMPT,
     LineState.LOST: frozenset({LineState.QUEUED, LineState.FAILED, LineState.CANCELLED, LineState.FINISHED}),
-    LineState.FINISHED: frozenset(),
+    # A trial of a sweep that reached its rung goes on when it is promoted.
+    LineState.FINISHED: frozenset({LineState.QUEUED}),
     LineState.FAILED: frozenset(),
     LineState.CANCELLED: frozenset(),
 }

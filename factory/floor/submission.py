@@ -111,7 +111,7 @@ def _line(
         # The number of threads changes rounding, so it is the same wherever and whenever the line runs.
         overrides=(*overrides, f"runtime.torch_threads={threads}"),
         spec_hash=spec_hash(cfg, threads=threads, commit=commit),
-        total_steps=cfg.total_steps,
+        total_steps=cfg.last_step,
         needs=Needs(
             cores=order.cores,
             memory_bytes=_BASE_MEMORY_BYTES + cfg.num_envs * _WORLD_MEMORY_BYTES,

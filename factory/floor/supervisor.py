@@ -96,7 +96,11 @@ class Supervisor:
         self._asked_at.pop(line.id, None)
 
     def _charge_waste(self, line: Line, attempt: Attempt) -> None:
-        if line.state is LineState.FINISHED or line.exit_class is ExitClass.PREEMPTED:
+        if line.exit_class is ExitClass.PREEMPTED:
+            return
+        if line.state is LineState.FINISHED:
+            # A trial of a sweep may go on from here.
+            self.kept[line.id] = (line.steps, self.power.books.lines[line.id].useful_j)
             return
         if line.state.is_final:
             useful_j = 0.0
