@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from factory import cli
-from factory.floor import commands
+from factory.floor import budget_commands, commands
 from factory.floor.engines import ENGINES
 from factory.reporting.stream import steady_stdout
 
@@ -93,6 +93,20 @@ def parser() -> argparse.ArgumentParser:
             added.add_argument("--json", action="store_true", help="print JSON")
 
     add("drain", commands.drain, "start no more lines, and end the floor when those that run have ended")
+
+    budget = add("budget", budget_commands.show, "set or list the power budget")
+    parts = budget.add_subparsers(dest="part", metavar="set|list|import", parser_class=_Parser)
+    target = parts.add_parser("set", parents=[common], help="set a target, from now on or for a time")
+    target.add_argument("watts", metavar="WATTS", help="power [W], or none to lift earlier targets")
+    target.add_argument(
+        "--for", dest="duration", metavar="TIME", help="such as 3h, 90m or 45s; else without end"
+    )
+    target.add_argument("--at", metavar="TIME", help="UTC, such as 14:00 or 2026-11-26T14:00Z; else now")
+    target.set_defaults(action=budget_commands.set_target)
+    parts.add_parser("list", parents=[common], help="show limits, schedule and targets")
+    schedule = parts.add_parser("import", parents=[common], help="take a schedule from a CSV file")
+    schedule.add_argument("file", type=Path, metavar="FILE", help="CSV with the columns time_utc,budget_w")
+    schedule.set_defaults(action=budget_commands.import_schedule)
 
     audit = add("audit", commands.audit, "check that no event of the floor was changed")
     audit.add_argument("what", choices=("verify",))

@@ -9,7 +9,8 @@ from math import inf
 from typing import Any
 
 from factory.floor import scheduler
-from factory.floor.budget import Budget, Target
+from factory.floor.budget import Budget
+from factory.floor.budget_commands import read_budget
 from factory.floor.engines.base import Engine
 from factory.floor.lines import Handle, Line, LineState
 from factory.floor.orders import carry_out
@@ -88,11 +89,8 @@ class Floor:
 
     def budget(self) -> Budget:
         """Return the budget as it is known now."""
-        return Budget(
-            site_w=self.rules.watts,
-            schedule=[(at, watts) for at, watts in self.store.get("schedule", [])],
-            targets=[Target(**plain) for plain in self.store.get("targets", [])],
-            ramp_w_per_s=self.rules.scheduler.ramp_w_per_s,
+        return read_budget(
+            self.store, site_w=self.rules.watts, ramp_w_per_s=self.rules.scheduler.ramp_w_per_s
         )
 
     def _act(self, action: Action) -> None:

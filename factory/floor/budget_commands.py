@@ -1,0 +1,93 @@
+"""Actions of `floor budget`; each takes the arguments and returns the exit status."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+from math import inf, isfinite
+from typing import Any
+
+from factory import cli
+from factory.floor.budget import Budget, Target
+from factory.floor.budget_input import make_target, read_schedule
+from factory.floor.store import Store
+
+_SHOWN_ROWS = 10
+_KEPT_TARGETS = 1000
+
+
+def read_budget(store: Store, *, site_w: float = inf, ramp_w_per_s: float = inf) -> Budget:
+    """Return the budget from schedule and targets in the store, and the limit of the site [W]."""
+    return Budget(
+        site_w=site_w,
+        schedule=[(at, watts) for at, watts in store.get("schedule", [])],
+        targets=_targets(store),
+        ramp_w_per_s=ramp_w_per_s,
+    )
+
+
+def set_target(given: argparse.Namespace) -> int:
+    """Set a target; a floor that runs obeys it at its next tick."""
+    target = make_target(given.watts, now=time.time(), duration=given.duration, at=given.at)
+    cli.check_writable(given.root, key="--root")
+    with Store(given.root, create=True) as store, store.transaction():
+        plain = [_plain(known) for known in (*_targets(store), target)]
+        store.put("targets", plain[-_KEPT_TARGETS:])
+        store.record("budget set", details=_plain(target))
+        print(read_budget(store).describe(max(time.time(), target.start)))
+    return 0
+
+
+def import_schedule(given: argparse.Namespace) -> int:
+    """Take a schedule from a file, in place of an earlier one."""
+    try:
+        rows = read_schedule(given.file)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ValueError(f"budget import: {given.file}: {reason}; give a CSV file") from error
+    cli.check_writable(given.root, key="--root")
+    with Store(given.root, create=True) as store, store.transaction():
+        store.put("schedule", rows)
+        store.record("schedule imported", details={"file": str(given.file), "rows": len(rows)})
+    print(f"{len(rows)} rows from {_moment(rows[0][0])} to {_moment(rows[-1][0])}")
+    return 0
+
+
+def show(given: argparse.Namespace) -> int:
+    """Print the budget now and next, and its parts."""
+    with Store(given.root) as store:
+        now = time.time()
+        print(read_budget(store).describe(now))
+        for target in _targets(store)[-_SHOWN_ROWS:]:
+            end = "" if target.end is None else f" until {_moment(target.end)}"
+            watts = "no limit" if target.watts == inf else f"{target.watts:g} W"
+            print(f"target    {watts} from {_moment(target.start)}{end}")
+        rows = store.get("schedule", [])
+        upcoming = [row for row in rows if row[0] >= now]
+        for at, watts in upcoming[:_SHOWN_ROWS]:
+            print(f"schedule  {watts:g} W from {_moment(at)}")
+        if len(upcoming) > _SHOWN_ROWS:
+            print(f"schedule  {len(upcoming) - _SHOWN_ROWS} more rows")
+    return 0
+
+
+def _targets(store: Store) -> list[Target]:
+    targets: list[Target] = []
+    for plain in store.get("targets", []):
+        watts = plain["watts"]
+        targets.append(Target(**{**plain, "watts": inf if watts is None else watts}))
+    return targets
+
+
+def _plain(target: Target) -> dict[str, Any]:
+    """Return a target as JSON holds it, which knows no infinity."""
+    plain = asdict(target)
+    if not isfinite(target.watts):
+        plain["watts"] = None
+    return plain
+
+
+def _moment(at: float) -> str:
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"
