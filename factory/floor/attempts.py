@@ -18,6 +18,7 @@ from factory.floor.attempt_files import Outcome, Spec
 from factory.floor.engines.base import Engine
 from factory.floor.lines import Attempt, ExitClass, Line, LineState
 from factory.floor.store import Store
+from factory.runtime.provenance import FLOOR_VARIABLES
 from factory.training.stored_config import TRAINING
 
 MOST_FAILURES: dict[ExitClass, int] = {
@@ -75,12 +76,19 @@ def start(
             run_dir=line.run_dir,
             cwd=line.cwd,
             cpus=cpus,
-            # A thread that spins keeps a core from the other lines.
-            environment={"GOMP_SPINCOUNT": "0", "OMP_WAIT_POLICY": "PASSIVE"},
+            environment=_environment(store.floor_id, line),
         ),
     )
     engine.start(folder, line.needs)
     return line
+
+
+def _environment(floor_id: str, line: Line) -> dict[str, str]:
+    """Return the variables of an attempt: names for the experiment tracker, and threads that do not spin."""
+    names = {"floor.id": floor_id, "floor.line": str(line.id), "floor.attempt": str(line.attempts)}
+    tags = {FLOOR_VARIABLES[tag]: value for tag, value in names.items()}
+    # A thread that spins keeps a core from the other lines.
+    return tags | {"GOMP_SPINCOUNT": "0", "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def arguments(line: Line, root: Path, *, kept: int) -> list[str]:

@@ -39,6 +39,9 @@ def classify(
         exit_class, cause = _interrupted(attempt_files.read_reason(folder))
     elif status < 0:
         exit_class, cause = _signalled(-status, was_out_of_memory=was_out_of_memory)
+        if attempt_files.read_reason(folder) == "stalled":
+            exit_class = ExitClass.STALLED
+            cause = "no progress for a long time"
     elif _is_newer(run_dir / "fault", since):
         exit_class = ExitClass.DIVERGED
     elif "step_timeout_s" in cause:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from importlib import metadata
@@ -40,6 +41,19 @@ def git_tags() -> dict[str, str]:
     if not commit:
         return {"git.commit": "unknown", "git.dirty": "unknown"}
     return {"git.commit": commit, "git.dirty": str(bool(_git("status", "--porcelain"))).lower()}
+
+
+FLOOR_VARIABLES = {
+    "floor.id": "FACTORY_FLOOR_ID",
+    "floor.line": "FACTORY_FLOOR_LINE",
+    "floor.attempt": "FACTORY_FLOOR_ATTEMPT",
+}
+"""Tags of a run that a factory floor started, and the variables from which they come."""
+
+
+def floor_tags() -> dict[str, str]:
+    """Return the floor, line and attempt that this process trains for; empty without a floor."""
+    return {tag: os.environ[name] for tag, name in FLOOR_VARIABLES.items() if name in os.environ}
 
 
 def _git(*arguments: str) -> str:

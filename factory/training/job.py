@@ -239,4 +239,4 @@ def _tags(cfg: TrainConfig, policy: Policy, env: TrainingEnv) -> dict[str, str]:
     }
     if cfg.start_from:
         tags |= {"start_from": cfg.start_from}
-    return {**tags, **provenance.git_tags()}
+    return {**tags, **provenance.git_tags(), **provenance.floor_tags()}
