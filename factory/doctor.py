@@ -20,8 +20,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +31,7 @@ from factory import cli
 from factory.diagnosis.finding import Finding, Status, look
 from factory.diagnosis.show import Page
 from factory.energy.config import EnergyConfig
+from factory.reporting.waiting import waiting
 from factory.runtime import provenance
 from factory.runtime.strict_json import nan_to_none
 from factory.tracking.config import TrackingConfig
@@ -123,19 +123,20 @@ class Diagnosis:
 
 def diagnose(cfg: DoctorConfig) -> Diagnosis:
     """Run all checks, and the self-test unless `cfg.seconds` is 0."""
-    # Imported here: a mistake on the command line is answered before torch and MuJoCo are loaded.
-    import torch
+    with waiting("load torch and MuJoCo", quiet=cfg.json):
+        # Imported here: a mistake on the command line is answered before these are loaded.
+        import torch
 
-    from factory.diagnosis import (
-        actuate,
-        crosscheck,
-        killed_runs,
-        machine,
-        measure,
-        selftest,
-        simulate,
-        tracker_store,
-    )
+        from factory.diagnosis import (
+            actuate,
+            crosscheck,
+            killed_runs,
+            machine,
+            measure,
+            selftest,
+            simulate,
+            tracker_store,
+        )
 
     host = machine.find_host()
     device = cfg.device
@@ -144,16 +145,22 @@ def diagnose(cfg: DoctorConfig) -> Diagnosis:
             device = "cuda"
         else:
             device = "cpu"
-    # One check that fails must not hide what the others find.
+
+    def check(section: str, work: Callable[[], Sequence[Finding]]) -> list[Finding]:
+        # One check that fails must not hide what the others find.
+        with waiting(f"check: {section}", quiet=cfg.json):
+            return look(section, work)
+
     rapl_root = Path(cfg.energy.rapl_root)
+    output_root = Path(cfg.output_root)
     findings = [
-        *look("machine", lambda: machine.examine(host)),
-        *look("simulate", lambda: simulate.examine(host)),
-        *look("draw", lambda: simulate.examine_drawing(host)),
-        *look("measure", lambda: measure.examine(cfg.energy, host, device=device)),
-        *look("actuate", lambda: actuate.examine(host, rapl_root=rapl_root)),
-        *look("tracking", lambda: tracker_store.examine(Path(cfg.output_root), cfg.tracking)),
-        *look("tracking", lambda: killed_runs.close(Path(cfg.output_root), cfg.tracking)),
+        *check("machine", lambda: machine.examine(host)),
+        *check("simulate", lambda: simulate.examine(host)),
+        *check("draw", lambda: simulate.examine_drawing(host)),
+        *check("measure", lambda: measure.examine(cfg.energy, host, device=device)),
+        *check("actuate", lambda: actuate.examine(host, rapl_root=rapl_root)),
+        *check("tracking", lambda: tracker_store.examine(output_root, cfg.tracking)),
+        *check("tracking", lambda: killed_runs.close(output_root, cfg.tracking)),
     ]
     if not cfg.seconds:
         return Diagnosis(findings=findings, test=None, measurements=[])
@@ -164,7 +171,8 @@ def diagnose(cfg: DoctorConfig) -> Diagnosis:
     if cfg.crosscheck:
         watchers, absent = crosscheck.monitors()
     try:
-        with crosscheck.watching(watchers) as seen:
+        load = f"self-test, a load for {cfg.seconds:g} s"
+        with waiting(load, quiet=cfg.json), crosscheck.watching(watchers) as seen:
             test = selftest.run(cfg.energy, device, seconds=cfg.seconds)
     # A load that fails is a finding too.
     except Exception as error:
@@ -189,18 +197,6 @@ def _plain(test: SelfTest) -> dict[str, Any]:
     }
 
 
-def _waiting(cfg: DoctorConfig) -> AbstractContextManager[Any]:
-    """Show a spinner on a terminal: the checks take seconds, the self-test takes its time."""
-    # On stderr, since standard output may be JSON.
-    err = Console(stderr=True)
-    text = "checking ..."
-    if cfg.seconds:
-        text = f"checking, then a load for {cfg.seconds:g} s ..."
-    if err.is_terminal:
-        return err.status(text)
-    return nullcontext()
-
-
 def run_doctor(arguments: Sequence[str]) -> None:
     """Run the checks that the command line selects, and print the results.
 
@@ -208,8 +204,7 @@ def run_doctor(arguments: Sequence[str]) -> None:
         ValueError, OmegaConfBaseException: the command line is wrong.
     """
     cfg = cli.parse(DoctorConfig, [_FLAGS.get(argument, argument) for argument in arguments])
-    with _waiting(cfg):
-        diagnosis = diagnose(cfg)
+    diagnosis = diagnose(cfg)
     if cfg.json:
         print(diagnosis.to_json())
     else:

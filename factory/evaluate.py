@@ -21,11 +21,15 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import MISSING
 
 from factory import cli, config, plugins
+from factory.config import TrainConfig
 from factory.reporting.console import print_evaluation
+from factory.reporting.waiting import waiting
 from factory.training import stored_config
 from factory.validation import require
 
 if TYPE_CHECKING:
+    from factory.envs.core.training_env import TrainingEnv
+    from factory.policies.base import Policy
     from factory.training.evaluation import EvaluationResult
 
 
@@ -73,27 +77,63 @@ class EvaluateConfig:
         require(self.device in ("", "cpu", "cuda"), "device", self.device, "choose cpu or cuda")
 
 
-def run_evaluation(cfg: EvaluateConfig) -> tuple[EvaluationResult, Path]:
+@dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """An evaluation, and where its files are."""
+
+    result: EvaluationResult
+    run_dir: Path
+    video: Path | None
+    """Video of the policy, if one was asked for and could be drawn."""
+
+
+def run_evaluation(cfg: EvaluateConfig) -> Evaluated:
     """Play the newest checkpoint's policy and write `evaluation.json` into the run folder.
 
     Raises:
         ValueError: there is no such run, or its checkpoint cannot be read.
     """
     run_dir = cli.find_run(cfg.run, key="run", output_root=Path(cfg.output_root))
+    # A mistake may still be found in the run, and shall be the only line.
+    with waiting("load the run", lines=False):
+        # Only a run that exists is worth the seconds in which torch is loaded.
+        from factory.envs.rendering import RenderingUnavailableError
+        from factory.training.evaluation import evaluate
+        from factory.training.stages import EVAL_SEED, write_policy_video
+        from factory.training.watchdog import watching
 
-    # Only a run that exists is worth the seconds in which torch is loaded.
-    from factory.envs.rendering import RenderingUnavailableError
+        train_cfg, env, policy, env_steps = _load(cfg, run_dir)
+    seed = cfg.seed
+    if seed is None:
+        seed = EVAL_SEED
+    watch = watching(run_dir, train_cfg.task.step_timeout_s, close=lambda: None)
+    with cli.one_line_faults(run_dir), contextlib.closing(env), watch, waiting("evaluate") as progress:
+        result = evaluate(env, policy, episodes=cfg.episodes, seed=seed, on_progress=progress)
+    content = {"env_steps": env_steps, "seed": seed, "metrics": result.metrics()}
+    (run_dir / "evaluation.json").write_text(json.dumps(content, indent=1))
+
+    video = None
+    if cfg.video:
+        video = run_dir / "videos" / f"policy_{env_steps:09d}.mp4"
+        try:
+            with waiting("video") as progress:
+                write_policy_video(train_cfg, policy, video, on_progress=progress)
+        except RenderingUnavailableError as reason:
+            video = None
+            print(f"no video: {reason}")
+    return Evaluated(result=result, run_dir=run_dir, video=video)
+
+
+def _load(cfg: EvaluateConfig, run_dir: Path) -> tuple[TrainConfig, TrainingEnv, Policy, int]:
+    """Return a run's configuration, environments, policy, and the env steps of its newest checkpoint.
+
+    Raises:
+        ValueError: the checkpoint cannot be read, or does not fit its environment.
+    """
     from factory.runtime import device
     from factory.training import checkpoint, fit
     from factory.training.build import make_env, make_policy
-    from factory.training.evaluation import evaluate
-    from factory.training.stages import EVAL_SEED, write_policy_video
-    from factory.training.watchdog import watching
 
-    if cfg.seed is None:
-        seed = EVAL_SEED
-    else:
-        seed = cfg.seed
     found = checkpoint.load(run_dir, key="run")
     if found.note:
         print(found.note)
@@ -107,17 +147,7 @@ def run_evaluation(cfg: EvaluateConfig) -> tuple[EvaluationResult, Path]:
         fit.load_part(policy, stored_policy, name="policy")
     except ValueError as error:
         raise ValueError(f"run={cfg.run}: checkpoint {found.env_steps} does not fit ({error})") from error
-    watch = watching(run_dir, train_cfg.task.step_timeout_s, close=lambda: None)
-    with cli.one_line_faults(run_dir), contextlib.closing(env), watch:
-        result = evaluate(env, policy, episodes=cfg.episodes, seed=seed)
-    content = {"env_steps": found.env_steps, "seed": seed, "metrics": result.metrics()}
-    (run_dir / "evaluation.json").write_text(json.dumps(content, indent=1))
-    if cfg.video:
-        try:
-            write_policy_video(train_cfg, policy, run_dir / "videos" / f"policy_{found.env_steps:09d}.mp4")
-        except RenderingUnavailableError as reason:
-            print(f"no video: {reason}")
-    return result, run_dir
+    return train_cfg, env, policy, found.env_steps
 
 
 def _as_named(cfg: EvaluateConfig, stored: dict[str, Any], run_dir: Path) -> dict[str, Any]:
@@ -165,8 +195,8 @@ def main() -> None:
     cli.show_warnings()
     with cli.one_line_errors():
         cfg = cli.parse(EvaluateConfig, sys.argv[1:])
-        result, run_dir = run_evaluation(cfg)
-    print_evaluation(result.metrics(), run_dir)
+        done = run_evaluation(cfg)
+    print_evaluation(done.result.metrics(), done.run_dir, video=done.video)
 
 
 if __name__ == "__main__":

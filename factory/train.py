@@ -61,6 +61,7 @@ def train_from_command_line(cfg: TrainConfig, run_dir: Path) -> TrainState:
         console.message(f"interrupted: finishing the {control.current}")
 
     with contextlib.ExitStack() as stack:
+        stack.callback(console.close)
         with cli.one_line_errors():
             stack.enter_context(run_lock.locked(run_dir))
         idle = measure_idle_power(cfg, console)

@@ -26,6 +26,16 @@ settings.register_profile("repeatable", deadline=None, derandomize=True, max_exa
 settings.load_profile("repeatable")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def patient_tracker() -> Iterator[None]:
+    """Wait for MLflow's store however long it takes: on a busy machine, its libraries load for long."""
+    from factory.tracking import mlflow
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mlflow, "OPEN_WAIT_S", 120.0)
+        yield
+
+
 def run_training(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     """Run `python -m factory.train` in this process, in the folder it is in; the books of every run must
     balance.

@@ -26,6 +26,7 @@ from factory.cli.variables import check_variables
 from factory.config import TrainConfig
 from factory.power import process
 from factory.registry import ROBOTS
+from factory.reporting.waiting import waiting
 from factory.runtime import ranks
 from factory.tracking import credentials
 from factory.training import sweep
@@ -259,26 +260,28 @@ def _check(cfg: TrainConfig, run_dir: Path) -> None:
 def _check_parts(cfg: TrainConfig) -> None:
     """Check that environment and energy sources can be opened, and that the checkpoint to begin with fits."""
     process.prepare(cfg.profile.spin)
-    # Only a configuration that is otherwise correct is worth the seconds in which torch and MuJoCo are
-    # loaded.
-    from factory.energy.meter import Meter
-    from factory.training import checkpoint, fit, memory, warm_start
-    from factory.training.build import make_env, make_policy
-    from factory.training.snapshot import load_tensors
+    # A mistake may follow, and shall be the only line.
+    with waiting("check the job", lines=False):
+        # Only a configuration that is otherwise correct is worth the seconds in which torch and MuJoCo are
+        # loaded.
+        from factory.energy.meter import Meter
+        from factory.training import checkpoint, fit, memory, warm_start
+        from factory.training.build import make_env, make_policy
+        from factory.training.snapshot import load_tensors
 
-    found = None
-    if cfg.resume:
-        found = checkpoint.load(Path(cfg.resume))
-        fit.check_size(found.config["policy"], found.tensors.get("policy", {}))
-    with contextlib.closing(make_env(cfg, num_envs=1)) as env:
-        policy = make_policy(cfg, env)
-        cfg.learner.check_policy(policy, num_envs=cfg.num_envs // ranks.size())
-        memory.check(cfg, env, policy)
-        if found:
-            load_tensors(cfg, found, env, policy=policy)
-        elif cfg.start_from:
-            warm_start.load(cfg, policy)
-    Meter.from_config(cfg.energy, cfg.device)
+        found = None
+        if cfg.resume:
+            found = checkpoint.load(Path(cfg.resume))
+            fit.check_size(found.config["policy"], found.tensors.get("policy", {}))
+        with contextlib.closing(make_env(cfg, num_envs=1)) as env:
+            policy = make_policy(cfg, env)
+            cfg.learner.check_policy(policy, num_envs=cfg.num_envs // ranks.size())
+            memory.check(cfg, env, policy)
+            if found:
+                load_tensors(cfg, found, env, policy=policy)
+            elif cfg.start_from:
+                warm_start.load(cfg, policy)
+        Meter.from_config(cfg.energy, cfg.device)
 
 
 def check_writable(folder: Path, *, key: str) -> None:

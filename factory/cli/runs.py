@@ -15,6 +15,7 @@ from factory.cli import spelling
 from factory.config import TrainConfig
 from factory.registry import REGISTRIES
 from factory.tracking.base import flatten
+from factory.tracking.run_ids import read_ids
 from factory.training import checkpoint_files, run_lock, stored_config
 
 _FIXED = (
@@ -56,8 +57,10 @@ def find_run(name: str, *, key: str, output_root: Path) -> Path:
             raise ValueError(f"{key}=last: no run with a checkpoint under {output_root.absolute()}")
         return pointers[-1].absolute().parents[1]
     for pointer in pointers:
-        if checkpoint_files.mlflow_run_id(pointer.parents[1]) == name:
-            return pointer.absolute().parents[1]
+        found_dir = pointer.absolute().parents[1]
+        # A checkpoint that was written before a slow store answered names no run.
+        if name in (checkpoint_files.mlflow_run_id(found_dir), read_ids(found_dir).get("run_id")):
+            return found_dir
     raise ValueError(
         f"{key}={name}: no such run folder, and no run of that MLflow id under {output_root.absolute()}"
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from factory.diagnosis.finding import Finding, Status
 from factory.tracking.config import TrackingConfig
 from factory.tracking.credentials import shown
-from factory.tracking.delivery import read_ids
+from factory.tracking.run_ids import read_ids
 from factory.tracking.store import connect, import_mlflow_quietly
 from factory.tracking.uri import resolve_uri
 from factory.training import run_lock

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -29,6 +30,8 @@ from factory.runtime.awake_time import awake_s
 
 StageProgress = Callable[[float], None]
 """Takes the share of a stage that is done."""
+PATIENCE_S = 1.0
+"""Seconds that a start-up or a check may take before something is shown of it."""
 _NOT_IN_LINES = ("time/wall_s", "loss/learning_rate", "loss/explained_variance")
 """Metrics that only the panel has room for."""
 
@@ -45,8 +48,13 @@ class Console(Protocol):
     def message(self, text: str) -> None:
         """Show one line and keep it visible."""
 
-    def stage(self, name: str) -> AbstractContextManager[StageProgress]:
-        """Show that a stage other than training runs, how far it is, and its seconds when it is done."""
+    def stage(self, name: str, *, after_s: float = 0.0) -> AbstractContextManager[StageProgress]:
+        """Show that a stage other than training runs, how far it is, and its seconds when it is done.
+
+        Args:
+            name: the stage.
+            after_s: seconds within which nothing is shown of it.
+        """
 
     def close(self) -> None:
         """Show the last state and give the terminal back."""
@@ -68,7 +76,7 @@ class NullConsole:
     def message(self, text: str) -> None:
         """Show nothing."""
 
-    def stage(self, name: str) -> AbstractContextManager[StageProgress]:
+    def stage(self, name: str, *, after_s: float = 0.0) -> AbstractContextManager[StageProgress]:
         """Show nothing."""
         return nullcontext(ignore_progress)
 
@@ -113,14 +121,19 @@ class PlainLines:
         print(text, file=self._file, flush=True)
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[StageProgress]:
+    def stage(self, name: str, *, after_s: float = 0.0) -> Iterator[StageProgress]:
         """Print the stage's name, how far it is from time to time, and its seconds when it is done."""
         # The state of the training comes before the stage that follows it.
         self._print_held()
-        self.message(f"{name} ...")
         start_s = self._clock()
         printed_s = start_s
+        is_announced = False
         outcome = "failed after"
+
+        def announce() -> None:
+            nonlocal is_announced
+            is_announced = True
+            self.message(f"{name} ...")
 
         def report(share: float) -> None:
             nonlocal printed_s
@@ -128,11 +141,19 @@ class PlainLines:
                 printed_s = self._clock()
                 self.message(f"{name} {100 * min(share, 1.0):.0f} %")
 
+        timer = threading.Timer(after_s, announce)
+        timer.daemon = True
+        if after_s:
+            timer.start()
+        else:
+            announce()
         try:
             yield report
             outcome = "done in"
         finally:
-            self.message(f"{name} {outcome} {format_duration(self._clock() - start_s)}")
+            timer.cancel()
+            if is_announced:
+                self.message(f"{name} {outcome} {format_duration(self._clock() - start_s)}")
 
     def close(self) -> None:
         """Print the last iteration, if it was held back."""
@@ -207,8 +228,8 @@ def print_summary(
         console.print(Text.assemble((f"{label:<18}", "dim"), (value, "bold")), soft_wrap=True)
 
 
-def print_evaluation(metrics: Mapping[str, float], run_dir: Path) -> None:
-    """Print an evaluation's metrics, the return with its 95 % interval, and where they were written."""
+def print_evaluation(metrics: Mapping[str, float], run_dir: Path, *, video: Path | None = None) -> None:
+    """Print an evaluation's metrics, the return with its 95 % interval, and where its files are."""
     # The mean of one episode says nothing of the next.
     interval = "(a single episode: no interval)"
     if "eval/return_ci95" in metrics:
@@ -219,6 +240,8 @@ def print_evaluation(metrics: Mapping[str, float], run_dir: Path) -> None:
             known = metric(key)
             rows.append((known.label.partition(",")[0], format_metric(known, value)))
     rows.append(("written to", str(run_dir / "evaluation.json")))
+    if video:
+        rows.append(("video", str(video)))
     console = rich.console.Console(highlight=False)
     for label, text in rows:
         console.print(Text.assemble((f"{label:<24}", "dim"), (text, "bold")), soft_wrap=True)

@@ -33,12 +33,13 @@ _REDRAW_S = 0.5
 class _Activity:
     """Something that takes a while and reports nothing or little by itself, redrawn by a thread."""
 
-    def __init__(self, name: str, *, start_s: float, draw: Callable[[], None]) -> None:
-        """Redraw until `end`."""
+    def __init__(self, name: str, *, start_s: float, draw: Callable[[], None], after_s: float = 0.0) -> None:
+        """Redraw until `end`, for the first time after `after_s` seconds."""
         self.name = name
         self.start_s = start_s
         self.share = math.nan
         self._draw = draw
+        self._after_s = after_s
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._redraw, name=f"console-{name}", daemon=True)
         self._thread.start()
@@ -49,6 +50,8 @@ class _Activity:
         self._thread.join()
 
     def _redraw(self) -> None:
+        if self._over.wait(self._after_s):
+            return
         while not self._over.wait(_REDRAW_S):
             self._draw()
 
@@ -108,11 +111,11 @@ class LivePanel:
         self._draw()
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[Callable[[float], None]]:
+    def stage(self, name: str, *, after_s: float = 0.0) -> Iterator[Callable[[float], None]]:
         """Show the stage with its share and running seconds, and a message when it is done."""
         # One activity at a time: the panel has one line for it.
         self._end_activity()
-        activity = self._begin(name)
+        activity = self._begin(name, after_s=after_s)
         outcome = "failed after"
 
         def report(share: float) -> None:
@@ -123,15 +126,17 @@ class LivePanel:
             outcome = "done in"
         finally:
             self._end_activity()
-            self.message(f"{name} {outcome} {format_duration(self._clock() - activity.start_s)}")
+            seconds = self._clock() - activity.start_s
+            if seconds >= after_s:
+                self.message(f"{name} {outcome} {format_duration(seconds)}")
 
     def close(self) -> None:
         """Draw the last state and leave it on the terminal."""
         self._end_activity()
         self._live.stop()
 
-    def _begin(self, name: str) -> _Activity:
-        self._activity = _Activity(name, start_s=self._clock(), draw=self._draw)
+    def _begin(self, name: str, *, after_s: float = 0.0) -> _Activity:
+        self._activity = _Activity(name, start_s=self._clock(), draw=self._draw, after_s=after_s)
         return self._activity
 
     def _end_activity(self) -> None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from factory.runtime import stored_files
-from factory.runtime.atomic_write import atomic_write
 from factory.tracking.credentials import shown
 from factory.tracking.logged_rows import LoggedRows
 from factory.tracking.open_run import OpenRun
+from factory.tracking.run_ids import read_ids, save_ids
 from factory.tracking.sender import RefusedError
 from factory.tracking.store import allow_longer_requests, connect, ensure_experiment
 from factory.tracking.updates import Update
@@ -26,8 +24,6 @@ log = logging.getLogger("factory.tracking")
 
 RUN_KEY_TAG = "factory.run_key"
 """Tag with a key of our own, by which a run is found if the answer to its creation got lost."""
-IDS_FILE = "tracking.json"
-"""File in the run folder with the URI of the store and the ids of the run there."""
 
 
 class Delivery:
@@ -158,20 +154,7 @@ class Delivery:
         return str(run.info.run_id)
 
     def _save_ids(self) -> None:
-        ids = {"uri": shown(self._uri), "run_id": self.run_id, "run_key": self._run_key}
-        with atomic_write(self._run_dir / IDS_FILE) as unfinished:
-            unfinished.write_text(json.dumps(ids) + "\n", encoding="utf-8")
-
-
-def read_ids(run_dir: Path) -> dict[str, str]:
-    """Return URI, run id and run key of a run folder; those that are missing or damaged are left out."""
-    try:
-        saved = stored_files.read_json(run_dir / IDS_FILE)
-    except ValueError:
-        return {}
-    if not isinstance(saved, dict):
-        return {}
-    return {key: value for key, value in saved.items() if isinstance(value, str)}
+        save_ids(self._run_dir, uri=shown(self._uri), run_id=self.run_id, run_key=self._run_key)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

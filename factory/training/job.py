@@ -18,7 +18,7 @@ from factory.learners.base import Learner
 from factory.policies.base import Policy
 from factory.power.profile import PowerProfile, start_profile
 from factory.power.throttle import Throttle
-from factory.reporting.console import Console
+from factory.reporting.console import PATIENCE_S, Console
 from factory.runtime import device, distributed, provenance, seeding
 from factory.runtime.atomic_write import atomic_write
 from factory.runtime.strict_json import nan_to_none
@@ -115,10 +115,12 @@ def _open_parts(
     on_failure.callback(power.restore)
     seeding.seed_everything(cfg.seed)
 
-    env = make_env(cfg, num_envs=cfg.num_envs // distributed.size(), shard=distributed.shard())
-    on_failure.callback(env.close)
-    policy = make_policy(cfg, env)
-    collector, learner, no_graphs_reason = make_loop(cfg, env, policy, phase=meter.phase)
+    with console.stage("build environments", after_s=PATIENCE_S):
+        env = make_env(cfg, num_envs=cfg.num_envs // distributed.size(), shard=distributed.shard())
+        on_failure.callback(env.close)
+    with console.stage("build policy and learner", after_s=PATIENCE_S):
+        policy = make_policy(cfg, env)
+        collector, learner, no_graphs_reason = make_loop(cfg, env, policy, phase=meter.phase)
     env.randomize_episode_phase()
     if resumed:
         snapshot.load_tensors(cfg, resumed, env, policy=policy, learner=learner, collector=collector)
@@ -134,17 +136,18 @@ def _open_parts(
 
     run_dir.mkdir(parents=True, exist_ok=True)
     (run_dir / "config.yaml").write_text(yaml.safe_dump(to_plain(cfg), sort_keys=False))
-    tracker = tracking.open_tracker(
-        cfg.tracking,
-        run_dir=run_dir,
-        output_root=Path(cfg.output_root).absolute(),
-        experiment=label(cfg),
-        run_name=_run_name(cfg, env, run_dir),
-        params=to_plain(cfg),
-        tags=tags,
-        resume_run_id=resumed.state["mlflow_run_id"] if resumed else None,
-        parent_run_id=parent_run_id,
-    )
+    with console.stage("open the experiment tracker", after_s=PATIENCE_S):
+        tracker = tracking.open_tracker(
+            cfg.tracking,
+            run_dir=run_dir,
+            output_root=Path(cfg.output_root).absolute(),
+            experiment=label(cfg),
+            run_name=_run_name(cfg, env, run_dir),
+            params=to_plain(cfg),
+            tags=tags,
+            resume_run_id=resumed.state["mlflow_run_id"] if resumed else None,
+            parent_run_id=parent_run_id,
+        )
     resumed_at = 0
     damage = ""
     if resumed:

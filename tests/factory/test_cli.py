@@ -14,6 +14,7 @@ import yaml
 
 from factory import cli, config, evaluate, options
 from factory.energy.sources.estimate import EstimateSource
+from factory.tracking.run_ids import save_ids
 from factory.training import checkpoint
 from factory.training.build import make_env, make_policy
 from factory.training.checkpoint import Checkpoint
@@ -358,6 +359,15 @@ def test_evaluation_mistake_is_one_line(
     assert stopped.value.code == 2
     assert_one_line(capfd.readouterr().err, expected.format(given=given))
     assert not list(tmp_path.iterdir())
+
+
+def test_run_is_found_by_an_id_that_came_late(tmp_path: Path) -> None:
+    """Checkpoints from before a slow store answered have no MLflow run id, but the run folder has."""
+    save_run(tmp_path / "run")
+    save_ids(tmp_path / "run", uri="sqlite:///x.db", run_id="abc", run_key="k")
+    assert cli.find_run("abc", key="run", output_root=tmp_path) == tmp_path / "run"
+    with pytest.raises(ValueError, match="no such run folder"):
+        cli.find_run("k", key="run", output_root=tmp_path)
 
 
 def test_policy_of_a_gpu_is_evaluated_on_a_cpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -258,14 +258,24 @@ def test_exported_policy_acts_like_the_checkpoint(smoke: Path) -> None:
     torch.testing.assert_close(load_exported(smoke / "export")(obs), expected, rtol=0, atol=1e-5)
 
 
-def test_evaluation_repeats_exactly(smoke: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`python -m factory.evaluate` writes its figures into the run's folder, the same ones every time."""
+def test_evaluation_repeats_exactly(
+    smoke: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`python -m factory.evaluate` writes its figures into the run's folder, the same ones every time.
+
+    It prints where the video is, if there is one.
+    """
     from factory import evaluate
 
     found = []
     for name in ("last", str(smoke), summary_of(smoke)["mlflow_run_id"]):
-        monkeypatch.setattr(sys, "argv", ["factory-evaluate", f"run={name}", "episodes=8"])
+        with_video = name == "last"
+        arguments = [f"run={name}", "episodes=8", f"video={str(with_video).lower()}"]
+        monkeypatch.setattr(sys, "argv", ["factory-evaluate", *arguments])
+        capsys.readouterr()
         evaluate.main()
+        video = str(smoke / "videos" / f"policy_{ITERATIONS * ROLLOUT:09d}.mp4")
+        assert (video in capsys.readouterr().out) == with_video
         found.append(json.loads((smoke / "evaluation.json").read_text()))
         (smoke / "evaluation.json").unlink()
     assert found[0] == found[1] == found[2]

@@ -48,9 +48,8 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Try a server that is away again at once, and wait for a store that is there on a busy machine, too."""
+    """Try a server that is away again at once."""
     monkeypatch.setattr("factory.tracking.sender.LONGEST_BACKOFF_S", 0.1)
-    monkeypatch.setattr("factory.tracking.mlflow.OPEN_WAIT_S", 120.0)
     # `mlflow.set_tracking_uri` sets this variable, which must be gone after the test.
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
