@@ -16,6 +16,7 @@ WINDOW_S = 10.0
 _WAITS = frozenset({LineState.QUEUED, LineState.PAUSED})
 _GOLDEN = 0.6180339887
 """Multiples of the golden ratio, modulo 1, are spread evenly: neighbouring lines get different delays."""
+_HOUR_S = 3600.0
 _LONGEST_BACKOFF = 6
 _AFTER = {
     ExitClass.CRASH: "a crash",
@@ -84,8 +85,9 @@ def _not_ready(line: LineView, view: FloorView, power: Headroom, now: float, set
     if power.is_over:
         return f"the floor uses {power.level_w:.1f} W, over its budget of {power.limit_w:.1f} W"
     # Each pause in the last hour doubles the wait: a line whose power is underestimated must not flap.
-    pauses = min(len(line.shed_s), _LONGEST_BACKOFF)
-    rest_s = settings.dwell_s * 2 ** max(0, pauses - 1) - (now - line.since_s)
+    pauses = sum(time_s > now - _HOUR_S for time_s in line.shed_s)
+    backoff = 2 ** min(max(0, pauses - 1), _LONGEST_BACKOFF)
+    rest_s = settings.dwell_s * backoff - (now - line.since_s)
     if line.state is LineState.PAUSED and rest_s > 0.0:
         return f"paused to keep the budget; resumes in {rest_s:.0f} s at the earliest"
     return ""
@@ -142,7 +144,8 @@ def _serve(
     if head is not None and has_leaving(view, now, settings):
         return f"line {head.id} is served first; another line makes room for it"
     if result.first is not None:
-        return f"starts are staggered; line {result.first.id} is next"
+        # Many lines may wait for this, so the sentence does not change with the line that is next.
+        return "starts are staggered; others come first"
     result.first = line
     result.is_backfill = head is not None
     room.take(line)

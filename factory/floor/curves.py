@@ -19,8 +19,9 @@ from factory.energy.uncertainty import COVERAGE_FACTOR, student_t
 from factory.floor.plan import OperatingPoint
 
 LEAST_OBSERVATIONS = 3
-_MOST_OBSERVATIONS = 60
-_MOST_SUBJECTS = 1000
+_MOST_OBSERVATIONS = 30
+_MOST_SUBJECTS = 300
+"""Together some hundred kilobytes in the store."""
 _NORMAL_MAD = 1.4826
 _LEAST_DUTY = 0.2
 """A line that ran for less of a window says too little about its power at full."""
@@ -55,8 +56,6 @@ class Subject:
 class Observation:
     """Means over a window of some seconds in which a line ran at least for a part."""
 
-    at: float
-    """Seconds since 1970, UTC."""
     duty: float
     """Share of the window in which the line was not paused."""
     power_w: float

@@ -12,9 +12,10 @@ from factory.floor import scheduler
 from factory.floor.budget import Budget
 from factory.floor.budget_commands import read_budget
 from factory.floor.engines.base import Engine
-from factory.floor.lines import Handle, Line, LineState
+from factory.floor.learning import CurveWatch
+from factory.floor.lines import Handle, Line, LineState, Needs
 from factory.floor.orders import carry_out
-from factory.floor.plan import Action, FloorView, LineView, OperatingPoint, Settings, Verb
+from factory.floor.plan import Action, FloorView, LineView, Settings, Verb
 from factory.floor.power import PowerWatch
 from factory.floor.records import Sample
 from factory.floor.store import Store
@@ -22,6 +23,8 @@ from factory.floor.supervisor import Supervisor
 
 NOT_FINAL = tuple(state for state in LineState if not state.is_final)
 _SAMPLE_S = 1.0
+_MOST_ACTS = 20
+"""Pauses or pre-emptions of a line that are remembered."""
 
 
 @dataclass(kw_only=True)
@@ -53,6 +56,9 @@ class Floor:
         self.power = PowerWatch(store.get("books"))
         self.is_draining = False
         self.supervisor = Supervisor(store, engine, self.power)
+        per_core_w = self.power.prior_w(Needs(cores=1.0, memory_bytes=0))
+        self.learning = CurveWatch(store.get("curves", []), prior_w_per_core=per_core_w)
+        self._acted = _recent_acts(store)
         self._sampled_s = -inf
         self._waiting: dict[int, str] = {}
         self.store.record("floor started", details={"engine": engine.name, "watts": _finite(rules.watts)})
@@ -80,6 +86,7 @@ class Floor:
         limit = self.budget().at(now)
         self.power.tick(active, limit_w=limit.limit_w, tokens=float(sum(line.tokens for line in lines)))
         self._keep_books()
+        self._learn([line for line, _ in active])
         view = self._view(lines)
         plan = scheduler.plan(view, limit, time.monotonic(), self.rules.scheduler)
         for action in plan.actions:
@@ -99,8 +106,14 @@ class Floor:
         self.store.record(
             action.verb.value,
             line=line.id,
-            details={"reason": action.reason, "predicted_w": action.predicted_w},
+            details={
+                "reason": action.reason,
+                "predicted_w": action.predicted_w,
+                "predicted_sd_w": action.predicted_sd_w,
+            },
         )
+        acted = self._acted.setdefault((action.verb, line.id), [])
+        self._acted[action.verb, line.id] = [*acted, time.monotonic()][-_MOST_ACTS:]
         acts: dict[Verb, Callable[[], None]] = {
             Verb.START: lambda: self.supervisor.start(line, action.reason),
             Verb.PAUSE: lambda: self.supervisor.pause(line, action.reason),
@@ -124,24 +137,32 @@ class Floor:
         )
 
     def _line_view(self, line: Line, to_monotonic: float) -> LineView:
-        point = OperatingPoint(
-            power_w=self.power.prior_w(line.needs),
-            tokens_per_s=line.tokens_per_s,
-        )
         return LineView(
             id=line.id,
             state=line.state,
             since_s=line.state_since + to_monotonic,
             submitted_s=line.created_at + to_monotonic,
             needs=line.needs,
-            point=point,
+            point=self.learning.point(line),
             priority=line.priority,
             flex=line.flex,
             owner=line.owner,
             not_before_s=line.not_before + to_monotonic,
             deadline_s=None if line.deadline is None else line.deadline + to_monotonic,
             is_held=line.is_held,
+            preempted_s=tuple(self._acted.get((Verb.PREEMPT, line.id), ())),
+            shed_s=tuple(self._acted.get((Verb.PAUSE, line.id), ())),
+            exit_class=line.exit_class,
         )
+
+    def _learn(self, active: Sequence[Line]) -> None:
+        """Let the power curves see the last tick, and keep them when they have learned."""
+        now_s = time.monotonic()
+        has_learned = False
+        for line in active:
+            has_learned |= self.learning.tick(line, now_s=now_s, power_w=self.power.line_w.get(line.id, 0.0))
+        if has_learned:
+            self.store.put("curves", self.learning.curves.to_plain())
 
     def _keep_books(self) -> None:
         """Write down energy and waste of every line that has an account."""
@@ -179,6 +200,16 @@ class Floor:
                 running=len(running),
             )
         )
+
+
+def _recent_acts(store: Store) -> dict[tuple[Verb, int], list[float]]:
+    """Return the monotonic times of the newest pauses and pre-emptions, also of an earlier process."""
+    to_monotonic = time.monotonic() - time.time()
+    acted: dict[tuple[Verb, int], list[float]] = {}
+    for event in reversed(store.events()):
+        if event.kind in (Verb.PAUSE, Verb.PREEMPT) and event.line is not None:
+            acted.setdefault((Verb(event.kind), event.line), []).append(event.at + to_monotonic)
+    return acted
 
 
 def _finite(value: float) -> float | None:

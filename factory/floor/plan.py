@@ -77,9 +77,9 @@ class LineView:
     restart_s: float = 6.0
     """CPU time that a pre-emption and the resume after it cost [s]."""
     preempted_s: tuple[float, ...] = ()
-    """Times of its pre-emptions, newest last; an hour is enough."""
+    """Times of its pre-emptions, newest last; those of the last hour count."""
     shed_s: tuple[float, ...] = ()
-    """Times at which the scheduler paused it, newest last; an hour is enough."""
+    """Times at which the scheduler paused it, newest last; those of the last hour count."""
     exit_class: ExitClass | None = None
     """Class of the last attempt that ended."""
     is_held: bool = False

@@ -49,10 +49,12 @@ class PowerWatch:
         self._coefficients = EstimateConfig()
         self._table = ProcessTable()
         self._trees: dict[tuple[int, int], ProcessTree] = {}
-        self._attempts: dict[int, LineShare] = {}
+        self._shares: dict[int, LineShare] = {}
         self._is_first = True
         self._before: NodeReading | None = None
         self.now = NodePower()
+        self.line_w: dict[int, float] = {}
+        """Power that each line added to the node's over the last tick, by the upper bound."""
         self.samples: deque[PowerSample] = deque()
         self.explanation = self._meter.explanation
 
@@ -70,6 +72,8 @@ class PowerWatch:
             tokens: control tokens of all lines so far.
         """
         shares = {line.id: self._share(line, handle) for line, handle in active}
+        used_s = {line: self._used_s(line, share) for line, share in shares.items()}
+        self._shares = shares
         reading = self._meter.read()
         if self._is_first and self.books.last is not None:
             # Nobody watched while the floor was away.
@@ -79,6 +83,9 @@ class PowerWatch:
         self._is_first = False
         if self._before is not None and reading.t_mono > self._before.t_mono:
             self.now = self._power(self._before, reading)
+            node_s = max(reading.cpu_s - self._before.cpu_s, sum(used_s.values()), 1e-9)
+            dynamic_w = self.now.upper_w - self.now.idle_w
+            self.line_w = {line: dynamic_w * cpu_s / node_s for line, cpu_s in used_s.items()}
             now_s = time.monotonic()
             self.samples.append(PowerSample(now_s, self.now.upper_w, limit_w, tokens))
             while self.samples and self.samples[0].t_s < now_s - _HISTORY_S:
@@ -97,6 +104,13 @@ class PowerWatch:
     def _share(self, line: Line, handle: Handle | None) -> LineShare:
         cpu_s = self._cpu_s(line, handle)
         return LineShare(cpu_s_total=cpu_s, cores_allocated=line.needs.cores, attempt=line.attempts)
+
+    def _used_s(self, line: int, share: LineShare) -> float:
+        """Return the CPU time of a line since the last tick [s]; nothing in the first tick of an attempt."""
+        before = self._shares.get(line)
+        if before is None or before.attempt != share.attempt:
+            return 0.0
+        return max(0.0, share.cpu_s_total - before.cpu_s_total)
 
     def _cpu_s(self, line: Line, handle: Handle | None) -> float:
         """Return the CPU time of the newest attempt [s]."""

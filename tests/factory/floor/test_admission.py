@@ -130,7 +130,7 @@ def test_sentences_name_what_is_no_resource() -> None:
     made = decide(replace(view, last_start_s=NOW - 1.0), settings=Settings(stagger_s=3.0))
     assert made.waiting[3].startswith("starts are staggered; next in 3.")
     view = floor_of(queued(1), queued(2))
-    assert decide(view).waiting[2] == "starts are staggered; line 1 is next"
+    assert decide(view).waiting[2] == "starts are staggered; others come first"
     view = with_line(floor_of(placed(1), queued(2)), 1, owner="ann")
     view = with_line(view, 2, owner="ann")
     made = decide(view, settings=Settings(quota_cores={"ann": 1.0}))

@@ -21,7 +21,7 @@ def observed(*powers_w: float, subject: Subject = SUBJECT, duty: float = 1.0) ->
     """Return curves with observations of these powers without pauses, at 1000 tokens/s per watt."""
     curves = Curves(prior_w_per_core=8.0)
     for power_w in powers_w:
-        curves.observe(subject, Observation(0.0, duty, duty * power_w, duty * 1000.0 * power_w))
+        curves.observe(subject, Observation(duty, duty * power_w, duty * 1000.0 * power_w))
     return curves
 
 
@@ -87,12 +87,12 @@ def test_curves_are_plain_data() -> None:
 
 
 def test_old_observations_make_room() -> None:
-    """A subject keeps its last sixty windows, and the floor a thousand subjects."""
-    curves = observed(*([5.0] * 60), *([10.0] * 40))
+    """A subject keeps its last thirty windows, and the floor three hundred subjects."""
+    curves = observed(*([5.0] * 30), *([10.0] * 20))
     assert curves.point(SUBJECT).power_w == 10.0
-    for number in range(1100):
-        curves.observe(replace(SUBJECT, configuration=str(number)), Observation(0.0, 1.0, 1.0, 1.0))
-    assert len(curves.to_plain()) == 1000
+    for number in range(400):
+        curves.observe(replace(SUBJECT, configuration=str(number)), Observation(1.0, 1.0, 1.0))
+    assert len(curves.to_plain()) == 300
 
 
 def test_points_of_a_long_queue_are_fast() -> None:
