@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import os
 import signal
@@ -30,7 +31,18 @@ MISTAKES = (ValueError, WorldError, HydraException, OmegaConfBaseException)
 
 def show_warnings() -> None:
     """Print the package's warnings on stderr, one line each; as a library it is silent."""
-    logging.getLogger("factory").handlers = [logging.lastResort or logging.StreamHandler()]
+    # A copy of the handler that finds standard error anew for every line.
+    handler = copy.copy(logging.lastResort) or logging.StreamHandler()
+    handler.setFormatter(_OneLine())
+    logging.getLogger("factory").handlers = [handler]
+
+
+class _OneLine(logging.Formatter):
+    """Shows a message on one line, without passwords and control characters, which servers may send."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        return redacted(visible(" ".join(text.splitlines())))
 
 
 @contextlib.contextmanager

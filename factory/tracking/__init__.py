@@ -10,6 +10,7 @@ from factory.tracking.base import Tracker
 from factory.tracking.config import TrackingConfig
 from factory.tracking.journal import Journal
 from factory.tracking.jsonl import JsonlTracker
+from factory.tracking.killed import close_killed_run, note_parent_run
 from factory.tracking.null import NullTracker
 from factory.tracking.store import (
     artifact_location,
@@ -25,8 +26,10 @@ __all__ = [
     "Tracker",
     "TrackingConfig",
     "check_store",
+    "close_killed_run",
     "close_parent_run",
     "environment_note",
+    "note_parent_run",
     "open_parent_run",
     "open_tracker",
     "prepare_store",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from factory.runtime import stored_files
@@ -10,6 +11,8 @@ from factory.runtime.atomic_write import atomic_write
 
 IDS_FILE = "tracking.json"
 """File in the run folder with the URI of the store and the ids of the run there."""
+_FORMS = {"run_id": re.compile(r"[A-Za-z0-9_-]{1,64}"), "run_key": re.compile(r"[0-9a-f]{32}")}
+_ANY_TEXT = re.compile(r".*", re.DOTALL)
 
 
 def read_ids(run_dir: Path) -> dict[str, str]:
@@ -20,11 +23,13 @@ def read_ids(run_dir: Path) -> dict[str, str]:
         return {}
     if not isinstance(saved, dict):
         return {}
-    return {key: value for key, value in saved.items() if isinstance(value, str)}
+    texts = {key: value for key, value in saved.items() if isinstance(value, str)}
+    # Ids become parts of queries and addresses.
+    return {key: value for key, value in texts.items() if _FORMS.get(key, _ANY_TEXT).fullmatch(value)}
 
 
-def save_ids(run_dir: Path, *, uri: str, run_id: str | None, run_key: str) -> None:
-    """Write the ids of a run; `run_id` is None before the store has told it."""
+def save_ids(run_dir: Path, *, uri: str, run_id: str | None, run_key: str = "") -> None:
+    """Write the ids of a run; `run_id` is None before the store has told it, and a sweep has no key."""
     ids = {"uri": uri, "run_id": run_id, "run_key": run_key}
     with atomic_write(run_dir / IDS_FILE) as unfinished:
         unfinished.write_text(json.dumps(ids) + "\n", encoding="utf-8")

@@ -48,6 +48,11 @@ def release(run_dir: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def forget(folder: Path) -> None:
+    """Remove the lock of a process that is gone."""
+    (folder / _NAME).unlink(missing_ok=True)
+
+
 def check_free(run_dir: Path, *, key: str) -> None:
     """Raise ValueError if a process that is alive, or one on another host, writes to `run_dir`."""
     try:

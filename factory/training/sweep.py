@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import os
 import shlex
@@ -18,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from factory import tracking
 from factory.config import TrainConfig, label
 from factory.tracking import TrackingConfig
+from factory.training import run_lock
 
 _PARENT = "FACTORY_PARENT_RUN_ID"
 """Environment variable with the parent run, which also reaches jobs in other processes."""
@@ -86,6 +88,7 @@ class SweepTracker(Callback):
 
     _run_id: str | None = None
     _status = "interrupted"
+    _lock: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Prepare the store and open the parent run."""
@@ -94,6 +97,7 @@ class SweepTracker(Callback):
         # Overrides of the sweep as a whole; a job's own ones are those that differ.
         self._shared = set(config.hydra.overrides.task)
         _failed.clear()
+        close_killed(self._cfg, self._output_root)
         experiment = label(config)
         tracking.prepare_store(self._cfg, output_root=self._output_root, experiment=experiment)
         self._run_id = tracking.open_parent_run(
@@ -105,8 +109,16 @@ class SweepTracker(Callback):
         )
         if self._run_id:
             os.environ[_PARENT] = self._run_id
+            self._note_run(Path(config.hydra.sweep.dir), self._run_id)
             # A sweep that is killed or interrupted must not leave its parent run open.
             atexit.register(self.close)
+
+    def _note_run(self, folder: Path, run_id: str) -> None:
+        """Leave in the sweep's folder whose run it is, so that it is closed if this process is killed."""
+        folder.mkdir(parents=True, exist_ok=True)
+        tracking.note_parent_run(self._cfg, run_id, folder, output_root=self._output_root)
+        self._lock = run_lock.locked(folder)
+        self._lock.__enter__()
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Show which job starts."""
@@ -148,6 +160,22 @@ class SweepTracker(Callback):
                 self._cfg, self._run_id, output_root=self._output_root, status=self._status
             )
             self._run_id = None
+            self._lock.__exit__(None, None, None)
+
+
+def is_sweep(folder: Path) -> bool:
+    """Return whether a folder is that of a sweep, where Hydra writes this file."""
+    return (folder / "multirun.yaml").is_file()
+
+
+def close_killed(cfg: TrackingConfig, output_root: Path) -> list[Path]:
+    """Close the parent runs of sweeps whose process was killed; return the folders of these sweeps."""
+    closed: list[Path] = []
+    for folder in filter(is_sweep, run_lock.abandoned(output_root)):
+        if tracking.close_killed_run(cfg, folder, output_root=output_root):
+            run_lock.forget(folder)
+            closed.append(folder)
+    return closed
 
 
 def _table(jobs: Sequence[tuple[str, Path]]) -> str:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+
+from factory.tracking.run_ids import read_ids
+from factory.tracking.store import connect
 
 pytestmark = pytest.mark.slow
 
@@ -130,3 +134,27 @@ def test_two_runs_of_the_same_second_have_two_folders(tmp_path: Path) -> None:
     ]
     assert [process.wait(timeout=180) for process in both] == [0, 0]
     assert len(list(tmp_path.glob("out/cartpole_swingup/*/summary.json"))) == 2
+
+
+def test_parent_run_of_a_killed_sweep_is_closed_by_the_next_sweep(tmp_path: Path) -> None:
+    """After kill -9, MLflow shows the sweep as KILLED once another one has begun beside it."""
+    command = [sys.executable, "-m", "factory.train", "-m", *JOB, f"output_root={tmp_path / 'out'}", "seed=0"]
+    first = subprocess.Popen(
+        [*command, "tracking=mlflow", "total_steps=100000000"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline_s = time.monotonic() + 120.0
+    while not list(tmp_path.glob("out/*/sweep_*/*/metrics.jsonl")) and time.monotonic() < deadline_s:
+        time.sleep(0.1)
+    first.kill()
+    first.wait()
+    (lock,) = tmp_path.glob("out/*/sweep_*/.lock")
+    ids = read_ids(lock.parent)
+    ledger = connect(ids["uri"])
+    assert ledger.get_run(ids["run_id"]).info.status == "RUNNING"
+    assert sweep(tmp_path, "tracking=mlflow", "seed=1").returncode == 0
+    assert ledger.get_run(ids["run_id"]).info.status == "KILLED"
+    # The sweep that ended by itself has left no lock.
+    assert not list(tmp_path.glob("out/*/sweep_*/.lock"))
