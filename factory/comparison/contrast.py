@@ -11,7 +11,7 @@ from factory.comparison.groups import Group
 from factory.energy.types import Interval
 from factory.metric_keys import Metric
 
-_SHARED_SOURCE_TAGS = ("energy.tier", "energy.boundary", "device")
+_SHARED_SOURCE_TAGS = ("energy.tier", "energy.boundary", "energy.shared", "device")
 """Tags of runs whose energy source errs alike where they are equal."""
 
 

@@ -94,6 +94,17 @@ class Cgroup:
         return ProcessTree().cpu_s, "CPU time of this process and its children (no cgroup found)"
 
 
+def host_cpu_s(stat: Path = Path("/proc/stat")) -> float:
+    """Return the CPU time of everything on the machine since it started [s], see proc_stat(5).
+
+    Raises:
+        OSError, ValueError: If the kernel does not tell it.
+    """
+    _, user, nice, system, _idle, _iowait, irq, softirq, *_ = stat.read_text().split(maxsplit=8)
+    ticks = sum(map(int, (user, nice, system, irq, softirq)))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def allocated_cores(cgroup: Cgroup) -> float:
     """Return the number of hardware threads this process may keep busy, by its affinity and its quota."""
     # The affinity mask reflects the cpuset of the control group.

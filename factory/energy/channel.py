@@ -36,6 +36,8 @@ class Channel:
         self._covered_until_ns = 0
         self._retry_ns = 0
         self._is_failing = False
+        self.is_shared = False
+        """True once others were seen to use the source's hardware."""
 
     def start(self, now_ns: int) -> None:
         """Open the source with a fresh zero; one that has gone since it was chosen is tried again later."""
@@ -59,6 +61,7 @@ class Channel:
             return
         self._watch_peak(reading)
         self._tier = Tier.worst((self._tier, reading.tier))
+        self.is_shared = self.is_shared or reading.is_shared
         self._reading = reading
         self._covered_until_ns = now_ns
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from factory.energy import registry
+from factory.energy.claim import Scope
 from factory.energy.sources.base import EnergySource
 from factory.energy.sources.estimate import EstimateConfig
 from factory.validation import require
@@ -40,6 +41,11 @@ class EnergyConfig:
     """`auto`: the best available (RAPL, else the estimate; NVML for a CUDA device); a source's name; `null`:
     none.
     """
+    scope: str = "allocation"
+    """CPU energy to bill, where others may compute on the same cores: `allocation`, this run's CPU time and,
+    while it is alone, free cores; `process`, its CPU time and its cores' idle power, whatever others do;
+    `node`, everybody's.
+    """
     min_window_s: float = 0.1
     """Shortest time between two reads of the counters [s]; phases within it share its joules by time."""
     idle_s: float = 0.0
@@ -63,6 +69,8 @@ class EnergyConfig:
         """Raise ValueError when a value is out of its range."""
         names = registry.choices()
         require(self.source in names, "energy.source", self.source, f"choose from {', '.join(names)}")
+        scopes = ", ".join(Scope)
+        require(self.scope in tuple(Scope), "energy.scope", self.scope, f"choose from {scopes}")
         policies = ", ".join(SYNC_POLICIES)
         require(self.sync in SYNC_POLICIES, "energy.sync", self.sync, f"choose from {policies}")
         require(self.min_window_s > 0.0, "energy.min_window_s", self.min_window_s, "must be > 0")

@@ -14,6 +14,8 @@ from factory.energy.types import PHASES, Tier
 
 NUM_SLOTS = len(PHASES) + 1
 """Slots of the timeline: the phases, then the unattributed rest."""
+_ADDED = {"is_shared"}
+"""Fields that the states of earlier versions lack."""
 _WHOLE_SHARE = 0.999
 """Smallest share of a window at which a phase counts as alone in it."""
 _LARGEST_EDGE_ERROR = 0.05
@@ -44,6 +46,8 @@ class EnergyLedger:
     is_apportioned: bool = False
     """True if any window's joules were split by time between phases."""
     boundary: str = ""
+    is_shared: bool = False
+    """True once others were seen to use the metered hardware."""
 
     def take_energy(self, channels: Sequence[Channel], now_ns: int) -> float:
         """Copy the present totals of the channels and return the joules since the last call."""
@@ -67,6 +71,7 @@ class EnergyLedger:
             self.lost_s += channel.lost_s(now_ns)
         self.component_tier = {name: Tier.worst(found).value for name, found in tiers.items()}
         self.tier = Tier.worst(channel.tier(now_ns) for channel in channels).value
+        self.is_shared = any(channel.is_shared for channel in channels)
         return fsum(self.components_j.values()) - before_j
 
     def add_window(self, shares: Sequence[float], step_j: float, *, window_s: float, period_s: float) -> None:
@@ -110,6 +115,7 @@ class EnergyLedger:
             tier=tier,
             is_apportioned=self.is_apportioned or later.is_apportioned,
             boundary=" then ".join(dict.fromkeys(part.boundary for part in parts)),
+            is_shared=self.is_shared or later.is_shared,
         )
 
     def reading(self) -> MeterReading:
@@ -140,6 +146,7 @@ class EnergyLedger:
             phase_tier=phase_tier.value,
             component_tier=dict(self.component_tier),
             boundary=self.boundary or "none",
+            is_shared=self.is_shared,
             overhead_s=self.overhead_s,
             lost_s=min(self.lost_s, wall_s),  # sources that fail together lose the same time
         )
@@ -170,7 +177,7 @@ class EnergyLedger:
             ValueError: If fields are missing or unknown.
         """
         expected = {entry.name for entry in fields(cls)}
-        if state.keys() != expected:
+        if state.keys() | _ADDED != expected:
             raise ValueError(f"meter state has fields {sorted(state)}: expected {sorted(expected)}")
         return cls(**state)
 

@@ -23,6 +23,10 @@ _UNATTRIBUTED = NUM_SLOTS - 1
 _IDLE = PHASES.index("idle")
 _NEVER_NS = 1 << 63
 """A time that no clock reaches."""
+_SHARED = (
+    "energy ({name}): others compute on the same cores, so the joules are shared: this run claims its own "
+    "CPU time and no idle power of free cores; energy/total_j_hi is everybody's, an upper bound"
+)
 
 
 class Meter:
@@ -80,7 +84,7 @@ class Meter:
         self._mark_ns = 0
         self._is_running = False
         self._reported: set[str] = set()
-        """Failures that `warnings` has already returned."""
+        """Messages that `warnings` has already returned."""
 
     @classmethod
     def from_config(
@@ -171,11 +175,16 @@ class Meter:
         return (self._carried + self._ledger).reading()
 
     def warnings(self) -> tuple[str, ...]:
-        """Return a message for each source that can no longer be read; each failure is reported once."""
-        failures = {channel.failure for channel in self._channels if channel.failure}
-        new = sorted(failures - self._reported)
-        self._reported |= failures
-        return tuple(f"{failure}; its joules count as lost until it can be read again" for failure in new)
+        """Return a message for each source that fails, or that others share; each is reported once."""
+        found: list[str] = []
+        for channel in self._channels:
+            if channel.failure:
+                found.append(f"{channel.failure}; its joules count as lost until it can be read again")
+            if channel.is_shared:
+                found.append(_SHARED.format(name=channel.source.name))
+        new = [warning for warning in found if warning not in self._reported]
+        self._reported.update(new)
+        return tuple(new)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the totals of the last read, ready for JSON."""

@@ -46,6 +46,8 @@ class MeterReading:
     """Time spent in metering itself [s]; waiting for the GPU to drain is not in it."""
     lost_s: float
     """Time during which some source could not be read [s]."""
+    is_shared: bool = False
+    """True once others were seen to use the metered hardware: the joules are what this run may claim."""
 
     @property
     def is_metered(self) -> bool:
@@ -81,8 +83,11 @@ class MeterReading:
         lost = ""
         if self.lost_s > 0.0:
             lost = f", {self.lost_s:.3g} s lost"
+        shared = ""
+        if self.is_shared:
+            shared = ", shared with others"
         bounds = f"[{self.total_j_lo:.4g}, {self.total_j_hi:.4g}]"
-        return f"{self.total_j:.4g} J {bounds} {self.tier} ({self.boundary}{lost})"
+        return f"{self.total_j:.4g} J {bounds} {self.tier} ({self.boundary}{shared}{lost})"
 
 
 def merge_readings(readings: Sequence[MeterReading]) -> MeterReading:
@@ -118,6 +123,7 @@ def merge_readings(readings: Sequence[MeterReading]) -> MeterReading:
         phase_tier=_worst([reading.phase_tier for reading in metered]),
         component_tier=worst_by_name([reading.component_tier for reading in metered]),
         boundary=_AND.join(dict.fromkeys(boundaries)),
+        is_shared=any(reading.is_shared for reading in metered),
         lost_s=max(reading.lost_s for reading in metered),
     )
 

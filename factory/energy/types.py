@@ -24,7 +24,9 @@ class Tier(StrEnum):
     APPORTIONED = "apportioned"
     """A share of a counter's joules, split by time."""
     SHARED = "shared"
-    """A hardware counter of a device that others use too: an upper bound for this run."""
+    """A hardware counter of a device that others use too: this run's share by CPU time where that is known,
+    else all of it; only an upper bound is certain.
+    """
     CALIBRATED = "calibrated"
     """A model whose coefficients were fitted to an outside meter on the same machine."""
     ESTIMATED = "estimated"
@@ -60,6 +62,8 @@ class Boundary(StrEnum):
     """The CPU packages and their memory."""
     ALLOCATION = "allocation"
     """The cores and the memory this run was given, wherever they are."""
+    PROCESS = "process"
+    """The work of this run's processes, and the idle power of the cores that they may use."""
     NODE = "node"
     """The whole machine at its power supply, e.g. a wall plug."""
 
@@ -137,6 +141,8 @@ class Reading:
     hi_j: float
     lost_s: float = 0.0
     """Time whose energy is missing from the sum [s]."""
+    is_shared: bool = False
+    """True once others were seen to use the same hardware: the sum is a claim, and its bounds say so."""
     idle_j: float = 0.0
     """Part of the sum that would be used without any work [J]; 0 if the source cannot tell."""
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from factory.energy.cgroup import Cgroup, allocated_cores
 from factory.energy.channel import Channel
+from factory.energy.claim import Scope
 from factory.energy.config import EnergyConfig
 from factory.energy.selection import select_sources
 from factory.energy.sources.base import EnergySource
@@ -105,7 +106,8 @@ class NodeMeter:
         Raises:
             ValueError: If `cfg.source` names a source that cannot be used here.
         """
-        selection = select_sources(cfg or EnergyConfig(), device)
+        # The host's meter bills everything, whoever used it: who that was is said by the books.
+        selection = select_sources(replace(cfg or EnergyConfig(), scope=Scope.NODE.value), device)
         cgroup = Cgroup()
         return cls(
             selection.sources,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 _LARGEST_COUNT = 2**63 - 1
@@ -36,13 +36,14 @@ def conforms(value: Any, hint: Any) -> bool:
     return True
 
 
-def check_mapping(values: Any, schema: type, *, name: str) -> None:
+def check_mapping(values: Any, schema: type, *, name: str, optional: Collection[str] = ()) -> None:
     """Check that a mapping has every key that a class annotates, each with a value of its type.
 
     Args:
         values: plain values; further keys are left alone.
         schema: class whose annotations are the keys and types.
         name: name of the mapping, for the error message.
+        optional: keys that may be missing.
 
     Raises:
         ValueError: it is no mapping, a key is missing, or a value has another type.
@@ -50,6 +51,8 @@ def check_mapping(values: Any, schema: type, *, name: str) -> None:
     if not isinstance(values, Mapping):
         raise ValueError(f"{name}: no mapping")
     for key, hint in typing.get_type_hints(schema).items():
+        if key not in values and key in optional:
+            continue
         if key not in values:
             raise ValueError(f"{name}: {key} is missing")
         if not conforms(values[key], hint):

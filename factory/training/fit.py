@@ -193,9 +193,10 @@ def check_energy(spent: Any) -> None:
         ValueError: a value is missing, or has another type.
     """
     check_mapping(spent, StoredEnergy, name="energy")
-    check_mapping(spent["meter"], EnergyLedger, name="meter")
+    # Runs of earlier versions do not say whether their hardware was shared.
+    check_mapping(spent["meter"], EnergyLedger, name="meter", optional=("is_shared",))
     for peer in spent["peer_meters"]:
-        check_mapping(peer, MeterReading, name="peer_meters")
+        check_mapping(peer, MeterReading, name="peer_meters", optional=("is_shared",))
     # Adding it up finds wrong lengths and unknown tiers.
     (EnergyLedger.from_dict(spent["meter"]) + EnergyLedger()).reading()
 

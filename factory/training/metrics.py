@@ -90,6 +90,8 @@ def energy_tags(reading: MeterReading) -> dict[str, str]:
             f"{name} {tier}" for name, tier in sorted(reading.component_tier.items())
         ),
     }
+    if reading.is_shared:
+        tags["energy.shared"] = "true"
     if reading.lost_s > 0.0:
         tags["energy.lost_s"] = f"{reading.lost_s:.3g}"
     return {key: value for key, value in tags.items() if value}
