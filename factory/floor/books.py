@@ -95,6 +95,13 @@ class Books:
         account = replace(account, waste_j=min(account.joules, account.waste_j + lost_j))
         return replace(self, lines={**self.lines, line: account})
 
+    def close(self, line: int) -> Books:
+        """Take the account of a line that has ended off the books; its energy stays in the total.
+
+        Whoever calls this keeps the account: lines, closed ones included, and the rest add up to the node.
+        """
+        return replace(self, lines={number: kept for number, kept in self.lines.items() if number != line})
+
     def to_plain(self) -> dict[str, Any]:
         """Return values for JSON."""
         last = None

@@ -13,9 +13,9 @@ from factory.floor.budget import Budget
 from factory.floor.budget_commands import read_budget
 from factory.floor.engines.base import Engine
 from factory.floor.learning import CurveWatch
-from factory.floor.lines import Handle, Line, LineState, Needs
+from factory.floor.lines import ACTIVE, Handle, Line, LineState, Needs
 from factory.floor.orders import carry_out
-from factory.floor.plan import Action, FloorView, LineView, Settings, Verb
+from factory.floor.plan import Action, FloorView, LineView, PowerLimit, Settings, Verb
 from factory.floor.power import PowerWatch
 from factory.floor.records import Sample
 from factory.floor.store import Store
@@ -23,6 +23,8 @@ from factory.floor.supervisor import Supervisor
 
 NOT_FINAL = tuple(state for state in LineState if not state.is_final)
 _SAMPLE_S = 1.0
+_PLAN_S = 5.0
+"""Longest time between two looks at the queue; power is looked at in every tick."""
 _MOST_ACTS = 20
 """Pauses or pre-emptions of a line that are remembered."""
 
@@ -55,6 +57,9 @@ class Floor:
         self.rules = rules
         self.power = PowerWatch(store.get("books"))
         self.is_draining = False
+        self._planned_s = -inf
+        self._situation: Any = None
+        """What the last plan was made for; None if it led to actions."""
         self.supervisor = Supervisor(store, engine, self.power)
         per_core_w = self.power.prior_w(Needs(cores=1.0, memory_bytes=0))
         self.learning = CurveWatch(store.get("curves", []), prior_w_per_core=per_core_w)
@@ -82,23 +87,39 @@ class Floor:
             elif line.state.is_active:
                 handle = self.supervisor.observe(line, now)
                 active.append((self.store.line(line.id), handle))
-        lines = self.store.lines(NOT_FINAL)
         limit = self.budget().at(now)
-        self.power.tick(active, limit_w=limit.limit_w, tokens=float(sum(line.tokens for line in lines)))
-        self._keep_books()
-        self._learn([line for line, _ in active])
-        view = self._view(lines)
-        plan = scheduler.plan(view, limit, time.monotonic(), self.rules.scheduler)
-        for action in plan.actions:
-            self._act(action)
-        self._explain(plan.waiting)
-        self._sample(limit.limit_w)
+        tokens = sum(line.tokens for line in self.store.lines())
+        self.power.tick(active, limit_w=limit.limit_w, tokens=float(tokens))
+        # Every transaction waits for the disk, so what may be lost together is written together.
+        with self.store.transaction():
+            self._keep_books(ended=[line.id for line, _ in active if line.state.is_final])
+            self._learn([line for line, _ in active])
+            self._sample(limit.limit_w, tokens)
+        self._plan(limit)
 
     def budget(self) -> Budget:
         """Return the budget as it is known now."""
         return read_budget(
             self.store, site_w=self.rules.watts, ramp_w_per_s=self.rules.scheduler.ramp_w_per_s
         )
+
+    def _plan(self, limit: PowerLimit) -> None:
+        """Decide about the lines and act; those in the queue are looked at when something has changed."""
+        now_s = time.monotonic()
+        lines = self.store.lines(ACTIVE)
+        situation = (limit, self.store.num_changes, [(line.id, line.state) for line in lines])
+        is_due = situation != self._situation or now_s - self._planned_s >= _PLAN_S
+        if is_due:
+            self._planned_s = now_s
+            lines = self.store.lines(NOT_FINAL)
+        plan = scheduler.plan(self._view(lines), limit, now_s, self.rules.scheduler)
+        for action in plan.actions:
+            self._act(action)
+        if is_due:
+            self._explain(plan.waiting)
+        self._situation = situation
+        if plan.actions:
+            self._situation = None
 
     def _act(self, action: Action) -> None:
         line = self.store.line(action.line)
@@ -164,13 +185,16 @@ class Floor:
         if has_learned:
             self.store.put("curves", self.learning.curves.to_plain())
 
-    def _keep_books(self) -> None:
-        """Write down energy and waste of every line that has an account."""
-        with self.store.transaction():
-            self.store.put("books", self.power.books.to_plain())
-            self.store.put("kept", self.supervisor.kept)
-            for number, account in self.power.books.lines.items():
-                self.store.update(number, joules=account.joules, waste_j=account.waste_j)
+    def _keep_books(self, *, ended: Sequence[int]) -> None:
+        """Write down energy and waste of the lines that have processes, and close the accounts of others."""
+        for number, account in self.power.books.lines.items():
+            power_w = self.power.charged_w.get(number, 0.0)
+            self.store.update(number, joules=account.joules, waste_j=account.waste_j, power_w=power_w)
+        for number in ended:
+            self.power.books = self.power.books.close(number)
+            self.supervisor.kept.pop(number, None)
+        self.store.put("books", self.power.books.to_plain())
+        self.store.put("kept", self.supervisor.kept)
 
     def _explain(self, waiting: dict[int, str]) -> None:
         """Write down why lines wait, where that has changed."""
@@ -180,13 +204,12 @@ class Floor:
             for number, text in changed.items():
                 self.store.update(number, reason=text)
 
-    def _sample(self, limit_w: float) -> None:
+    def _sample(self, limit_w: float, tokens: int) -> None:
         now_s = time.monotonic()
         if now_s - self._sampled_s < _SAMPLE_S:
             return
         self._sampled_s = now_s
-        lines = self.store.lines()
-        running = [line for line in lines if line.state is LineState.RUNNING]
+        running = self.store.lines((LineState.RUNNING,))
         last = self.power.books.last
         self.store.add_sample(
             Sample(
@@ -194,12 +217,13 @@ class Floor:
                 budget_w=_finite(limit_w),
                 power_w=self.power.now.upper_w,
                 joules=self.power.books.node_j,
-                tokens=sum(line.tokens for line in lines),
+                tokens=tokens,
                 tokens_per_s=sum(line.tokens_per_s for line in running),
                 cpu_s=last.cpu_s if last else 0.0,
                 running=len(running),
             )
         )
+        self.store.put("running", describe(self))
 
 
 def _recent_acts(store: Store) -> dict[tuple[Verb, int], list[float]]:

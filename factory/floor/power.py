@@ -11,7 +11,7 @@ from typing import Any
 from factory.energy.process_tree import ProcessTable, ProcessTree
 from factory.energy.sources.estimate import EstimateConfig
 from factory.energy.types import Tier
-from factory.floor.books import Books, LineShare
+from factory.floor.books import Books, LineAccount, LineShare
 from factory.floor.lines import Handle, Line, Needs
 from factory.floor.node_meter import NodeMeter, NodeReading
 from factory.floor.plan import PowerSample
@@ -53,6 +53,8 @@ class PowerWatch:
         self._is_first = True
         self._before: NodeReading | None = None
         self.now = NodePower()
+        self.charged_w: dict[int, float] = {}
+        """Power of each line over the last tick, its share of the idle power included [W]."""
         self.line_w: dict[int, float] = {}
         """Power that each line added to the node's over the last tick, by the upper bound."""
         self.samples: deque[PowerSample] = deque()
@@ -74,12 +76,14 @@ class PowerWatch:
         shares = {line.id: self._share(line, handle) for line, handle in active}
         used_s = {line: self._used_s(line, share) for line, share in shares.items()}
         self._shares = shares
+        accounts = self.books.lines
         reading = self._meter.read()
         if self._is_first and self.books.last is not None:
             # Nobody watched while the floor was away.
             self.books = self.books.gap(reading, shares)
         else:
             self.books = self.books.tick(reading, shares)
+        self.charged_w = self._charged_w(accounts, reading)
         self._is_first = False
         if self._before is not None and reading.t_mono > self._before.t_mono:
             self.now = self._power(self._before, reading)
@@ -104,6 +108,17 @@ class PowerWatch:
     def _share(self, line: Line, handle: Handle | None) -> LineShare:
         cpu_s = self._cpu_s(line, handle)
         return LineShare(cpu_s_total=cpu_s, cores_allocated=line.needs.cores, attempt=line.attempts)
+
+    def _charged_w(self, before: Mapping[int, LineAccount], reading: NodeReading) -> dict[int, float]:
+        """Return the energy a second that each line was charged with since the last tick [W]."""
+        if self._before is None or reading.t_mono <= self._before.t_mono:
+            return {}
+        elapsed_s = reading.t_mono - self._before.t_mono
+        nothing = LineAccount()
+        return {
+            line: (account.joules - before.get(line, nothing).joules) / elapsed_s
+            for line, account in self.books.lines.items()
+        }
 
     def _used_s(self, line: int, share: LineShare) -> float:
         """Return the CPU time of a line since the last tick [s]; nothing in the first tick of an attempt."""
@@ -132,7 +147,7 @@ class PowerWatch:
         power_w = (now.joules_total - before.joules_total) / elapsed_s
         idle_w = (now.idle_j - before.idle_j) / elapsed_s
         upper_w = (now.hi_j - before.hi_j) / elapsed_s
-        if now.tier == Tier.ESTIMATED:
+        if now.tier in (Tier.ESTIMATED, Tier.SHARED):
             # The bounds of an estimate do not depend on the load, but a budget can only be held on something
             # that does: so the estimate is scaled to meet its upper bound at full load.
             scale = self._coefficients.highest_w_per_core / self._coefficients.max_w_per_core

@@ -11,11 +11,8 @@ from types import FrameType
 
 from factory.floor.engines.base import Engine
 from factory.floor.lines import FINAL, LineState
-from factory.floor.loop import Floor, Rules, describe
+from factory.floor.loop import Floor, Rules
 from factory.floor.store import Store
-
-_IDLE_TICK_S = 5.0
-"""Longest time between two ticks when no line has a process."""
 
 
 def run_floor(
@@ -41,7 +38,6 @@ def run_floor(
         with _stop_on_signals(stop):
             while not stop.is_set():
                 floor.tick()
-                store.put("running", describe(floor))
                 seen = _announce(store, seen)
                 if floor.is_done and not is_forever:
                     break

@@ -12,8 +12,8 @@ import json
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,10 @@ from factory.floor import audit, rows, schema
 from factory.floor.audit import Event
 from factory.floor.lines import TRANSITIONS, Attempt, Line, LineState
 from factory.floor.records import Command, Sample
+from factory.floor.store_errors import store_faults
 
 FILE = "floor.db"
 _BUSY_TIMEOUT_S = 20.0
-
-
-class StoreError(OSError):
-    """The store could not be read or written; nothing that was finished is lost."""
 
 
 class Store:
@@ -46,12 +43,17 @@ class Store:
         """
         self.root = root
         self._path = root / FILE
+        # Reading a thousand lines takes 10 ms, and most ticks change none of them.
+        self._lines: dict[int, Line] | None = None
+        self._data_version = -1
+        self.num_changes = 0
+        """Grows with every line that is added or moved, by whatever process."""
         if not self._path.is_file():
             if not create:
                 raise ValueError(f"root={root}: no floor there; submit a line first")
-            with _faults(self._path):
+            with store_faults(self._path):
                 root.mkdir(parents=True, exist_ok=True)
-        with _faults(self._path):
+        with store_faults(self._path):
             self._connection = sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
             try:
                 self._set_up()
@@ -81,11 +83,12 @@ class Store:
         if self._connection.in_transaction:
             yield
             return
-        with _faults(self._path):
+        with store_faults(self._path):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
             except BaseException:
+                self._lines = None
                 # Some errors, such as a full disk, have rolled back already.
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
@@ -102,8 +105,11 @@ class Store:
             # The folder of the run is below that of the line, whose name is its id.
             run_dir = line.run_dir.replace("{id}", str(number))
             self._connection.execute("UPDATE line SET run_dir = ? WHERE id = ?", (run_dir, number))
+            queued = replace(line, id=number, run_dir=run_dir, created_at=now, state_since=now)
+            if self._lines is not None:
+                self._lines[number] = queued
             self.record("submitted", line=number, details={"name": line.name, "overrides": line.overrides})
-        return self.line(number)
+        return queued
 
     def line(self, number: int) -> Line:
         """Return a line.
@@ -111,17 +117,30 @@ class Store:
         Raises:
             ValueError: there is no such line.
         """
-        row = self._rows("SELECT {} FROM line WHERE id = ?", rows.LINE_FIELDS, (number,))
-        found = next(row, None)
+        found = self._known_lines().get(number)
         if found is None:
             raise ValueError(f"line {number}: not on this floor; `status` lists the lines")
-        return rows.to_line(found)
+        return found
 
-    def lines(self, states: Sequence[LineState] = tuple(LineState)) -> list[Line]:
+    def lines(self, states: Collection[LineState] = tuple(LineState)) -> list[Line]:
         """Return the lines in some states, oldest first."""
-        marks = ", ".join("?" * len(states))
-        query = f"SELECT {{}} FROM line WHERE state IN ({marks}) ORDER BY id"
-        return [rows.to_line(row) for row in self._rows(query, rows.LINE_FIELDS, tuple(states))]
+        return [line for line in self._known_lines().values() if line.state in states]
+
+    @property
+    def data_version(self) -> int:
+        """Number that changes when another process has written to the store."""
+        return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
+
+    def _known_lines(self) -> dict[int, Line]:
+        """Return all lines by id, read again only if another process has written."""
+        with store_faults(self._path):
+            version = self.data_version
+        if self._lines is None or version != self._data_version:
+            found = self._rows("SELECT {} FROM line ORDER BY id", rows.LINE_FIELDS, ())
+            self._lines = {row["id"]: rows.to_line(row) for row in found}
+            self._data_version = version
+            self.num_changes += 1
+        return self._lines
 
     def find_equal(self, spec_hash: str) -> Line | None:
         """Return the newest line with this hash that neither failed nor was cancelled."""
@@ -160,7 +179,9 @@ class Store:
                 raise RuntimeError(f"line {line.id} is no longer {line.state}")
             details = {"from": line.state.value, "to": state.value, "reason": reason}
             self.record("moved", line=line.id, details=details | rows.shown(changes))
-        return self.line(line.id)
+            changes |= {"state": state, "reason": reason, "state_since": now}
+            self.num_changes += 1
+            return self._change(line.id, changes)
 
     def update(self, number: int, **changes: Any) -> None:
         """Change fields of a line that are no part of its state, such as progress; no event is made."""
@@ -168,6 +189,13 @@ class Store:
         names = ", ".join(f"{name} = ?" for name in values)
         with self.transaction():
             self._connection.execute(f"UPDATE line SET {names} WHERE id = ?", (*values.values(), number))
+            self._change(number, changes)
+
+    def _change(self, number: int, changes: Mapping[str, Any]) -> Line:
+        """Bring a known line up to date with its row, and return it."""
+        known = self._known_lines()
+        known[number] = replace(known[number], **changes)
+        return known[number]
 
     def add_attempt(self, attempt: Attempt) -> None:
         """Add an attempt; a line has each number once."""
@@ -312,24 +340,7 @@ class Store:
         return int(done.lastrowid or 0)
 
     def _rows(self, query: str, names: Sequence[str], arguments: tuple[Any, ...]) -> Iterator[dict[str, Any]]:
-        with _faults(self._path):
+        with store_faults(self._path):
             found = self._connection.execute(query.format(", ".join(names)), arguments).fetchall()
         for row in found:
             yield dict(zip(names, row, strict=True))
-
-
-@contextlib.contextmanager
-def _faults(path: Path) -> Iterator[None]:
-    """Turn errors of SQLite and of the disk into lines that say what to do."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        raise StoreError(f"{path}: {error}; mend that, then run the command again") from error
-    except sqlite3.DatabaseError as error:
-        raise ValueError(
-            f"{path}: damaged ({error}); put back a copy, or move it away and submit the lines again"
-        ) from error
-    except StoreError:
-        raise
-    except OSError as error:
-        raise StoreError(f"{path}: {error.strerror or error}; choose another --root, or mend that") from error

@@ -126,14 +126,16 @@ def test_another_cause_is_counted_by_itself(store: Store) -> None:
 
 
 def test_a_lost_attempt_is_judged_by_the_summary(store: Store) -> None:
-    """Without a word of the wrapper, a finished run is finished and any other goes on."""
+    """Without a word of the wrapper, a run with summary and all its steps is finished; any other goes on."""
     line = end(store, None)
     assert (line.state, line.exit_class) == (LineState.QUEUED, ExitClass.LOST)
     start(store, line)
     run_dir = Path(line.run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     (run_dir / "summary.json").write_text(json.dumps({"status": "finished"}))
-    assert end(store, None).state is LineState.FINISHED
+    assert end(store, None, steps=50).state is LineState.QUEUED
+    start(store, store.line(1))
+    assert end(store, None, steps=100).state is LineState.FINISHED
 
 
 def test_a_cancelled_line_stays_cancelled(store: Store) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from factory.floor.lines import Attempt, ExitClass, Handle, Line, LineState, Needs
-from factory.floor.store import FILE, Store, StoreError
+from factory.floor.store import FILE, Store
+from factory.floor.store_errors import StoreError
 
 
 def make_line(**changes: object) -> Line:
