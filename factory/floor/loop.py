@@ -59,7 +59,7 @@ class Floor:
         self.is_draining = False
         self._planned_s = -inf
         self._situation: Any = None
-        """What the last plan was made for; None if it led to actions."""
+        """Lines and limit for which the last plan was made; None if it led to actions."""
         self.supervisor = Supervisor(store, engine, self.power)
         per_core_w = self.power.prior_w(Needs(cores=1.0, memory_bytes=0))
         self.learning = CurveWatch(store.get("curves", []), prior_w_per_core=per_core_w)
