@@ -10,9 +10,10 @@ usage: python -m factory.doctor [seconds=10] [--crosscheck] [--json] [device=aut
   energy.*, tracking.*   as for factory.train, e.g. energy.rapl_root=/rapl or tracking.uri=http://server:5000
   plugins       Python files with energy sources of your own, which are checked, too
 
-Nothing is changed, installed or written, except that MLflow runs whose process was killed are closed as
-KILLED. The exit status is 0 if the checks ran, even if something is missing, and 2 for a mistake on the
-command line. docs/doctor.md explains the findings.
+Nothing is changed, installed or written, with two exceptions: MLflow runs whose process was killed are closed
+as KILLED, and settings of a GPU that a killed process left changed are put back. The exit status is 0 if the
+checks ran, even if something is missing, and 2 for a mistake on the command line. docs/doctor.md explains the
+findings.
 """
 
 from __future__ import annotations

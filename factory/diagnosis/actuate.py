@@ -1,8 +1,10 @@
-"""Settings that affect speed and power on this machine; they are read, never changed."""
+"""Settings that affect speed and power on this machine.
+
+They are read and never changed, except for those that a killed process left changed, which are put back.
+"""
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -11,6 +13,12 @@ from typing import Any
 
 from factory.diagnosis.finding import Finding, Status
 from factory.diagnosis.machine import HostEnvironment
+from factory.energy.sources.nvml_devices import all_boards
+from factory.power import registry
+from factory.power.actuator import Refused
+from factory.power.board import Board
+from factory.power.recovery import put_back_leftovers
+from factory.power.session import nvml_session
 
 # Bit of the capability in the masks of /proc/<pid>/status (linux/capability.h).
 _CAP_SYS_ADMIN = 21
@@ -34,6 +42,7 @@ def examine(
         _cpu_limit(rapl_root, host),
         _governor(sys_root / "devices/system/cpu", host),
         *_gpus(nvml),
+        *_leftovers(nvml),
     ]
 
 
@@ -109,17 +118,10 @@ def _gpus(nvml: Any) -> list[Finding]:
     """
     name = "GPU power limit, clocks"
     try:
-        # Imported here: the package is an extra, and loading it needs NVIDIA's driver.
-        lib = nvml or importlib.import_module("pynvml")
-        lib.nvmlInit()
-    except Exception as error:  # ImportError, or whatever the library raises without a driver
-        return [_finding(name, Status.MISSING, f"NVML cannot be asked: {error}", "see measure: NVML (GPU)")]
-    try:
-        handles = [lib.nvmlDeviceGetHandleByIndex(index) for index in range(lib.nvmlDeviceGetCount())]
-        boards = [_board(lib, handle) for handle in handles]
-    finally:
-        with suppress(lib.NVMLError):
-            lib.nvmlShutdown()
+        with nvml_session(nvml) as lib:
+            boards = [_board(Board(lib, gpu.handle, gpu.uuid)) for gpu in all_boards(lib)]
+    except Refused as reason:
+        return [_finding(name, Status.MISSING, str(reason), "see measure: NVML (GPU)")]
     if not boards:
         return [_finding(name, Status.MISSING, "NVML shows no GPU", "see machine: GPU")]
     if _is_admin():
@@ -133,12 +135,10 @@ def _gpus(nvml: Any) -> list[Finding]:
     return [_finding(name, Status.LIMITED, f"{'; '.join(boards)}; {text}", remedy)]
 
 
-def _board(lib: Any, handle: Any) -> str:
-    # Older versions of the library return bytes.
-    uuid = lib.nvmlDeviceGetUUID(handle)
-    if isinstance(uuid, bytes):
-        uuid = uuid.decode()
-    parts = [uuid]
+def _board(board: Board) -> str:
+    lib = board.lib
+    handle = board.handle
+    parts = [board.uuid]
     # Boards differ in what they report: each value is left out where it is missing.
     with suppress(lib.NVMLError, AttributeError):
         parts.append(f"power limit {lib.nvmlDeviceGetEnforcedPowerLimit(handle) * 1e-3:g} W")
@@ -146,7 +146,22 @@ def _board(lib: Any, handle: Any) -> str:
         parts.append(f"of {low_mw * 1e-3:g} to {high_mw * 1e-3:g} W")
     with suppress(lib.NVMLError, AttributeError):
         parts.append(f"at most {lib.nvmlDeviceGetMaxClockInfo(handle, lib.NVML_CLOCK_SM)} MHz")
+    settings = [name for name, actuator in registry.BOARD.items() if actuator(board).available()]
+    parts.append(f"(settings of a profile: {', '.join(settings) or 'none'})")
     return " ".join(parts)
+
+
+def _leftovers(nvml: Any) -> list[Finding]:
+    """Put back what killed processes left changed; report each setting."""
+    findings: list[Finding] = []
+    for leftover in put_back_leftovers(lib=nvml):
+        status = Status.LIMITED
+        remedy = "run this as the user that may change it, e.g. as root with the same FACTORY_STATE_DIR"
+        if leftover.is_back:
+            status = Status.OK
+            remedy = ""
+        findings.append(_finding("left changed", status, leftover.text, remedy))
+    return findings
 
 
 def _is_admin() -> bool:

@@ -20,7 +20,7 @@ TITLES = {
     "simulate": "Simulate",
     "draw": "Draw",
     "measure": "Measure energy",
-    "actuate": "Actuate (read only, nothing is changed)",
+    "actuate": "Actuate (nothing is changed)",
     "tracking": "Tracking",
     "self-test": "Self-test of the energy sources",
 }

@@ -38,11 +38,12 @@ class BoardActuator(Actuator):
     can_read: ClassVar[bool] = True
     """True if NVML tells the present value, not only the one in force."""
 
-    def __init__(self, board: Board, page: Page) -> None:
+    def __init__(self, board: Board, page: Page | None = None) -> None:
+        """Name the board, and its page of the journal; without one, the setting can only be looked at."""
         self._lib = board.lib
         self._handle = board.handle
         self._uuid = board.uuid
-        self._page = page
+        self._own_page = page
 
     def available(self) -> bool:
         """Tell whether the board has the setting."""
@@ -52,6 +53,12 @@ class BoardActuator(Actuator):
         except Refused:
             return False
         return True
+
+    @property
+    def _page(self) -> Page:
+        if self._own_page is None:
+            raise Refused(f"{self.name} of {self._uuid}: nothing is changed without a journal")
+        return self._own_page
 
     def apply(self, cfg: ProfileConfig) -> Applied:
         """Journal the present value, write the new one, and read back what the board made of it."""

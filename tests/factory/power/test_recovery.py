@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 from power_fakes import LIMIT_MW, UUID, SettableNvml
 
+from factory.diagnosis import actuate
+from factory.diagnosis.finding import Status
+from factory.diagnosis.machine import HostEnvironment
 from factory.power.journal import Journal
 from factory.power.recovery import put_back_leftovers
 
@@ -123,3 +126,16 @@ def test_malformed_entry_is_reported_and_stays(content: str, tmp_path: Path) -> 
     assert not leftover.is_back
     assert f"{UUID}.json" in leftover.text
     assert nvml.settings["writes"] == []
+
+
+def test_doctor_puts_settings_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The doctor repairs a board after kill -9, says so, and lists which settings a profile has here."""
+    kill(tmp_path, "in the middle of the job")
+    monkeypatch.setenv("FACTORY_STATE_DIR", str(tmp_path))
+    (tmp_path / "journal").rename(tmp_path / "power")
+    nvml = SettableNvml(tmp_path / "board.json", profiles=())
+    found = actuate.examine(HostEnvironment(), rapl_root=tmp_path, sys_root=tmp_path, nvml=nvml)
+    (left,) = (finding for finding in found if finding.name == "left changed")
+    assert (left.status, nvml.settings["limit_mw"]) == (Status.OK, LIMIT_MW)
+    assert "is back: 700 W" in left.text
+    assert any("(settings of a profile: locked_clocks, power_limit)" in finding.text for finding in found)
