@@ -33,13 +33,24 @@ class PowerProfile:
     """Lines for the user: values asked for and in force, and settings that were refused."""
     _undo: contextlib.ExitStack
 
-    def tags(self) -> dict[str, str]:
-        """Return the tags of a run under this profile."""
-        tags = {"power/profile": self.cfg.name}
-        if self.applied:
-            tags["power/asked"] = "; ".join(f"{entry.actuator} {entry.asked}" for entry in self.applied)
-            tags["power/enforced"] = "; ".join(f"{entry.actuator} {entry.enforced}" for entry in self.applied)
-        return tags
+    def tags(self, *, mean_power: str = "") -> dict[str, str]:
+        """Return the tags of a run under this profile.
+
+        Args:
+            mean_power: mean power of a run with a limit, once it is known.
+        """
+        asked = [f"{entry.actuator} {entry.asked}" for entry in self.applied]
+        enforced = [f"{entry.actuator} {entry.enforced}" for entry in self.applied]
+        if self.cfg.watts:
+            asked.append(f"mean_power {self.cfg.watts:g} W")
+        if mean_power:
+            enforced.append(f"mean_power {mean_power}")
+        tags = {
+            "power/profile": self.cfg.name,
+            "power/asked": "; ".join(asked),
+            "power/enforced": "; ".join(enforced),
+        }
+        return {key: value for key, value in tags.items() if value}
 
     def restore(self) -> None:
         """Put every setting back; safe to call twice. A setting that cannot be put back stays journaled."""

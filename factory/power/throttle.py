@@ -10,7 +10,7 @@ from factory.energy.reading import MeterReading
 
 _SLICE_S = 0.05
 """Length of a nap between two looks at the meter [s]."""
-_MOST_PAUSE = 20.0
+_MOST_PAUSE = 9.0
 """Longest pause as a multiple of the work before it: a limit below the idle power must not stop a run."""
 
 
@@ -38,7 +38,8 @@ class Throttle:
     def start(self) -> None:
         """Count from now on."""
         if self._watts:
-            self._before = self._meter.read()
+            self._first = self._meter.read()
+            self._before = self._first
 
     def wait(self) -> str:
         """Pause for as long as the limit demands.
@@ -56,16 +57,29 @@ class Throttle:
                 self._sleep(_SLICE_S)
                 now = self._meter.read()
         is_held = not self._is_above(now)
-        mean_w = (now.total_j - self._before.total_j) / max(now.wall_s - self._before.wall_s, 1e-9)
+        drawn = _mean_power(self._before, now)
         self._before = now
         if is_held or self._has_warned:
             return ""
         self._has_warned = True
         return (
-            f"profile.watts={self._watts:g}: not held, {mean_w:.3g} W ({now.tier}) in spite of pauses "
+            f"profile.watts={self._watts:g}: not held, {drawn} in spite of pauses "
             f"{_MOST_PAUSE:g} times as long as the work"
         )
+
+    def mean_power(self) -> str:
+        """Return the mean power from the start to the last pause, for people; empty without a limit."""
+        if not self._watts:
+            return ""
+        return _mean_power(self._first, self._before)
 
     def _is_above(self, now: MeterReading) -> bool:
         spent_j = now.total_j - self._before.total_j
         return spent_j > self._watts * (now.wall_s - self._before.wall_s)
+
+
+def _mean_power(first: MeterReading, last: MeterReading) -> str:
+    seconds = last.wall_s - first.wall_s
+    if seconds <= 0.0:
+        return "unknown"
+    return f"{(last.total_j - first.total_j) / seconds:.3g} W ({last.tier})"

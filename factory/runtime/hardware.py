@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from pathlib import Path
@@ -12,11 +13,26 @@ import torch
 
 from factory.energy.cgroup import Cgroup, allocated_cores
 from factory.runtime import device
+from factory.runtime.strict_json import nan_to_none
 
 # `powersave` may halve the speed.
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 # Settings that change the speed of torch on a CPU without a trace in the configuration.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "MKL_NUM_THREADS")
+
+
+def name() -> str:
+    """Return the machine's name for people: processor, CPUs of this process, memory and GPUs."""
+    memory_gib = psutil.virtual_memory().total / 2**30
+    parts = [device.cpu_name(), f"{device.available_cpus()} CPUs", f"{memory_gib:.0f} GiB"]
+    return ", ".join([*parts, *(_gpu(index)["name"] for index in range(torch.cuda.device_count()))])
+
+
+def load() -> float:
+    """Return how many processes wanted to run, on average over a minute; NaN where that is unknown."""
+    if hasattr(os, "getloadavg"):
+        return os.getloadavg()[0]
+    return math.nan
 
 
 def describe() -> dict[str, Any]:
@@ -29,7 +45,7 @@ def describe() -> dict[str, Any]:
         "cpus_available": device.available_cpus(),
         "cores_allocated": allocated_cores(cgroup),
         "governor": _GOVERNOR.read_text().strip() if _GOVERNOR.is_file() else None,
-        "load_average_1min": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "load_average_1min": nan_to_none(load()),
         "memory_bytes": psutil.virtual_memory().total,
         "memory_limit_bytes": cgroup.memory_limit_bytes(),
         "gpus": [_gpu(index) for index in range(torch.cuda.device_count())],

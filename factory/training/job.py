@@ -16,6 +16,8 @@ from factory.energy.meter import Meter
 from factory.envs.core.training_env import TrainingEnv
 from factory.learners.base import Learner
 from factory.policies.base import Policy
+from factory.power import verification
+from factory.power.config import DEFAULT
 from factory.power.profile import PowerProfile, start_profile
 from factory.power.throttle import Throttle
 from factory.reporting.console import PATIENCE_S, Console
@@ -128,6 +130,10 @@ def _open_parts(
         before = resumed.config["learner"]
         learner.take_changes([key for key, value in settings.items() if value != before.get(key)])
     tags = _tags(cfg, policy, env) | power.tags()
+    verified = ""
+    if cfg.profile.name != DEFAULT:
+        tags["power/verified"] = verification.text(cfg.profile, task=label(cfg), device=cfg.device)
+        verified = f"profile={cfg.profile.name}: {tags['power/verified']}"
     origin_note = ""
     if cfg.start_from and not resumed:
         origin = warm_start.load(cfg, policy)
@@ -156,6 +162,7 @@ def _open_parts(
     notes = (
         *meter.explanation,
         *power.notes,
+        verified,
         *env.notes,
         no_graphs_reason,
         damage,

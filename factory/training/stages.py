@@ -132,6 +132,7 @@ def report(job: TrainingJob, state: TrainState, *, idle: Interval | None = None)
         net_metrics, net_tags = metrics.net(reading, state.tokens.total, idle, peers)
         final |= net_metrics
         tags = metrics.energy_tags(reading) | net_tags
+        tags |= job.power.tags(mean_power=job.throttle.mean_power())
         if cfg.task.return_threshold is not None:
             tags["threshold.reached"] = str(bool(state.threshold)).lower()
         state = replace(state, metrics=state.metrics | final, tags=state.tags | tags)

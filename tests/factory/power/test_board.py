@@ -144,7 +144,11 @@ def test_limit_of_the_machine_is_never_raised(board: Callable[..., SettableNvml]
     nvml = board()
     nvml.settings = nvml.settings | {"limit_mw": 250_000}
     profile = start(ProfileConfig(name="capped", watts=400.0), nvml, journal)
-    assert profile.tags()["power/enforced"] == "power_limit 250 W"
+    assert profile.tags(mean_power="240 W (measured)") == {
+        "power/profile": "capped",
+        "power/asked": "power_limit 250 W; mean_power 400 W",
+        "power/enforced": "power_limit 250 W; mean_power 240 W (measured)",
+    }
     assert nvml.settings["writes"] == []
     profile.restore()
     assert nvml.settings["limit_mw"] == 250_000

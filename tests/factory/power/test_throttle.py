@@ -67,7 +67,7 @@ def test_every_iteration_with_its_pause_is_below_the_limit(
         mean_w, passed_s, warning = machine.iterate(work_s)
         # (work_w * work + idle_w * pause) / (work + pause) = watts, solved for the pause.
         pause_s = work_s * (work_w - watts) / (watts - IDLE_W)
-        if pause_s < 20.0 * work_s:
+        if pause_s < 9.0 * work_s:
             assert mean_w <= watts * (1 + 1e-6)
             assert passed_s <= work_s + pause_s + 0.051
             assert warning == ""
@@ -83,7 +83,7 @@ def test_limit_below_idle_power_ends_in_one_warning() -> None:
     """A limit that no pause can hold slows a run down and says so once; it does not stop it."""
     machine = Machine(10.0, work_w=100.0)
     _, passed_s, warning = machine.iterate(1.0)
-    assert passed_s == pytest.approx(21.0, abs=0.1)
+    assert passed_s == pytest.approx(10.0, abs=0.1)
     assert "profile.watts=10: not held" in warning
     assert machine.iterate(1.0)[2] == ""
 
@@ -92,6 +92,7 @@ def test_pauses_count_as_idle() -> None:
     """The time of a pause is in no phase of training."""
     machine = Machine(60.0, work_w=100.0)
     machine.iterate(1.0)
+    assert machine.throttle.mean_power() == "60 W (measured)"
     phase_s = machine.meter.read().phase_s
     assert phase_s["sim"] == pytest.approx(1.0)
     assert phase_s["idle"] == pytest.approx(1.0, abs=0.06)
