@@ -66,7 +66,8 @@ def show(index: int, name: str, sample: Sample) -> None:
 def table(results: dict[str, Any]) -> str:
     """Return the medians and ratios as Markdown."""
     lines = [
-        "| task | profile | tokens/s | ratio | W (tier) | ratio | mJ/token | ratio | CPU us/token | promise | weights |",
+        "| task | profile | tokens/s | ratio | W (tier) | ratio | mJ/token | ratio | CPU us/token | promise "
+        "| weights |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in results["profiles"]:
@@ -87,11 +88,11 @@ def table(results: dict[str, Any]) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     machine = results["machine"]
     loads = f"{machine['load_average_1min']:.1f} at the start, {results['load_at_the_end']:.1f} at the end"
+    rounds = results["profiles"][0]["rounds"]
     lines += [
         "",
         f"`{results['command']}`, {machine['cpu']}, {machine['cpus_available']} CPUs, commit "
-        f"`{results['git.commit'][:7]}`, {results['date'][:10]}, medians of {results['profiles'][0]['rounds']} "
-        f"rounds; load {loads}.",
+        f"`{results['git.commit'][:7]}`, {results['date'][:10]}, medians of {rounds} rounds; load {loads}.",
     ]
     return "\n".join(lines)
 
