@@ -11,6 +11,7 @@ from typing import Any
 from factory.floor import scheduler
 from factory.floor.budget import Budget
 from factory.floor.budget_commands import read_budget
+from factory.floor.clock import MonotonicTimes
 from factory.floor.engines.base import Engine
 from factory.floor.learning import CurveWatch
 from factory.floor.lines import ACTIVE, Handle, Line, LineState, Needs
@@ -63,7 +64,8 @@ class Floor:
         self.supervisor = Supervisor(store, engine, self.power)
         per_core_w = self.power.prior_w(Needs(cores=1.0, memory_bytes=0))
         self.learning = CurveWatch(store.get("curves", []), prior_w_per_core=per_core_w)
-        self._acted = _recent_acts(store)
+        self._times = MonotonicTimes()
+        self._acted = _recent_acts(store, self._times)
         self._sampled_s = -inf
         self._waiting: dict[int, str] = {}
         self.store.record("floor started", details={"engine": engine.name, "watts": _finite(rules.watts)})
@@ -145,9 +147,8 @@ class Floor:
 
     def _view(self, lines: Sequence[Line]) -> FloorView:
         """Return the floor as the scheduler sees it, with all times on the monotonic clock."""
-        to_monotonic = time.monotonic() - time.time()
         return FloorView(
-            lines=tuple(self._line_view(line, to_monotonic) for line in lines),
+            lines=tuple(self._line_view(line) for line in lines),
             capacity=self.engine.capacity(),
             power=tuple(self.power.samples),
             idle_w=self.power.now.idle_w,
@@ -157,19 +158,22 @@ class Floor:
             last_start_s=self.supervisor.last_start_s,
         )
 
-    def _line_view(self, line: Line, to_monotonic: float) -> LineView:
+    def _line_view(self, line: Line) -> LineView:
+        deadline_s = None
+        if line.deadline is not None:
+            deadline_s = self._times.future(line.deadline)
         return LineView(
             id=line.id,
             state=line.state,
-            since_s=line.state_since + to_monotonic,
-            submitted_s=line.created_at + to_monotonic,
+            since_s=self._times.past(line.state_since),
+            submitted_s=self._times.past(line.created_at),
             needs=line.needs,
             point=self.learning.point(line),
             priority=line.priority,
             flex=line.flex,
             owner=line.owner,
-            not_before_s=line.not_before + to_monotonic,
-            deadline_s=None if line.deadline is None else line.deadline + to_monotonic,
+            not_before_s=self._times.future(line.not_before),
+            deadline_s=deadline_s,
             is_held=line.is_held,
             preempted_s=tuple(self._acted.get((Verb.PREEMPT, line.id), ())),
             shed_s=tuple(self._acted.get((Verb.PAUSE, line.id), ())),
@@ -226,13 +230,12 @@ class Floor:
         self.store.put("running", describe(self))
 
 
-def _recent_acts(store: Store) -> dict[tuple[Verb, int], list[float]]:
+def _recent_acts(store: Store, times: MonotonicTimes) -> dict[tuple[Verb, int], list[float]]:
     """Return the monotonic times of the newest pauses and pre-emptions, also of an earlier process."""
-    to_monotonic = time.monotonic() - time.time()
     acted: dict[tuple[Verb, int], list[float]] = {}
     for event in reversed(store.events()):
         if event.kind in (Verb.PAUSE, Verb.PREEMPT) and event.line is not None:
-            acted.setdefault((Verb(event.kind), event.line), []).append(event.at + to_monotonic)
+            acted.setdefault((Verb(event.kind), event.line), []).append(times.past(event.at))
     return acted
 
 
