@@ -125,6 +125,7 @@ def document(
 
 def write(content: dict[str, Any], path: Path) -> None:
     """Write the document atomically; its folder is created."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as unfinished:
         unfinished.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 

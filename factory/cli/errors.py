@@ -6,6 +6,7 @@ import contextlib
 import copy
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -52,6 +53,10 @@ def one_line_errors() -> Iterator[None]:
         yield
     except MISTAKES as error:
         fail(error)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        fail(RuntimeError(_shortage(error)), status=1)
 
 
 @contextlib.contextmanager
@@ -60,6 +65,8 @@ def one_line_faults(run_dir: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if checkpoint_files.is_deleted(run_dir):
+            fail(RuntimeError(f"{run_dir} was deleted while the run went on; start it again"), status=1)
         fail(RuntimeError(f"{one_line(error)}; remedy it, then go on with resume={run_dir}"), status=1)
     except ranks.PeerLostError as error:
         fail(ranks.PeerLostError(f"{error}; then go on with resume={run_dir}"), status=1)
@@ -69,6 +76,27 @@ def one_line_faults(run_dir: Path) -> Iterator[None]:
         path = run_dir / "traceback.txt"
         path.write_text(error.trace)
         fail(RuntimeError(f"{error}; traceback in {path}{checkpoint_files.go_on(run_dir)}"), status=1)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        fail(RuntimeError(f"{_shortage(error)}{checkpoint_files.go_on(run_dir)}"), status=1)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether memory ran out: of Python, or of torch's allocators, which raise `RuntimeError`."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return re.search(r"can't allocate memory|not enough memory|out of memory", str(error)) is not None
+
+
+def _shortage(error: BaseException) -> str:
+    """Return the line for memory that ran out."""
+    # torch's message for a GPU has advice for its own users after the first sentence.
+    reason = one_line(error).partition(". ")[0]
+    return (
+        f"memory ran out ({reason}); a smaller num_envs, learner.num_steps, runtime.eval_episodes, or smaller"
+        " layers of the policy need less"
+    )
 
 
 @contextlib.contextmanager

@@ -112,6 +112,7 @@ def write_mp4(path: str | Path, frames: Iterable[np.ndarray], *, fps: int) -> Pa
     if fps < 1:
         raise ValueError(f"fps={fps}: must be at least 1")
     path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     stream = None
     shape = (0, 0, 3)
     with (
@@ -170,6 +171,7 @@ def write_filmstrip(frames: Sequence[np.ndarray], path: str | Path) -> Path:
         sheet.paste(
             Image.fromarray(frame), (column * (width + _STRIP_GAP_PX), row * (height + _STRIP_GAP_PX))
         )
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(Path(path)) as unfinished:
         sheet.save(unfinished, format="png")
     return Path(path)

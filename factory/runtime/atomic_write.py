@@ -12,9 +12,8 @@ from pathlib import Path
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path that becomes `path` at the end, or is removed if writing fails.
 
-    The folder is created if missing.
+    The folder has to be there: one that was deleted on purpose must not come back with a single file in it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     # In the same folder: renaming is atomic only within one file system. The process id keeps two writers
     # apart.
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")

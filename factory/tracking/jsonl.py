@@ -31,6 +31,7 @@ class JsonlTracker(Tracker):
         tags: Mapping[str, str],
     ) -> None:
         """Start a record, or continue the one in `run_dir` and keep its parameters."""
+        run_dir.mkdir(parents=True, exist_ok=True)
         self._path = run_dir / "run.json"
         fresh: dict[str, Any] = {"started_unix_s": time.time(), "params": {}, "tags": {}}
         self._record: dict[str, Any] = self._read() or fresh

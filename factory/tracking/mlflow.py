@@ -140,16 +140,18 @@ class MlflowTracker(Tracker):
 
     def close(self, status: str = "finished") -> None:
         """Send the rest, write the headline into the run's description and end the run."""
-        # The last metrics are always sent.
-        if self._held is not None:
-            self._sender.put(self._held)
-        # A description that the user gave stays.
-        if NOTE_TAG not in self._tags and (note := headline_note(self._latest, self._tags)):
-            self._put("tags", tags={NOTE_TAG: note})
-        self._put("end", status=MLFLOW_STATUS[status])
-        self._sender.close()
-        # Delivering the end stops the monitor; if it was not delivered, the monitor still runs.
-        self._delivery.stop_monitor()
+        try:
+            # The last metrics are always sent.
+            if self._held is not None:
+                self._sender.put(self._held)
+            # A description that the user gave stays.
+            if NOTE_TAG not in self._tags and (note := headline_note(self._latest, self._tags)):
+                self._put("tags", tags={NOTE_TAG: note})
+            self._put("end", status=MLFLOW_STATUS[status])
+        finally:
+            self._sender.close()
+            # Delivering the end stops the monitor; if it was not delivered, the monitor still runs.
+            self._delivery.stop_monitor()
 
     def _inner(self, path: Path) -> str:
         """Return a path relative to the run folder, so that a folder that was moved can still be sent."""

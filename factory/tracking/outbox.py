@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import logging
 import threading
@@ -95,6 +97,11 @@ class Outbox:
             count = min(limit, self._count)
             if count == 0:
                 return []
-            with self.path.open("rb") as file:
+            lines: list[bytes] = []
+            with contextlib.suppress(FileNotFoundError), self.path.open("rb") as file:
                 file.seek(self._offset)
-                return [file.readline() for _ in range(count)]
+                lines = list(itertools.islice(file, count))
+            if len(lines) < count:
+                # Somebody has deleted the file, perhaps with the whole run.
+                self._count = len(lines)
+            return lines

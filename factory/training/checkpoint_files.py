@@ -13,6 +13,8 @@ from factory.runtime import stored_files
 
 FORMAT = 6
 """Version of the contents; raised whenever older checkpoints cannot be loaded."""
+CONFIG_FILE = "config.yaml"
+"""First file of a run folder."""
 CHECKSUMS = "checksums.json"
 """Size and SHA-256 of every other file of a checkpoint, by name."""
 # 16 GiB: no policy here comes near, and reading more would fill the memory.
@@ -38,6 +40,11 @@ class StoredCheckpoint:
 def exists(run_dir: Path) -> bool:
     """Tell whether a run has any checkpoint, whole or not."""
     return bool(_candidates(run_dir / "checkpoints"))
+
+
+def is_deleted(run_dir: Path) -> bool:
+    """Tell whether the folder of a run that has started was deleted, or emptied."""
+    return not ((run_dir / CONFIG_FILE).exists() or (run_dir / "checkpoints" / "last").exists())
 
 
 def go_on(run_dir: Path) -> str:

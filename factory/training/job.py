@@ -25,7 +25,7 @@ from factory.runtime import device, distributed, provenance, seeding
 from factory.runtime.atomic_write import atomic_write
 from factory.runtime.strict_json import nan_to_none
 from factory.tracking import Journal, Tracker
-from factory.training import checkpoint, snapshot, warm_start
+from factory.training import checkpoint, checkpoint_files, snapshot, warm_start
 from factory.training.build import make_env, make_loop, make_policy
 from factory.training.collector import Collector
 from factory.training.control import RunControl
@@ -141,7 +141,7 @@ def _open_parts(
         tags |= origin.tags
 
     run_dir.mkdir(parents=True, exist_ok=True)
-    (run_dir / "config.yaml").write_text(yaml.safe_dump(to_plain(cfg), sort_keys=False))
+    (run_dir / checkpoint_files.CONFIG_FILE).write_text(yaml.safe_dump(to_plain(cfg), sort_keys=False))
     with console.stage("open the experiment tracker", after_s=PATIENCE_S):
         tracker = tracking.open_tracker(
             cfg.tracking,
@@ -194,6 +194,12 @@ def _open_parts(
     return job, replace(state, tags=tags)
 
 
+def require_folder(job: TrainingJob) -> None:
+    """Raise FileNotFoundError if somebody has deleted the run folder: half of it must not come back."""
+    if checkpoint_files.is_deleted(job.run_dir):
+        raise FileNotFoundError(f"{job.run_dir} was deleted")
+
+
 def close_job(job: TrainingJob, state: TrainState, status: str) -> None:
     """Close console, tracker, environment and meter, and write `summary.json`.
 
@@ -202,18 +208,19 @@ def close_job(job: TrainingJob, state: TrainState, status: str) -> None:
         state: its last state.
         status: `finished`, `interrupted` or `failed`.
     """
-    job.reward_table.close()
-    job.console.close()
-    # A server that came back tells the run id only now, so the summary is written afterwards.
-    job.tracker.close(status)
-    try:
+    with contextlib.ExitStack() as closing:
+        # In reverse order; each of them also if another one fails.
+        closing.callback(job.power.restore)
+        closing.callback(job.meter.close)
+        closing.callback(job.env.close)
+        job.reward_table.close()
+        job.console.close()
+        # A server that came back tells the run id only now, so the summary is written afterwards.
+        job.tracker.close(status)
+        require_folder(job)
         write_summary(job, state, status)
         job.meter.read()
         snapshot.write_energy(job, state)
-    finally:
-        job.env.close()
-        job.meter.close()
-        job.power.restore()
 
 
 def write_summary(job: TrainingJob, state: TrainState, status: str) -> None:

@@ -11,7 +11,7 @@ from factory.runtime import distributed
 from factory.training import metrics, snapshot
 from factory.training.fault import write_fault
 from factory.training.health import Health, UnhealthyTrainingError
-from factory.training.job import TrainingJob
+from factory.training.job import TrainingJob, require_folder
 from factory.training.state import TrainState, advance
 
 _IS_FINITE = "is_finite"
@@ -152,6 +152,7 @@ def _log(job: TrainingJob, state: TrainState, learned: Mapping[str, float]) -> T
 
     Return the state with them.
     """
+    require_folder(job)
     own = job.meter.read()
     state = replace(state, peers=tuple(distributed.gather_from_peers(own)))
     reading = state.total(own)

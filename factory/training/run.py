@@ -14,7 +14,7 @@ from factory.reporting.console import Console, NullConsole
 from factory.runtime import distributed
 from factory.training import loop, stages
 from factory.training.control import RunControl
-from factory.training.job import TrainingJob, close_job, open_job
+from factory.training.job import TrainingJob, close_job, open_job, require_folder
 from factory.training.stages import STAGES, Stage
 from factory.training.state import TrainState
 
@@ -98,6 +98,7 @@ def run_job(
                 state = replace(state, is_interrupted=job.control.should_stop)
                 if state.is_interrupted:
                     break
+                require_folder(job)
                 state = stage(job, state)
         if distributed.rank() == 0:
             state = stages.report(job, state, idle=idle)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from factory import evaluate
+from factory import cli, evaluate
 from factory.envs.adapters.gymnasium_env import GymnasiumEnv
 from factory.envs.tasks.cartpole import CartpoleSwingup
 from factory.learners.ppo import Ppo
@@ -258,3 +259,73 @@ def test_a_policy_that_is_not_finite_is_refused_by_name(
             call()
         err = capsys.readouterr().err
         assert "not finite" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("tracking", ["jsonl", "mlflow"])
+def test_deleted_output_root_ends_the_run(
+    command_line: Callable[..., None],
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    tracking: str,
+) -> None:
+    """One error line and exit status 1; nothing of the deleted folder comes back."""
+
+    def delete(number: int, result: Any) -> Any:
+        if number == 5:
+            shutil.rmtree(tmp_path / "outputs")
+        return result
+
+    at_call(monkeypatch, Ppo, "update", delete)
+    with pytest.raises(SystemExit) as stopped:
+        command_line(
+            *CARTPOLE, f"tracking={tracking}", "tracking.system_metrics=false", f"total_steps={9 * ROLLOUT}"
+        )
+    assert stopped.value.code == 1
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error:")]
+    assert line.endswith(" was deleted while the run went on; start it again")
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_memory_that_runs_out_is_named(
+    command_line: Callable[..., None],
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """One line with the settings that help and where to go on, exit status 1, and the checkpoint before."""
+
+    def exhaust(number: int, result: Any) -> Any:
+        if number == 5:
+            torch.empty(1 << 48)
+        return result
+
+    at_call(monkeypatch, Ppo, "update", exhaust)
+    with pytest.raises(SystemExit) as stopped:
+        command_line(*CARTPOLE, f"total_steps={9 * ROLLOUT}")
+    assert stopped.value.code == 1
+    (line,) = capfd.readouterr().err.splitlines()
+    run_dir, _ = run_of(tmp_path)
+    assert line.startswith("error: memory ran out (")
+    assert "num_envs, learner.num_steps" in line
+    assert line.endswith(f"; resume={run_dir} goes on from step {3 * ROLLOUT}")
+    assert checkpoint.load(run_dir).env_steps == 3 * ROLLOUT
+
+
+@pytest.mark.parametrize(
+    ("error", "is_shortage"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has"), True),
+        (RuntimeError("the wheel came off"), False),
+    ],
+)
+def test_errors_of_allocators_are_told_from_others(
+    error: Exception, is_shortage: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Python's and the GPU's become a line without torch's advice; any other error stays what it is."""
+    with pytest.raises(SystemExit if is_shortage else RuntimeError), cli.one_line_errors():
+        raise error
+    shown = capsys.readouterr().err
+    assert shown.startswith("error: memory ran out (") == is_shortage
+    assert "GPU 0 has" not in shown
