@@ -118,6 +118,14 @@ class Claim:
             own_idle_s = everything.idle_s
         return CoreSeconds(own_busy_s, min(own_idle_s, everything.idle_s)), everything
 
+    def all_s(self) -> float:
+        """Return the CPU time of everything at the last call [s]."""
+        return self._all_s
+
+    def seek(self, all_s: float) -> None:
+        """Go on from an earlier CPU time of everything [s]."""
+        self._all_s = all_s
+
     def _look_for_company(self, others_s: float, elapsed_s: float) -> None:
         """Notice others once they have kept more than 5 % of the cores busy, on average since the start."""
         self._others_s += others_s

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from factory.energy.cgroup import Cgroup, allocated_cores
 from factory.energy.channel import Channel
@@ -14,6 +14,10 @@ from factory.energy.config import EnergyConfig
 from factory.energy.selection import select_sources
 from factory.energy.sources.base import EnergySource
 from factory.energy.types import Tier
+from factory.floor.attempt_files import boot_id
+
+_NODE = "node"
+"""Name of the position of the node's own time and CPU time, among those of its sources."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +41,10 @@ class NodeReading:
     """CPU time of everything that ran on the node [s]."""
     num_cores: float = 1.0
     """CPUs of the node."""
+    boot_id: str = ""
+    """Start of the system that the positions belong to."""
+    positions: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Counts of each source at the last read; a meter that continues them on the same boot misses nothing."""
 
     @property
     def joules_total(self) -> float:
@@ -58,7 +66,10 @@ class NodeMeter:
         clock_ns: Callable[[], int] = time.monotonic_ns,
         explanation: Sequence[str] = (),
     ) -> None:
-        """Set the zero of every source.
+        """Set the zero of every source, or continue from an earlier meter.
+
+        What was used while no meter was open is in the first reading if the system has not started anew, and
+        in none otherwise.
 
         Args:
             sources: Energy sources of the host.
@@ -80,11 +91,13 @@ class NodeMeter:
         # Totals of this meter alone; `read` adds those it continues from.
         self._t_ns = clock_ns()
         self._cpu_base_s = cpu_s()
-        self._used_s = 0.0
+        self._cpu_now_s = self._cpu_base_s
         self._load_j = 0.0
         self._idle_j = 0.0
         for channel in self._channels:
             channel.start(self._t_ns)
+        if self._since.boot_id == boot_id():
+            self._seek(self._since.positions)
 
     @classmethod
     def open(
@@ -124,7 +137,7 @@ class NodeMeter:
         for channel in self._channels:
             channel.read(now_ns)
         with suppress(OSError, ValueError):
-            self._used_s = max(self._used_s, self._cpu_s() - self._cpu_base_s)
+            self._cpu_now_s = max(self._cpu_now_s, self._cpu_s())
 
         components_j = [channel.components_j() for channel in self._channels]
         gpu_j = sum(joules.get("gpu", 0.0) for joules in components_j)
@@ -145,14 +158,32 @@ class NodeMeter:
             lo_j=since.lo_j + sum(lo_j for lo_j, _ in bounds_j),
             hi_j=since.hi_j + sum(hi_j for _, hi_j in bounds_j),
             tier=Tier.worst(tiers).value,
-            cpu_s=since.cpu_s + self._used_s,
+            cpu_s=since.cpu_s + self._cpu_now_s - self._cpu_base_s,
             num_cores=self._num_cores,
+            boot_id=boot_id(),
+            positions=self._positions(),
         )
 
     def close(self) -> None:
         """Release the sources."""
         for channel in self._channels:
             channel.source.close()
+
+    def _positions(self) -> dict[str, dict[str, float]]:
+        """Return the counts of all sources, and of the CPU time."""
+        positions = {channel.source.name: channel.source.position() for channel in self._channels}
+        return {**positions, _NODE: {"cpu_s": self._cpu_now_s, "t_ns": float(self._t_ns)}}
+
+    def _seek(self, positions: Mapping[str, Mapping[str, float]]) -> None:
+        """Continue from the counts of an earlier meter of this boot."""
+        for channel in self._channels:
+            position = positions.get(channel.source.name)
+            if position and channel.capability is not None:
+                channel.source.seek(position)
+        before = positions.get(_NODE)
+        if before is not None:
+            self._cpu_base_s = min(self._cpu_base_s, before["cpu_s"])
+            self._t_ns = min(self._t_ns, int(before["t_ns"]))
 
     def _add_idle(self, load_j: float, elapsed_s: float) -> None:
         """Add the idle energy of the time since the last read."""

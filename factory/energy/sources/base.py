@@ -72,5 +72,15 @@ class EnergySource(ABC):
             SourceError: When the hardware does not answer. Energy counted before stays valid.
         """
 
+    def position(self) -> dict[str, float]:
+        """Return the counts of the last read, from which a later process can go on; empty if it cannot."""
+        return {}
+
+    def seek(self, position: Mapping[str, float]) -> None:  # noqa: B027 - most sources start from now
+        """Go on from the position of an earlier process, so that the next read adds the energy since then.
+
+        Call it after `open`, on the same machine and since the same boot only.
+        """
+
     def close(self) -> None:  # noqa: B027 - most sources hold nothing open
         """Release the hardware; safe to call twice."""

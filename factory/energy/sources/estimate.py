@@ -189,6 +189,18 @@ class EstimateSource(EnergySource):
             is_shared=self._claim.is_shared,
         )
 
+    def position(self) -> dict[str, float]:
+        """Return time and CPU time of the last read, for the meter of a host."""
+        if self._scope is not Scope.NODE:
+            return {}
+        return {"t_ns": self._t_ns, "cpu_s": self._claim.all_s()}
+
+    def seek(self, position: Mapping[str, float]) -> None:
+        """Go on from an earlier time and CPU time."""
+        if position:
+            self._t_ns = int(position["t_ns"])
+            self._claim.seek(position["cpu_s"])
+
     def _add(self, elapsed_s: float, own: CoreSeconds, everything: CoreSeconds) -> None:
         """Add the energy of an interval of time.
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
+from factory.energy.claim import Scope
 from factory.energy.sources.base import EnergySource, SourceError, SourceUnavailable
 from factory.energy.sources.nvml_board import PERIOD_S, Board
 from factory.energy.sources.nvml_devices import find_foreign_pids, visible_gpus
@@ -63,6 +64,9 @@ class NvmlSource(EnergySource):
     @classmethod
     def from_config(cls, cfg: EnergyConfig, device: str, environ: Mapping[str, str]) -> Self:
         """Meter the board of this run, those of all its ranks on this host, or all boards for a CPU run."""
+        # The meter of a host bills every board, whoever computes on it.
+        if cfg.scope == Scope.NODE:
+            return cls(environ=environ, is_own_pid=lambda pid: True)
         # Rank 0 meters for its host; each rank trains on the GPU whose number is its local rank.
         world_size = int(environ.get("LOCAL_WORLD_SIZE", "1"))
         indices: list[int] | None = None
@@ -139,6 +143,18 @@ class NvmlSource(EnergySource):
             hi_j=sum(bound.hi for bound in bounds),
             lost_s=self._lost_s,
         )
+
+    def position(self) -> dict[str, float]:
+        """Return the last values of every board."""
+        values: dict[str, float] = {}
+        for board in self._boards:
+            values |= board.position()
+        return values
+
+    def seek(self, position: Mapping[str, float]) -> None:
+        """Go on from earlier counters."""
+        for board in self._boards:
+            board.seek(position)
 
     def close(self) -> None:
         """Release the library."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from factory.energy.sources.nvml_devices import VisibleGpu
@@ -45,6 +46,16 @@ class Board:
         """Take the present counter or power as the first."""
         self._last_t_ns = t_ns
         self._last = self._value()
+
+    def position(self) -> dict[str, float]:
+        """Return counter [J] or power [W] and time of the last read."""
+        return {f"{self.uuid}": self._last, f"{self.uuid} t_ns": float(self._last_t_ns)}
+
+    def seek(self, position: Mapping[str, float]) -> None:
+        """Go on from an earlier counter; power that nobody read cannot be integrated and is lost."""
+        if self.uuid in position:
+            self._last = position[self.uuid]
+            self._last_t_ns = int(position[f"{self.uuid} t_ns"])
 
     def advance(self, t_ns: int) -> float:
         """Add the energy since the last read; return the seconds lost."""
