@@ -58,7 +58,14 @@ def train_from_command_line(cfg: TrainConfig, run_dir: Path) -> TrainState:
     control = RunControl()
 
     def announce() -> None:
-        console.message(f"interrupted: finishing the {control.current}")
+        text = f"interrupted: finishing the {control.current}; go on later with resume={run_dir}"
+        # Ctrl-C also ends what reads the output, `| tee log`, so only a terminal is sure to show the line. A
+        # stream that was in the middle of a write when the signal came refuses another.
+        with contextlib.suppress(OSError, ValueError, RuntimeError):
+            if sys.stdout.isatty():
+                console.message(text)
+            else:
+                print(text, file=sys.stderr, flush=True)
 
     with contextlib.ExitStack() as stack:
         stack.callback(console.close)

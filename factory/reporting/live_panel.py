@@ -81,7 +81,8 @@ class LivePanel:
         self._tier = ""
         self._messages: deque[str] = deque()
         self._activity: _Activity | None = None
-        self._drawing = threading.Lock()
+        # Reentrant: a signal that comes while the main thread draws adds a message in the same thread.
+        self._drawing = threading.RLock()
         self._live = Live(console=self._console, get_renderable=self._render, auto_refresh=False)
 
     def start(self, header: dict[str, str], total_steps: int, start_steps: int = 0) -> None:

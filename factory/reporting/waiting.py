@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TextIO, cast
 
 import rich.console
 
 from factory.reporting.console import PATIENCE_S, PlainLines, StageProgress, ignore_progress
+from factory.reporting.stream import SteadyStream
 
 
 @contextmanager
@@ -27,7 +29,9 @@ def waiting(text: str, *, lines: bool = True, quiet: bool = False) -> Iterator[S
         with rich.console.Console(stderr=True).status(f"{text} ...") as status:
             yield lambda share: status.update(f"{text} {100 * min(share, 1.0):.0f} %")
     elif lines:
-        with PlainLines(file=sys.stderr).stage(text, after_s=PATIENCE_S) as report:
+        # A log that takes no more must not end the command.
+        console = PlainLines(file=cast(TextIO, SteadyStream(sys.stderr)))
+        with console.stage(text, after_s=PATIENCE_S) as report:
             yield report
     else:
         yield ignore_progress

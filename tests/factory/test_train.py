@@ -599,7 +599,7 @@ def test_interrupt_after_training_leaves_out_the_stages_that_remain(
         interrupt_after(patch, pipeline.evaluation, "evaluate", calls=1)
         command_line(*CARTPOLE, FILES_ONLY, f"total_steps={ROLLOUT}")
     run_dir = newest_run(tmp_path)
-    assert "finishing the stage, then skipping to the report" in capsys.readouterr().out
+    assert "finishing the stage, then skipping to the report" in capsys.readouterr().err
     assert summary_of(run_dir)["status"] == "interrupted"
     assert "eval/return_mean" in summary_of(run_dir)["metrics"] and (run_dir / "report.html").exists()
     assert not (run_dir / "export").exists()
