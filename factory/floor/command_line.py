@@ -108,6 +108,10 @@ def parser() -> argparse.ArgumentParser:
     schedule.add_argument("file", type=Path, metavar="FILE", help="CSV with the columns time_utc,budget_w")
     schedule.set_defaults(action=budget_commands.import_schedule)
 
+    report = add("report", commands.report, "print output, energy, waste and downtime")
+    report.add_argument("--shift", metavar="TIME", help="such as 8h; else since the floor was made")
+    report.add_argument("--json", action="store_true", help="print JSON")
+
     audit = add("audit", commands.audit, "check that no event of the floor was changed")
     audit.add_argument("what", choices=("verify",))
     return top

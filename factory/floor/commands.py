@@ -12,8 +12,11 @@ from pathlib import Path
 
 from factory import cli
 from factory.floor import floor_lock, status_view, submission
-from factory.floor.budget_input import parse_time, parse_watts
+from factory.floor.budget_input import parse_duration, parse_time, parse_watts
 from factory.floor.engines import ENGINES
+from factory.floor.history import shift_report
+from factory.floor.page import write_page
+from factory.floor.report_view import print_report
 from factory.floor.runner import run_floor
 from factory.floor.store import Store
 from factory.floor.submission import Order
@@ -124,6 +127,22 @@ def drain(given: argparse.Namespace) -> int:
         if not floor_lock.is_held(given.root):
             raise ValueError(f"root={given.root}: no process runs this floor; there is nothing to drain")
         print(_answer(store, store.add_command("drain")))
+    return 0
+
+
+def report(given: argparse.Namespace) -> int:
+    """Print what the floor has brought forth, at what cost, and what stood in the way."""
+    since = 0.0
+    if given.shift:
+        since = time.time() - parse_duration(given.shift, key="--shift")
+    with Store(given.root) as store:
+        found = shift_report(store, since=since)
+        page = write_page(store)
+    if given.json:
+        print(json.dumps(found, indent=1))
+    else:
+        print_report(found)
+        print(f"page: {page}")
     return 0
 
 

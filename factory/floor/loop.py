@@ -210,7 +210,8 @@ class Floor:
 
     def _sample(self, limit_w: float, tokens: int) -> None:
         now_s = time.monotonic()
-        if now_s - self._sampled_s < _SAMPLE_S:
+        # The first reading of a meter is only a beginning.
+        if now_s - self._sampled_s < _SAMPLE_S or not self.power.samples:
             return
         self._sampled_s = now_s
         running = self.store.lines((LineState.RUNNING,))

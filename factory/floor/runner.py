@@ -12,7 +12,11 @@ from types import FrameType
 from factory.floor.engines.base import Engine
 from factory.floor.lines import FINAL, LineState
 from factory.floor.loop import Floor, Rules
+from factory.floor.page import FILE, write_page
 from factory.floor.store import Store
+
+_PAGE_S = 3.0
+"""Time between two versions of the floor's page."""
 
 
 def run_floor(
@@ -33,12 +37,16 @@ def run_floor(
     stop = threading.Event()
     floor = Floor(store, engine, Rules(watts=watts, tick_s=tick_s, is_forever=is_forever))
     seen = {line.id: line.state for line in store.lines()}
+    written_s = -_PAGE_S
     print(f"floor {store.root}: {len(seen)} lines, {floor.budget().describe(time.time())}", flush=True)
     try:
         with _stop_on_signals(stop):
             while not stop.is_set():
                 floor.tick()
                 seen = _announce(store, seen)
+                if time.monotonic() - written_s > _PAGE_S:
+                    written_s = time.monotonic()
+                    write_page(store)
                 if floor.is_done and not is_forever:
                     break
                 stop.wait(tick_s)
@@ -46,12 +54,13 @@ def run_floor(
         store.record("floor stopped", details={"interrupted": stop.is_set()})
         floor.power.close()
         engine.close()
+        write_page(store)
     if stop.is_set():
         print("interrupted: lines go on; `floor run` takes them over, `cancel ID` ends them")
         return 130
     failed = [line.id for line in store.lines((LineState.FAILED,))]
     ended = store.lines(tuple(FINAL))
-    print(f"{len(ended)} lines ended, {len(failed)} failed")
+    print(f"{len(ended)} lines ended, {len(failed)} failed; page: {store.root / FILE}")
     return int(bool(failed))
 
 
