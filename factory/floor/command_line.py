@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from factory import cli
-from factory.floor import budget_commands, commands
+from factory.floor import budget_commands, commands, profile_command
 from factory.floor.engines import ENGINES
 from factory.reporting.stream import steady_stdout
 
@@ -112,6 +112,9 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument("--shift", metavar="TIME", help="such as 8h; else since the floor was made")
     report.add_argument("--json", action="store_true", help="print JSON")
 
+    profile = add("profile", profile_command.profile, "list the power profiles, or calibrate them here")
+    profile_command.add_arguments(profile)
+
     audit = add("audit", commands.audit, "check that no event of the floor was changed")
     audit.add_argument("what", choices=("verify",))
     return top
@@ -145,7 +148,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     top = parser()
     namespace, rest = top.parse_known_args(arguments)
     options = [argument for argument in rest if argument.startswith("-")]
-    if options or (rest and namespace.command != "submit"):
+    if options or (rest and "overrides" not in namespace):
         top.error(f"{(options or rest)[0]}: no such argument of {namespace.command}")
     if rest:
         # The parser takes values in one row only.

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from factory import options
 from factory.cli import single_job
-from factory.power import calibrate, command, verification
+from factory.floor import command_line
+from factory.power import calibrate, verification
 from factory.power.calibrate import Sample
 from factory.power.verification import Verification, Verifications
 
@@ -101,34 +103,50 @@ def test_later_calibration_replaces_the_earlier(results: dict[str, Verification]
     assert sorted(entry.profile for entry in stored.read()) == sorted(results)
 
 
+@pytest.fixture
+def floor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Return a function that runs `floor profile` and returns status, output and errors."""
+    monkeypatch.setenv("FACTORY_STATE_DIR", str(tmp_path))
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stop:
+            command_line.main(["profile", *arguments])
+        shown = capsys.readouterr()
+        return int(str(stop.value.code)), shown.out, shown.err
+
+    return run
+
+
 @pytest.mark.parametrize("content", ["", "[]", '{"schema": "factory.profiles/9"}'])
 def test_file_of_another_layout_is_left_alone(
-    content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    content: str, tmp_path: Path, floor: Callable[..., tuple[int, str, str]]
 ) -> None:
     """The command ends in one line before it measures; a run shows the line and goes on."""
     path = tmp_path / "profiles.json"
     path.write_text(content)
-    with pytest.raises(SystemExit) as stop:
-        command.main(["--calibrate", *JOB], verifications=Verifications(path))
-    assert stop.value.code == 2
-    assert "profiles.json" in capsys.readouterr().err
+    status, _, err = floor("--calibrate", *JOB)
+    assert (status, err.count("\n")) == (2, 1)
+    assert "profiles.json" in err
     assert path.read_text() == content
+    profile = single_job([*JOB, "profile=efficiency"]).profile
+    assert "profiles.json" in verification.text(profile, task="cartpole_swingup", device="cpu")
 
 
 def test_list_shows_every_profile(
-    results: dict[str, Verification], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    results: dict[str, Verification], floor: Callable[..., tuple[int, str, str]]
 ) -> None:
     """Intent, promise, and results of this machine or `untested here`."""
-    stored = Verifications(tmp_path / "profiles.json")
-    stored.add([results["capped"]])
-    command.main([], verifications=stored)
-    shown = capsys.readouterr().out
+    Verifications().add([results["capped"]])
+    status, shown, _ = floor()
+    assert status == 0
     for name in options.choices("profile"):
-        assert f"{name:<16} {command.shipped(name).intent}" in shown
+        assert f"{name:<16} {calibrate.shipped(name).intent}" in shown
     assert results["capped"].text() in shown
     assert shown.count("untested here") == len(options.choices("profile")) - 2
-    command.main(["--json"], verifications=stored)
-    assert [entry["profile"] for entry in json.loads(capsys.readouterr().out)] == ["capped"]
+    _, shown, _ = floor("--json")
+    assert [entry["profile"] for entry in json.loads(shown)] == ["capped"]
 
 
 @pytest.mark.parametrize(
@@ -136,30 +154,43 @@ def test_list_shows_every_profile(
     [
         (["efficiency"], "add --calibrate"),
         (["--calibrate", *JOB, "eficiency"], "eficiency: no such profile; choose efficiency"),
-        (["--calibrate", *JOB, "profile=capped"], "profile=capped: a calibration sets profile itself"),
+        ([*JOB, "--calibrate", "profile=capped"], "profile=capped: a calibration sets profile itself"),
         (["--calibrate", *JOB, "energy=null"], "energy=null: a calibration needs a meter"),
         (["--calibrate", "task=walking"], "task=walking: "),
         (["--calibrate", "--rounds", "0"], "--rounds=0: must be at least 1"),
         (["--calibrate", "--iterations", "3"], "--iterations=3: must be at least 4"),
-        (["--bogus"], "--bogus; --help lists the flags"),
+        (["--bogus"], "--bogus: no such argument of profile"),
     ],
 )
 def test_mistake_is_one_line(
-    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], message: str, floor: Callable[..., tuple[int, str, str]]
 ) -> None:
     """Status 2, the argument and the remedy; nothing is measured."""
-    with pytest.raises(SystemExit) as stop:
-        command.main(arguments, verifications=Verifications(tmp_path / "profiles.json"))
-    err = capsys.readouterr().err
-    assert (stop.value.code, err.count("\n")) == (2, 1)
+    status, _, err = floor(*arguments)
+    assert (status, err.count("\n")) == (2, 1)
     assert message in err
+
+
+def test_training_that_fails_ends_the_calibration(
+    floor: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Status 1, one line, and nothing is kept."""
+
+    def fail(job: list[str]) -> Sample:
+        raise RuntimeError("training with profile=max_performance ended with status 1: no space left")
+
+    monkeypatch.setattr(calibrate, "measure", fail)
+    status, _, err = floor("--calibrate", *JOB)
+    assert (status, err.count("\n")) == (1, 1)
+    assert "no space left" in err
+    assert not (tmp_path / "profiles.json").exists()
 
 
 @pytest.mark.slow
 def test_calibration_measures_real_trainings(tmp_path: Path) -> None:
-    """Two short trainings of each profile have equal weights, joules and CPU time."""
+    """Short trainings with two profiles have equal weights, joules and CPU time."""
     job = [*JOB, "runtime.torch_threads=1", "energy=estimate"]
-    found = calibrate.calibrate(job, ["efficiency"], rounds=2, iterations=5)
+    found = calibrate.calibrate(job, ["efficiency"], rounds=1, iterations=5)
     yardstick, efficiency = found
     assert efficiency.has_equal_weights
     assert efficiency.tier == "estimated"
