@@ -62,8 +62,8 @@ class Floor:
         self._situation: Any = None
         """Lines and limit for which the last plan was made; None if it led to actions."""
         self.supervisor = Supervisor(store, engine, self.power)
-        per_core_w = self.power.prior_w(Needs(cores=1.0, memory_bytes=0))
-        self.learning = CurveWatch(store.get("curves", []), prior_w_per_core=per_core_w)
+        self._core_w = self.power.prior_w(Needs(cores=1.0, memory_bytes=0))
+        self.learning = CurveWatch(store.get("curves", []), prior_w_per_core=self._core_w)
         self._times = MonotonicTimes()
         self._acted = _recent_acts(store, self._times)
         self._sampled_s = -inf
@@ -152,6 +152,7 @@ class Floor:
             capacity=self.engine.capacity(),
             power=tuple(self.power.samples),
             idle_w=self.power.now.idle_w,
+            core_w=self._core_w,
             is_estimated=self.power.is_estimated,
             is_fresh=bool(self.power.samples),
             is_draining=self.is_draining,

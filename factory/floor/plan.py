@@ -102,6 +102,8 @@ class FloorView:
     """One sample a tick, oldest first, over the last minute or longer."""
     idle_w: float = 0.0
     """Power of the node without lines, by the same bound as the samples."""
+    core_w: float = 0.0
+    """Power of a busy core above an idle one, by the same bound; 0 if unknown."""
     is_estimated: bool = True
     is_fresh: bool = True
     """False if the meter has failed: nothing starts, and lines are shed by their predicted power."""

@@ -55,7 +55,7 @@ def tidy(
     for line in sorted(paused, key=lambda line: line.since_s):
         pause_s = now - line.since_s
         is_long = is_in_the_way or pause_s >= longest_pause_s(line, view, settings)
-        if is_long and _is_rested(line, now, settings) and _may_checkpoint(line, power):
+        if is_long and _is_rested(line, now, settings) and _may_checkpoint(line, view, power):
             why = f"paused for {pause_s:.0f} s, longer than a restart is worth"
             if is_in_the_way and served.head is not None:
                 why = f"paused, and line {served.head.id} needs the place"
@@ -66,17 +66,22 @@ def tidy(
 def longest_pause_s(line: LineView, view: FloorView, settings: Settings) -> float:
     """Return the pause after which a checkpoint and a restart cost less than to go on pausing [s].
 
-    A restart costs CPU time at the line's power per core; a pause costs the idle power of the cores it keeps:
+    A restart costs CPU time at the power of a busy core; a pause costs the idle power of the cores it keeps:
 
-        t = restart_s * P / n / (P_idle * n / N)
+        t = restart_s * P_core / (P_idle * n / N)
 
     It is never shorter than `pause_s`, and is `pause_s` where the idle power is unknown.
     """
-    cores = max(line.needs.cores, 1e-9)
-    paused_w = view.idle_w * cores / max(view.capacity.cores, cores)
+    cores = line.needs.cores
+    paused_w = view.idle_w * cores / max(view.capacity.cores, cores, 1e-9)
     if paused_w <= 0.0:
         return settings.pause_s
-    return max(settings.pause_s, line.restart_s * line.point.power_w / cores / paused_w)
+    return max(settings.pause_s, line.restart_s * _core_w(line, view) / paused_w)
+
+
+def _core_w(line: LineView, view: FloorView) -> float:
+    """Return the power of a busy core [W]; a line that gets only a part of its cores draws less than that."""
+    return max(view.core_w, line.point.power_w / max(line.needs.cores, 1e-9))
 
 
 def _may_yield(line: LineView, head: LineView, now: float, settings: Settings) -> bool:
@@ -91,13 +96,13 @@ def _is_rested(line: LineView, now: float, settings: Settings) -> bool:
     return sum(time_s > now - _HOUR_S for time_s in line.preempted_s) < settings.preemptions_per_hour
 
 
-def _may_checkpoint(line: LineView, power: Headroom) -> bool:
+def _may_checkpoint(line: LineView, view: FloorView, power: Headroom) -> bool:
     """Return whether a paused line may run for the few seconds of its checkpoint, but not go on after it."""
     if line.point.upper_w <= -power.to_shed_w:
         return False
-    # Half of the CPU time of a restart is the way down.
-    checkpoint_j = line.restart_s / 2.0 * line.point.power_w / max(line.needs.cores, 1e-9)
-    is_under_limit = power.level_w + checkpoint_j / WINDOW_S <= power.limit_w
+    # Half of the CPU time of a restart is the way down. A line that is slow at it draws its power for longer.
+    checkpoint_j = line.restart_s / 2.0 * _core_w(line, view)
+    is_under_limit = power.level_w + min(line.point.upper_w, checkpoint_j / WINDOW_S) <= power.limit_w
     return is_under_limit and power.level_w + line.point.upper_w <= power.hard_w
 
 

@@ -209,6 +209,10 @@ def test_long_pauses_become_checkpoints() -> None:
     assert not decide(floor_of(*lines), 17.0).actions
     # The limit of the site holds at every moment.
     assert not decide(floor_of(*lines), 20.0, hard_w=20.0).actions
+    # A line that gets half of a core writes for longer at its 4 W, so the mean over 10 s is these 4 W.
+    starved = floor_of(placed(1), placed(2, LineState.PAUSED, watts=4.0))
+    assert decide(replace(starved, core_w=20.0), 19.1).actions[0].verb is Verb.PREEMPT
+    assert not decide(replace(starved, core_w=20.0), 18.9).actions
     short = placed(2, LineState.PAUSED, watts=8.0)
     short.since_s = NOW - 50.0
     assert not decide(floor_of(placed(1), short), 20.0).actions
@@ -223,6 +227,7 @@ def test_the_break_even_follows_from_restart_and_idle_power() -> None:
     assert longest_pause_s(line, view, SETTINGS) == pytest.approx(96.0)
     assert longest_pause_s(replace(line, restart_s=6.0), view, SETTINGS) == 60.0
     assert longest_pause_s(line, replace(view, idle_w=0.0), SETTINGS) == 60.0
+    assert longest_pause_s(line, replace(view, core_w=16.0), SETTINGS) == pytest.approx(192.0)
 
 
 def test_a_pause_gives_way_where_memory_binds() -> None:
