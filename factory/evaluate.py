@@ -5,7 +5,7 @@ usage: python -m factory.evaluate run=<run folder | MLflow run id | last> [episo
                                   [robot=file:<path.xml>] [env_id=<module:Id>] [task.wrappers=[...]]
 
 A run folder is taken as data. Where it names code or a file outside itself, one line asks for it: plug-ins,
-modules and robot files are used only if the command names them.
+modules and robot files outside the folder are used only if the command names them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from factory import cli, config, plugins
 from factory.config import TrainConfig
 from factory.reporting.console import print_evaluation
 from factory.reporting.waiting import waiting
-from factory.training import stored_config
+from factory.training import own_robot, stored_config
 from factory.validation import require
 
 if TYPE_CHECKING:
@@ -158,6 +158,7 @@ def _as_named(cfg: EvaluateConfig, stored: dict[str, Any], run_dir: Path) -> dic
     """
     stored_config.require_groups(stored, run_dir=run_dir, key="run")
     plain = copy.deepcopy(stored)
+    own_robot.use(plain, run_dir)
     parts = {
         "plugins": cfg.plugins,
         "robot": cfg.robot,

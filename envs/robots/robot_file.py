@@ -43,8 +43,8 @@ class _Contents:
     num_elements: int = 0
 
 
-def check(path: Path) -> None:
-    """Check a robot's MJCF or URDF file and the files it names.
+def check(path: Path) -> set[Path]:
+    """Check a robot's MJCF or URDF file and the files it names; return it and those that are there.
 
     Raises:
         ValueError: it is no plain XML, reaches out of its folder, or asks for an absurd size.
@@ -52,6 +52,7 @@ def check(path: Path) -> None:
     contents = _Contents()
     waiting = [path]
     read: set[Path] = set()
+    included_files: set[Path] = set()
     while waiting:
         file = waiting.pop()
         if file.resolve() in read:
@@ -62,19 +63,23 @@ def check(path: Path) -> None:
         _parse(file, contents)
         # MuJoCo looks for included files from the folder of the first one.
         for name in contents.includes:
-            included = path.parent / name
-            _check_place(name, [""], path)
-            if included.is_file():
-                waiting.append(included)
+            included = _check_place(name, [""], path)
+            included_files |= included
+            waiting += included
         contents.includes.clear()
     for folder in contents.folders:
         _check_place(folder, [""], path)
+    found = {path, *included_files}
     for name in contents.files:
-        _check_place(name, ["", *contents.folders], path)
+        found |= _check_place(name, ["", *contents.folders], path)
+    return found
 
 
-def _check_place(name: str, folders: list[str], robot: Path) -> None:
+def _check_place(name: str, folders: list[str], robot: Path) -> set[Path]:
     """Check that a file lies with the robot, wherever MuJoCo looks for it, and is a plain one.
+
+    Returns:
+        The files of this name that are there.
 
     Raises:
         ValueError: it does not.
@@ -83,6 +88,7 @@ def _check_place(name: str, folders: list[str], robot: Path) -> None:
     if "://" in plain:
         # A ROS package's name, which MuJoCo drops.
         plain = plain.partition("://")[2].partition("/")[2]
+    found: set[Path] = set()
     for folder in folders:
         relative = PurePosixPath(folder.replace("\\", "/")) / plain
         target = robot.parent / relative
@@ -92,6 +98,8 @@ def _check_place(name: str, folders: list[str], robot: Path) -> None:
             )
         if target.exists() and not target.is_dir():
             _check_plain(target, robot)
+            found.add(target)
+    return found
 
 
 def _is_allowed(target: Path, folder: Path) -> bool:

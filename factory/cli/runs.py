@@ -16,7 +16,7 @@ from factory.config import TrainConfig
 from factory.registry import REGISTRIES
 from factory.tracking.base import flatten
 from factory.tracking.run_ids import read_ids
-from factory.training import checkpoint_files, run_lock, stored_config
+from factory.training import checkpoint_files, own_robot, run_lock, stored_config
 
 _FIXED = (
     "task.name",
@@ -163,6 +163,7 @@ def resumed_config(composed: DictConfig, overrides: Sequence[str]) -> TrainConfi
     stored_config.require_groups(stored, run_dir=run_dir, key="resume")
     given: Any = OmegaConf.to_container(composed, resolve=True)
     plain = copy.deepcopy(stored)
+    own_robot.use(plain, run_dir)
     named = {override.partition("=")[0] for override in overrides} - {"resume"}
     named = {key for key in named if not key.lstrip("+~").startswith("hydra")}
     for key in sorted(named):

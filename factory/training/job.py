@@ -25,7 +25,7 @@ from factory.runtime import device, distributed, provenance, seeding
 from factory.runtime.atomic_write import atomic_write
 from factory.runtime.strict_json import nan_to_none
 from factory.tracking import Journal, Tracker
-from factory.training import checkpoint, checkpoint_files, snapshot, warm_start
+from factory.training import checkpoint, checkpoint_files, own_robot, snapshot, warm_start
 from factory.training.build import make_env, make_loop, make_policy
 from factory.training.collector import Collector
 from factory.training.control import RunControl
@@ -142,6 +142,7 @@ def _open_parts(
 
     run_dir.mkdir(parents=True, exist_ok=True)
     (run_dir / checkpoint_files.CONFIG_FILE).write_text(yaml.safe_dump(to_plain(cfg), sort_keys=False))
+    robot_note = own_robot.keep(cfg.robot, run_dir)
     with console.stage("open the experiment tracker", after_s=PATIENCE_S):
         tracker = tracking.open_tracker(
             cfg.tracking,
@@ -167,6 +168,7 @@ def _open_parts(
         no_graphs_reason,
         damage,
         origin_note,
+        robot_note,
         tracking.environment_note(cfg.tracking),
     )
     job = TrainingJob(

@@ -68,13 +68,14 @@ def test_hostile_robot_is_refused(tmp_path: Path, name: str) -> None:
     assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.parametrize("task", ["quadruped_velocity", "gym/ant"])
 @pytest.mark.parametrize("name", ["include that climbs", "entity bomb", "arena of 1 PB"])
 def test_training_refuses_a_hostile_robot(
-    tmp_path: Path, command: Callable[..., tuple[int, str, str]], name: str
+    tmp_path: Path, command: Callable[..., tuple[int, str, str]], name: str, task: str
 ) -> None:
     """The command answers with the key, status 2, and writes nothing."""
     path = prepare(tmp_path, HOSTILE[name])
-    status, _, err = command("train", "task=quadruped_velocity", f"robot=file:{path}")
+    status, _, err = command("train", f"task={task}", f"robot=file:{path}")
     assert (status, err.count("\n")) == (2, 1), err
     assert "robot=file:" in err and not list(Path.cwd().iterdir())
 

@@ -14,6 +14,7 @@ from factory.envs.core.batch_env import BatchEnv
 from factory.envs.core.observations import Observation, checked_mask
 from factory.envs.physics.contact_forces import add_contact_forces
 from factory.envs.rendering.scenery import add_scenery
+from factory.envs.robots import robot_file
 from factory.envs.tasks.gym_mujoco.config import GymConfig
 
 ASSETS = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
@@ -61,6 +62,11 @@ class GymEnv(BatchEnv):
             raise ValueError(
                 f"robot={robot}: no such file; give the path of an MJCF file built like {self.model_file}"
             )
+        if robot != "default":
+            try:
+                robot_file.check(path)
+            except ValueError as error:
+                raise ValueError(f"robot={robot}: {error}") from error
         try:
             spec = mujoco.MjSpec.from_file(str(path))
             self._prepare(spec)
