@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import sqrt
@@ -114,10 +115,8 @@ def plot_data(scores: Sequence[Score]) -> list[tuple[float, float, float]]:
 def _score_group(group: Sequence[Prediction], samples: Sequence[PowerSample]) -> list[Score]:
     first = group[0].at
     settled = max(each.settled_at for each in group)
-    before_w = [sample.power_w for sample in samples if first - BEFORE_S < sample.t_s <= first]
-    after_w = [
-        sample.power_w for sample in samples if settled + AFTER_S[0] <= sample.t_s <= settled + AFTER_S[1]
-    ]
+    before_w = _powers(samples, first - BEFORE_S, first)
+    after_w = _powers(samples, settled + AFTER_S[0], settled + AFTER_S[1])
     if not before_w or not after_w:
         return []
     spread_w = sqrt(sum(each.sd_w**2 for each in group) + _mean_variance(before_w) + _mean_variance(after_w))
@@ -130,6 +129,17 @@ def _score_group(group: Sequence[Prediction], samples: Sequence[PowerSample]) ->
             sd_w=spread_w,
         )
     ]
+
+
+def _powers(samples: Sequence[PowerSample], start: float, end: float) -> list[float]:
+    """Return the powers of the samples in an interval of time, its ends included [W]."""
+    left = bisect_left(samples, start, key=_time)
+    right = bisect_right(samples, end, key=_time)
+    return [sample.power_w for sample in samples[left:right]]
+
+
+def _time(sample: PowerSample) -> float:
+    return sample.t_s
 
 
 def _mean_variance(values: Sequence[float]) -> float:

@@ -18,6 +18,10 @@ from factory.floor.plan import PowerSample
 
 WINDOW_S = 10.0
 """Time over which the power is averaged for compliance and ramps."""
+BEFORE_S = 60.0
+"""Time before an event from which the floor forecasts."""
+AFTER_S = 3600.0
+"""Time after an event in which power may snap back and tokens may be made up for."""
 _ANSWERED = 0.9
 """Share of the requested reduction at which an event counts as answered."""
 
@@ -141,6 +145,44 @@ def report_event(
         tokens_lost=baseline.tokens_at(samples[-1].t_s - start_s) - (samples[-1].tokens - base_tokens),
         compliance=compliance(samples),
     )
+
+
+def report_events(samples: Sequence[PowerSample]) -> list[tuple[float, float, EventReport]]:
+    """Return start, end and metrics of each time with a lower budget, against the floor's own forecast.
+
+    The forecast is the mean power and speed of the minute before. Events that have not ended yet, or that
+    begin before the first sample, are left out.
+    """
+    found = list(_events(samples))
+    reports = []
+    for index, (start_s, end_s) in enumerate(found):
+        until_s = end_s + AFTER_S
+        if index + 1 < len(found):
+            until_s = min(until_s, found[index + 1][0])
+        near = [sample for sample in samples if start_s - BEFORE_S <= sample.t_s < until_s]
+        before = [sample for sample in near if sample.t_s < start_s]
+        if len(before) < 2:
+            continue
+        baseline = Baseline.forecast(
+            power_w=fmean(sample.power_w for sample in before),
+            tokens_per_s=(before[-1].tokens - before[0].tokens) / (before[-1].t_s - before[0].t_s),
+            horizon_s=near[-1].t_s - start_s,
+        )
+        reports.append((start_s, end_s, report_event(near, start_s=start_s, end_s=end_s, baseline=baseline)))
+    return reports
+
+
+def _events(samples: Sequence[PowerSample]) -> Iterator[tuple[float, float]]:
+    """Yield the times from each fall of the budget until it is as high as before."""
+    usual_w = 0.0
+    start_s: float | None = None
+    for before, sample in pairwise(samples):
+        if start_s is None and sample.limit_w < before.limit_w:
+            start_s = sample.t_s
+            usual_w = before.limit_w
+        elif start_s is not None and sample.limit_w >= usual_w:
+            yield start_s, sample.t_s
+            start_s = None
 
 
 def violation_ws(samples: Sequence[PowerSample]) -> float:

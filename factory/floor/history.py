@@ -6,12 +6,12 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from factory.floor.audit import Event
 from factory.floor.calibration import Prediction, calibrate, score
-from factory.floor.compliance import compliance, max_excess_w, violation_ws
+from factory.floor.compliance import compliance, max_excess_w, report_events, violation_ws
 from factory.floor.lines import Line, LineState
 from factory.floor.plan import PowerSample
 from factory.floor.records import Sample
@@ -94,6 +94,7 @@ def shift_report(store: Store, *, since: float) -> dict[str, Any]:
         **_work(samples, active),
         "time_s": _times(spans(events, now=now), since=since),
         "budget": _obedience(power_samples(samples)),
+        "events": [asdict(report) for _, _, report in report_events(power_samples(samples))],
         "predictions": _predictions(events, power_samples(samples), since=since),
         "attempts": sum(attempt.started_at >= since for attempt in store.attempts()),
         "tier": store.get("running", {}).get("tier", "none"),

@@ -33,6 +33,16 @@ def print_report(found: dict[str, Any]) -> None:
             f"budget            kept in {100 * budget['compliance']:.0f} % of the windows of 10 s;"
             f" {budget['violation_ws']:.1f} W s above it, at most {budget['max_excess_w']:.1f} W ({tier})"
         )
+    for event in found["events"]:
+        print(
+            f"  event           {event['mean_w']:.1f} W instead of {event['baseline_w']:.1f} W,"
+            f" {event['violation_ws']:.1f} W s above the budget; fell by {event['fall_w_per_s']:.2f} W/s,"
+            f" rose by {event['rise_w_per_s']:.2f} W/s, peak after it {100 * event['snap_back']:.0f} %"
+        )
+        print(
+            f"                  {format_si(event['tokens_lost'])} tokens fewer than"
+            f" {event['baseline']} ({tier})"
+        )
     predictions = found["predictions"]
     if predictions is not None:
         print(

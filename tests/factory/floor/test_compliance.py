@@ -11,6 +11,7 @@ from factory.floor.compliance import (
     compliance,
     max_excess_w,
     report_event,
+    report_events,
     response_s,
     violation_ws,
     windows,
@@ -87,6 +88,29 @@ def test_an_event_is_reported() -> None:
     assert found.tokens_deferred == pytest.approx(300.0 - 158.0)
     assert found.tokens_lost == pytest.approx(590.0 - (633.0 - 190.0))
     assert found.compliance == 1.0
+
+
+def test_events_are_found_in_the_record() -> None:
+    """A budget that falls, falls further and returns is one event; one that has not ended is none yet."""
+    ((start_s, end_s, found),) = report_events(EVENT)
+    assert (start_s, end_s) == (20.0, 50.0)
+    baseline = Baseline.forecast(power_w=100.0, tokens_per_s=10.0, horizon_s=59.0)
+    assert found == report_event(EVENT, start_s=20.0, end_s=50.0, baseline=baseline)
+    limits = [100.0] * 5 + [80.0] * 5 + [50.0] * 5 + [80.0] * 5 + [100.0] * 5 + [60.0] * 5
+    steps = [PowerSample(float(t), 40.0, limit_w, float(t)) for t, limit_w in enumerate(limits)]
+    assert [(start, end) for start, end, _ in report_events(steps)] == [(5.0, 20.0)]
+    assert report_events(EVENT[20:]) == []
+    assert report_events([]) == []
+
+
+def test_neighbouring_events_are_kept_apart() -> None:
+    """The time after an event ends where the next one begins."""
+    first = [PowerSample(s.t_s, s.power_w, s.limit_w, s.tokens) for s in EVENT]
+    second = [PowerSample(s.t_s + 80.0, s.power_w, s.limit_w, s.tokens + 640.0) for s in EVENT]
+    found = report_events([*first, *second])
+    assert [(start, end) for start, end, _ in found] == [(20.0, 50.0), (100.0, 130.0)]
+    assert found[0][2].violation_ws == pytest.approx(60.0)
+    assert found[1][2].violation_ws == pytest.approx(60.0)
 
 
 @pytest.mark.parametrize(("start_s", "end_s"), [(0.0, 50.0), (20.0, 100.0), (20.5, 20.6)])
