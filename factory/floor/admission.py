@@ -43,6 +43,8 @@ class Admission:
     """First line in the queue that lacks a resource; `blocked` may be a paused line before it."""
     lack: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     """Cores, memory, GPUs and watts that `head` lacks; positive where it does."""
+    is_yielding: bool = False
+    """True if a line is making room for another."""
     is_backfill: bool = False
     """True if `first` comes after `blocked` in the order."""
     waiting: dict[int, str] = field(default_factory=dict)
@@ -50,7 +52,7 @@ class Admission:
 
 def admit(view: FloorView, room: Room, power: Headroom, now: float, settings: Settings) -> Admission:
     """Serve the lines in order and tell why each of the others waits."""
-    result = Admission()
+    result = Admission(is_yielding=_is_any_leaving(view, now, settings))
     ready: list[LineView] = []
     for line in view.lines:
         if line.state not in _WAITS:
@@ -62,7 +64,7 @@ def admit(view: FloorView, room: Room, power: Headroom, now: float, settings: Se
             ready.append(line)
     ready.sort(key=_service_order(now, settings))
     for line in ready:
-        reason = _serve(line, room, result, view, now, settings)
+        reason = _serve(line, room, result, view.last_start_s, now, settings)
         if reason:
             result.waiting[line.id] = reason
     return result
@@ -98,15 +100,11 @@ def _service_order(now: float, settings: Settings) -> Callable[[LineView], tuple
 
     def key(line: LineView) -> tuple[float, ...]:
         aged = line.priority + floor(max(0.0, now - line.submitted_s) / settings.ageing_s)
-        is_queued = line.state is LineState.QUEUED
-        return (
-            -aged,
-            is_queued,
-            line.flex * (not is_queued),
-            _deadline(line, now),
-            line.submitted_s,
-            line.id,
-        )
+        # Paused lines come first, the least flexible before the others.
+        rank = 4
+        if line.state is LineState.PAUSED:
+            rank = line.flex
+        return (-aged, rank, _deadline(line, now), line.submitted_s, line.id)
 
     return key
 
@@ -124,7 +122,7 @@ def _deadline(line: LineView, now: float) -> float:
 
 
 def _serve(
-    line: LineView, room: Room, result: Admission, view: FloorView, now: float, settings: Settings
+    line: LineView, room: Room, result: Admission, last_start_s: float, now: float, settings: Settings
 ) -> str:
     """Choose a line, or return the reason for which it waits."""
     impossible = room.impossible(line)
@@ -141,7 +139,7 @@ def _serve(
     head = result.blocked
     if head is not None and now - head.since_s > settings.patience_s:
         return f"line {head.id} has waited for {(now - head.since_s) / 60.0:.0f} min and is served first"
-    if head is not None and has_leaving(view, now, settings):
+    if head is not None and result.is_yielding:
         return f"line {head.id} is served first; another line makes room for it"
     if result.first is not None:
         # Many lines may wait for this, so the sentence does not change with the line that is next.
@@ -149,14 +147,14 @@ def _serve(
     result.first = line
     result.is_backfill = head is not None
     room.take(line)
-    wait_s = view.last_start_s + _gap(line, settings) - now
+    wait_s = last_start_s + _gap(line, settings) - now
     if wait_s > 0.0:
         return f"starts are staggered; next in {wait_s:.1f} s"
     result.is_due = True
     return ""
 
 
-def has_leaving(view: FloorView, now: float, settings: Settings) -> bool:
+def _is_any_leaving(view: FloorView, now: float, settings: Settings) -> bool:
     """Return whether a line is pre-empted, or was so recently that its resources do not show as free yet."""
     visible_s = now - max(settings.dwell_s, WINDOW_S) - settings.settle_s
     return any(

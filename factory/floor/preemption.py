@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from factory.floor.admission import WINDOW_S, Admission, has_leaving
+from factory.floor.admission import WINDOW_S, Admission
 from factory.floor.headroom import Headroom
 from factory.floor.lines import LineState
 from factory.floor.plan import Action, FloorView, LineView, Settings, Verb
@@ -19,7 +19,7 @@ def preempt_for(served: Admission, view: FloorView, now: float, settings: Settin
     The smallest sufficient set of lines of flex 1 and more, of lower priority, goes in the order of shedding.
     """
     head = served.head
-    if head is None or head is not served.blocked or has_leaving(view, now, settings):
+    if head is None or head is not served.blocked or served.is_yielding:
         return ()
     lack = list(served.lack)
     victims = [line for line in view.lines if _may_yield(line, head, now, settings)]
@@ -43,7 +43,7 @@ def tidy(
     which there is power enough to resume is left alone.
     If a queued line has power but lacks what paused lines hold, such as memory, no pause is too short.
     """
-    if has_leaving(view, now, settings):
+    if served.is_yielding:
         return ()
     *held, lacking_w = served.lack
     is_in_the_way = max(held) > 0.0 and lacking_w <= 0.0

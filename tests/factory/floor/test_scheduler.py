@@ -285,10 +285,18 @@ def test_a_stale_meter_starts_nothing_and_sheds_by_predictions() -> None:
     assert [action.line for action in shed] == [3]
 
 
-def test_a_thousand_queued_lines_are_planned_fast() -> None:
-    """One plan for ten running and a thousand queued lines takes less than 10 ms of CPU time."""
+@pytest.mark.parametrize(
+    ("cores", "limit_w", "first_needs"),
+    [(10.0, 100.0, 1.0), (2000.0, 65.0, 1.0), (2000.0, inf, 1.0), (12.0, inf, 4.0)],
+)
+def test_a_thousand_queued_lines_are_planned_fast(cores: float, limit_w: float, first_needs: float) -> None:
+    """One plan for ten running and a thousand queued lines takes less than 10 ms of CPU time.
+
+    Cores bind, then watts, then nothing but the stagger interval, and then the first line lets others pass.
+    """
     lines = [PlantLine(id=number, submitted_s=float(number)) for number in range(1, 1011)]
-    plant = Plant(lines, cores=10.0)
+    lines[10].cores = first_needs
+    plant = Plant(lines, cores=cores)
     for line in lines[:10]:
         line.state = LineState.RUNNING
     plant.samples = [PowerSample(plant.now - age, plant.power_w) for age in range(60, 0, -1)]
@@ -296,7 +304,7 @@ def test_a_thousand_queued_lines_are_planned_fast() -> None:
     durations_s = []
     for _ in range(5):
         start = process_time()
-        made = plan(view, limit_of(100.0), plant.now, plant.settings)
+        made = plan(view, limit_of(limit_w), plant.now, plant.settings)
         durations_s.append(process_time() - start)
-    assert len(made.waiting) == 1000
+    assert len(made.waiting) + len(made.actions) == 1000
     assert min(durations_s) < 0.010
