@@ -225,12 +225,18 @@ def from_plain(plain: Mapping[str, Any]) -> TrainConfig:
     return OmegaConf.to_object(merged)  # type: ignore[return-value]
 
 
-def _literal(value: Any) -> Any:
-    """Return plain values whose texts OmegaConf leaves as they are, `${...}` in them too."""
+def _literal(value: Any, key: str = "") -> Any:
+    """Return plain values whose texts OmegaConf leaves as they are, `${...}` in them too.
+
+    Raises:
+        ValueError: an integer, of which JSON knows no largest, has more than 64 bits.
+    """
     if isinstance(value, Mapping):
-        return {key: _literal(item) for key, item in value.items()}
+        return {name: _literal(item, f"{key}.{name}".lstrip(".")) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_literal(item) for item in value]
+        return [_literal(item, key) for item in value]
+    if isinstance(value, int):
+        require(abs(value) < 2**63, key, f"{value:#x}"[:20], "must have at most 64 bits")
     if isinstance(value, str):
         # A backslash escapes an interpolation, and another backslash escapes that one.
         return re.sub(r"(\\*)\$\{", lambda match: match.group(1) * 2 + "\\${", value)

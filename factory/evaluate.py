@@ -24,6 +24,8 @@ from factory import cli, config, plugins
 from factory.config import TrainConfig
 from factory.reporting.console import print_evaluation
 from factory.reporting.waiting import waiting
+from factory.runtime.atomic_write import atomic_write
+from factory.runtime.stored_files import visible
 from factory.training import own_robot, stored_config
 from factory.validation import require
 
@@ -110,7 +112,9 @@ def run_evaluation(cfg: EvaluateConfig) -> Evaluated:
     with cli.one_line_faults(run_dir), contextlib.closing(env), watch, waiting("evaluate") as progress:
         result = evaluate(env, policy, episodes=cfg.episodes, seed=seed, on_progress=progress)
     content = {"env_steps": env_steps, "seed": seed, "metrics": result.metrics()}
-    (run_dir / "evaluation.json").write_text(json.dumps(content, indent=1))
+    # A new file in its place, in case that it is a hard link to one elsewhere.
+    with atomic_write(run_dir / "evaluation.json") as unfinished:
+        unfinished.write_text(json.dumps(content, indent=1))
 
     video = None
     if cfg.video:
@@ -136,7 +140,7 @@ def _load(cfg: EvaluateConfig, run_dir: Path) -> tuple[TrainConfig, TrainingEnv,
 
     found = checkpoint.load(run_dir, key="run")
     if found.note:
-        print(found.note)
+        print(visible(found.note))
     train_cfg = config.from_plain(_on(cfg.device, _as_named(cfg, found.config, run_dir)))
     device.set_up(train_cfg.runtime.torch_threads, precision=train_cfg.policy.precision)
     stored_policy = found.tensors.get("policy", {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def open_robot(robot: str) -> RobotSource:
         return _open_menagerie(rest)
     if kind == "file" and rest:
         path = Path(rest).expanduser()
-        if not path.is_file() or path.suffix not in _SUFFIXES:
+        if not os.path.isfile(path) or path.suffix not in _SUFFIXES:
             raise ValueError("no such file; give the path of an MJCF (.xml) or URDF (.urdf) file")
         robot_file.check(path)
         return RobotSource(name=path.stem, spec=read(path), parameters=QuadrupedParameters())

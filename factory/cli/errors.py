@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import errno
 import logging
 import os
 import re
@@ -26,8 +27,10 @@ from factory.tracking.credentials import redacted
 from factory.training import checkpoint_files
 from factory.training.health import UnhealthyTrainingError
 
-MISTAKES = (ValueError, WorldError, HydraException, OmegaConfBaseException)
+MISTAKES = (ValueError, WorldError, OverflowError, HydraException, OmegaConfBaseException)
 """Errors that stand for a mistake of the user's; their messages say what to do."""
+_MAX_CHARACTERS = 4000
+"""Longest message; a value in a stranger's file may be megabytes long."""
 
 
 def show_warnings() -> None:
@@ -53,6 +56,9 @@ def one_line_errors() -> Iterator[None]:
         yield
     except MISTAKES as error:
         fail(error)
+    except OSError as error:
+        # A path that no file system takes is a mistake; everything else is the machine's fault.
+        fail(error, status=2 if error.errno in (errno.ENAMETOOLONG, errno.ELOOP) else 1)
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
@@ -129,7 +135,10 @@ def fail(error: BaseException, *, status: int = 2) -> NoReturn:
     # Compared as text, since a rank that is no number may be the very error; alone, nobody else prints.
     is_alone = "MASTER_ADDR" not in os.environ
     if is_alone or not is_shared or os.environ.get("RANK", "0") == "0":
-        print(f"error: {redacted(one_line(error))}", file=sys.stderr)
+        text = redacted(one_line(error))
+        if len(text) > _MAX_CHARACTERS:
+            text = f"{text[:_MAX_CHARACTERS]} ..."
+        print(f"error: {text}", file=sys.stderr)
     raise SystemExit(status) from None
 
 

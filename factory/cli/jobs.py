@@ -27,7 +27,7 @@ from factory.config import TrainConfig
 from factory.power import process
 from factory.registry import ROBOTS
 from factory.reporting.waiting import waiting
-from factory.runtime import ranks
+from factory.runtime import ranks, stored_files
 from factory.tracking import credentials
 from factory.training import sweep
 
@@ -74,6 +74,8 @@ def validate_arguments(arguments: Sequence[str]) -> list[str]:
         cfg, run_dir = compose_config(job)
         if not flags.cfg:
             _check(cfg, run_dir)
+            # Hydra writes into the folder before anything else does.
+            stored_files.detach(run_dir)
     return [*(argument for argument in arguments if argument not in flags.overrides), *overrides]
 
 
@@ -286,11 +288,12 @@ def _check_parts(cfg: TrainConfig) -> None:
 
 def check_writable(folder: Path, *, key: str) -> None:
     """Raise ValueError unless `folder` is a folder to write to, or one can be made there."""
-    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    if not existing.is_dir():
-        raise ValueError(f"{key}={folder}: {existing} is a file; give a folder")
     # Some file systems refuse what the mode bits allow, so a folder is made, and removed again.
+    existing = folder
     try:
+        existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+        if not existing.is_dir():
+            raise ValueError(f"{key}={folder}: {existing} is a file; give a folder")
         os.rmdir(tempfile.mkdtemp(prefix=".check-", dir=existing))
     except OSError as error:
         reason = (error.strerror or str(error)).lower()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from factory import config, options
 from factory.cli import spelling
 from factory.config import TrainConfig
 from factory.registry import REGISTRIES
+from factory.runtime import stored_files
 from factory.tracking.base import flatten
 from factory.tracking.run_ids import read_ids
 from factory.training import checkpoint_files, own_robot, run_lock, stored_config
@@ -46,11 +48,13 @@ def find_run(name: str, *, key: str, output_root: Path) -> Path:
         ValueError: there is no such run, or it has no checkpoint.
     """
     folder = Path(name).expanduser().absolute()
-    if name != "last" and folder.is_dir():
+    # Unlike `Path.is_dir`, it has an answer for names that no file system takes, too.
+    if name != "last" and os.path.isdir(folder):
         if not checkpoint_files.exists(folder):
             raise ValueError(f"{key}={name}: no checkpoint there; give a folder that has checkpoints/last")
         return folder
-    found = (path for path in output_root.glob("**/checkpoints/last") if path.exists())
+    named = stored_files.find(output_root, "last")
+    found = (path for path in named if path.parent.name == "checkpoints" and os.path.exists(path))
     pointers = sorted(found, key=lambda path: path.stat().st_mtime)
     if name == "last":
         if not pointers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from factory import cli
 from factory.cli import spelling
 from factory.reporting.run_folder import Record, read_run
+from factory.runtime import stored_files
 from factory.runtime.stored_files import parse_yaml, visible
 from factory.tracking.base import flatten
 
@@ -59,7 +61,10 @@ class ComparedRun:
         text = self.config.get("task.return_threshold", "None")
         if text in ("None", ""):
             return None
-        return float(text)
+        try:
+            return float(text)
+        except ValueError:
+            return None
 
     @property
     def has_reached(self) -> bool:
@@ -107,7 +112,7 @@ def _folders(name: str, output_root: Path) -> list[Path]:
         return _runs_below(_last_sweep(output_root), name)
     folder = Path(name).expanduser().absolute()
     # A sweep or a task folder stands for all its runs.
-    if folder.is_dir():
+    if os.path.isdir(folder):
         return _runs_below(folder, name)
     try:
         return [cli.find_run(name, key="run", output_root=output_root)]
@@ -117,7 +122,7 @@ def _folders(name: str, output_root: Path) -> list[Path]:
 
 def _last_sweep(output_root: Path) -> Path:
     """Return the folder of the newest sweep; Hydra writes `multirun.yaml` into it."""
-    found = list(output_root.glob("**/multirun.yaml"))
+    found = list(stored_files.find(output_root, "multirun.yaml"))
     if not found:
         raise ValueError(f"run={LAST_SWEEP}: no sweep under {output_root.absolute()}; start one with -m")
     return max(found, key=lambda path: path.stat().st_mtime).absolute().parent
@@ -125,7 +130,7 @@ def _last_sweep(output_root: Path) -> Path:
 
 def _runs_below(folder: Path, name: str) -> list[Path]:
     # What MLflow keeps are copies: the runs themselves are beside its store.
-    found = [path.parent for path in sorted(folder.rglob("config.yaml"))]
+    found = [path.parent for path in sorted(stored_files.find(folder, "config.yaml"))]
     runs = [
         path
         for path in found
@@ -142,7 +147,7 @@ def _suggestion(name: str) -> str:
     """Return a question that names what was probably meant, empty if nothing is near."""
     path = Path(name).expanduser()
     choices = ["last", LAST_SWEEP]
-    if path.parent.is_dir():
+    if os.path.isdir(path.parent):
         choices += [str(path.parent / entry.name) for entry in path.parent.iterdir() if entry.is_dir()]
     near = spelling.near_names(name, choices)
     if not near:
@@ -168,7 +173,11 @@ def _flat(config_text: str, folder: Path) -> dict[str, str]:
     config = parse_yaml(config_text, name=f"run={folder}: config.yaml")
     if not isinstance(config, dict):
         raise ValueError(f"run={folder}: config.yaml holds no configuration; leave the run out")
-    return {visible(key): visible(value) for key, value in flatten(config)}
+    try:
+        return {visible(key): visible(value) for key, value in flatten(config)}
+    except ValueError as error:
+        # Python writes no number of more than 4300 digits.
+        raise ValueError(f"run={folder}: config.yaml: {error}") from error
 
 
 def query_runs(query: str, *, experiment: str, uri: str) -> list[ComparedRun]:
@@ -217,12 +226,12 @@ def query_runs(query: str, *, experiment: str, uri: str) -> list[ComparedRun]:
 
 def _from_tracker(client: MlflowClient, run: TrackedRun) -> ComparedRun:
     return ComparedRun(
-        name=run.info.run_name or run.info.run_id,
+        name=visible(run.info.run_name or run.info.run_id),
         location=run.info.run_id,
         status=str(run.info.status).lower(),
         metrics=run.data.metrics,
-        tags=run.data.tags,
-        config=run.data.params,
+        tags={visible(key): visible(value) for key, value in run.data.tags.items()},
+        config={visible(key): visible(value) for key, value in run.data.params.items()},
         history=_history(client, run.info.run_id),
     )
 

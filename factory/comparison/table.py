@@ -18,6 +18,7 @@ from factory.comparison.threshold import Cost, ThresholdCost
 from factory.energy.types import Interval
 from factory.metric_keys import Metric
 from factory.reporting.formatting import format_duration, format_number, format_plain, si_unit
+from factory.runtime.stored_files import visible
 
 GROUPS_ABREAST = 4
 """Groups in one table of the console."""
@@ -196,7 +197,7 @@ def print_table(comparison: Comparison) -> None:
         if comparison.contrasts:
             headers.append(AGAINST)
         # Names of groups are text of the user, brackets and all.
-        columns = [Column(Text(header)) for header in ("", *headers)]
+        columns = [Column(Text(visible(header))) for header in ("", *headers)]
         table = Table(*columns, show_lines=False, padding=(0, 2, 1, 0), box=None)
         for row in found:
             cells = row.cells[shown]
@@ -205,11 +206,11 @@ def print_table(comparison: Comparison) -> None:
             table.add_row(Text(row.label, style="dim"), *map(_rich, cells))
         console.print(table)
     for note in comparison.notes:
-        console.print(Text(f"note: {note}"), soft_wrap=True)
+        console.print(Text(visible(f"note: {note}")), soft_wrap=True)
 
 
 def _rich(cell: Cell) -> Text:
-    text = Text(cell.value, style="bold")
+    text = Text(visible(cell.value), style="bold")
     if cell.note:
-        text.append(f"\n{cell.note}", style="not bold dim")
+        text.append(f"\n{visible(cell.note)}", style="not bold dim")
     return text

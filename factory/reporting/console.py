@@ -27,6 +27,7 @@ from factory.reporting.headlines import headlines
 from factory.reporting.live_panel import FIRST_ITERATION, LivePanel
 from factory.reporting.progress import Clock, Eta, iteration_metrics, progress_text
 from factory.runtime.awake_time import awake_s
+from factory.runtime.stored_files import visible
 
 StageProgress = Callable[[float], None]
 """Takes the share of a stage that is done."""
@@ -117,8 +118,8 @@ class PlainLines:
             self._print_held()
 
     def message(self, text: str) -> None:
-        """Print one line."""
-        print(text, file=self._file, flush=True)
+        """Print one line; it may hold names from a stranger's file."""
+        print(visible(text), file=self._file, flush=True)
 
     @contextmanager
     def stage(self, name: str, *, after_s: float = 0.0) -> Iterator[StageProgress]:
@@ -225,7 +226,7 @@ def print_summary(
     console = rich.console.Console(file=file, highlight=False)
     console.print()
     for label, value in rows:
-        console.print(Text.assemble((f"{label:<18}", "dim"), (value, "bold")), soft_wrap=True)
+        console.print(Text.assemble((f"{label:<18}", "dim"), (visible(value), "bold")), soft_wrap=True)
 
 
 def print_evaluation(metrics: Mapping[str, float], run_dir: Path, *, video: Path | None = None) -> None:
@@ -244,4 +245,4 @@ def print_evaluation(metrics: Mapping[str, float], run_dir: Path, *, video: Path
         rows.append(("video", str(video)))
     console = rich.console.Console(highlight=False)
     for label, text in rows:
-        console.print(Text.assemble((f"{label:<24}", "dim"), (text, "bold")), soft_wrap=True)
+        console.print(Text.assemble((f"{label:<24}", "dim"), (visible(text), "bold")), soft_wrap=True)

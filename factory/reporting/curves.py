@@ -10,7 +10,7 @@ import io
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import matplotlib
 import numpy as np
@@ -28,6 +28,7 @@ LINE = "#040404"
 MARK = "#050505"
 CSS_COLORS = {MUTED: "--muted", GRID: "--rule", LINE: "--accent", MARK: "--second"}
 MAX_POINTS = 300
+MAX_PANELS = 100
 MAX_HITS = 60
 """Points of a curve that show their value."""
 WIDE_IN = (4.9, 2.2)
@@ -83,7 +84,7 @@ def draw_panels(curves: Sequence[Curve], *, prefix: str, narrow: bool = False, n
     """Draw every curve.
 
     Args:
-        curves: What to draw, one panel each; a curve has one finite value at least.
+        curves: What to draw, one panel each as far as there are finite points; at most 100.
         prefix: Prefix of the ids inside the panels, unique on the page.
         narrow: Small multiples, about three a row instead of two.
         note: Sentences below the panels.
@@ -92,10 +93,23 @@ def draw_panels(curves: Sequence[Curve], *, prefix: str, narrow: bool = False, n
     if narrow:
         size_in = NARROW_IN
     panels: list[Panel] = []
-    for number, curve in enumerate(curves):
+    if len(curves) > MAX_PANELS:
+        note = f"{note} The first {MAX_PANELS} of {len(curves)} curves are drawn.".lstrip()
+    for number, curve in enumerate(map(_finite, curves[:MAX_PANELS])):
+        if not curve.x:
+            continue
         svg = draw_curve(curve, prefix=f"{prefix}{number}", size_in=size_in)
         panels.append(Panel(title=curve.title, x_label=curve.x_label, svg=svg))
     return Panels(panels=panels, note=note)
+
+
+def _finite(curve: Curve) -> Curve:
+    """Return a curve without the points that have no place; empty if there is nothing to draw."""
+    points = [(x, y) for x, y in zip(curve.x, curve.y, strict=True) if math.isfinite(x)]
+    if not any(math.isfinite(y) for _, y in points):
+        points = []
+    marks = [point for point in curve.marks if all(map(math.isfinite, point))]
+    return replace(curve, x=[x for x, _ in points], y=[y for _, y in points], marks=marks)
 
 
 def draw_curve(curve: Curve, *, prefix: str, size_in: tuple[float, float] = NARROW_IN) -> Markup:

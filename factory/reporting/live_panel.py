@@ -18,6 +18,7 @@ from rich.text import Text
 from factory.reporting.formatting import format_duration, joules_per_token_text, phase_shares
 from factory.reporting.progress import Clock, Eta, iteration_metrics, progress_text
 from factory.runtime.awake_time import awake_s
+from factory.runtime.stored_files import visible
 
 PHASE_STYLES = {
     "sim": ("\u2588", "blue"),
@@ -105,7 +106,7 @@ class LivePanel:
 
     def message(self, text: str) -> None:
         """Show a line in the panel; older lines move to the terminal's history above it."""
-        self._messages.append(f"{time.strftime('%H:%M:%S')}  {text}")
+        self._messages.append(f"{time.strftime('%H:%M:%S')}  {visible(text)}")
         # The panel keeps its height, and the terminal keeps every message.
         if len(self._messages) > _MAX_MESSAGES:
             self._console.print(Text(self._messages.popleft(), style="dim"))

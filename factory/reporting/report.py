@@ -22,6 +22,7 @@ from factory.reporting.formatting import format_duration, format_number, format_
 from factory.reporting.headlines import headlines
 from factory.reporting.html import write_html
 from factory.reporting.run_folder import Record, Run, read_run
+from factory.runtime import stored_files
 
 MAX_EMBEDDED_VIDEO_BYTES = 8 * 1024**2
 _LEARNING = (
@@ -130,7 +131,7 @@ def _facts(run: Run) -> list[str]:
 def _strip(run: Run) -> str:
     """Return the strip of stills in base64, empty without one."""
     path = run.folder / "videos" / "filmstrip.png"
-    if not path.exists():
+    if not path.exists() or path.stat().st_size > MAX_EMBEDDED_VIDEO_BYTES:
         return ""
     return _base64(path)
 
@@ -150,7 +151,7 @@ def _videos(run: Run) -> list[Video]:
 
 
 def _base64(path: Path) -> str:
-    return base64.b64encode(path.read_bytes()).decode("ascii")
+    return base64.b64encode(stored_files.read_bytes(path, limit=MAX_EMBEDDED_VIDEO_BYTES)).decode("ascii")
 
 
 def _series(records: Iterable[Record], key: str) -> tuple[list[Record], list[float]]:

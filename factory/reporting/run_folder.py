@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from factory.runtime.stored_files import visible
 
 _LAST_TIME_S = 253_402_300_800.0
 """End of the year 9999, beyond which there are no dates [s since 1970]."""
+_LARGEST_NUMBER = 1e100
 
 
 @dataclass(kw_only=True)
@@ -37,7 +39,7 @@ def read_records(path: Path) -> list[Record]:
     if not path.exists():
         return []
     records: list[Record] = []
-    for line in stored_files.read_text(path, limit=stored_files.MAX_ROWS_BYTES).splitlines():
+    for line in stored_files.read_lines(path):
         try:
             row = stored_files.parse_json(line, name=path.name)
             record = Record(
@@ -47,7 +49,7 @@ def read_records(path: Path) -> list[Record]:
             )
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
             continue
-        if not 0.0 <= record.time_unix_s < _LAST_TIME_S:
+        if not (0.0 <= record.time_unix_s < _LAST_TIME_S and 0 <= record.step < 2**63):
             continue
         # A step that was reached before was undone by a resume, with everything after it.
         while records and records[-1].step >= record.step:
@@ -58,7 +60,14 @@ def read_records(path: Path) -> list[Record]:
 
 def _numbers(metrics: dict[str, Any]) -> dict[str, float]:
     """Return the metrics that are numbers; JSON has `null` for those that are not finite."""
-    return {key: float(value) for key, value in metrics.items() if isinstance(value, int | float)}
+    return {key: _number(value) for key, value in metrics.items() if isinstance(value, int | float)}
+
+
+def _number(value: int | float) -> float:
+    """Return a number as a float, infinity where it is too large to be drawn and added up."""
+    if abs(value) > _LARGEST_NUMBER:
+        return math.inf
+    return float(value)
 
 
 def read_reward_terms(path: Path) -> dict[str, list[float]]:
@@ -68,9 +77,8 @@ def read_reward_terms(path: Path) -> dict[str, list[float]]:
     """
     if not path.exists():
         return {}
-    text = stored_files.read_text(path, limit=stored_files.MAX_ROWS_BYTES)
     try:
-        lines = list(csv.reader(text.splitlines()))
+        lines = list(csv.reader(stored_files.read_lines(path)))
     except csv.Error:
         # A cell is absurdly long.
         return {}
@@ -81,10 +89,10 @@ def read_reward_terms(path: Path) -> dict[str, list[float]]:
     for line in lines[1:]:
         try:
             # An empty cell is a term that was not defined in this iteration.
-            row = [float(cell or "nan") for cell in line]
+            row = [_number(float(cell or "nan")) for cell in line]
         except ValueError:
             continue
-        if len(row) == len(header):
+        if len(row) == len(header) and math.isfinite(row[0]):
             while rows and rows[-1][0] >= row[0]:
                 rows.pop()
             rows.append(row)

@@ -6,21 +6,31 @@ memory, follow a link out of the folder or build objects; `SECURITY.md` says wha
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import stat
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import yaml
 
-MAX_JSON_BYTES = 64 << 20
+from factory.runtime.atomic_write import atomic_write
+
+MAX_JSON_BYTES = 8 << 20
+"""A checkpoint's state has 30 KB; parsed values take up to 25 times the memory of their text."""
 MAX_YAML_BYTES = 256 << 10
 """The parser reads about 100 KB a second."""
 MAX_ROWS_BYTES = 1 << 30
 """Longest table that a run may have written, one row an iteration."""
+MAX_ROWS = 2_000_000
+MAX_ROW_BYTES = 1 << 20
 MAX_DEPTH = 32
 """Levels of nesting; a configuration has 5."""
+MAX_FOLDERS_DEEP = 16
+"""Levels of folders in a run, and from the output root to a run."""
 MAX_ENTRIES = 100_000
 """Files and folders in a run folder."""
 
@@ -46,15 +56,58 @@ def check_folder(folder: Path, *, key: str) -> None:
             if count > MAX_ENTRIES:
                 raise ValueError(f"{key}={folder}: holds more than {MAX_ENTRIES} entries; give a run folder")
             path = Path(entry.path)
-            shown = f"{key}={folder}: {path.relative_to(root)}"
+            inner = path.relative_to(root)
+            shown = f"{key}={folder}: {inner}"
+            if len(inner.parts) > MAX_FOLDERS_DEEP:
+                raise ValueError(f"{key}={folder}: folders are nested too deeply; give a run folder")
             if entry.is_symlink():
                 # A link that points nowhere harms as well: what is written to it lands outside.
-                if not path.resolve().is_relative_to(root):
+                if not _leads_into(path, root):
                     raise ValueError(f"{shown} is a link out of the folder; remove it, or put a copy there")
             elif entry.is_dir(follow_symlinks=False):
                 waiting.append(path)
             elif not entry.is_file(follow_symlinks=False):
                 raise ValueError(f"{shown} is {_kind(path)}, no plain file; remove it")
+
+
+def find(root: Path, name: str) -> Iterator[Path]:
+    """Yield the entries of a name in a folder and the folders below, `MAX_FOLDERS_DEEP` levels deep.
+
+    Links to folders are not followed, and folders that cannot be read are left out.
+    """
+    level = [root]
+    for _ in range(MAX_FOLDERS_DEEP):
+        inner: list[Path] = []
+        for folder in level:
+            try:
+                entries = list(os.scandir(folder))
+            except OSError:
+                continue
+            for entry in entries:
+                if entry.name == name:
+                    yield Path(entry.path)
+                if entry.is_dir(follow_symlinks=False):
+                    inner.append(Path(entry.path))
+        level = inner
+
+
+def detach(folder: Path) -> None:
+    """Replace files that have a second name, perhaps outside the folder, by copies.
+
+    Writing to such a hard link would change the file under its other name as well.
+    """
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not path.is_symlink() and path.stat().st_nlink > 1:
+            with atomic_write(path) as copy:
+                shutil.copy2(path, copy)
+
+
+def _leads_into(link: Path, root: Path) -> bool:
+    try:
+        return link.resolve().is_relative_to(root)
+    except (RuntimeError, OSError):
+        # Links in a circle lead nowhere.
+        return False
 
 
 def _entries(folder: Path, *, key: str) -> list[os.DirEntry[str]]:
@@ -83,6 +136,21 @@ def read_bytes(path: Path, *, limit: int) -> bytes:
     Raises:
         ValueError: it is no plain file, is larger or cannot be read; the message begins with its name.
     """
+    with _opened(path, limit=limit) as file:
+        # Reading `limit` bytes would take room for all of them at once.
+        content = file.read(os.fstat(file.fileno()).st_size + 1)
+    if len(content) > limit:
+        raise ValueError(f"{path.name}: more than the {limit} bytes expected")
+    return content
+
+
+@contextlib.contextmanager
+def _opened(path: Path, *, limit: int) -> Iterator[BinaryIO]:
+    """Open a plain file of at most `limit` bytes.
+
+    Raises:
+        ValueError: it is no plain file, is larger or cannot be read; the message begins with its name.
+    """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise ValueError(f"{path.name}: no plain file")
@@ -94,17 +162,29 @@ def read_bytes(path: Path, *, limit: int) -> bytes:
                 raise ValueError(f"{path.name}: no plain file")
             if status.st_size > limit:
                 raise ValueError(f"{path.name}: {status.st_size} bytes, more than the {limit} expected")
-            content = file.read(limit + 1)
+            yield file
     except OSError as error:
         raise ValueError(f"{path.name}: {error.strerror or error}") from error
-    if len(content) > limit:
-        raise ValueError(f"{path.name}: more than the {limit} bytes expected")
-    return content
 
 
 def read_text(path: Path, *, limit: int) -> str:
     """Return the text of a file, as `read_bytes`; characters that are not UTF-8 are replaced."""
     return read_bytes(path, limit=limit).decode(errors="replace")
+
+
+def read_lines(path: Path) -> Iterator[str]:
+    """Yield the lines of a table, one at a time; a line that is absurdly long comes in pieces.
+
+    Raises:
+        ValueError: as `read_bytes`, or there are too many lines.
+    """
+    with _opened(path, limit=MAX_ROWS_BYTES) as file:
+        number = 0
+        while line := file.readline(MAX_ROW_BYTES):
+            number += 1
+            if number > MAX_ROWS:
+                raise ValueError(f"{path.name}: more than {MAX_ROWS} lines")
+            yield line.decode(errors="replace").rstrip("\r\n")
 
 
 def read_json(path: Path, *, limit: int = MAX_JSON_BYTES) -> Any:
@@ -143,7 +223,7 @@ def parse_yaml(content: bytes | str, *, name: str) -> Any:
         value = yaml.load(content, Loader=_PlainLoader)
     except RecursionError as error:
         raise ValueError(f"{name}: nested too deeply") from error
-    except (yaml.YAMLError, ValueError, UnicodeError) as error:
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
         raise ValueError(f"{name}: no plain YAML ({' '.join(str(error).split())})") from error
     _check_depth(value, name)
     return value
@@ -154,8 +234,11 @@ class _PlainLoader(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         # A few nested aliases stand for billions of values as soon as somebody walks through them.
-        if self.check_event(yaml.AliasEvent):
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent):
             raise ValueError("aliases are not allowed")
+        if event.tag is not None:
+            raise ValueError("tags are not allowed")
         return super().compose_node(parent, index)
 
 

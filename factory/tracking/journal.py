@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from factory.runtime import stored_files
 from factory.runtime.atomic_write import atomic_write
+from factory.runtime.plain_types import conforms
 from factory.runtime.strict_json import nan_to_none
 
 log = logging.getLogger("factory.tracking")
+
+_BLOCK_BYTES = 1 << 20
 
 
 def trim_torn_line(path: Path) -> None:
@@ -22,10 +27,18 @@ def trim_torn_line(path: Path) -> None:
         return
     # In place, without a copy: the file may be large, and cutting its end is atomic.
     with path.open("r+b") as file:
-        content = file.read()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            file.truncate(whole)
+        size = file.seek(0, os.SEEK_END)
+        end = size
+        while end:
+            begin = max(0, end - _BLOCK_BYTES)
+            file.seek(begin)
+            newline = file.read(end - begin).rfind(b"\n")
+            if newline >= 0:
+                end = begin + newline + 1
+                break
+            end = begin
+        if end < size:
+            file.truncate(end)
 
 
 class Journal:
@@ -82,13 +95,15 @@ class Journal:
 
     def _raw_rows(self) -> Iterator[dict[str, Any]]:
         if self.path.exists():
-            with self.path.open(encoding="utf-8", errors="replace") as file:
-                for number, line in enumerate(file, start=1):
-                    row = _row(line)
-                    if row is None:
-                        log.warning("%s: line %d is damaged and left out", self.path, number)
-                    else:
-                        yield row
+            damaged = 0
+            for line in stored_files.read_lines(self.path):
+                row = _row(line)
+                if row is None:
+                    damaged += 1
+                else:
+                    yield row
+            if damaged:
+                log.warning("%s: %d damaged lines are left out", self.path, damaged)
 
 
 def _row(line: str) -> dict[str, Any] | None:
@@ -97,5 +112,6 @@ def _row(line: str) -> dict[str, Any] | None:
         row = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    is_row = isinstance(row, dict) and type(row.get("step")) is int and isinstance(row.get("metrics"), dict)
-    return row if is_row else None
+    if not isinstance(row, dict) or not conforms(row.get("step"), int):
+        return None
+    return row if conforms(row.get("metrics"), dict[str, float | None]) else None

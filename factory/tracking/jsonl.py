@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from factory.runtime import stored_files
 from factory.runtime.atomic_write import atomic_write
 from factory.tracking.base import Tracker, flatten
 
@@ -42,10 +43,10 @@ class JsonlTracker(Tracker):
 
     def _read(self) -> dict[str, Any] | None:
         """Return the record of an earlier process; None if there is none, or a damaged one."""
-        try:
-            record = json.loads(self._path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        if not self._path.exists():
             return None
+        try:
+            record = stored_files.read_json(self._path)
         except ValueError:
             record = None
         if isinstance(record, dict) and all(isinstance(record.get(key), dict) for key in ("params", "tags")):

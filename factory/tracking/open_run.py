@@ -148,12 +148,16 @@ class OpenRun:
             RefusedError: it is gone, or it, or a file in it, is a link out of the run folder or no file.
         """
         path = self._run_dir / name
-        if not path.exists():
-            raise RefusedError(f"{path} is gone")
-        own = self._run_dir.resolve()
-        for part in (path, *path.rglob("*")):
-            if not part.resolve().is_relative_to(own):
-                raise RefusedError(f"{part} leads out of the run folder")
-            if not part.is_file() and not part.is_dir():
-                raise RefusedError(f"{part} is neither a file nor a folder")
+        try:
+            if not path.exists():
+                raise RefusedError(f"{path} is gone")
+            own = self._run_dir.resolve()
+            for part in (path, *path.rglob("*")):
+                if not part.resolve().is_relative_to(own):
+                    raise RefusedError(f"{part} leads out of the run folder")
+                if not part.is_file() and not part.is_dir():
+                    raise RefusedError(f"{part} is neither a file nor a folder")
+        except (OSError, RuntimeError) as error:
+            # A name that is too long, or links in a circle: it will not get better.
+            raise RefusedError(f"{path}: {error}") from error
         return path

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Any
 
+from factory.runtime.plain_types import conforms
+
 Update = dict[str, Any]
 """One update for the tracking server: `{"kind": ..., "time_ms": ...}` and the content of its kind."""
 
@@ -15,28 +17,32 @@ MLFLOW_STATUS = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAI
 """Status of a run here -> MLflow's."""
 _LAST_TIME_MS = 253_402_300_799_000
 """End of the year 9999."""
+_MAX_PATH = 1000
 _MAX_STEP = 2**63 - 1
 """Databases keep steps as 64-bit integers."""
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_optional_text(value: Any) -> bool:
-    return value is None or isinstance(value, str)
+    """Say whether a value is a text that databases take: no zeros, and no halves of characters."""
+    if not isinstance(value, str) or "\0" in value:
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_texts(value: Any) -> bool:
-    return isinstance(value, dict) and all(map(_is_text, value.values()))
+    return isinstance(value, dict) and all(map(_is_text, (*value, *value.values())))
 
 
 def _is_numbers(value: Any) -> bool:
-    return isinstance(value, dict) and all(map(_is_number, value.values()))
+    return isinstance(value, dict) and all(map(_is_text, value)) and all(map(_is_number, value.values()))
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return conforms(value, float) and math.isfinite(value)
 
 
 def _is_step(value: Any) -> bool:
@@ -49,7 +55,7 @@ def _is_time(value: Any) -> bool:
 
 def _is_inner_path(value: Any) -> bool:
     """Say whether a value is a relative path that does not climb out of its folder."""
-    if not isinstance(value, str) or "\0" in value:
+    if not _is_text(value) or len(value) > _MAX_PATH:
         return False
     path = PurePosixPath(value)
     return not path.is_absolute() and ".." not in path.parts

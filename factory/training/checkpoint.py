@@ -134,7 +134,7 @@ def _point(link: Path, name: str) -> None:
 
 def _prune(folder: Path, keep: int) -> None:
     # By number of steps, not by time: a copied run has new times.
-    whole = sorted((p for p in folder.iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
+    whole = sorted((p for p in folder.iterdir() if p.name.isdecimal()), key=lambda p: int(p.name))
     current = (folder / "last").resolve()
     for path in whole[:-keep]:
         if path.resolve() != current:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from factory.runtime import stored_files
 
@@ -17,8 +20,8 @@ CONFIG_FILE = "config.yaml"
 """First file of a run folder."""
 CHECKSUMS = "checksums.json"
 """Size and SHA-256 of every other file of a checkpoint, by name."""
-# 16 GiB: no policy here comes near, and reading more would fill the memory.
-MAX_FILE_BYTES = 16 << 30
+_COPIES = 3
+"""Copies of the tensors in memory while they are loaded: files, tensors, and those of the parts."""
 # No path separators: a listed name must not lead out of the folder.
 _FILE_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}\.(safetensors|json)")
 
@@ -108,8 +111,10 @@ def _candidates(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         return []
-    current = (folder / "last").resolve()
-    own = {path.resolve() for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")}
+    # Links in a circle end `resolve` with an error; `realpath` leaves them as they are.
+    current = Path(os.path.realpath(folder / "last"))
+    folders = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    own = {Path(os.path.realpath(path)) for path in folders}
     others = sorted(own - {current}, key=lambda path: (-_claimed_steps(path), path.name))
     if not current.is_dir():
         return others
@@ -133,9 +138,13 @@ def _read(folder: Path, *, note: str) -> StoredCheckpoint:
     # Older formats have no checksums: say so instead of calling them damaged.
     if (folder / "state.json").is_file() and not (folder / CHECKSUMS).exists():
         _check_format(stored_files.read_json(folder / "state.json"))
+    listed = _listed(folder)
+    total = sum(size for size, _ in listed.values())
+    if _COPIES * total > psutil.virtual_memory().available:
+        raise ValueError(f"{total / 1e9:.3g} GB of tensors do not fit into the free memory")
     contents: dict[str, bytes] = {}
-    for name, (size, digest) in _listed(folder).items():
-        contents[name] = stored_files.read_bytes(folder / name, limit=MAX_FILE_BYTES)
+    for name, (size, digest) in listed.items():
+        contents[name] = stored_files.read_bytes(folder / name, limit=size)
         is_same = len(contents[name]) == size and hashlib.sha256(contents[name]).hexdigest() == digest
         if not is_same:
             raise ValueError(f"{name}: its checksum is another; the file was cut off or changed")
@@ -173,11 +182,15 @@ def _listed(folder: Path) -> dict[str, tuple[int, str]]:
         raise malformed
     listed: dict[str, tuple[int, str]] = {}
     for name, entry in content["files"].items():
-        is_entry = isinstance(entry, dict) and type(entry.get("bytes")) is int
+        is_entry = isinstance(entry, dict) and _is_size(entry.get("bytes"))
         if not _FILE_NAME.fullmatch(name) or not is_entry or not isinstance(entry.get("sha256"), str):
             raise malformed
         listed[name] = (entry["bytes"], entry["sha256"])
     return listed
+
+
+def _is_size(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**63
 
 
 def _mapping(content: bytes, name: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import re
+import typing
 from collections.abc import Mapping
 from typing import Any, Protocol, TypedDict
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from factory.energy.ledger import EnergyLedger
-from factory.energy.reading import MeterReading
+from factory.energy.reading import MeterReading, merge_readings
 from factory.energy.tokens import TokenCounter
 from factory.envs.core.errors import WorldError
 from factory.envs.core.training_env import COMMON_STATE
@@ -111,17 +112,24 @@ def check_tensors(expected: Mapping[str, Tensor], given: Mapping[str, Tensor], *
         if key not in given:
             raise ValueError(f"{name}: {key} is missing")
         stored = given[key]
-        if name in _FINITE_PARTS and not bool(stored.isfinite().all()):
-            raise ValueError(f"{name}: {key} is not finite")
-        if key not in expected and name in _GROWING_PARTS:
-            continue
-        if key not in expected:
+        if key not in expected and name not in _GROWING_PARTS:
             raise ValueError(f"{name}: {key} is not part of it")
-        own = expected[key]
-        if stored.shape != own.shape:
-            raise ValueError(f"{name}: {key} has shape {tuple(stored.shape)}, not {tuple(own.shape)}")
-        if stored.dtype != own.dtype:
-            raise ValueError(f"{name}: {key} has type {stored.dtype}, not {own.dtype}")
+        if key in expected:
+            own = expected[key]
+            if stored.shape != own.shape:
+                raise ValueError(f"{name}: {key} has shape {tuple(stored.shape)}, not {tuple(own.shape)}")
+            if stored.dtype != own.dtype:
+                raise ValueError(f"{name}: {key} has type {stored.dtype}, not {own.dtype}")
+        if name in _FINITE_PARTS and not _is_finite(stored):
+            raise ValueError(f"{name}: {key} is not finite")
+
+
+def _is_finite(values: Tensor) -> bool:
+    try:
+        return bool(values.isfinite().all())
+    except RuntimeError:
+        # Some types, such as those of 8 bits, have no such operation; no part has them.
+        return False
 
 
 def check_rows(tensors: Mapping[str, Mapping[str, Tensor]], *, num_envs: int) -> None:
@@ -197,8 +205,12 @@ def check_energy(spent: Any) -> None:
     check_mapping(spent["meter"], EnergyLedger, name="meter", optional=("is_shared",))
     for peer in spent["peer_meters"]:
         check_mapping(peer, MeterReading, name="peer_meters", optional=("is_shared",))
+        further = peer.keys() - typing.get_type_hints(MeterReading).keys()
+        if further:
+            raise ValueError(f"peer_meters: {sorted(further)!s:.80} are no keys of a reading")
     # Adding it up finds wrong lengths and unknown tiers.
-    (EnergyLedger.from_dict(spent["meter"]) + EnergyLedger()).reading()
+    own = (EnergyLedger.from_dict(spent["meter"]) + EnergyLedger()).reading()
+    merge_readings([own, *(MeterReading(**peer) for peer in spent["peer_meters"])])
 
 
 def _try_generators(plain: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
@@ -218,4 +230,5 @@ def _try_generators(plain: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> 
     if not is_sound:
         raise ValueError("generators: the state of NumPy's is malformed")
     np.random.RandomState().set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
-    torch.Generator().set_state(tensors["torch"])
+    for key in ("torch", "policy"):
+        torch.Generator().set_state(tensors[key])

@@ -5,7 +5,11 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+from factory.runtime import stored_files
 from factory.runtime.atomic_write import atomic_write
+
+_MAX_DIGITS = 20
+"""Digits of a step, which has 64 bits."""
 
 
 class RewardTable:
@@ -19,8 +23,8 @@ class RewardTable:
         # The resumed run writes the rows after its checkpoint again.
         kept = []
         if path.exists() and resumed_at:
-            with path.open(newline="") as file:
-                steps = [row for row in csv.reader(file) if row and row[0].isdigit()]
+            rows = csv.reader(stored_files.read_lines(path))
+            steps = [row for row in rows if row and row[0].isdecimal() and len(row[0]) < _MAX_DIGITS]
             kept = [row for row in steps if int(row[0]) <= resumed_at]
         with atomic_write(path) as unfinished, unfinished.open("w", newline="") as file:
             csv.writer(file).writerows([["step", *names], *kept])

@@ -75,7 +75,7 @@ def check_free(run_dir: Path, *, key: str) -> None:
 def abandoned(output_root: Path) -> list[Path]:
     """Return the run folders whose process ended on this host without removing its lock, as kill -9 does."""
     found: list[Path] = []
-    for path in sorted(output_root.glob(f"**/{_NAME}")):
+    for path in sorted(stored_files.find(output_root, _NAME)):
         try:
             owner = stored_files.read_json(path)
             is_here = owner["host"] == socket.gethostname()

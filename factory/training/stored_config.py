@@ -123,13 +123,21 @@ def require_named(
         found, value = _look_up(plain, rule.key)
         argument = _NAMED_BY.get(rule.key, rule.key)
         is_named = argument in named or argument.partition(".")[0] in named
-        if not found or is_named or rule.is_harmless(value, run_dir):
+        if not found or is_named or _is_harmless(rule, value, run_dir):
             continue
         addition = shlex.quote(f"{argument}={spelled(value)}")
         raise ValueError(
             f"{key}={run_dir}: the run folder names {rule.meaning}, {rule.key}={spelled(value)}, and a run"
             f" folder may come from anybody; if you trust that, add {addition}"
         )
+
+
+def _is_harmless(rule: Rule, value: Any, run_dir: Path) -> bool:
+    try:
+        return rule.is_harmless(value, run_dir)
+    except (OSError, RuntimeError, ValueError):
+        # A text that no file system takes for a path: zeros, links in a circle, thousands of characters.
+        return False
 
 
 def require_groups(plain: Mapping[str, Any], *, run_dir: Path, key: str) -> None:

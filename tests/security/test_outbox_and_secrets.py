@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from factory.tracking.open_run import OpenRun
+from factory.tracking.outbox import Outbox
+from factory.tracking.sender import RefusedError
 from factory.tracking.updates import parse
 
 HEAD = {"time_ms": 1}
@@ -63,3 +66,35 @@ def test_planted_password_turns_up_nowhere(
         assert planted not in out + err
         files = (path for path in Path.cwd().rglob("*") if path.is_file())
         assert [path for path in files if planted.encode() in path.read_bytes()] == []
+
+
+ODD = {
+    "a number beyond all floats": {"kind": "metrics", "step": 1, "metrics": {"a": 10**400}},
+    "half a character in a tag": {"kind": "tags", "tags": {"a": "\ud800"}},
+    "half a character in a key": {"kind": "metrics", "step": 1, "metrics": {"\ud800": 1.0}},
+    "a zero in a tag": {"kind": "tags", "tags": {"a": "\0"}},
+    "a name beyond all file systems": {"kind": "artifacts", "path": "a" * 5000, "artifact_path": None},
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_update_does_not_block_the_rest(tmp_path: Path, name: str) -> None:
+    """What no store takes is set aside; the update behind it is sent."""
+    outbox = Outbox(tmp_path / "tracking_pending.jsonl")
+    outbox.put(HEAD | ODD[name])
+    outbox.put(HEAD | {"kind": "tags", "tags": {"a": "b"}})
+    while not (sent := outbox.peek(9)):
+        assert len(outbox)
+    assert [update["tags"] for update in sent] == [{"a": "b"}]
+
+
+def test_links_in_a_circle_are_refused_for_good(tmp_path: Path) -> None:
+    """A file that cannot be resolved is dropped, and does not count as a server that is away."""
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "c").symlink_to("c")
+    run = OpenRun(None, "id", run_dir=tmp_path)  # type: ignore[arg-type]
+    for path in ("a", "folder"):
+        with pytest.raises(RefusedError):
+            run.send([HEAD | {"kind": "artifacts", "path": path, "artifact_path": None}])
