@@ -41,8 +41,11 @@ class Throttle:
             self._first = self._meter.read()
             self._before = self._first
 
-    def wait(self) -> str:
+    def wait(self, is_stopping: Callable[[], bool] = lambda: False) -> str:
         """Pause for as long as the limit demands.
+
+        Args:
+            is_stopping: ends the pause at once where it becomes true.
 
         Returns:
             A warning where the limit cannot be held, once; empty otherwise.
@@ -53,10 +56,10 @@ class Throttle:
         work_s = now.wall_s - self._before.wall_s
         latest_s = now.wall_s + _MOST_PAUSE * work_s
         with self._meter.phase("idle"):
-            while self._is_above(now) and now.wall_s < latest_s:
+            while self._is_above(now) and now.wall_s < latest_s and not is_stopping():
                 self._sleep(_SLICE_S)
                 now = self._meter.read()
-        is_held = not self._is_above(now)
+        is_held = not self._is_above(now) or is_stopping()
         drawn = _mean_power(self._before, now)
         self._before = now
         if is_held or self._has_warned:

@@ -72,7 +72,7 @@ def iterate(job: TrainingJob, state: TrainState) -> TrainState:
         job.console.message(f"paused at {state.env_steps} environment steps")
         with job.meter.phase("idle"):
             job.control.wait_while_paused()
-    if warning := job.throttle.wait():
+    if warning := job.throttle.wait(lambda: job.control.should_stop):
         job.console.message(warning)
     return state
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 
 from factory import options
@@ -43,3 +48,27 @@ def test_mistake_is_one_line(arguments: list[str], message: str) -> None:
     """The line names the key, the value and the remedy."""
     with pytest.raises(ValueError, match=message):
         single_job([*JOB, *arguments])
+
+
+def test_run_tells_its_profile_and_gives_its_cpus_back(
+    command_line: Callable[..., None], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tags, console and report have the profile; afterwards the process has its CPUs again."""
+    monkeypatch.setenv("FACTORY_STATE_DIR", "state")
+    before = os.sched_getaffinity(0)
+    quick = ("tracking=null", "runtime.video_s=0", "runtime.eval_episodes=1", "energy=estimate")
+    command_line(*JOB, *quick, "total_steps=64", "profile=memory_bound", "profile.cores=1")
+    (summary,) = Path.cwd().rglob("summary.json")
+    tags = json.loads(summary.read_text())["tags"]
+    first = str(min(before))
+    assert {key: value for key, value in tags.items() if key.startswith("power/")} == {
+        "power/profile": "memory_bound",
+        "power/asked": f"cores {first}",
+        "power/enforced": f"cores {first}",
+        "power/verified": "untested here",
+    }
+    shown = capfd.readouterr().out
+    assert f"profile=memory_bound: cores asked {first}, enforced {first}" in shown
+    assert "power/enforced" in (summary.parent / "report.html").read_text()
+    assert os.sched_getaffinity(0) == before
+    assert not Path("state").exists()
