@@ -113,6 +113,7 @@ def write_report(run_dir: Path) -> Path:
         losses=_losses(run),
         command=_command(run),
         code=report_notes.code_note(run.tags),
+        determinism=report_notes.determinism_note(run.determinism),
         tags=_tags(run),
         metrics={key: f"{value:.6g}" for key, value in sorted(run.metrics.items())},
     )

@@ -91,3 +91,22 @@ def code_note(tags: Mapping[str, str]) -> str:
     if tags.get("git.dirty", "").lower() == "true":
         note += " The working tree had uncommitted changes: the commit alone does not repeat this run."
     return note
+
+
+def determinism_note(conditions: Mapping[str, str]) -> str:
+    """Return one sentence on when the command repeats the run bit for bit; empty if that is not recorded."""
+    if not conditions:
+        return ""
+    if conditions.get("is_exact") != "True":
+        return "A GPU rounds in no fixed order: the command gives a run that is alike, not equal."
+    needed = [
+        f"torch threads: {conditions.get('torch_threads', UNKNOWN)}",
+        f"processes: {conditions.get('processes', UNKNOWN)}",
+        f"computed by {conditions.get('computed_by', UNKNOWN)}",
+        f"processor {conditions.get('processor', UNKNOWN)}",
+        "and the versions below",
+    ]
+    note = f"The command gives the same weights, bit for bit, under equal conditions ({', '.join(needed)})."
+    if conditions.get("is_exact_over_resumes") != "True":
+        note += " The environment has to respect its seed, and a resume starts new episodes."
+    return note

@@ -113,6 +113,8 @@ class Run:
     metrics: dict[str, float]
     tags: dict[str, str]
     versions: dict[str, str]
+    determinism: dict[str, str]
+    """Conditions under which the run repeats, see `factory.runtime.determinism`; empty if not recorded."""
     mlflow_run_id: str | None
     records: list[Record]
     reward_terms: dict[str, list[float]]
@@ -152,6 +154,7 @@ def read_run(folder: Path) -> Run:
         metrics=metrics,
         tags=_texts(summary.get("tags", {})),
         versions=_texts(summary.get("versions", {})),
+        determinism=_texts(summary.get("determinism", {})),
         mlflow_run_id=_text_or_none(summary.get("mlflow_run_id")),
         records=records,
         reward_terms=read_reward_terms(folder / "reward_terms.csv"),
@@ -181,7 +184,7 @@ def _read_summary(path: Path) -> dict[str, Any]:
     if not isinstance(summary, dict):
         return {}
     # A table where something else is written would fail far from here.
-    tables = ("metrics", "tags", "versions")
+    tables = ("metrics", "tags", "versions", "determinism")
     return {key: value for key, value in summary.items() if key not in tables or isinstance(value, dict)}
 
 

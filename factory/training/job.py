@@ -25,7 +25,7 @@ from factory.runtime import device, distributed, provenance, seeding
 from factory.runtime.atomic_write import atomic_write
 from factory.runtime.strict_json import nan_to_none
 from factory.tracking import Journal, Tracker
-from factory.training import checkpoint, checkpoint_files, own_robot, snapshot, warm_start
+from factory.training import checkpoint, checkpoint_files, determinism, own_robot, snapshot, warm_start
 from factory.training.build import make_env, make_loop, make_policy
 from factory.training.collector import Collector
 from factory.training.control import RunControl
@@ -235,6 +235,7 @@ def write_summary(job: TrainingJob, state: TrainState, status: str) -> None:
         "tags": state.tags,
         "versions": provenance.versions(),
         "device": device.describe(torch.device(job.cfg.device)),
+        "determinism": determinism.conditions(job.cfg.device, resumes_exactly=job.env.resumes_exactly),
     }
     with atomic_write(job.run_dir / "summary.json") as unfinished:
         unfinished.write_text(json.dumps(nan_to_none(content), indent=1, allow_nan=False))

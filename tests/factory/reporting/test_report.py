@@ -354,3 +354,21 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     """The message names what was given."""
     with pytest.raises(ValueError, match="nowhere"):
         write_report(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("conditions", "said"),
+    [
+        ({"is_exact": True, "is_exact_over_resumes": True, "torch_threads": 3}, "bit for bit"),
+        ({"is_exact": True, "is_exact_over_resumes": False, "torch_threads": 3}, "starts new episodes"),
+        ({"is_exact": False}, "alike, not equal"),
+    ],
+)
+def test_page_says_when_the_command_gives_the_same_weights(
+    tmp_path: Path, conditions: dict[str, Any], said: str
+) -> None:
+    """One sentence beside the command, only where the summary has the conditions."""
+    page = Page(write_report(make_run(tmp_path / "run", determinism=conditions)))
+    assert said in page.text
+    assert ("torch threads: 3" in page.text) == conditions["is_exact"]
+    assert "same weights" not in Page(write_report(make_run(tmp_path / "older"))).text

@@ -7,6 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+
+from factory.runtime import device
 
 ROLLOUT = 8 * 4
 ITERATIONS = 4
@@ -54,6 +57,20 @@ def plain(shared_command_line: Callable[..., None]) -> dict[str, bytes]:
     """Return the tensors of a run with as little around the training as there can be."""
     shared_command_line(*SMALL, f"total_steps={ITERATIONS * ROLLOUT}", "output_root=plain")
     return weights(Path("plain"))
+
+
+def test_summary_names_what_has_to_be_equal(plain: dict[str, bytes]) -> None:
+    """Threads, processes and processor are those of the run; this task resumes exactly."""
+    (path,) = Path("plain").glob("*/*/summary.json")
+    conditions = json.loads(path.read_text())["determinism"]
+    assert conditions == {
+        "is_exact": True,
+        "is_exact_over_resumes": True,
+        "torch_threads": torch.get_num_threads(),
+        "processes": 1,
+        "computed_by": "compiled kernels",
+        "processor": device.cpu_name(),
+    }
 
 
 @pytest.mark.parametrize(
