@@ -6,6 +6,7 @@ python experiments/009-floor/preemptions.py [--root DIR] [--number 10]
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import random
 import statistics
@@ -58,7 +59,7 @@ def overheads(floor: FloorUnderTest, line: int) -> dict[str, float | list[float]
     with Store(floor.root) as store:
         found = spans(store.events(line=line), now=time.time())
     costs: list[float] = []
-    for before, after in zip(found, found[1:], strict=False):
+    for before, after in itertools.pairwise(found):
         if before.state == "preempting":
             start = next(span for span in found[found.index(after) :] if span.state == "starting")
             costs.append(before.duration_s + start.duration_s)
