@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ROOT ?= outputs
 TASK ?= quadruped_velocity
 
-.PHONY: help train smoke test test-fast check format docs ui build clean
+.PHONY: help train smoke floor-demo test test-fast check format docs ui build clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -15,6 +15,10 @@ train: $(VENV)/.installed  ## set up, train the robot dog, and say where the res
 
 smoke: $(VENV)/.installed  ## set up, and run every stage on a small task in under a minute
 	$(BIN)/python -m factory.train experiment=smoke output_root=$(ROOT) $(ARGS)
+
+floor-demo: $(VENV)/.installed  ## set up, and show the factory floor: five lines, a budget that halves, a kill
+	rm -rf $(ROOT)/floor-demo
+	$(BIN)/python -m factory.floor demo --root $(ROOT)/floor-demo
 
 test: $(VENV)/.installed-dev check  ## set up, then lint, types and all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from factory import cli
 from factory.floor import budget_commands, commands, profile_command
+from factory.floor.demo import demo
 from factory.floor.engines import ENGINES
 from factory.reporting.stream import steady_stdout
 
@@ -114,6 +115,8 @@ def parser() -> argparse.ArgumentParser:
 
     profile = add("profile", profile_command.profile, "list the power profiles, or calibrate them here")
     profile_command.add_arguments(profile)
+
+    add("demo", demo, "show five small lines, a budget that halves and returns, and one kill")
 
     audit = add("audit", commands.audit, "check that no event of the floor was changed")
     audit.add_argument("what", choices=("verify",))
