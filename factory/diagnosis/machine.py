@@ -125,7 +125,7 @@ def _load() -> Finding:
     # With half of the CPUs taken by others, a run on all of them waits for its slowest thread.
     if load > 0.5 * cpus:
         status = Status.LIMITED
-        remedy = "timings now include other work, and joules are shared with it: stop it before you compare metrics"
+        remedy = "timings include other work, and joules are shared: stop it before you compare metrics"
     return Finding(
         section="machine",
         name="load",

@@ -57,8 +57,8 @@ def examine() -> Finding:
     if is_shared:
         status = Status.LIMITED
         text = (
-            f"{', '.join(parts)} use the same counters now: a run here would claim its own CPU time only, say "
-            "shared, and have everybody's joules as its upper bound"
+            f"{', '.join(parts)} use the same counters now: a run here would claim its own CPU time only, "
+            "say shared, and have everybody's joules as its upper bound"
         )
         remedy = "stop them before you compare joules, or let one floor start all runs"
     facts = {"cores": round(named + hidden, 3), "processes": [neighbour.pid for neighbour in neighbours]}
@@ -111,8 +111,7 @@ def gpu_neighbours() -> list[Neighbour]:
     found: list[Neighbour] = []
     for index in range(lib.nvmlDeviceGetCount()):
         pids = find_foreign_pids(lib, lib.nvmlDeviceGetHandleByIndex(index), None) or []
-        for pid in pids:
-            found.append(Neighbour(pid, _name(pid), 0.0))
+        found += [Neighbour(pid, _name(pid), 0.0) for pid in pids]
     lib.nvmlShutdown()
     return found
 

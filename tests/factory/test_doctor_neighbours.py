@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 
@@ -14,19 +16,17 @@ from factory.diagnosis.finding import Status
 
 def test_busy_process_of_others_is_named() -> None:
     """A process that computes beside the doctor is found, with its load; our own children are not."""
-    script = (
-        "import subprocess, sys; subprocess.run([sys.executable, '-c', 'while True: pass', 'factory.train'])"
-    )
-    # In a session of its own, below a parent that ends: nobody's child.
+    # Its parent has ended, so it is nobody's child.
     shell = f"{sys.executable} -c 'while True: pass' factory.train >/dev/null 2>&1 & echo $!"
     pid = int(subprocess.run(["sh", "-c", shell], capture_output=True, text=True, check=True).stdout)
-    child = subprocess.Popen([sys.executable, "-c", script])
+    child = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
         found, cores_busy = neighbours.busy_neighbours(1.0)
         finding = neighbours.examine()
     finally:
         child.kill()
-        subprocess.run(["kill", str(pid)], check=False)
+        child.wait()
+        os.kill(pid, signal.SIGKILL)
     by_pid = {neighbour.pid: neighbour for neighbour in found}
     assert by_pid[pid].name == "factory.train"
     assert by_pid[pid].cores > 0.05
