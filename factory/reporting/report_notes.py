@@ -67,6 +67,11 @@ def energy_note(run: Run) -> str:
         f"Total {total} ({source}). Boundary: {run.tags.get('energy.boundary', 'not recorded')}.",
         TIER_SENTENCES.get(run.tier, "The origin of the joules was not recorded."),
     ]
+    if "energy.shared" in run.tags:
+        sentences.append(
+            "Others computed on the same cores: the joules are this run's claim for its own CPU time, and "
+            "the upper bound is everybody's."
+        )
     low, high = (format_si(metrics.get(f"energy/total_j_{side}", math.nan), "J") for side in ("lo", "hi"))
     # A recorded power does not bound what this machine drew.
     if UNKNOWN not in (low, high) and run.tier != "replayed":

@@ -44,6 +44,8 @@ def _energy_terms(metrics: Mapping[str, float], tags: Mapping[str, str]) -> str:
     """
     total, low, high = (metrics.get(f"energy/total_j{end}") for end in ("", "_lo", "_hi"))
     terms = [tags.get("energy.tier", "tier unknown"), tags.get("energy.boundary", "boundary unknown")]
+    if "energy.shared" in tags:
+        terms.append("shared with others")
     if total and low is not None and high is not None:
         terms.insert(1, f"{100 * (low / total - 1):+.0f} % to {100 * (high / total - 1):+.0f} %")
     return ", ".join(terms)

@@ -13,6 +13,7 @@ import pytest
 from factory.energy.types import Tier
 from factory.reporting import report, report_notes
 from factory.reporting.report import write_report
+from factory.reporting.run_folder import read_run
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 METRICS = {
@@ -138,6 +139,12 @@ def test_energy_stands_beside_tier_interval_and_boundary(page: Page) -> None:
     assert "Total 254 J (estimated, 127-762). Boundary: cpu+dram." in page.text
     assert "No hardware counter was readable" in page.text
     assert "The true value lies in [127 J, 762 J], if the model suits this machine." in page.text
+
+
+def test_joules_of_a_run_in_company_are_a_claim(tmp_path: Path) -> None:
+    """Beside others the report says whose joules they are, and whose the upper bound is."""
+    folder = make_run(tmp_path / "run", tags=TAGS | {"energy.shared": "true"})
+    assert "Others computed on the same cores" in report_notes.energy_note(read_run(folder))
 
 
 def test_every_tier_is_explained() -> None:
