@@ -15,6 +15,7 @@ from factory.cli.jobs import (
     job_config,
     several_jobs,
     single_job,
+    spelled,
     validate_arguments,
     worker_job,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "several_jobs",
     "show_warnings",
     "single_job",
+    "spelled",
     "validate_arguments",
     "worker_job",
 ]

@@ -97,7 +97,7 @@ def single_job(overrides: Sequence[str]) -> TrainConfig:
     Raises:
         ValueError, HydraException, OmegaConfBaseException: the first mistake found.
     """
-    quoted = _spelled_out(_with_plugins(spelling.join_flags(overrides, options.keys())))
+    quoted = spelled(overrides)
     parsed = [_parse_override(argument) for argument in quoted]
     for override in parsed:
         if override.is_sweep_override():
@@ -110,17 +110,21 @@ def single_job(overrides: Sequence[str]) -> TrainConfig:
     return cfg
 
 
+def spelled(overrides: Sequence[str]) -> list[str]:
+    """Return arguments of training as Hydra takes them, with the plug-ins they name loaded."""
+    return _spelled_out(_with_plugins(spelling.join_flags(overrides, options.keys())))
+
+
 def several_jobs(overrides: Sequence[str]) -> list[tuple[list[str], TrainConfig]]:
     """Return overrides and configuration of each job of a sweep, or of the only one; nothing is written.
 
     Raises:
         ValueError, HydraException, OmegaConfBaseException: the first mistake found.
     """
-    spelled = _spelled_out(_with_plugins(spelling.join_flags(overrides, options.keys())))
-    parsed = [_parse_override(argument) for argument in spelled]
+    arguments = spelled(overrides)
+    parsed = [_parse_override(argument) for argument in arguments]
     swept = [override.key_or_group for override in parsed if override.is_sweep_override()]
-    spelled = with_start_found(spelled, parsed)
-    jobs = _jobs(spelled)
+    jobs = _jobs(with_start_found(arguments, parsed))
     composed = None
     configs: list[TrainConfig] = []
     for job in jobs:

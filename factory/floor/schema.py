@@ -90,5 +90,21 @@ CREATE TABLE sample (
     running INTEGER NOT NULL
 ) STRICT;
 
+CREATE TABLE sweep (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    created_at REAL NOT NULL,
+    plan TEXT NOT NULL,
+    template TEXT NOT NULL,
+    is_active INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE trial (
+    sweep INTEGER NOT NULL REFERENCES sweep (id),
+    number INTEGER NOT NULL,
+    line INTEGER NOT NULL REFERENCES line (id),
+    record TEXT NOT NULL,
+    PRIMARY KEY (sweep, number)
+) STRICT;
+
 CREATE TABLE state (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 """

@@ -1,8 +1,8 @@
 """The store of a floor: lines, attempts, events and commands in one SQLite file.
 
-All SQL is here and in `audit`. Every change of state is one transaction together with its event, on the
-disk before anything else happens. The process of `floor run` makes all changes of state; other commands add
-lines and commands.
+All SQL is here, in `audit` and in `sweeps.table`. Every change of state is one transaction together with its
+event, on the disk before anything else happens. The process of `floor run` makes all changes of state; other
+commands add lines and commands.
 """
 
 from __future__ import annotations
@@ -94,6 +94,11 @@ class Store:
                     self._connection.execute("ROLLBACK")
                 raise
             self._connection.execute("COMMIT")
+
+    def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+        """Run a statement of a module with tables of its own; changes belong into a `transaction`."""
+        with _faults(self._path):
+            return self._connection.execute(statement, values)
 
     def add_line(self, line: Line) -> Line:
         """Queue a line; its id and times are set here."""

@@ -1,0 +1,87 @@
+"""`floor sweep <method> ...`: check the ranges, and put sweep and first trials on the floor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+
+from factory import cli
+from factory.floor import submission
+from factory.floor.lines import Line
+from factory.floor.store import Store
+from factory.floor.submission import Order
+from factory.floor.sweeps import driver, methods, table
+from factory.floor.sweeps.methods import SweepSettings
+from factory.floor.sweeps.space import Choice, SearchSpace, parse
+from factory.floor.sweeps.table import StoredSweep
+
+_QUIET = ("runtime.video_s=0", "runtime.register_model=false")
+"""Arguments of trials unless they are given: at every rung a trial would make a video and a model."""
+_MAX_CHECKED = 64
+"""Configurations that are composed and checked before the first trial starts."""
+
+
+def submit(method: str, arguments: Sequence[str], order: Order, *, root: Path, cwd: Path) -> StoredSweep:
+    """Put a sweep on a floor; nothing is written before all is checked.
+
+    Args:
+        method: name of the method.
+        arguments: settings of the sweep, and arguments of `factory.train`, some of them with ranges.
+        order: priority and the like of its lines.
+        root: folder of the floor.
+        cwd: folder from which relative paths in the arguments count.
+
+    Raises:
+        ValueError, HydraException, OmegaConfBaseException: the first mistake found.
+    """
+    own = {field.name for field in fields(SweepSettings)}
+    mine = [argument for argument in arguments if argument.lstrip("-").partition("=")[0] in own]
+    settings = cli.parse(SweepSettings, mine)
+    overrides = cli.spelled([argument for argument in arguments if argument not in mine])
+    for key in ("stop_at_steps", "start_from"):
+        if any(override.startswith(f"{key}=") for override in overrides):
+            raise ValueError(f"{key}: a sweep sets it for its trials; leave it out")
+    space = parse(overrides)
+    lines, total_steps = _checked(space, order, root=root, cwd=cwd)
+    ranges = tuple(override for override in overrides if override not in space.fixed)
+    plan = methods.plan(method, settings, ranges, total_steps=total_steps)
+    varying = {dimension.key for dimension in space.dimensions}
+    template = replace(
+        lines[0],
+        overrides=tuple(text for text in lines[0].overrides if text.partition("=")[0] not in varying),
+        needs=max((line.needs for line in lines), key=lambda needs: needs.memory_bytes),
+    )
+    with Store(root, create=True) as store, store.transaction():
+        sweep = table.add_sweep(store, plan, template)
+        driver.advance(store)
+    return sweep
+
+
+def _checked(space: SearchSpace, order: Order, *, root: Path, cwd: Path) -> tuple[list[Line], int]:
+    """Return lines of configurations in which every value, or bound, occurs, and their `total_steps`.
+
+    Raises:
+        ValueError, HydraException, OmegaConfBaseException: training would refuse one of them.
+    """
+    columns: list[list[str]] = []
+    for dimension in space.dimensions:
+        if isinstance(dimension, Choice):
+            values = list(dimension.values)
+        else:
+            values = [dimension.text(dimension.low), dimension.text(dimension.high)]
+        columns.append([f"{dimension.key}={value}" for value in values])
+    first = [column[0] for column in columns]
+    configurations = [first]
+    for index, column in enumerate(columns):
+        configurations += [[*first[:index], value, *first[index + 1 :]] for value in column[1:]]
+    quiet = [
+        text for text in _QUIET if not any(given.startswith(text.partition("=")[0]) for given in space.fixed)
+    ]
+    lines: list[Line] = []
+    for configuration in configurations[:_MAX_CHECKED]:
+        lines += submission.prepare([*space.fixed, *quiet, *configuration], order, root=root, cwd=cwd)
+    steps = {line.total_steps for line in lines}
+    if len(steps) > 1:
+        raise ValueError(f"total_steps: a sweep needs the same for all trials, not {sorted(steps)}")
+    return lines, steps.pop()

@@ -1,0 +1,168 @@
+"""Carry out sweeps on the floor: trials are lines, and a line that finished has reached its rung.
+
+What became of the lines, what follows from it, and the new lines are written in one transaction. So after a
+power loss nothing is decided twice, and nothing that was decided is missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from factory.cli import spelling
+from factory.floor.lines import Line, LineState
+from factory.floor.store import Store
+from factory.floor.sweeps import methods, table
+from factory.floor.sweeps.table import StoredSweep, StoredTrial
+from factory.floor.sweeps.trials import Exploit, Promote, Start, Stop, Trial, TrialAction, TrialState, Value
+from factory.runtime import stored_files
+
+
+def advance(store: Store) -> None:
+    """Take note of the lines that ended, for every sweep, and do what follows.
+
+    Raises:
+        StoreError: the store could not be written; nothing was decided.
+        OSError: a checkpoint could not be copied; nothing was decided.
+    """
+    for sweep in table.sweeps(store):
+        if sweep.is_active:
+            with store.transaction():
+                _advance(store, sweep)
+
+
+def _advance(store: Store, sweep: StoredSweep) -> None:
+    known = table.trials(store, sweep.id)
+    changed = [entry for entry in known.values() if _take_note(store, sweep, entry)]
+    if known and not changed:
+        # The records are as they were when the last decisions were made.
+        return
+    known = table.trials(store, sweep.id)
+    method = methods.make(sweep.plan)
+    for action in method.propose([entry.trial for entry in known.values()]):
+        _carry_out(store, sweep, known, action)
+    known = table.trials(store, sweep.id)
+    if all(entry.trial.state not in (TrialState.RUNNING, TrialState.PAUSED) for entry in known.values()):
+        table.end_sweep(store, sweep.id)
+
+
+def _take_note(store: Store, sweep: StoredSweep, entry: StoredTrial) -> bool:
+    """Write down the outcome of a trial whose line has ended since; return whether there was one."""
+    if entry.trial.state != TrialState.RUNNING:
+        return False
+    line = store.line(entry.line)
+    if not line.state.is_final:
+        return False
+    if line.state is LineState.FINISHED:
+        value = read_value(Path(line.run_dir), sweep.plan.metric)
+        trial = entry.trial.after_rung(value, steps=line.steps, num_rungs=len(sweep.plan.rungs))
+    elif line.state is LineState.CANCELLED:
+        trial = entry.trial.after_failure(TrialState.STOPPED)
+    else:
+        trial = entry.trial.after_failure()
+    table.put_trial(store, sweep.id, trial, line.id)
+    return True
+
+
+def read_value(run_dir: Path, metric: Sequence[str]) -> Value:
+    """Return metrics of a run's summary; None if one is missing or not finite."""
+    try:
+        found = stored_files.read_json(run_dir / "summary.json")["metrics"]
+        values = tuple(float(found[key]) for key in metric)
+    except (ValueError, LookupError, TypeError):
+        return None
+    if not all(map(math.isfinite, values)):
+        return None
+    return values
+
+
+def _carry_out(
+    store: Store, sweep: StoredSweep, known: Mapping[int, StoredTrial], action: TrialAction
+) -> None:
+    match action:
+        case Start():
+            line = _add_line(store, sweep, action, action.overrides)
+            table.put_trial(store, sweep.id, Trial(id=action.trial, overrides=action.overrides), line.id)
+        case Exploit():
+            _exploit(store, sweep, known, action)
+        case Promote():
+            _promote(store, sweep, known[action.trial], action)
+        case Stop():
+            entry = known[action.trial]
+            table.put_trial(store, sweep.id, replace(entry.trial, state=TrialState.STOPPED), entry.line)
+            store.update(entry.line, reason=action.reason)
+            details = {"sweep": sweep.id, "trial": action.trial, "reason": action.reason}
+            store.record("trial stopped", line=entry.line, details=details)
+
+
+def _promote(store: Store, sweep: StoredSweep, entry: StoredTrial, action: Promote) -> None:
+    """Queue a trial's line again, to end at a later rung."""
+    line = store.line(entry.line)
+    kept = [override for override in line.overrides if not override.startswith("stop_at_steps=")]
+    store.move(
+        line,
+        LineState.QUEUED,
+        f"promoted at {line.steps} environment steps",
+        overrides=(*kept, f"stop_at_steps={action.stop_at_steps}"),
+        total_steps=action.stop_at_steps,
+        exit_class=None,
+    )
+    table.put_trial(store, sweep.id, replace(entry.trial, state=TrialState.RUNNING), entry.line)
+
+
+def _exploit(store: Store, sweep: StoredSweep, known: Mapping[int, StoredTrial], action: Exploit) -> None:
+    """Start a trial from a copy of another one's checkpoint."""
+    source = store.line(known[action.source].line)
+    folder = store.root.absolute() / "sweeps" / str(sweep.id) / str(action.trial)
+    copy_checkpoint(Path(source.run_dir), folder)
+    # Its training begins at step 0, and ends where the others do.
+    total_steps = sweep.plan.total_steps - sweep.plan.rungs[action.first_rung - 1]
+    origin = (f"total_steps={total_steps}", f"start_from={spelling.quoted(folder)}")
+    line = _add_line(store, sweep, action, (*action.overrides, *origin))
+    trial = Trial(
+        id=action.trial,
+        overrides=action.overrides,
+        first_rung=action.first_rung,
+        parent=action.source,
+    )
+    table.put_trial(store, sweep.id, trial, line.id)
+    details = {"sweep": sweep.id, "trial": trial.id, "source": source.id, "checkpoint": str(folder)}
+    store.record("exploit", line=line.id, details=details)
+
+
+def copy_checkpoint(run_dir: Path, folder: Path) -> None:
+    """Copy the newest checkpoint of a run, so that it stays when the run goes on; a copy that is there is kept.
+
+    Raises:
+        OSError: it could not be copied.
+    """
+    if folder.exists():
+        return
+    newest = (run_dir / "checkpoints" / "last").resolve(strict=True)
+    unfinished = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    shutil.copytree(newest, unfinished / "checkpoints" / newest.name)
+    (unfinished / "checkpoints" / "last").symlink_to(newest.name)
+    unfinished.rename(folder)
+
+
+def _add_line(store: Store, sweep: StoredSweep, action: Start | Exploit, overrides: tuple[str, ...]) -> Line:
+    """Queue the line of a new trial."""
+    template = sweep.template
+    given = {override.partition("=")[0] for override in overrides}
+    kept = tuple(override for override in template.overrides if override.partition("=")[0] not in given)
+    content = json.dumps([template.spec_hash, sweep.id, action.trial])
+    line = replace(
+        template,
+        name=f"{template.name} sweep {sweep.id} trial {action.trial}",
+        overrides=(*kept, *overrides, f"stop_at_steps={action.stop_at_steps}"),
+        # No line is equal to that of a trial, which the sweep moves on.
+        spec_hash=hashlib.sha256(content.encode()).hexdigest(),
+        total_steps=action.stop_at_steps,
+    )
+    return store.add_line(line)

@@ -1,0 +1,106 @@
+"""Sweeps and their trials in the floor's store."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from factory.floor import rows
+from factory.floor.lines import Line
+from factory.floor.store import Store
+from factory.floor.sweeps.methods import SweepPlan
+from factory.floor.sweeps.trials import Trial, TrialState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredSweep:
+    """A sweep on the floor."""
+
+    id: int
+    plan: SweepPlan
+    template: Line
+    """Line of a trial, without the arguments that vary."""
+    is_active: bool
+    """False once nothing is left to decide."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredTrial:
+    """A trial and the line that trains it."""
+
+    trial: Trial
+    line: int
+
+
+def add_sweep(store: Store, plan: SweepPlan, template: Line) -> StoredSweep:
+    """Add a sweep without trials."""
+    with store.transaction():
+        statement = "INSERT INTO sweep (created_at, plan, template, is_active) VALUES (?, ?, ?, 1)"
+        plain = json.dumps(rows.line_row(template))
+        number = store.execute(statement, time.time(), json.dumps(asdict(plan)), plain).lastrowid
+        assert number is not None
+        store.record("sweep", details={"sweep": number, **asdict(plan)})
+    return StoredSweep(id=number, plan=plan, template=template, is_active=True)
+
+
+def sweeps(store: Store) -> list[StoredSweep]:
+    """Return all sweeps, oldest first."""
+    found = store.execute("SELECT id, plan, template, is_active FROM sweep ORDER BY id")
+    return [
+        StoredSweep(
+            id=number,
+            plan=_plan(json.loads(plan)),
+            template=rows.to_line(json.loads(template)),
+            is_active=bool(is_active),
+        )
+        for number, plan, template, is_active in found
+    ]
+
+
+def _plan(plain: dict[str, Any]) -> SweepPlan:
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()}
+    return SweepPlan(**values)
+
+
+def sweep(store: Store, number: int) -> StoredSweep:
+    """Return a sweep.
+
+    Raises:
+        ValueError: there is no such sweep.
+    """
+    for found in sweeps(store):
+        if found.id == number:
+            return found
+    raise ValueError(f"sweep {number}: not on this floor; `sweep status` lists the sweeps")
+
+
+def end_sweep(store: Store, number: int) -> None:
+    """Write down that nothing is left to decide."""
+    with store.transaction():
+        store.execute("UPDATE sweep SET is_active = 0 WHERE id = ?", number)
+        store.record("sweep ended", details={"sweep": number})
+
+
+def put_trial(store: Store, sweep: int, trial: Trial, line: int) -> None:
+    """Add or replace a trial, which line `line` trains."""
+    statement = "INSERT OR REPLACE INTO trial (sweep, number, line, record) VALUES (?, ?, ?, ?)"
+    with store.transaction():
+        store.execute(statement, sweep, trial.id, line, json.dumps(asdict(trial)))
+
+
+def trials(store: Store, sweep: int) -> dict[int, StoredTrial]:
+    """Return the trials of a sweep by number."""
+    found = store.execute("SELECT number, line, record FROM trial WHERE sweep = ? ORDER BY number", sweep)
+    return {
+        number: StoredTrial(trial=_trial(json.loads(record)), line=line) for number, line, record in found
+    }
+
+
+def _trial(plain: dict[str, Any]) -> Trial:
+    values = tuple(None if value is None else tuple(value) for value in plain["values"])
+    return Trial(
+        **plain
+        | {"overrides": tuple(plain["overrides"]), "state": TrialState(plain["state"]), "values": values}
+    )

@@ -1,0 +1,110 @@
+"""Sweeps for people and programs: trials, their rungs, and the best so far."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from factory import metric_keys
+from factory.floor.store import Store
+from factory.floor.sweeps import table
+from factory.floor.sweeps.ranking import score
+from factory.floor.sweeps.table import StoredSweep
+from factory.floor.sweeps.trials import Trial
+
+
+def plain(store: Store, sweep: StoredSweep) -> dict[str, Any]:
+    """Return a sweep as plain values."""
+    known = table.trials(store, sweep.id)
+    trials = [entry.trial for entry in known.values()]
+    leaders = best(trials, signs=sweep.plan.signs)
+    return {
+        "id": sweep.id,
+        "method": sweep.plan.method,
+        "state": "running" if sweep.is_active else "ended",
+        "metric": list(sweep.plan.metric),
+        "rungs": list(sweep.plan.rungs),
+        "env_steps": sum(trial.steps for trial in trials),
+        "best": [trial.id for trial in leaders],
+        "trials": [_plain_trial(store, entry.trial, entry.line) for entry in known.values()],
+    }
+
+
+def _plain_trial(store: Store, trial: Trial, number: int) -> dict[str, Any]:
+    line = store.line(number)
+    return {
+        "id": trial.id,
+        "line": number,
+        "line_state": line.state.value,
+        "run_dir": line.run_dir,
+        "state": trial.state.value,
+        "overrides": list(trial.overrides),
+        "env_steps": max(trial.steps, line.steps),
+        "first_rung": trial.first_rung,
+        "values": [None if value is None else list(value) for value in trial.values],
+        "parent": trial.parent,
+        "joules": line.joules,
+    }
+
+
+def best(trials: list[Trial], *, signs: tuple[int, ...]) -> list[Trial]:
+    """Return the best trial so far, of those that came farthest; with several metrics, all that none beats."""
+    reached = [trial for trial in trials if any(value is not None for value in trial.values)]
+    if not reached:
+        return []
+    if len(signs) == 1:
+        farthest = max(_last_rung(trial) for trial in reached)
+        there = [trial for trial in reached if _last_rung(trial) == farthest]
+        return [max(there, key=lambda trial: (score(trial.value_at(farthest), sign=signs[0]), -trial.id))]
+    scores = {
+        trial: tuple(sign * number for sign, number in zip(signs, trial.values[-1] or (), strict=True))
+        for trial in reached
+        if trial.values[-1] is not None
+    }
+    return [
+        trial
+        for trial, own in scores.items()
+        if not any(other != own and all(map(float.__ge__, other, own)) for other in scores.values())
+    ]
+
+
+def _last_rung(trial: Trial) -> int:
+    """Return the last rung at which a trial has metrics."""
+    found = [index for index, value in enumerate(trial.values) if value is not None]
+    return trial.first_rung + found[-1]
+
+
+def show(store: Store, sweep: StoredSweep) -> None:
+    """Print a sweep as a table."""
+    state = plain(store, sweep)
+    metrics = ", ".join(metric_keys.metric(key).label for key in state["metric"])
+    title = (
+        f"sweep {sweep.id}  {state['method']}  {state['state']}  {metrics}"
+        f"  {state['env_steps']:,} environment steps"
+    )
+    shown = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for column in ("trial", "line", "state", "settings"):
+        shown.add_column(column)
+    for steps in state["rungs"]:
+        shown.add_column(f"at {steps:,}", justify="right")
+    shown.add_column("parent")
+    for trial in state["trials"]:
+        name = str(trial["id"])
+        if trial["id"] in state["best"]:
+            name += " *"
+        cells = [""] * trial["first_rung"] + [_cell(value) for value in trial["values"]]
+        cells += [""] * (len(state["rungs"]) - len(cells))
+        parent = "" if trial["parent"] is None else str(trial["parent"])
+        shown.add_row(name, str(trial["line"]), trial["state"], " ".join(trial["overrides"]), *cells, parent)
+    Console().print(shown)
+    for number in state["best"]:
+        leader = next(trial for trial in state["trials"] if trial["id"] == number)
+        print(f"best so far: trial {number}, {' '.join(leader['overrides'])}, {leader['run_dir']}")
+
+
+def _cell(value: list[float] | None) -> str:
+    if value is None:
+        return "none"
+    return " ".join(f"{number:.4g}" for number in value)
