@@ -12,12 +12,15 @@ from factory import cli
 from factory.floor import budget_commands, commands, profile_command
 from factory.floor.demo import demo
 from factory.floor.engines import ENGINES
+from factory.floor.sweeps import command as sweep_commands
+from factory.floor.sweeps.methods import METHODS
 from factory.reporting.stream import steady_stdout
 
 DEFAULT_ROOT = "outputs/floor"
 _EXAMPLES = """examples:
   python -m factory.floor submit task=cartpole_swingup seed=0,1,2 --flex 3
   python -m factory.floor submit experiment=smoke --priority 5
+  python -m factory.floor sweep asha task=cartpole_swingup 'learner.learning_rate=1e-4,1e-3,1e-2'
   python -m factory.floor run --watts 60
   python -m factory.floor status --watch
   python -m factory.floor why 2
@@ -56,15 +59,16 @@ def parser() -> argparse.ArgumentParser:
     submit.add_argument(
         "overrides", nargs="*", metavar="key=value", help="arguments of factory.train; sweeps too"
     )
-    submit.add_argument("--priority", type=int, default=0, metavar="N", help="greater numbers first")
-    submit.add_argument(
-        "--flex", type=int, default=1, metavar="0..3", help="slowdown it tolerates: 0 none, 3 any"
-    )
-    submit.add_argument("--deadline", metavar="TIME", help="UTC time, such as 2026-11-26T14:00Z")
-    submit.add_argument("--owner", default="", metavar="NAME")
-    submit.add_argument("--name", default="", metavar="NAME")
-    submit.add_argument("--cores", type=float, default=1.0, metavar="N", help="CPUs each line may use")
+    _add_order(submit)
     submit.add_argument("--again", action="store_true", help="queue it although an equal line is there")
+
+    sweep = add("sweep", sweep_commands.sweep, "search for the best settings, or show how far that is")
+    sweep.add_argument("what", choices=(*METHODS, "status"), help="method, or status")
+    sweep.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="arguments of factory.train, some with ranges"
+    )
+    _add_order(sweep)
+    sweep.add_argument("--json", action="store_true", help="print JSON (status)")
 
     run = add("run", commands.run, "run the lines of the floor until all have ended")
     run.add_argument("--watts", metavar="N", help="power limit of the site [W]")
@@ -121,6 +125,18 @@ def parser() -> argparse.ArgumentParser:
     audit = add("audit", commands.audit, "check that no event of the floor was changed")
     audit.add_argument("what", choices=("verify",))
     return top
+
+
+def _add_order(command: argparse.ArgumentParser) -> None:
+    """Add the options of commands that queue lines."""
+    command.add_argument("--priority", type=int, default=0, metavar="N", help="greater numbers first")
+    command.add_argument(
+        "--flex", type=int, default=1, metavar="0..3", help="slowdown it tolerates: 0 none, 3 any"
+    )
+    command.add_argument("--deadline", metavar="TIME", help="UTC time, such as 2026-11-26T14:00Z")
+    command.add_argument("--owner", default="", metavar="NAME")
+    command.add_argument("--name", default="", metavar="NAME")
+    command.add_argument("--cores", type=float, default=1.0, metavar="N", help="CPUs each line may use")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -30,17 +30,7 @@ def submit(given: argparse.Namespace) -> int:
     """Queue a line for each job, and print their ids."""
     if not given.overrides:
         raise ValueError("submit: give arguments of factory.train, such as task=cartpole_swingup seed=0,1,2")
-    deadline = None
-    if given.deadline:
-        deadline = parse_time(given.deadline, key="--deadline")
-    order = Order(
-        priority=given.priority,
-        flex=given.flex,
-        deadline=deadline,
-        owner=given.owner,
-        name=given.name,
-        cores=given.cores,
-    )
+    order = order_of(given)
     cli.check_writable(given.root, key="--root")
     lines = submission.prepare(given.overrides, order, root=given.root, cwd=Path.cwd())
     with Store(given.root, create=True) as store:
@@ -52,6 +42,21 @@ def submit(given: argparse.Namespace) -> int:
         shown = ", ".join(known[:5]) + (", ..." if len(known) > 5 else "")
         print(f"already on the floor: {shown}; --again queues them once more", file=sys.stderr)
     return 0
+
+
+def order_of(given: argparse.Namespace) -> Order:
+    """Return the wishes for all lines of a command."""
+    deadline = None
+    if given.deadline:
+        deadline = parse_time(given.deadline, key="--deadline")
+    return Order(
+        priority=given.priority,
+        flex=given.flex,
+        deadline=deadline,
+        owner=given.owner,
+        name=given.name,
+        cores=given.cores,
+    )
 
 
 def run(given: argparse.Namespace) -> int:

@@ -21,6 +21,7 @@ from factory.floor.power import PowerWatch
 from factory.floor.records import Sample
 from factory.floor.store import Store
 from factory.floor.supervisor import Supervisor
+from factory.floor.sweeps import driver, table
 
 NOT_FINAL = tuple(state for state in LineState if not state.is_final)
 _SAMPLE_S = 1.0
@@ -89,6 +90,7 @@ class Floor:
             elif line.state.is_active:
                 handle = self.supervisor.observe(line, now)
                 active.append((self.store.line(line.id), handle))
+        driver.advance(self.store, table.sweeps(self.store))
         limit = self.budget().at(now)
         tokens = sum(line.tokens for line in self.store.lines())
         self.power.tick(active, limit_w=limit.limit_w, tokens=float(tokens))

@@ -1,17 +1,20 @@
-"""`floor sweep <method> ...`: check the ranges, and put sweep and first trials on the floor."""
+"""The command `sweep`: check settings and ranges, put sweep and first trials on the floor, and show them."""
 
 from __future__ import annotations
 
+import argparse
+import json
+import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
 from factory import cli
-from factory.floor import submission
+from factory.floor import commands, submission
 from factory.floor.lines import Line
 from factory.floor.store import Store
 from factory.floor.submission import Order
-from factory.floor.sweeps import driver, methods, table
+from factory.floor.sweeps import driver, methods, table, view
 from factory.floor.sweeps.methods import SweepSettings
 from factory.floor.sweeps.space import Choice, SearchSpace, parse
 from factory.floor.sweeps.table import StoredSweep
@@ -20,6 +23,40 @@ _QUIET = ("runtime.video_s=0", "runtime.register_model=false")
 """Arguments of trials unless they are given: at every rung a trial would make a video and a model."""
 _MAX_CHECKED = 64
 """Configurations that are composed and checked before the first trial starts."""
+
+
+def sweep(given: argparse.Namespace) -> int:
+    """Put a sweep on the floor and print its id, or show the sweeps that are there."""
+    if given.what == "status":
+        return _status(given)
+    if not given.overrides:
+        raise ValueError("sweep: give arguments of factory.train, one of them with several values")
+    cli.check_writable(given.root, key="--root")
+    order = commands.order_of(given)
+    stored = submit(given.what, given.overrides, order, root=given.root, cwd=Path.cwd())
+    print(stored.id)
+    rungs = ", ".join(f"{steps:,}" for steps in stored.plan.rungs)
+    print(f"compares trials by {', '.join(stored.plan.metric)} at {rungs} environment steps", file=sys.stderr)
+    return 0
+
+
+def _status(given: argparse.Namespace) -> int:
+    with Store(given.root) as store:
+        found = [table.sweep(store, _number(text)) for text in given.overrides] or table.sweeps(store)
+        if given.json:
+            print(json.dumps([view.plain(store, stored) for stored in found], indent=1))
+            return 0
+        for stored in found:
+            view.show(store, stored)
+        if not found:
+            print("no sweep on this floor")
+    return 0
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal():
+        raise ValueError(f"{text}: give the number of a sweep; `sweep status` lists them")
+    return int(text)
 
 
 def submit(method: str, arguments: Sequence[str], order: Order, *, root: Path, cwd: Path) -> StoredSweep:
@@ -49,12 +86,13 @@ def submit(method: str, arguments: Sequence[str], order: Order, *, root: Path, c
     varying = {dimension.key for dimension in space.dimensions}
     template = replace(
         lines[0],
+        name=order.name or lines[0].task,
         overrides=tuple(text for text in lines[0].overrides if text.partition("=")[0] not in varying),
         needs=max((line.needs for line in lines), key=lambda needs: needs.memory_bytes),
     )
     with Store(root, create=True) as store, store.transaction():
         sweep = table.add_sweep(store, plan, template)
-        driver.advance(store)
+        driver.advance(store, [sweep])
     return sweep
 
 
@@ -75,9 +113,8 @@ def _checked(space: SearchSpace, order: Order, *, root: Path, cwd: Path) -> tupl
     configurations = [first]
     for index, column in enumerate(columns):
         configurations += [[*first[:index], value, *first[index + 1 :]] for value in column[1:]]
-    quiet = [
-        text for text in _QUIET if not any(given.startswith(text.partition("=")[0]) for given in space.fixed)
-    ]
+    given = {text.partition("=")[0] for text in (*space.fixed, *first)}
+    quiet = [text for text in _QUIET if text.partition("=")[0] not in given]
     lines: list[Line] = []
     for configuration in configurations[:_MAX_CHECKED]:
         lines += submission.prepare([*space.fixed, *quiet, *configuration], order, root=root, cwd=cwd)

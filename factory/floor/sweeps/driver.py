@@ -23,14 +23,14 @@ from factory.floor.sweeps.trials import Exploit, Promote, Start, Stop, Trial, Tr
 from factory.runtime import stored_files
 
 
-def advance(store: Store) -> None:
-    """Take note of the lines that ended, for every sweep, and do what follows.
+def advance(store: Store, sweeps: Sequence[StoredSweep]) -> None:
+    """Take note of the lines of sweeps that ended, and do what follows.
 
     Raises:
         StoreError: the store could not be written; nothing was decided.
         OSError: a checkpoint could not be copied; nothing was decided.
     """
-    for sweep in table.sweeps(store):
+    for sweep in sweeps:
         if sweep.is_active:
             with store.transaction():
                 _advance(store, sweep)
@@ -136,7 +136,9 @@ def _exploit(store: Store, sweep: StoredSweep, known: Mapping[int, StoredTrial],
 
 
 def copy_checkpoint(run_dir: Path, folder: Path) -> None:
-    """Copy the newest checkpoint of a run, so that it stays when the run goes on; a copy that is there is kept.
+    """Copy the newest checkpoint of a run, so that it stays when the run goes on.
+
+    A copy that is there was made before a power loss and is kept.
 
     Raises:
         OSError: it could not be copied.

@@ -118,9 +118,8 @@ def plan(method: str, settings: SweepSettings, ranges: tuple[str, ...], *, total
 def _default_rungs(drafted: SweepPlan) -> tuple[int, ...]:
     if drafted.method == "pbt":
         steps = drafted.total_steps
-        return tuple(
-            dict.fromkeys(max(1, steps * part // _GENERATIONS) for part in range(1, _GENERATIONS + 1))
-        )
+        parts = (steps * part // _GENERATIONS for part in range(1, _GENERATIONS + 1))
+        return tuple(dict.fromkeys(part for part in parts if part > 0))
     num_trials = len(drafted.candidates(parse(drafted.ranges)))
     return default_rungs(drafted.total_steps, num_trials=num_trials, eta=drafted.eta)
 

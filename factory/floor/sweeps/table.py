@@ -60,7 +60,9 @@ def sweeps(store: Store) -> list[StoredSweep]:
 
 
 def _plan(plain: dict[str, Any]) -> SweepPlan:
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()}
+    values: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()
+    }
     return SweepPlan(**values)
 
 

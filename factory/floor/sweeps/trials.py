@@ -122,8 +122,9 @@ TrialAction = Start | Promote | Stop | Exploit
 class Sweep(Protocol):
     """Decides about trials."""
 
-    rungs: tuple[int, ...]
-    """Environment steps after which a trial is judged, ascending; the last one ends it."""
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """Environment steps after which a trial is judged, ascending; the last one ends it."""
 
     def propose(self, trials: Sequence[Trial]) -> list[TrialAction]:
         """Return what follows from the records and is not in them yet, in the order in which to do it.

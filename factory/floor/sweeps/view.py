@@ -50,7 +50,7 @@ def _plain_trial(store: Store, trial: Trial, number: int) -> dict[str, Any]:
 
 
 def best(trials: list[Trial], *, signs: tuple[int, ...]) -> list[Trial]:
-    """Return the best trial so far, of those that came farthest; with several metrics, all that none beats."""
+    """Return the best trial of those that came farthest; with several metrics, those that none beats."""
     reached = [trial for trial in trials if any(value is not None for value in trial.values)]
     if not reached:
         return []
@@ -86,7 +86,7 @@ def show(store: Store, sweep: StoredSweep) -> None:
     )
     shown = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for column in ("trial", "line", "state", "settings"):
-        shown.add_column(column)
+        shown.add_column(column, overflow="fold")
     for steps in state["rungs"]:
         shown.add_column(f"at {steps:,}", justify="right")
     shown.add_column("parent")
