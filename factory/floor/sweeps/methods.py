@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -47,7 +48,19 @@ class SweepSettings:
         require(self.parallel >= 1, "parallel", self.parallel, "must be at least 1")
         is_ascending = all(low < high for low, high in pairwise([0, *self.rungs]))
         require(is_ascending, "rungs", self.rungs, "give environment steps in ascending order")
-        require(bool(self.metric) and all(self.metric), "metric", self.metric, "name a metric of the summary")
+        require(bool(self.metric), "metric", self.metric, "name a metric, such as eval/return_mean")
+        for key in self.metric:
+            _check_metric(key)
+
+
+def _check_metric(key: str) -> None:
+    """Raise ValueError unless a key looks like that of a metric; tasks have some of their own."""
+    known = [metric.key for metric in metric_keys.METRICS]
+    if key in known:
+        return
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.85)
+    require(not near, "metric", key, f"did you mean {''.join(near)}?")
+    require("/" in key, "metric", key, "name a metric as summary.json has it, such as eval/return_mean")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -97,11 +97,18 @@ def show(store: Store, sweep: StoredSweep) -> None:
         cells = [""] * trial["first_rung"] + [_cell(value) for value in trial["values"]]
         cells += [""] * (len(state["rungs"]) - len(cells))
         parent = "" if trial["parent"] is None else str(trial["parent"])
-        shown.add_row(name, str(trial["line"]), trial["state"], " ".join(trial["overrides"]), *cells, parent)
+        settings = " ".join(_short(override) for override in trial["overrides"])
+        shown.add_row(name, str(trial["line"]), trial["state"], settings, *cells, parent)
     Console().print(shown)
     for number in state["best"]:
         leader = next(trial for trial in state["trials"] if trial["id"] == number)
         print(f"best so far: trial {number}, {' '.join(leader['overrides'])}, {leader['run_dir']}")
+
+
+def _short(override: str) -> str:
+    """Return `learning_rate=0.001` for `learner.learning_rate=0.001`."""
+    key, equals, value = override.partition("=")
+    return f"{key.rpartition('.')[2]}{equals}{value}"
 
 
 def _cell(value: list[float] | None) -> str:

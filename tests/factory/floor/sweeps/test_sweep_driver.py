@@ -90,8 +90,7 @@ def test_asha_promotes_lines_in_their_run_folder(store: Store) -> None:
     # The next attempt resumes, and is told the new end.
     arguments = attempts.arguments(winner, store.root, kept=300)
     assert f"resume={winner.run_dir}" in arguments and "stop_at_steps=900" in arguments
-    assert not table.sweep(store, sweep.id).is_active
-    state = view.plain(store, sweep)
+    state = view.plain(store, table.sweep(store, sweep.id))
     assert (state["env_steps"], state["state"]) == (6 * 100 + 2 * 300 + 900, "ended")
     assert [state["trials"][number]["line"] for number in state["best"]] == [winner.id]
     assert store.verify_events() > 0
@@ -197,6 +196,8 @@ def test_interrupted_copy_is_made_again(store: Store, tmp_path: Path) -> None:
             r"rungs=\[100, 1000\]: the last one must be at most",
         ),
         ("asha", {"rungs": [300, 100]}, r"rungs=\[300, 100\]: give environment steps in ascending order"),
+        ("asha", {"metric": ["eval/retrun_mean"]}, "metric=eval/retrun_mean: did you mean eval/return_mean"),
+        ("asha", {"metric": ["return"]}, "metric=return: name a metric as summary.json has it"),
         ("asha", {"eta": 1}, "eta=1: must be at least 2"),
         ("asha", {"metric": ["a", "b"]}, "asha takes one; choose tpe or gp"),
     ],
