@@ -102,6 +102,10 @@ class Books:
         """
         return replace(self, lines={number: kept for number, kept in self.lines.items() if number != line})
 
+    def reopen(self, line: int, account: LineAccount) -> Books:
+        """Take the account of a line that goes on, such as a promoted trial, back onto the books."""
+        return replace(self, lines={**self.lines, line: account})
+
     def to_plain(self) -> dict[str, Any]:
         """Return values for JSON."""
         last = None

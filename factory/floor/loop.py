@@ -90,7 +90,7 @@ class Floor:
             elif line.state.is_active:
                 handle = self.supervisor.observe(line, now)
                 active.append((self.store.line(line.id), handle))
-        driver.advance(self.store, table.sweeps(self.store))
+        driver.advance(self.store, table.with_news(self.store))
         limit = self.budget().at(now)
         tokens = sum(line.tokens for line in self.store.lines())
         self.power.tick(active, limit_w=limit.limit_w, tokens=float(tokens))

@@ -94,14 +94,14 @@ CREATE TABLE sweep (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     created_at REAL NOT NULL,
     plan TEXT NOT NULL,
-    template TEXT NOT NULL,
-    is_active INTEGER NOT NULL
+    template TEXT NOT NULL
 ) STRICT;
 
 CREATE TABLE trial (
     sweep INTEGER NOT NULL REFERENCES sweep (id),
     number INTEGER NOT NULL,
     line INTEGER NOT NULL REFERENCES line (id),
+    is_running INTEGER NOT NULL,
     record TEXT NOT NULL,
     PRIMARY KEY (sweep, number)
 ) STRICT;

@@ -97,7 +97,7 @@ class Store:
 
     def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
         """Run a statement of a module with tables of its own; changes belong into a `transaction`."""
-        with _faults(self._path):
+        with store_faults(self._path):
             return self._connection.execute(statement, values)
 
     def add_line(self, line: Line) -> Line:
@@ -305,8 +305,7 @@ class Store:
     @property
     def floor_id(self) -> str:
         """Identity of the floor, drawn when its store was made."""
-        row = self._connection.execute("SELECT value FROM meta WHERE key = 'floor_id'").fetchone()
-        return str(row[0])
+        return str(self.execute("SELECT value FROM meta WHERE key = 'floor_id'").fetchone()[0])
 
     def _set_up(self) -> None:
         version = self._connection.execute("PRAGMA user_version").fetchone()[0]

@@ -9,6 +9,7 @@ from math import inf
 from pathlib import Path
 
 from factory.floor import attempt_files, attempts, progress
+from factory.floor.books import LineAccount
 from factory.floor.engines.base import Engine
 from factory.floor.lines import Attempt, ExitClass, Handle, Line, LineState, Needs
 from factory.floor.power import PowerWatch
@@ -96,11 +97,7 @@ class Supervisor:
         self._asked_at.pop(line.id, None)
 
     def _charge_waste(self, line: Line, attempt: Attempt) -> None:
-        if line.exit_class is ExitClass.PREEMPTED:
-            return
-        if line.state is LineState.FINISHED:
-            # A trial of a sweep may go on from here.
-            self.kept[line.id] = (line.steps, self.power.books.lines[line.id].useful_j)
+        if line.state is LineState.FINISHED or line.exit_class is ExitClass.PREEMPTED:
             return
         if line.state.is_final:
             useful_j = 0.0
@@ -141,6 +138,7 @@ class Supervisor:
 
     def start(self, line: Line, reason: str) -> None:
         """Start the next attempt of a queued line."""
+        self._reopen_account(line)
         cpus = self._free_cpus(line.needs)
         try:
             attempts.start(self.store, self.engine, line, reason=reason, cpus=cpus, extra=[])
@@ -152,6 +150,15 @@ class Supervisor:
             return
         self._cpus[line.id] = cpus
         self.last_start_s = time.monotonic()
+
+    def _reopen_account(self, line: Line) -> None:
+        """Let the account of a line that had ended, and was promoted since, go on where it was closed."""
+        if not line.attempts or line.id in self.power.books.lines:
+            return
+        cpu_s = sum(attempt.cpu_s for attempt in self.store.attempts(line.id))
+        account = LineAccount(joules=line.joules, waste_j=line.waste_j, cpu_s=cpu_s)
+        self.power.books = self.power.books.reopen(line.id, account)
+        self.kept[line.id] = (line.steps, account.useful_j)
 
     def pause(self, line: Line, reason: str, *, is_held: bool = False) -> None:
         """Stop all processes of a running line; its memory stays."""

@@ -31,33 +31,24 @@ def advance(store: Store, sweeps: Sequence[StoredSweep]) -> None:
         OSError: a checkpoint could not be copied; nothing was decided.
     """
     for sweep in sweeps:
-        if sweep.is_active:
-            with store.transaction():
-                _advance(store, sweep)
+        with store.transaction():
+            _advance(store, sweep)
 
 
 def _advance(store: Store, sweep: StoredSweep) -> None:
-    known = table.trials(store, sweep.id)
-    changed = [entry for entry in known.values() if _take_note(store, sweep, entry)]
-    if known and not changed:
-        # The records are as they were when the last decisions were made.
-        return
+    for entry in table.trials(store, sweep.id).values():
+        _take_note(store, sweep, entry)
     known = table.trials(store, sweep.id)
     method = methods.make(sweep.plan)
     for action in method.propose([entry.trial for entry in known.values()]):
         _carry_out(store, sweep, known, action)
-    known = table.trials(store, sweep.id)
-    if all(entry.trial.state not in (TrialState.RUNNING, TrialState.PAUSED) for entry in known.values()):
-        table.end_sweep(store, sweep.id)
 
 
-def _take_note(store: Store, sweep: StoredSweep, entry: StoredTrial) -> bool:
-    """Write down the outcome of a trial whose line has ended since; return whether there was one."""
-    if entry.trial.state != TrialState.RUNNING:
-        return False
+def _take_note(store: Store, sweep: StoredSweep, entry: StoredTrial) -> None:
+    """Write down the outcome of a trial whose line has ended since."""
     line = store.line(entry.line)
-    if not line.state.is_final:
-        return False
+    if entry.trial.state is not TrialState.RUNNING or not line.state.is_final:
+        return
     if line.state is LineState.FINISHED:
         value = read_value(Path(line.run_dir), sweep.plan.metric)
         trial = entry.trial.after_rung(value, steps=line.steps, num_rungs=len(sweep.plan.rungs))
@@ -66,7 +57,6 @@ def _take_note(store: Store, sweep: StoredSweep, entry: StoredTrial) -> bool:
     else:
         trial = entry.trial.after_failure()
     table.put_trial(store, sweep.id, trial, line.id)
-    return True
 
 
 def read_value(run_dir: Path, metric: Sequence[str]) -> Value:

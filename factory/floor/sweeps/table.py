@@ -22,8 +22,6 @@ class StoredSweep:
     plan: SweepPlan
     template: Line
     """Line of a trial, without the arguments that vary."""
-    is_active: bool
-    """False once nothing is left to decide."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,26 +35,34 @@ class StoredTrial:
 def add_sweep(store: Store, plan: SweepPlan, template: Line) -> StoredSweep:
     """Add a sweep without trials."""
     with store.transaction():
-        statement = "INSERT INTO sweep (created_at, plan, template, is_active) VALUES (?, ?, ?, 1)"
+        statement = "INSERT INTO sweep (created_at, plan, template) VALUES (?, ?, ?)"
         plain = json.dumps(rows.line_row(template))
         number = store.execute(statement, time.time(), json.dumps(asdict(plan)), plain).lastrowid
         assert number is not None
         store.record("sweep", details={"sweep": number, **asdict(plan)})
-    return StoredSweep(id=number, plan=plan, template=template, is_active=True)
+    return StoredSweep(id=number, plan=plan, template=template)
 
 
 def sweeps(store: Store) -> list[StoredSweep]:
     """Return all sweeps, oldest first."""
-    found = store.execute("SELECT id, plan, template, is_active FROM sweep ORDER BY id")
+    found = store.execute("SELECT id, plan, template FROM sweep ORDER BY id")
     return [
-        StoredSweep(
-            id=number,
-            plan=_plan(json.loads(plan)),
-            template=rows.to_line(json.loads(template)),
-            is_active=bool(is_active),
-        )
-        for number, plan, template, is_active in found
+        StoredSweep(id=number, plan=_plan(json.loads(plan)), template=rows.to_line(json.loads(template)))
+        for number, plan, template in found
     ]
+
+
+def with_news(store: Store) -> list[StoredSweep]:
+    """Return the sweeps of which a line has ended that a trial was waiting for."""
+    # Asked at every tick, so it costs one query while nothing happens.
+    statement = (
+        "SELECT DISTINCT trial.sweep FROM trial JOIN line ON line.id = trial.line"
+        " WHERE trial.is_running = 1 AND line.state IN ('finished', 'failed', 'cancelled')"
+    )
+    numbers = {number for (number,) in store.execute(statement)}
+    if not numbers:
+        return []
+    return [sweep for sweep in sweeps(store) if sweep.id in numbers]
 
 
 def _plan(plain: dict[str, Any]) -> SweepPlan:
@@ -78,18 +84,13 @@ def sweep(store: Store, number: int) -> StoredSweep:
     raise ValueError(f"sweep {number}: not on this floor; `sweep status` lists the sweeps")
 
 
-def end_sweep(store: Store, number: int) -> None:
-    """Write down that nothing is left to decide."""
-    with store.transaction():
-        store.execute("UPDATE sweep SET is_active = 0 WHERE id = ?", number)
-        store.record("sweep ended", details={"sweep": number})
-
-
 def put_trial(store: Store, sweep: int, trial: Trial, line: int) -> None:
     """Add or replace a trial, which line `line` trains."""
-    statement = "INSERT OR REPLACE INTO trial (sweep, number, line, record) VALUES (?, ?, ?, ?)"
+    names = "sweep, number, line, is_running, record"
+    statement = f"INSERT OR REPLACE INTO trial ({names}) VALUES (?, ?, ?, ?, ?)"
+    is_running = int(trial.state is TrialState.RUNNING)
     with store.transaction():
-        store.execute(statement, sweep, trial.id, line, json.dumps(asdict(trial)))
+        store.execute(statement, sweep, trial.id, line, is_running, json.dumps(asdict(trial)))
 
 
 def trials(store: Store, sweep: int) -> dict[int, StoredTrial]:

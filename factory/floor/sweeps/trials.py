@@ -29,6 +29,11 @@ class TrialState(StrEnum):
     """Given up by the sweep or by a user."""
     FAILED = "failed"
 
+    @property
+    def is_final(self) -> bool:
+        """True if nothing follows."""
+        return self not in (TrialState.RUNNING, TrialState.PAUSED)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:

@@ -23,7 +23,7 @@ def plain(store: Store, sweep: StoredSweep) -> dict[str, Any]:
     return {
         "id": sweep.id,
         "method": sweep.plan.method,
-        "state": "running" if sweep.is_active else "ended",
+        "state": "ended" if all(trial.state.is_final for trial in trials) else "running",
         "metric": list(sweep.plan.metric),
         "rungs": list(sweep.plan.rungs),
         "env_steps": sum(trial.steps for trial in trials),

@@ -87,6 +87,19 @@ def test_second_attempt_counts_from_zero() -> None:
     assert books.lines[1].cpu_s == pytest.approx(3.0)
 
 
+def test_account_that_was_closed_goes_on() -> None:
+    """A promoted trial's account is closed at a rung and opened again: its joules and the rest are the node."""
+    first = later(ZERO, dynamic_j=8.0, cpu_s=1.0)
+    books = founded().tick(first, {1: share(1.0)})
+    closed = books.lines[1]
+    books = books.close(1)
+    assert not books.lines
+    second = later(first, dynamic_j=6.0, cpu_s=1.0)
+    books = books.reopen(1, closed).tick(second, {1: share(0.5, attempt=2)})
+    assert books.lines[1].joules == pytest.approx(11.0)
+    assert books.lines[1].joules + books.rest_j == pytest.approx(books.node_j)
+
+
 def test_time_without_a_floor_goes_to_the_rest() -> None:
     """A line that ran on while the floor was dead is charged from the first tick of the new floor on."""
     before = later(ZERO, dynamic_j=10.0, cpu_s=1.0)
