@@ -88,7 +88,7 @@ def test_second_attempt_counts_from_zero() -> None:
 
 
 def test_account_that_was_closed_goes_on() -> None:
-    """A promoted trial's account is closed at a rung and opened again: its joules and the rest are the node."""
+    """A promoted trial's account is closed at a rung and opened again: joules and rest are the node."""
     first = later(ZERO, dynamic_j=8.0, cpu_s=1.0)
     books = founded().tick(first, {1: share(1.0)})
     closed = books.lines[1]
