@@ -31,7 +31,7 @@ class SweepSettings:
     trials: int = 0
     """Configurations to try, or members of the population; 0: all of the grid."""
     eta: int = 3
-    """Of eta trials at a rung one goes on (asha)."""
+    """Trials at a rung for each one that goes on (asha)."""
     rungs: list[int] = field(default_factory=list)
     """Environment steps at which trials are compared (asha, pbt); by default they follow from total_steps."""
     metric: list[str] = field(default_factory=lambda: ["eval/return_mean"])
