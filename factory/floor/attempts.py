@@ -98,7 +98,8 @@ def arguments(line: Line, root: Path, *, kept: int) -> list[str]:
     """
     common = [f"output_root={root.absolute()}"]
     if not kept:
-        return [*line.overrides, *common, f"hydra.run.dir={line.run_dir}"]
+        # A line meters its own processes, the floor the node. It comes first, so that a user's value counts.
+        return ["energy.scope=process", *line.overrides, *common, f"hydra.run.dir={line.run_dir}"]
     # A promoted trial of a sweep ends later than its run was told to.
     named = {rule.key for rule in TRAINING} | {"plugins", "stop_at_steps"}
     again = [override for override in line.overrides if override.partition("=")[0] in named]

@@ -357,6 +357,20 @@ def test_change_of_boundary_at_a_resumption_is_told() -> None:
     assert second.read().boundary == "package then allocation"
 
 
+def test_state_of_an_earlier_version_goes_on() -> None:
+    """A run that was stopped before meters knew of company is resumed; nothing says that it was shared."""
+    clock = Clock()
+    meter = started(clock, PowerSource(clock, 10.0))
+    clock.advance(2.0)
+    meter.close()
+    state = meter.state_dict()
+    del state["is_shared"]
+    later = started(clock, PowerSource(clock, 10.0))
+    later.load_state_dict(state)
+    assert later.read().total_j == pytest.approx(20.0)
+    assert not later.read().is_shared
+
+
 def test_foreign_state_is_refused() -> None:
     """A state of another kind names what it has and what is expected."""
     with pytest.raises(ValueError, match="meter state"):

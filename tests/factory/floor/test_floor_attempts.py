@@ -207,7 +207,7 @@ def test_a_resumed_attempt_names_only_what_a_folder_may_not_decide(store: Store)
         store.line(1), overrides=("experiment=smoke", "seed=3", "plugins=[/a.py]", "robot=file:/r.xml")
     )
     fresh = attempts.arguments(line, store.root, kept=0)
-    assert fresh[:4] == list(line.overrides)
+    assert fresh[:5] == ["energy.scope=process", *line.overrides]
     assert f"hydra.run.dir={line.run_dir}" in fresh
     again = attempts.arguments(line, store.root, kept=40)
     assert again[:2] == ["plugins=[/a.py]", "robot=file:/r.xml"]
