@@ -78,25 +78,32 @@ def main() -> None:
         for number in ids:
             floor.call("cancel", str(number))
     statuses = [floor.wait(300.0) for floor in (event, control)]
+    results = {"scale": given.scale, "groups_of_their_own": are_apart, "exit_statuses": statuses}
+    results |= {"baseline_w": baseline_w, "limit_w": limit_w}
+    results |= evaluate(event, control, began, start_s, end_s, until=end_s + after_s)
+    (HERE / "replay.json").write_text(json.dumps(results, indent=1) + "\n")
+    print(json.dumps(results, indent=1))
 
-    seen = samples_of(event, since=began, until=end_s + after_s)
-    undisturbed = samples_of(control, since=began, until=end_s + after_s)
-    reports = [
-        report_event(seen, start_s=start_s, end_s=end_s, baseline=baseline)
-        for baseline in (
-            Baseline.control(undisturbed, start_s=start_s),
-            forecast(seen, start_s, end_s + after_s),
-        )
-    ]
+
+def evaluate(
+    event: FloorUnderTest,
+    control: FloorUnderTest,
+    began: float,
+    start_s: float,
+    end_s: float,
+    *,
+    until: float,
+) -> dict[str, Any]:
+    """Return the metrics of the event, and draw both floors; times are seconds since 1970."""
+    seen = samples_of(event, since=began, until=until)
+    undisturbed = samples_of(control, since=began, until=until)
+    baselines = (Baseline.control(undisturbed, start_s=start_s), forecast(seen, start_s, until))
+    reports = [report_event(seen, start_s=start_s, end_s=end_s, baseline=baseline) for baseline in baselines]
     scores = score(predictions_of(event), seen)
     calibration = calibrate(scores)
-    results: dict[str, Any] = {
-        "scale": given.scale,
+    draw(seen, undisturbed, start_s)
+    return {
         "tier": "estimated",
-        "groups_of_their_own": are_apart,
-        "exit_statuses": statuses,
-        "baseline_w": baseline_w,
-        "limit_w": limit_w,
         "actions": [(round(at - start_s, 1), verb, line) for at, verb, line in acts_of(event) if at > began],
         "reports": [asdict(report) for report in reports],
         "calibration": calibration and asdict(calibration),
@@ -104,9 +111,6 @@ def main() -> None:
         "tokens_control": undisturbed[-1].tokens - undisturbed[0].tokens,
         "tokens_event": seen[-1].tokens - seen[0].tokens,
     }
-    draw(seen, undisturbed, start_s)
-    (HERE / "replay.json").write_text(json.dumps(results, indent=1) + "\n")
-    print(json.dumps(results, indent=1))
 
 
 def start_apart(floor: FloorUnderTest, name: str) -> bool:

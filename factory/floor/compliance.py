@@ -137,7 +137,7 @@ def report_event(
         mean_w=fmean(sample.power_w for sample in during),
         violation_ws=violation_ws(samples),
         max_excess_w=max_excess_w(samples),
-        response_s=response_s(samples, start_s=start_s),
+        response_s=response_s([*before, *during], start_s=start_s),
         fall_w_per_s=-min(ramps, default=0.0),
         rise_w_per_s=max(ramps, default=0.0),
         snap_back=max(power_w for _, power_w, _ in windows(after)) / baseline.power_w,
@@ -201,13 +201,13 @@ def max_excess_w(samples: Sequence[PowerSample]) -> float:
 def response_s(samples: Sequence[PowerSample], *, start_s: float) -> float | None:
     """Return the time until 90 % of the reduction asked for was reached [s]; None if it was not.
 
-    The reduction is the power of the last sample before the start, less the budget of the first one after it.
+    The reduction is the power of the last sample before the start, less the least budget after it.
     """
     before = [sample for sample in samples if sample.t_s < start_s]
     after = [sample for sample in samples if sample.t_s >= start_s]
     if not before or not after:
         return None
-    asked_w = before[-1].power_w - after[0].limit_w
+    asked_w = before[-1].power_w - min(sample.limit_w for sample in after)
     if asked_w <= 0.0:
         return 0.0
     for sample in after:

@@ -42,6 +42,8 @@ def test_the_response_is_the_time_to_most_of_the_reduction() -> None:
     """40 W were asked for; 36 W are reached at 22 s."""
     assert response_s(EVENT, start_s=20.0) == pytest.approx(2.0)
     assert response_s(EVENT[:22], start_s=20.0) is None
+    # A target that the floor sees two ticks late was given at 18 s all the same.
+    assert response_s(EVENT, start_s=18.0) == pytest.approx(4.0)
     assert response_s([PowerSample(0.0, 50.0, 60.0), PowerSample(1.0, 50.0, 60.0)], start_s=1.0) == 0.0
     assert response_s([], start_s=1.0) is None
 
