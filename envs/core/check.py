@@ -17,8 +17,19 @@ MakeEnv = Callable[..., VectorEnv]
 """Builds the environment from the keywords `num_envs, autoreset_mode, seed, max_episode_steps`."""
 
 
+CHECKED = """\
+spaces, shapes, dtypes, devices, and finite rewards
+returned tensors that later steps leave alone
+equal seeds repeat, other seeds and other actions differ
+time limits truncate, and only they
+SAME_STEP: final_obs of finished worlds, and their next episode
+NEXT_STEP: a step that only resets
+DISABLED: resets by mask"""
+"""What `check_vector_env` checks, for its message."""
+
+
 def check_vector_env(make: MakeEnv, *, num_envs: int = 4, episode_steps: int = 5) -> None:
-    """Check an environment in all three autoreset modes.
+    """Check an environment in all three autoreset modes, and print what was checked.
 
     Args:
         make: the environment's constructor.
@@ -28,40 +39,56 @@ def check_vector_env(make: MakeEnv, *, num_envs: int = 4, episode_steps: int = 5
     Raises:
         AssertionError: the environment breaks the contract; the message says where.
     """
-    build = lambda mode, seed=0: make(  # noqa: E731
-        num_envs=num_envs, autoreset_mode=mode, seed=seed, max_episode_steps=episode_steps
-    )
-    check_interface(build(AutoresetMode.SAME_STEP))
+
+    def build(mode: AutoresetMode, *, seed: int = 0, max_episode_steps: int = episode_steps) -> VectorEnv:
+        return make(num_envs=num_envs, autoreset_mode=mode, seed=seed, max_episode_steps=max_episode_steps)
+
+    check_interface(build(AutoresetMode.SAME_STEP), num_envs=num_envs)
     check_seeding(build)
+    check_time_limit(build, episode_steps)
     check_same_step(build(AutoresetMode.SAME_STEP), episode_steps)
     check_next_step(build(AutoresetMode.NEXT_STEP), episode_steps)
     check_disabled(build(AutoresetMode.DISABLED), episode_steps)
+    listed = "\n".join(f"  {line}" for line in CHECKED.splitlines())
+    print(f"{num_envs} environments conform to gymnasium.vector.VectorEnv; checked:\n{listed}")
 
 
-def check_interface(env: VectorEnv) -> None:
+def check_interface(env: VectorEnv, *, num_envs: int) -> None:
     """Check spaces, shapes, dtypes, device, metadata, and that returned tensors are the caller's own."""
     mode = env.metadata.get("autoreset_mode")
     assert isinstance(mode, AutoresetMode), f"metadata['autoreset_mode'] is {mode!r}, no AutoresetMode"
+    assert env.num_envs == num_envs, f"num_envs is {env.num_envs}, built with {num_envs}"
     obs, info = env.reset(seed=0)
     assert isinstance(info, dict), "reset() must return (obs, info dict)"
     _check_contains(env, obs, "reset()")
-    kept = _leaves(obs)
-    copies = [leaf.clone() for leaf in kept]
+    # A rollout keeps what it got: a view of the simulator's memory would change under it.
+    first = _named_leaves("observation", obs)
+    copies = {name: leaf.clone() for name, leaf in first.items()}
     obs, reward, terminated, truncated, info = env.step(_actions(env))
     _check_contains(env, obs, "step()")
     _check_success(env, info)
-    shape = (env.num_envs,)
+    _check_reward_terms(env, info)
     device = _leaves(obs)[0].device
     for name, value, dtype in (
         ("reward", reward, torch.float32),
         ("terminated", terminated, torch.bool),
         ("truncated", truncated, torch.bool),
     ):
-        assert value.shape == shape and value.dtype == dtype, f"{name} is {value.dtype}{tuple(value.shape)}"
+        assert isinstance(value, Tensor), f"{name} is a {type(value).__name__}, no tensor"
+        assert value.dtype == dtype, f"{name} is {value.dtype}, must be {dtype}"
+        assert value.shape == (num_envs,), f"{name} has shape {tuple(value.shape)}, must be ({num_envs},)"
         assert value.device == device, f"{name} lives on {value.device}, observations on {device}"
-    # A rollout keeps observations: a view of the simulator's memory would change under it.
-    for leaf, copy in zip(kept, copies, strict=True):
-        assert torch.equal(leaf, copy), "step() changed an observation returned before"
+    assert bool(reward.isfinite().all()), f"reward is not finite: {reward.tolist()}"
+
+    returned = _named_leaves("observation", obs)
+    returned |= {"reward": reward, "terminated": terminated, "truncated": truncated}
+    returned |= _named_leaves("final_obs", _entry(info, "final_obs"))
+    second = {name: value.clone() for name, value in returned.items()}
+    for _ in range(2):
+        env.step(-_actions(env))
+    for kept, before in ((first, copies), (returned, second)):
+        for name, value in kept.items():
+            assert torch.equal(value, before[name]), f"step() changed the {name} returned before"
     env.close()
 
 
@@ -75,8 +102,39 @@ def check_seeding(build: Callable[..., VectorEnv]) -> None:
     assert not all(torch.equal(a, b) for a, b in zip(first, other, strict=True)), (
         "another seed changed nothing"
     )
+    opposite = _trajectory(build(AutoresetMode.SAME_STEP), seed=7, sign=-1.0)
+    assert not all(torch.equal(a, b) for a, b in zip(first, opposite, strict=True)), (
+        "opposite actions changed nothing"
+    )
     built = [_leaves(build(AutoresetMode.SAME_STEP, seed=3).reset()[0])[0] for _ in range(2)]
     assert torch.equal(*built), "the constructor's seed does not decide the first reset"
+
+
+def check_time_limit(build: Callable[..., VectorEnv], episode_steps: int) -> None:
+    """Check that an episode is truncated exactly at the time limit, and terminated by the task alone."""
+    # With a longer limit, the same episodes show which of them the task itself ends.
+    limited = build(AutoresetMode.SAME_STEP)
+    longer = build(AutoresetMode.SAME_STEP, max_episode_steps=3 * episode_steps)
+    for env in (limited, longer):
+        env.reset(seed=0)
+    is_first = torch.ones(limited.num_envs, dtype=torch.bool)
+    for step in range(1, episode_steps + 1):
+        _, _, terminated, truncated, _ = limited.step(_actions(limited))
+        _, _, ended, cut, _ = longer.step(_actions(longer))
+        at_limit = step == episode_steps
+        # Worlds in their first episode: later ones began at different times.
+        for name, flags in (("truncated", cut), ("truncated", truncated & (not at_limit))):
+            assert not bool((flags.cpu() & is_first).any()), f"{name} before the time limit, at step {step}"
+        unlike = (terminated != ended).cpu() & is_first
+        assert not bool(unlike.any()), (
+            f"terminated at step {step} depends on the time limit; a time limit must set truncated instead"
+        )
+        if at_limit:
+            going_on = is_first & ~ended.cpu()
+            assert bool(truncated.cpu()[going_on].all()), "the time limit did not set truncated"
+        is_first &= ~(terminated | truncated | ended).cpu()
+    limited.close()
+    longer.close()
 
 
 def check_same_step(env: VectorEnv, episode_steps: int) -> None:
@@ -85,8 +143,10 @@ def check_same_step(env: VectorEnv, episode_steps: int) -> None:
     for step in range(2 * episode_steps):
         obs, _, terminated, truncated, info = env.step(_actions(env))
         done = terminated | truncated
-        assert torch.equal(info["_final_obs"], done), "_final_obs must mark the finished worlds"
-        for new, final in zip(_leaves(obs), _leaves(info["final_obs"]), strict=True):
+        assert torch.equal(_entry(info, "_final_obs"), done), "_final_obs must mark the finished worlds"
+        finals = _leaves(_entry(info, "final_obs"))
+        assert len(finals) == len(_leaves(obs)), "final_obs must have the groups of the observation"
+        for new, final in zip(_leaves(obs), finals, strict=True):
             assert final.shape == new.shape, "final_obs must be dense"
             assert torch.equal(new[~done], final[~done]), (
                 "observation of a running world differs from final_obs"
@@ -110,7 +170,9 @@ def check_next_step(env: VectorEnv, episode_steps: int) -> None:
             seen = True
             assert bool((reward[done] == 0).all()), "the resetting step must give reward 0"
             assert not bool((terminated | truncated)[done].any()), "the resetting step must give no flags"
-            assert not bool(info["live"][done].any()), "a world that was reset did not execute its action"
+            assert not bool(_entry(info, "live")[done].any()), (
+                "a world that was reset did not execute its action"
+            )
         done = terminated | truncated
         _check_contains(env, obs, "step()")
     assert seen, "no episode ended at the time limit"
@@ -151,10 +213,20 @@ def _actions(env: VectorEnv) -> Tensor:
     return torch.linspace(-0.5, 0.5, int(np.prod(shape))).reshape(shape)
 
 
-def _trajectory(env: VectorEnv, *, seed: int) -> list[Tensor]:
+def _entry(info: dict[str, Any], key: str) -> Any:
+    """Return an entry of info.
+
+    Raises:
+        AssertionError: it is missing.
+    """
+    assert key in info, f"step() returned an info without {key!r}; it has {sorted(info)}"
+    return info[key]
+
+
+def _trajectory(env: VectorEnv, *, seed: int, sign: float = 1.0) -> list[Tensor]:
     collected = list(_leaves(env.reset(seed=seed)[0]))
     for _ in range(8):
-        obs, reward, *_ = env.step(_actions(env))
+        obs, reward, *_ = env.step(sign * _actions(env))
         collected += [*_leaves(obs), reward]
     env.close()
     return collected
@@ -169,6 +241,22 @@ def _check_success(env: VectorEnv, info: dict[str, Any]) -> None:
     )
 
 
+def _check_reward_terms(env: VectorEnv, info: dict[str, Any]) -> None:
+    """Check that the named reward terms are the columns of `info["reward_terms"]`."""
+    names: tuple[str, ...] = getattr(env.unwrapped, "reward_terms", ())
+    if names:
+        shape = tuple(_entry(info, "reward_terms").shape)
+        expected = (env.num_envs, len(names))
+        assert shape == expected, f"info['reward_terms'] has shape {shape}, must be {expected} for {names}"
+
+
+def _named_leaves(name: str, obs: Any) -> dict[str, Tensor]:
+    """Return the tensors of an observation with names for messages."""
+    if isinstance(obs, dict):
+        return {f"{name}[{group!r}]": value for group, value in obs.items()}
+    return {name: obs}
+
+
 def _leaves(obs: Any) -> list[Tensor]:
     if isinstance(obs, dict):
         return list(obs.values())
@@ -176,8 +264,10 @@ def _leaves(obs: Any) -> list[Tensor]:
 
 
 def _check_contains(env: VectorEnv, obs: Any, where: str) -> None:
+    as_numpy: Any
     if isinstance(obs, dict):
         as_numpy = {k: v.cpu().numpy() for k, v in obs.items()}
     else:
+        assert isinstance(obs, Tensor), f"{where} returned a {type(obs).__name__}, no tensor"
         as_numpy = obs.cpu().numpy()
     assert env.observation_space.contains(as_numpy), f"{where} returned an observation outside the space"

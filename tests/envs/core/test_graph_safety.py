@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from typing import Any
 
 import gymnasium
 import pytest
 import torch
-from graph_safety import GraphUnsafeError, graph_safe, unguarded
 
 import factory.envs  # noqa: F401  registers the tasks
+from factory.envs.core.graph_safety import GraphUnsafeError, check_graph_safety, graph_safe, unguarded
 from factory.registry import TASKS
 
 TASK_IDS = tuple(task.id for task in TASKS.values() if not task.example)
@@ -44,28 +43,27 @@ def test_guard_refuses_what_a_graph_cannot_hold(unsafe: Callable[[], Any]) -> No
 
 
 @pytest.mark.parametrize("env_id", TASK_IDS)
-def test_control_step_is_graph_safe(env_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Steps on which episodes end and worlds restart pass the guard, the CPU's engine and its short cuts left
-    out.
-    """
-    env: Any = gymnasium.make_vec(
+def test_control_step_is_graph_safe(env_id: str) -> None:
+    """Steps on which episodes end and worlds restart pass the guard."""
+    check_graph_safety(build(env_id))
+
+
+def test_unsafe_step_is_found() -> None:
+    """A task that looks at a value on the host is refused."""
+    env = build("factory/CartpoleSwingup-v0")
+    observe = env._get_observations
+
+    def observe_on_host() -> Any:
+        float(env._qpos.sum())
+        return observe()
+
+    env._get_observations = observe_on_host
+    with pytest.raises(GraphUnsafeError, match="makes the host wait"):
+        check_graph_safety(env)
+
+
+def build(env_id: str) -> Any:
+    """Return two environments with the shortest episodes."""
+    return gymnasium.make_vec(
         f"factory.envs:{env_id}", num_envs=2, max_episode_steps=2, num_threads=1, seed=0
     ).unwrapped
-    env.reset(seed=0)
-    action = torch.from_numpy(env.action_space.sample())
-    env.step(action)  # as before a capture: fields are fetched at the first step
-    monkeypatch.setattr(env, "_any_or_gpu", lambda mask: True)
-    monkeypatch.setattr(env, "_isolated_rng", contextlib.nullcontext)
-    for name in ("step", "reset", "forward"):
-        monkeypatch.setattr(env.physics, name, _without_guard(getattr(env.physics, name)))
-    with graph_safe():
-        for _ in range(3):
-            env.step(action)
-
-
-def _without_guard(call: Callable[..., None]) -> Callable[..., None]:
-    def unguarded_call(*args: Any) -> None:
-        with unguarded():
-            call(*args)
-
-    return unguarded_call

@@ -15,9 +15,9 @@ import mujoco_warp as mjw
 import pytest
 import torch
 import warp as wp
-from graph_safety import graph_safe
 
 from factory.envs.core.check import check_vector_env
+from factory.envs.core.graph_safety import graph_safe
 from factory.envs.physics import PhysicsConfig, open_physics
 from factory.envs.physics.contact_forces import add_contact_forces
 from factory.envs.physics.warp import WarpPhysics

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+
+if TYPE_CHECKING:
+    from factory.envs.core.batch_env import BatchEnv
 
 _HOST = {"item", "tolist", "numpy", "cpu", "__array__", "__bool__", "__int__", "__float__", "__index__"}
 """Methods of a tensor that make the host wait for the device."""
@@ -48,11 +51,47 @@ class _Operators(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+def check_graph_safety(env: BatchEnv, *, num_steps: int = 3) -> None:
+    """Step an environment under the guard, its CPU engine and the shortcuts of a CPU left out.
+
+    Build it with `max_episode_steps=2`, so that episodes end and restart on these steps.
+
+    Args:
+        env: an environment on the CPU, built for this check alone; it is closed.
+        num_steps: control steps.
+
+    Raises:
+        GraphUnsafeError: a step does what a CUDA graph cannot hold; the traceback leads to the line.
+    """
+    env.reset(seed=0)
+    action = torch.from_numpy(env.action_space.sample())
+    # As before a capture: fields are fetched at the first step.
+    env.step(action)
+    overrides: dict[str, Any] = {
+        "_any_or_gpu": lambda mask: True,
+        "_isolated_rng": contextlib.nullcontext,
+    }
+    for name, replacement in overrides.items():
+        setattr(env, name, replacement)
+    for name in ("step", "reset", "forward"):
+        setattr(env.physics, name, _without_guard(getattr(env.physics, name)))
+    with graph_safe():
+        for _ in range(num_steps):
+            env.step(action)
+    env.close()
+
+
+def _without_guard(call: Callable[..., Any]) -> Callable[..., Any]:
+    def unguarded_call(*args: Any) -> Any:
+        with unguarded():
+            return call(*args)
+
+    return unguarded_call
+
+
 @contextlib.contextmanager
 def graph_safe() -> Iterator[None]:
-    """Raise `GraphUnsafeError` at what waits for the device, or makes a shape depend on values, in the
-    block.
-    """
+    """Raise `GraphUnsafeError` at what waits for the device or makes a shape depend on values."""
     with _Methods(), _Operators():
         yield
 
