@@ -215,9 +215,15 @@ def print_summary(
             text += f"  ({row.note})"
         rows.append((row.label, text))
     places = [("Report", run_dir / "report.html"), ("Checkpoint", run_dir / "checkpoints" / "last")]
-    # The newest video is last in the order of names, which hold the steps.
-    places += [("Video", path) for path in sorted((run_dir / "videos").glob("*.mp4"))[-1:]]
     rows += [(label, str(path)) for label, path in places if path.exists()]
+    # The newest video is last in the order of names, which hold the steps.
+    for path in sorted((run_dir / "videos").glob("policy_*.mp4"))[-1:]:
+        text = str(path)
+        step = int(path.stem.rpartition("_")[2])
+        # A resumed run may have gone on without recording another one.
+        if step < metrics.get("factory/env_steps", step):
+            text += f"  (an older policy, of step {step:,})"
+        rows.append(("Video", text))
     if tracking_uri:
         opened_by = f"mlflow ui --backend-store-uri {tracking_uri}"
         if tracking_uri.startswith(("http:", "https:")):

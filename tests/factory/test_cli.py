@@ -380,6 +380,7 @@ def test_policy_of_a_gpu_is_evaluated_on_a_cpu(monkeypatch: pytest.MonkeyPatch, 
     assert "eval/return_mean" in (tmp_path / "run" / "evaluation.json").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["task=pendulum"], ["-m", "num_envs=4,0"]], ids=str)
 def test_mistake_in_a_process_of_its_own(tmp_path: Path, arguments: list[str]) -> None:
     """The same holds for `python -m factory.train` as a user types it."""

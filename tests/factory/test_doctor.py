@@ -75,6 +75,7 @@ def rapl(tmp_path: Path) -> Iterator[RaplTree]:
 # ---- the command ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_command_without_counters_explains_the_estimate_and_exits_0(
     run_without_counters: tuple[subprocess.CompletedProcess[str], Path],
 ) -> None:
@@ -86,6 +87,7 @@ def test_command_without_counters_explains_the_estimate_and_exits_0(
     assert "CPU time" in done.stdout
 
 
+@pytest.mark.slow
 def test_command_without_counters_never_says_measured(
     run_without_counters: tuple[subprocess.CompletedProcess[str], Path],
 ) -> None:
@@ -94,6 +96,7 @@ def test_command_without_counters_never_says_measured(
     assert "measured" not in done.stdout
 
 
+@pytest.mark.slow
 def test_command_writes_nothing(run_without_counters: tuple[subprocess.CompletedProcess[str], Path]) -> None:
     """The folder it is started in stays empty: no store, no output."""
     done, folder = run_without_counters
@@ -101,6 +104,7 @@ def test_command_writes_nothing(run_without_counters: tuple[subprocess.Completed
     assert "is made by the first run" in done.stdout
 
 
+@pytest.mark.slow
 def test_plain_output_is_one_line_for_each_finding_and_each_remedy(
     run_without_counters: tuple[subprocess.CompletedProcess[str], Path],
 ) -> None:

@@ -246,6 +246,7 @@ def test_a_crash_of_the_driver_costs_nothing_but_the_look(caplog: pytest.LogCapt
     assert len(caplog.records) == 1
 
 
+@pytest.mark.slow
 @needs_opengl
 def test_the_driver_is_never_loaded_into_this_process() -> None:
     """Neither EGL, OSMesa nor their LLVM is mapped by a process that has drawn: triton's LLVM would crash

@@ -416,7 +416,8 @@ def test_summary_tells_the_result_and_where_it_is(tmp_path: Path) -> None:
     """Result, energy with tier and interval, wall time and the places that exist, unbroken however long."""
     run_dir = tmp_path / ("long_name_" * 12)
     (run_dir / "videos").mkdir(parents=True)
-    (run_dir / "videos" / "final.mp4").touch()
+    video = run_dir / "videos" / "policy_000000500.mp4"
+    video.touch()
     (run_dir / "report.html").touch()
     metrics = iteration(1000, **{"eval/velocity_rms_m_per_s": 0.26, "eval/return_mean": 17.5})
     file = io.StringIO()
@@ -425,7 +426,13 @@ def test_summary_tells_the_result_and_where_it_is(tmp_path: Path) -> None:
     text = file.getvalue()
     for part in ("0.26 m/s", "17.5  (evaluation)", "23.7 k tokens/s", "3.10 mJ/token  (sampled, 1.20-8.70)"):
         assert part in text
-    for part in ("50.0 s", str(run_dir / "report.html"), str(run_dir / "videos" / "final.mp4"), f"uri {uri}"):
+    for part in (
+        "50.0 s",
+        str(run_dir / "report.html"),
+        str(run_dir / "videos" / "policy_000000500.mp4"),
+        f"uri {uri}",
+    ):
         assert part in text
+    assert "(an older policy, of step 500)" in text
     assert "Checkpoint" not in text
     assert "231.4" not in text
