@@ -25,7 +25,7 @@ time limits truncate, and only they
 SAME_STEP: final_obs of finished worlds, and their next episode
 NEXT_STEP: a step that only resets
 DISABLED: resets by mask"""
-"""What `check_vector_env` checks, for its message."""
+"""Parts of the check, for its message."""
 
 
 def check_vector_env(make: MakeEnv, *, num_envs: int = 4, episode_steps: int = 5) -> None:
