@@ -15,6 +15,9 @@ from math import inf
 from factory.floor.plan import PowerLimit
 from factory.floor.steps import Steps
 
+_MOST_STEPS = 300
+"""Steps that are searched for the next change: a day of rows of five minutes."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
@@ -83,11 +86,13 @@ class Budget:
         return " (site limit)"
 
     def _next_change(self, time_s: float) -> float:
-        """Return the next time at which the budget has another value; infinity if there is none."""
+        """Return the next time at which the budget has another value; infinity if there is none soon."""
         now_w = self._step_at(time_s)
-        while time_s < inf and self._step_at(time_s) == now_w:
+        for _ in range(_MOST_STEPS):
             time_s = min(self._schedule.next_time(time_s), self._targets.next_time(time_s))
-        return time_s
+            if time_s == inf or self._step_at(time_s) != now_w:
+                return time_s
+        return inf
 
 
 def reserve_w(limit_w: float, *, share: float, power_sd_w: float) -> float:

@@ -28,6 +28,15 @@ def read_budget(store: Store, *, site_w: float = inf, ramp_w_per_s: float = inf)
     )
 
 
+def budget_version(store: Store) -> int:
+    """Return a number that grows with every change of schedule or targets."""
+    return int(store.get("budget_version", 0))
+
+
+def _mark_changed(store: Store) -> None:
+    store.put("budget_version", budget_version(store) + 1)
+
+
 def set_target(given: argparse.Namespace) -> int:
     """Set a target; a floor that runs obeys it at its next tick."""
     target = make_target(given.watts, now=time.time(), duration=given.duration, at=given.at)
@@ -35,6 +44,7 @@ def set_target(given: argparse.Namespace) -> int:
     with Store(given.root, create=True) as store, store.transaction():
         plain = [_plain(known) for known in (*_targets(store), target)]
         store.put("targets", plain[-_KEPT_TARGETS:])
+        _mark_changed(store)
         store.record("budget set", details=_plain(target))
         print(read_budget(store).describe(max(time.time(), target.start)))
     return 0
@@ -50,6 +60,7 @@ def import_schedule(given: argparse.Namespace) -> int:
     cli.check_writable(given.root, key="--root")
     with Store(given.root, create=True) as store, store.transaction():
         store.put("schedule", rows)
+        _mark_changed(store)
         store.record("schedule imported", details={"file": str(given.file), "rows": len(rows)})
     print(f"{len(rows)} rows from {_moment(rows[0][0])} to {_moment(rows[-1][0])}")
     return 0

@@ -13,8 +13,8 @@ from factory.floor.budget import Target
 from factory.validation import require
 
 COLUMNS = ["time_utc", "budget_w"]
-LARGEST_FILE_BYTES = 16 * 2**20
-"""A row each five minutes for four years has less."""
+LARGEST_FILE_BYTES = 4 * 2**20
+"""A row each five minutes for a year has less."""
 LONGEST_CELL = 60
 HIGHEST_W = 1e9
 """No budget is above this; one that is has the wrong unit."""

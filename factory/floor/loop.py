@@ -10,7 +10,7 @@ from typing import Any
 
 from factory.floor import scheduler
 from factory.floor.budget import Budget
-from factory.floor.budget_commands import read_budget
+from factory.floor.budget_commands import budget_version, read_budget
 from factory.floor.clock import MonotonicTimes
 from factory.floor.engines.base import Engine
 from factory.floor.learning import CurveWatch
@@ -59,6 +59,8 @@ class Floor:
         self.rules = rules
         self.power = PowerWatch(store.get("books"))
         self.is_draining = False
+        self._budget: Budget | None = None
+        self._budget_version = 0
         self._planned_s = -inf
         self._situation: Any = None
         """Lines and limit for which the last plan was made; None if it led to actions."""
@@ -102,10 +104,14 @@ class Floor:
         self._plan(limit)
 
     def budget(self) -> Budget:
-        """Return the budget as it is known now."""
-        return read_budget(
-            self.store, site_w=self.rules.watts, ramp_w_per_s=self.rules.scheduler.ramp_w_per_s
-        )
+        """Return the budget as it is known now; a long schedule is read only when it has changed."""
+        version = budget_version(self.store)
+        if self._budget is None or version != self._budget_version:
+            self._budget_version = version
+            self._budget = read_budget(
+                self.store, site_w=self.rules.watts, ramp_w_per_s=self.rules.scheduler.ramp_w_per_s
+            )
+        return self._budget
 
     def _plan(self, limit: PowerLimit) -> None:
         """Decide about the lines and act; those in the queue are looked at when something has changed."""
