@@ -38,11 +38,12 @@ def run(folder: Path) -> Outcome | None:
     child: list[int] = []
 
     def forward(number: int, frame: FrameType | None) -> None:
-        pending.append(number)
-        if child:
-            # It may have ended a moment ago.
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child[0], number)
+        if not child:
+            pending.append(number)
+            return
+        # It may have ended a moment ago.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child[0], number)
 
     # A signal that arrives before the training does is passed on as soon as there is one.
     for number in _FORWARDED:

@@ -39,24 +39,18 @@ class LocalEngine(Engine):
         return self._capacity
 
     def fits(self, needs: Needs, occupied: list[Needs]) -> bool:
-        """Return whether cores and memory are left."""
+        """Return whether cores, memory and GPUs are left."""
         cores = sum(other.cores for other in occupied)
         memory_bytes = sum(other.memory_bytes for other in occupied)
         return (
             cores + needs.cores <= self._capacity.cores + 1e-9
             and memory_bytes + needs.memory_bytes <= self._capacity.memory_bytes
+            and sum(other.gpus for other in occupied) + needs.gpus <= self._capacity.gpus
         )
 
     def start(self, folder: Path, needs: Needs) -> Handle | None:
         """Start the wrapper; it is known to `find` as soon as it runs."""
-        subprocess.Popen(
-            [sys.executable, "-m", "factory.floor.wrapper", str(folder)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=(folder / "wrapper.log").open("ab"),
-            # A session of its own: a signal to the floor's terminal does not reach it.
-            start_new_session=True,
-        )
+        start_wrapper(folder)
         return None
 
     def find(self, folder: Path) -> Handle | None:
@@ -94,6 +88,25 @@ class LocalEngine(Engine):
         """Collect wrappers that ended."""
 
 
+def start_wrapper(folder: Path, environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+    """Start the wrapper of an attempt as a process of this machine.
+
+    Args:
+        folder: folder of the attempt.
+        environment: variables; those of this process if None.
+    """
+    with (folder / "wrapper.log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "factory.floor.wrapper", str(folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            env=environment,
+            # A session of its own: a signal to the floor's terminal does not reach it.
+            start_new_session=True,
+        )
+
+
 def _session(handle: Handle) -> Iterator[psutil.Process]:
     """Yield the processes of an attempt that are alive: those of the session that the wrapper leads.
 
@@ -101,15 +114,17 @@ def _session(handle: Handle) -> Iterator[psutil.Process]:
     """
     if handle.host != socket.gethostname() or handle.boot_id != attempt_files.boot_id():
         return
+    # The number can be taken by another leader only after the whole old session is gone.
+    with contextlib.suppress(psutil.Error):
+        if abs(psutil.Process(handle.pid).create_time() - handle.started) > 1.0:
+            return
     for pid in psutil.pids():
         try:
             if os.getsid(pid) != handle.pid:
                 continue
             process = psutil.Process(pid)
-            # A session number can be taken by a new leader only after the whole old session is gone.
             is_younger = process.create_time() >= handle.started - 1.0
-            is_leader_of_another = pid == handle.pid and abs(process.create_time() - handle.started) > 1.0
-            if is_younger and not is_leader_of_another and process.status() != psutil.STATUS_ZOMBIE:
+            if is_younger and process.status() != psutil.STATUS_ZOMBIE:
                 yield process
         except (ProcessLookupError, PermissionError, psutil.Error):
             continue

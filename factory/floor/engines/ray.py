@@ -1,0 +1,141 @@
+"""The Ray engine: attempts on the nodes of a Ray cluster, placed by cores, memory and GPUs.
+
+All nodes share the disk with the floor's folder. One detached actor an attempt starts the wrapper, as the
+local engine does, and holds the resources until it has ended; nothing else of Ray is used. A line depends on
+neither actor nor cluster: its process leads a session of its own and writes its outcome to the disk.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from factory.floor import attempt_files
+from factory.floor.engines.base import Engine
+from factory.floor.engines.local import LocalEngine
+from factory.floor.engines.ray_client import RayClient
+from factory.floor.lines import Handle, Needs
+
+_CONNECT_S = 5.0
+_START_S = 180.0
+_LOST_S = 120.0
+"""Time after which an attempt is lost if nothing is known about its host."""
+
+
+class RayEngine(Engine):
+    """Runs attempts on a Ray cluster."""
+
+    name = "ray"
+
+    def __init__(self, *, root: Path, cores: float | None = None, address: str | None = None) -> None:
+        """Attach to a cluster.
+
+        Args:
+            root: folder of the floor.
+            cores: CPUs of the cluster that is started if none is named; those of this process if None.
+            address: `HOST:PORT` of a cluster that has a node on this host; None starts one of this host.
+
+        Raises:
+            ValueError: Ray is not installed, or no cluster answers.
+        """
+        if find_spec("ray") is None:
+            raise ValueError("engine=ray: Ray is not installed; run pip install -e '.[ray]'")
+        if address:
+            _check(address)
+            if cores:
+                raise ValueError(f"cores={cores:g}: the nodes of {address} have their own; leave it out")
+        self._host = socket.gethostname()
+        self._local = LocalEngine(cores=cores)
+        own = self._local.capacity()
+        options = [str(root.absolute()), address, max(1, int(own.cores)), own.memory_bytes]
+        self._ray = RayClient(options, root / "ray" / "driver.log")
+        self._nodes: list[Needs] = []
+        self._silent_since: dict[Handle, float] = {}
+        try:
+            self._ray.wait_until_ready(_START_S)
+        except ConnectionError as error:
+            self._ray.close()
+            raise ValueError(f"engine=ray: {error}") from error
+
+    def capacity(self) -> Needs:
+        """Return the resources of all nodes that are alive; the last known ones while Ray is away."""
+        found = self._ask("nodes")
+        if found is not None:
+            self._nodes = [Needs(**node) for node in found]
+        return Needs(
+            cores=sum(node.cores for node in self._nodes),
+            memory_bytes=sum(node.memory_bytes for node in self._nodes),
+            gpus=sum(node.gpus for node in self._nodes),
+        )
+
+    def fits(self, needs: Needs, occupied: list[Needs]) -> bool:
+        """Return whether one node has the resources left; Ray knows which of them are taken."""
+        return any(
+            needs.cores <= node["cores"] + 1e-4
+            and needs.memory_bytes <= node["memory_bytes"]
+            and needs.gpus <= node["gpus"]
+            for node in self._ask("free") or []
+        )
+
+    def start(self, folder: Path, needs: Needs) -> Handle | None:
+        """Have the wrapper started on the node that Ray chooses; `find` knows it as soon as it runs."""
+        self._ray.ask("start", str(folder), needs.cores, needs.memory_bytes, needs.gpus)
+        return None
+
+    def find(self, folder: Path) -> Handle | None:
+        """Return the wrapper's process, on whichever host it is."""
+        return attempt_files.read_handle(folder, engine=self.name)
+
+    def is_alive(self, handle: Handle) -> bool:
+        """Return whether the attempt has processes; for a while also if its host does not answer."""
+        answer = self._act("is_alive", handle)
+        if answer is not None:
+            self._silent_since.pop(handle, None)
+            return bool(answer)
+        since_s = self._silent_since.setdefault(handle, time.monotonic())
+        return time.monotonic() - since_s < _LOST_S
+
+    def signal(self, handle: Handle, number: int) -> None:
+        """Send a signal to the whole session."""
+        self._act("signal", handle, number)
+
+    def terminate(self, handle: Handle) -> None:
+        """Ask the attempt to write a checkpoint and end, also if it is paused."""
+        self._act("terminate", handle)
+
+    def kill(self, handle: Handle) -> None:
+        """Kill the whole session."""
+        self._act("kill", handle)
+
+    def close(self) -> None:
+        """Leave the cluster; one that this engine started ends, its lines do not."""
+        self._ray.close()
+
+    def _act(self, verb: str, handle: Handle, *arguments: Any) -> Any:
+        """Have the local engine of the attempt's host do something; None if that host is out of reach."""
+        if handle.host == self._host:
+            return getattr(self._local, verb)(handle, *arguments)
+        return self._ask("act", verb, asdict(handle), list(arguments))
+
+    def _ask(self, verb: str, *arguments: Any) -> Any:
+        try:
+            return self._ray.ask(verb, *arguments)
+        except ConnectionError as error:
+            logging.getLogger(__name__).debug("%s", error)
+            return None
+
+
+def _check(address: str) -> None:
+    """Raise ValueError if nothing listens at an address: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ValueError(f"address={address}: give HOST:PORT, as `ray start --head` prints it")
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        raise ValueError(f"address={address}: no cluster answers; start it, or name another") from error

@@ -1,0 +1,146 @@
+"""Process that speaks with Ray for a floor: `python -m factory.floor.engines.ray_driver <JSON options>`.
+
+Ray ends a process that is attached to it when its cluster dies, and may block it for a minute. Neither must
+happen to the floor, so it asks this process: one JSON line a question on standard input, one an answer on
+standard output. The process ends with the floor; the lines do not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any, TextIO
+
+from factory.floor.engines.local import LocalEngine
+from factory.floor.engines.ray_cluster import OwnCluster
+from factory.floor.engines.ray_node import Holder
+from factory.floor.lines import Handle
+
+_ANSWER_S = 5.0
+
+
+class Driver:
+    """Answers the questions of a floor; each public method is one."""
+
+    def __init__(self, root: str, address: str) -> None:
+        """Attach to a cluster.
+
+        Raises:
+            ConnectionError: no cluster answers.
+        """
+        # Ray reads its settings when it is imported, and a cluster of our own makes some.
+        import ray
+
+        digest = hashlib.sha256(root.encode()).hexdigest()[:16]
+        ray.init(address=address, namespace=f"floor-{digest}", log_to_driver=False, logging_level="ERROR")
+        self._ray = ray
+        self._agents: dict[str, Any] = {}
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """Return the resources of each node that is alive."""
+        return [_resources(node["Resources"]) for node in self._ray.nodes() if node["Alive"]]
+
+    def free(self) -> list[dict[str, Any]]:
+        """Return the resources that are left on each node."""
+        return [_resources(free) for free in self._ray._private.state.available_resources_per_node().values()]
+
+    def start(self, folder: str, cores: float, memory_bytes: int, gpus: int) -> None:
+        """Have an attempt started where there is room, now or later; its name is taken only once."""
+        path = Path(folder)
+        self._ray.remote(Holder).options(
+            name=f"{path.parent.name}/{path.name}",
+            lifetime="detached",
+            num_cpus=cores,
+            num_gpus=gpus,
+            memory=memory_bytes,
+            max_restarts=0,
+            max_task_retries=0,
+        ).remote(folder, gpus)
+
+    def act(self, verb: str, handle: dict[str, Any], arguments: list[Any]) -> bool | None:
+        """Have `LocalEngine` do something to an attempt on its own host.
+
+        Returns:
+            Answer of the method; False if the host is known to be gone, None if nothing is known about it.
+        """
+        there = [node for node in self._ray.nodes() if node["NodeManagerHostname"] == handle["host"]]
+        alive = [node["NodeID"] for node in there if node["Alive"]]
+        if not alive:
+            return False if there else None
+        # Nodes of one host see the same processes; hosts of one name do not.
+        calls = [
+            getattr(self._agent(node), verb).remote(Handle(**handle), *arguments) for node in sorted(alive)
+        ]
+        try:
+            return any(self._ray.get(calls, timeout=_ANSWER_S))
+        except self._ray.exceptions.RayError:
+            # They are made anew for the next question.
+            self._agents.clear()
+            return None
+
+    def close(self) -> None:
+        """Leave the cluster; the attempts stay."""
+        self._ray.shutdown()
+
+    def _agent(self, node: str) -> Any:
+        """Return the actor that acts on a node; it occupies nothing and ends with this process."""
+        if node not in self._agents:
+            from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+            place = NodeAffinitySchedulingStrategy(node_id=node, soft=False)
+            agent = self._ray.remote(num_cpus=0, max_restarts=0)(LocalEngine)
+            self._agents[node] = agent.options(scheduling_strategy=place).remote()
+        return self._agents[node]
+
+
+def _resources(found: dict[str, float]) -> dict[str, Any]:
+    return {
+        "cores": found.get("CPU", 0.0),
+        "memory_bytes": int(found.get("memory", 0.0)),
+        "gpus": int(found.get("GPU", 0.0)),
+    }
+
+
+def main() -> None:
+    """Attach to a cluster, or start one, and answer until standard input ends."""
+    # Libraries print; the answers keep the way out to themselves.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    root, address, cores, memory_bytes = json.loads(sys.argv[1])
+    with contextlib.ExitStack() as stack:
+        try:
+            if address is None:
+                own = OwnCluster(Path(root), cores=cores, memory_bytes=memory_bytes)
+                stack.callback(own.stop)
+                address = own.address
+            driver = Driver(root, address)
+            stack.callback(driver.close)
+        except Exception as error:
+            _write(answers, {"error": _one_line(error)})
+            return
+        _write(answers, {"value": None})
+        for line in sys.stdin:
+            verb, arguments = json.loads(line)
+            try:
+                answer = {"value": getattr(driver, verb)(*arguments)}
+            except Exception as error:
+                answer = {"error": _one_line(error)}
+            _write(answers, answer)
+
+
+def _write(answers: TextIO, content: dict[str, Any]) -> None:
+    answers.write(json.dumps(content) + "\n")
+    answers.flush()
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".partition("\n")[0]
+
+
+if __name__ == "__main__":
+    main()
