@@ -73,7 +73,8 @@ def parser() -> argparse.ArgumentParser:
     run = add("run", commands.run, "run the lines of the floor until all have ended")
     run.add_argument("--watts", metavar="N", help="power limit of the site [W]")
     run.add_argument("--cores", type=float, metavar="N", help="CPUs that lines may occupy together")
-    run.add_argument("--engine", choices=sorted(ENGINES), default="local")
+    run.add_argument("--engine", choices=sorted(ENGINES), default="local", help="where lines run")
+    run.add_argument("--address", metavar="HOST:PORT", help="Ray cluster that lines run on")
     run.add_argument("--tick", type=float, default=1.0, metavar="S", help=argparse.SUPPRESS)
     run.add_argument("--forever", action="store_true", help="wait for more lines when all have ended")
 

@@ -68,7 +68,7 @@ def run(given: argparse.Namespace) -> int:
         require(0.0 < given.cores <= 4096, "--cores", given.cores, "must be above 0")
     require(0.05 <= given.tick <= 60.0, "--tick", given.tick, "must be in [0.05, 60]")
     with Store(given.root, create=given.forever) as store, floor_lock.locked(given.root):
-        engine = ENGINES[given.engine](cores=given.cores)
+        engine = ENGINES[given.engine](root=given.root, cores=given.cores, address=given.address)
         return run_floor(store, engine, watts=watts, tick_s=given.tick, is_forever=given.forever)
 
 

@@ -30,6 +30,13 @@ while True:
     time.sleep(0.02)
 """
 """Stands for a training: it writes a checkpoint when it is asked to end."""
+PATIENT = """
+import os, time
+open("starts", "w").close()
+while not os.path.exists("go"):
+    time.sleep(0.02)
+"""
+"""Ends well when it is told to go."""
 
 
 def attempt(root: Path, *, line: int = 1, program: str = PROGRAM) -> Path:
@@ -78,11 +85,12 @@ class EngineChecks:
 
     def test_an_attempt_runs_to_its_end(self, engine: Engine, tmp_path: Path) -> None:
         """The engine finds the process while it runs; the outcome is what the wrapper wrote."""
-        folder = attempt(tmp_path, program="import time; open('starts', 'w'); time.sleep(0.5)")
+        folder = attempt(tmp_path, program=PATIENT)
         assert engine.find(folder) is None
         handle = begin(engine, folder)
         assert handle.engine == engine.name
         assert engine.is_alive(handle)
+        (folder / "go").touch()
         wait_for(lambda: not engine.is_alive(handle))
         outcome = attempt_files.read_outcome(folder)
         assert outcome is not None

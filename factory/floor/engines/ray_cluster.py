@@ -24,7 +24,7 @@ _START_S = 120.0
 _PR_SET_PDEATHSIG = 1
 
 
-def environment(token: Path) -> dict[str, str]:
+def settings(token: Path) -> dict[str, str]:
     """Return the settings of `ray start` that keep a node quiet, and its lines alive.
 
     Args:
@@ -61,9 +61,7 @@ class OwnCluster:
         folder = root / "ray"
         folder.mkdir(parents=True, exist_ok=True)
         self._log = folder / "cluster.log"
-        os.environ.update(environment(_new_token(folder / "token")))
-        # Another cluster, which the user may have named for other programs.
-        os.environ.pop("RAY_ADDRESS", None)
+        self.environment = settings(_new_token(folder / "token"))
         self._temporary = _private_folder(root)
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -71,6 +69,7 @@ class OwnCluster:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                env={**os.environ, **self.environment},
                 start_new_session=True,
                 preexec_fn=end_with_parent,
             )
@@ -105,12 +104,17 @@ class OwnCluster:
         self.stop()
         raise OSError(f"the Ray cluster did not start; {self._log} says why")
 
+    @property
+    def pid(self) -> int:
+        """Process id of `ray start`, which leads the session of the node."""
+        return self._process.pid
+
     def stop(self) -> None:
         """End all processes of the cluster and remove its temporary files."""
         # There is nothing that Ray could save; its processes end with the one that started them.
         self._process.kill()
         self._process.wait()
-        for process in _session(self._process.pid):
+        for process in _session(self.pid):
             with contextlib.suppress(psutil.Error):
                 process.kill()
         shutil.rmtree(self._temporary, ignore_errors=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import sys
 from pathlib import Path
@@ -36,7 +37,9 @@ class Driver:
         import ray
 
         digest = hashlib.sha256(root.encode()).hexdigest()[:16]
-        ray.init(address=address, namespace=f"floor-{digest}", log_to_driver=False, logging_level="ERROR")
+        ray.init(
+            address=address, namespace=f"floor-{digest}", log_to_driver=False, logging_level=logging.ERROR
+        )
         self._ray = ray
         self._agents: dict[str, Any] = {}
 
@@ -65,21 +68,33 @@ class Driver:
         """Have `LocalEngine` do something to an attempt on its own host.
 
         Returns:
-            Answer of the method; False if the host is known to be gone, None if nothing is known about it.
+            True if the attempt has processes, False if it has none, None if its host does not answer.
         """
         there = [node for node in self._ray.nodes() if node["NodeManagerHostname"] == handle["host"]]
         alive = [node["NodeID"] for node in there if node["Alive"]]
         if not alive:
             return False if there else None
-        # Nodes of one host see the same processes; hosts of one name do not.
-        calls = [
-            getattr(self._agent(node), verb).remote(Handle(**handle), *arguments) for node in sorted(alive)
-        ]
+        is_known = True
+        for node in alive:
+            # Hosts may share a name, and nodes a host: one of them does it, and only once.
+            found = self._ask(node, "is_alive", handle)
+            if found:
+                if verb != "is_alive":
+                    self._ask(node, verb, handle, *arguments)
+                return True
+            is_known = is_known and found is not None
+        return False if is_known else None
+
+    def _ask(self, node: str, verb: str, handle: dict[str, Any], *arguments: Any) -> Any:
+        """Return the answer of the local engine on a node, None if it has none."""
         try:
-            return any(self._ray.get(calls, timeout=_ANSWER_S))
+            method = getattr(self._agent(node), verb)
+            return self._ray.get(method.remote(Handle(**handle), *arguments), timeout=_ANSWER_S)
+        except self._ray.exceptions.GetTimeoutError:
+            return None
         except self._ray.exceptions.RayError:
-            # They are made anew for the next question.
-            self._agents.clear()
+            # Its successor answers the next question.
+            del self._agents[node]
             return None
 
     def close(self) -> None:
@@ -117,6 +132,7 @@ def main() -> None:
             if address is None:
                 own = OwnCluster(Path(root), cores=cores, memory_bytes=memory_bytes)
                 stack.callback(own.stop)
+                os.environ.update(own.environment)
                 address = own.address
             driver = Driver(root, address)
             stack.callback(driver.close)

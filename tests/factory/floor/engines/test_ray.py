@@ -1,0 +1,267 @@
+"""The Ray engine on a cluster of two nodes, both on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+from engine_checks import NEEDS, EngineChecks, attempt, begin, running, wait_for
+
+from factory.floor.engines import ray_client
+from factory.floor.engines.ray import RayEngine
+from factory.floor.engines.ray_cluster import OBJECT_STORE_BYTES, OwnCluster
+from factory.floor.engines.ray_node import node_environment
+from factory.floor.lines import Handle
+
+pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[ray]'")
+pytestmark = pytest.mark.slow
+
+MEMORY_BYTES = 4_000_000_000
+
+SECOND_NODE = f"""
+import sys, time
+from ray._private.node import Node
+from ray._private.parameter import RayParams
+parameters = RayParams(
+    gcs_address=sys.argv[1],
+    redis_address=sys.argv[1],
+    node_ip_address="127.0.0.1",
+    num_cpus=1,
+    memory={MEMORY_BYTES},
+    object_store_memory={OBJECT_STORE_BYTES},
+    include_log_monitor=False,
+)
+node = Node(parameters, head=False, shutdown_at_exit=True, spawn_reaper=True)
+time.sleep(3600.0)
+"""
+
+
+class TwoNodes:
+    """A cluster made by `ray start`, of two nodes with one core each."""
+
+    def __init__(self, root: Path, patch: pytest.MonkeyPatch) -> None:
+        self.root = root
+        self.head = OwnCluster(root, cores=1, memory_bytes=MEMORY_BYTES)
+        self.address = self.head.address
+        for name, value in self.head.environment.items():
+            patch.setenv(name, value)
+        self.add_node()
+
+    def add_node(self) -> None:
+        """Start a second node, as `ray start` does; that command itself refuses a second one on loopback."""
+        with (self.root / "second.log").open("wb") as log:
+            self.second = subprocess.Popen(
+                [sys.executable, "-c", SECOND_NODE, self.address],
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def processes(self) -> list[psutil.Process]:
+        """Return the processes of both nodes; not those of the lines, which lead sessions of their own."""
+        return [*session(self.head.pid), *session(self.second.pid)]
+
+    def kill_second(self) -> None:
+        """Kill a node as a power loss does: its processes and those of its lines, at once."""
+        members = session(self.second.pid)
+        lines = [child for member in members for child in member.children(recursive=True)]
+        for process in [*members, *lines]:
+            process.send_signal(signal.SIGKILL)
+        self.second.wait()
+
+    def stop(self) -> None:
+        """End both nodes."""
+        for process in session(self.second.pid):
+            process.kill()
+        self.second.wait()
+        self.head.stop()
+
+
+def session(leader: int) -> list[psutil.Process]:
+    """Return the processes of a session that have not ended."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+@pytest.fixture(scope="module")
+def two_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoNodes]:
+    """Return the cluster; when the module ends, none of its processes is left."""
+    with pytest.MonkeyPatch.context() as patch:
+        # A dead node is noticed in a few seconds instead of half a minute.
+        patch.setenv("RAY_health_check_initial_delay_ms", "1000")
+        patch.setenv("RAY_health_check_period_ms", "500")
+        patch.setenv("RAY_health_check_failure_threshold", "4")
+        cluster = TwoNodes(tmp_path_factory.mktemp("cluster"), patch)
+        try:
+            yield cluster
+        finally:
+            cluster.stop()
+    wait_for(lambda: not left_over(str(cluster.root.parent)))
+    assert not session(cluster.head.pid)
+    assert not session(cluster.second.pid)
+
+
+def left_over(folder: str) -> list[str]:
+    """Return the commands of floor, wrappers and trainings that still use a folder."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            command = " ".join(process.cmdline())
+            if process.cwd().startswith(folder) or ("factory.floor." in command and folder in command):
+                found.append(command)
+    return found
+
+
+@pytest.fixture(scope="module")
+def engine(two_nodes: TwoNodes) -> Iterator[RayEngine]:
+    """Return an engine that takes the long way to every line: through Ray, as if to another host."""
+    yield from attached(two_nodes)
+
+
+@pytest.fixture(scope="module")
+def another(two_nodes: TwoNodes) -> Iterator[RayEngine]:
+    """Return a second engine."""
+    yield from attached(two_nodes)
+
+
+def attached(two_nodes: TwoNodes) -> Iterator[RayEngine]:
+    """Yield an engine on the cluster, when both nodes are there."""
+    engine = RayEngine(root=two_nodes.root, address=two_nodes.address)
+    engine._host = "another host"
+    try:
+        wait_for(lambda: engine.capacity().cores == 2.0)
+        yield engine
+    finally:
+        engine.close()
+
+
+def holder(handle: Handle) -> psutil.Process:
+    """Return the process of the actor that started an attempt."""
+    parent = psutil.Process(handle.pid).parent()
+    assert parent is not None
+    return parent
+
+
+class TestRay(EngineChecks):
+    """The list of all engines."""
+
+
+def test_a_line_gets_the_environment_of_its_node(engine: RayEngine, tmp_path: Path) -> None:
+    """Threads, allocator, debugger, devices, niceness and CPUs are not those that Ray gives its workers."""
+    with running(engine, attempt(tmp_path)) as handle:
+        training = psutil.Process(handle.pid).children()[0]
+        found = training.environ()
+        worker = holder(handle).environ()
+        assert training.nice() == psutil.Process().nice()
+        assert training.cpu_affinity() == psutil.Process().cpu_affinity()
+    names = ("OMP_NUM_THREADS", "LD_PRELOAD", "PYTHONBREAKPOINT", "CUDA_VISIBLE_DEVICES", "PATH", "HOME")
+    assert {name: found.get(name) for name in names} == {name: os.environ.get(name) for name in names}
+    assert [name for name in found if name.startswith("RAY_")] == []
+    # Unless Ray still does it, this test shows nothing.
+    assert "PYTHONBREAKPOINT" in worker
+
+
+def test_a_gpu_line_keeps_its_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line with GPUs sees those that Ray assigned; one without sees what the node sees."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    node = SimpleNamespace(environ=lambda: {"PATH": "/bin", "RAY_AUTH_MODE": "token"})
+    assert node_environment(node, 1) == {"PATH": "/bin", "CUDA_VISIBLE_DEVICES": "1"}
+    assert node_environment(node, 0) == {"PATH": "/bin"}
+
+
+def test_the_cluster_is_closed_and_quiet(two_nodes: TwoNodes, engine: RayEngine, tmp_path: Path) -> None:
+    """Nothing listens, or is connected, outside the loopback device; telemetry and memory monitor are off."""
+    with running(engine, attempt(tmp_path)):
+        processes = two_nodes.processes()
+        sockets = [socket for process in processes for socket in process.net_connections("inet")]
+    ends = [end for socket in sockets for end in (socket.laddr, socket.raddr) if end]
+    assert len(ends) > 10
+    assert [end for end in ends if not end.ip.removeprefix("::ffff:").startswith("127.")] == []
+    dashboards = [process for process in processes if "dashboard.py" in " ".join(process.cmdline())]
+    assert [
+        socket
+        for process in dashboards
+        for socket in process.net_connections("inet4")
+        if socket.status == psutil.CONN_LISTEN
+    ] == []
+    raylets = [process for process in processes if process.name() == "raylet"]
+    assert len(raylets) == 2
+    for raylet in raylets:
+        found = raylet.environ()
+        assert found["RAY_USAGE_STATS_ENABLED"] == "0"
+        assert found["RAY_memory_monitor_refresh_ms"] == "0"
+
+
+def test_a_stranger_is_refused(two_nodes: TwoNodes, tmp_path: Path) -> None:
+    """The token is readable for its owner only, and nobody gets in without it."""
+    token = Path(two_nodes.head.environment["RAY_AUTH_TOKEN_PATH"])
+    assert stat.S_IMODE(token.stat().st_mode) == 0o600
+    wrong = tmp_path / "wrong"
+    wrong.write_text("0" * 64)
+    tried = subprocess.run(
+        [sys.executable, "-c", f"import ray; ray.init(address={two_nodes.address!r})"],
+        env={**os.environ, "RAY_AUTH_TOKEN_PATH": str(wrong)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert tried.returncode != 0
+    assert "AuthenticationError" in tried.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_line_outlives_its_actor(engine: RayEngine, tmp_path: Path, number: signal.Signals) -> None:
+    """Whether Ray ends the actor or the kernel does, the line goes on and can be ended."""
+    folder = attempt(tmp_path)
+    handle = begin(engine, folder)
+    actor = holder(handle)
+    actor.send_signal(number)
+    actor.wait(20.0)
+    assert engine.is_alive(handle)
+    engine.terminate(handle)
+    wait_for(lambda: not engine.is_alive(handle))
+    assert (folder / "checkpoint").exists()
+
+
+def test_a_line_outlives_the_floor_and_its_driver(
+    two_nodes: TwoNodes, engine: RayEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While Ray is away a line counts as alive; the engine attaches again by itself."""
+    monkeypatch.setattr(ray_client, "_RETRY_S", 0.0)
+    with running(engine, attempt(tmp_path)) as handle:
+        engine._ray._driver.kill()
+        engine._ray._driver.wait()
+        assert engine.is_alive(handle)
+        assert not engine.fits(NEEDS, [])
+        wait_for(lambda: engine.fits(NEEDS, []))
+        assert engine.is_alive(handle)
+
+
+def test_a_node_that_dies_takes_only_its_lines(
+    two_nodes: TwoNodes, engine: RayEngine, tmp_path: Path
+) -> None:
+    """Lines of the dead node are lost, so that they can go on elsewhere; the others do not notice."""
+    handles = [begin(engine, attempt(tmp_path, line=line)) for line in (1, 2)]
+    lost = [handle for handle in handles if os.getsid(holder(handle).pid) == two_nodes.second.pid]
+    assert len(lost) == 1
+    kept = [handle for handle in handles if handle not in lost]
+    two_nodes.kill_second()
+    wait_for(lambda: not engine.is_alive(lost[0]))
+    assert engine.is_alive(kept[0])
+    wait_for(lambda: engine.capacity().cores == 1.0)
+    engine.kill(kept[0])
+    with running(engine, attempt(tmp_path, line=1)) as again:
+        assert engine.is_alive(again)
