@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import signal
 import sys
 import time
@@ -18,6 +19,7 @@ from factory.floor.engines.base import Engine
 from factory.floor.lines import ExitClass, Handle, Needs
 
 NEEDS = Needs(cores=1.0, memory_bytes=100_000_000)
+_LINES = itertools.count(1)
 PROGRAM = """
 import os, signal, sys, time
 def save(number, frame):
@@ -39,13 +41,13 @@ while not os.path.exists("go"):
 """Ends well when it is told to go."""
 
 
-def attempt(root: Path, *, line: int = 1, program: str = PROGRAM) -> Path:
-    """Return the folder of a new attempt; each has a number of its own."""
-    number = len(list(root.glob(f"lines/{line}/*"))) + 1
-    folder = root / "lines" / str(line) / str(number)
+def attempt(root: Path, *, program: str = PROGRAM) -> Path:
+    """Return the folder of the first attempt of a new line."""
+    line = next(_LINES)
+    folder = root / "lines" / str(line) / "1"
     folder.mkdir(parents=True)
     argv = [sys.executable, "-c", program]
-    spec = Spec(line=line, attempt=number, argv=argv, run_dir=str(folder), cwd=str(folder))
+    spec = Spec(line=line, attempt=1, argv=argv, run_dir=str(folder), cwd=str(folder))
     attempt_files.write_spec(folder, spec)
     return folder
 

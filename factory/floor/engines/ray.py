@@ -56,6 +56,7 @@ class RayEngine(Engine):
         self._ray = RayClient(options, root / "ray" / "driver.log")
         self._nodes: list[Needs] = []
         self._silent_since: dict[Handle, float] = {}
+        self._undelivered: dict[Handle, list[tuple[str, tuple[int, ...]]]] = {}
         try:
             self._ray.wait_until_ready(_START_S)
         except ConnectionError as error:
@@ -94,33 +95,43 @@ class RayEngine(Engine):
     def is_alive(self, handle: Handle) -> bool:
         """Return whether the attempt has processes; for a while also if its host does not answer."""
         answer = self._act("is_alive", handle)
-        if answer is not None:
-            self._silent_since.pop(handle, None)
-            return bool(answer)
-        since_s = self._silent_since.setdefault(handle, time.monotonic())
-        return time.monotonic() - since_s < _LOST_S
+        if answer is None:
+            since_s = self._silent_since.setdefault(handle, time.monotonic())
+            return time.monotonic() - since_s < _LOST_S
+        self._silent_since.pop(handle, None)
+        for verb, arguments in self._undelivered.pop(handle, []):
+            self._send(verb, handle, *arguments)
+        return answer
 
     def signal(self, handle: Handle, number: int) -> None:
-        """Send a signal to the whole session."""
-        self._act("signal", handle, number)
+        """Send a signal to the whole session, when its host answers."""
+        self._send("signal", handle, number)
 
     def terminate(self, handle: Handle) -> None:
         """Ask the attempt to write a checkpoint and end, also if it is paused."""
-        self._act("terminate", handle)
+        self._send("terminate", handle)
 
     def kill(self, handle: Handle) -> None:
         """Kill the whole session."""
-        self._act("kill", handle)
+        self._send("kill", handle)
 
     def close(self) -> None:
         """Leave the cluster; one that this engine started ends, its lines do not."""
         self._ray.close()
 
-    def _act(self, verb: str, handle: Handle, *arguments: Any) -> Any:
-        """Have the local engine of the attempt's host do something; None if that host is out of reach."""
+    def _send(self, verb: str, handle: Handle, *arguments: int) -> None:
+        """Do something to an attempt, now or as soon as its host answers."""
+        if self._act(verb, handle, *arguments) is None:
+            waiting = self._undelivered.setdefault(handle, [])
+            if waiting[-1:] != [(verb, arguments)]:
+                waiting.append((verb, arguments))
+
+    def _act(self, verb: str, handle: Handle, *arguments: int) -> bool | None:
+        """Have the local engine of the attempt's host do something; return None if the host is silent."""
         if handle.host == self._host:
-            return getattr(self._local, verb)(handle, *arguments)
-        return self._ask("act", verb, asdict(handle), list(arguments))
+            return bool(getattr(self._local, verb)(handle, *arguments))
+        answer: bool | None = self._ask("act", verb, asdict(handle), arguments)
+        return answer
 
     def _ask(self, verb: str, *arguments: Any) -> Any:
         try:

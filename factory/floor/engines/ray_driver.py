@@ -27,8 +27,13 @@ _ANSWER_S = 5.0
 class Driver:
     """Answers the questions of a floor; each public method is one."""
 
-    def __init__(self, root: str, address: str) -> None:
+    def __init__(self, root: str, address: str, *, is_shared: bool) -> None:
         """Attach to a cluster.
+
+        Args:
+            root: folder of the floor.
+            address: `HOST:PORT` of the cluster.
+            is_shared: whether it may have nodes on other hosts.
 
         Raises:
             ConnectionError: no cluster answers.
@@ -41,11 +46,16 @@ class Driver:
             address=address, namespace=f"floor-{digest}", log_to_driver=False, logging_level=logging.ERROR
         )
         self._ray = ray
+        self._is_shared = is_shared
         self._agents: dict[str, Any] = {}
 
     def nodes(self) -> list[dict[str, Any]]:
-        """Return the resources of each node that is alive."""
-        return [_resources(node["Resources"]) for node in self._ray.nodes() if node["Alive"]]
+        """Return the resources of each node that is alive, and see that it can answer for its lines."""
+        alive = [node for node in self._ray.nodes() if node["Alive"]]
+        for node in alive:
+            if self._is_shared:
+                self._agent(node["NodeID"])
+        return [_resources(node["Resources"]) for node in alive]
 
     def free(self) -> list[dict[str, Any]]:
         """Return the resources that are left on each node."""
@@ -129,12 +139,13 @@ def main() -> None:
     root, address, cores, memory_bytes = json.loads(sys.argv[1])
     with contextlib.ExitStack() as stack:
         try:
-            if address is None:
+            where = address
+            if where is None:
                 own = OwnCluster(Path(root), cores=cores, memory_bytes=memory_bytes)
                 stack.callback(own.stop)
                 os.environ.update(own.environment)
-                address = own.address
-            driver = Driver(root, address)
+                where = own.address
+            driver = Driver(root, where, is_shared=address is not None)
             stack.callback(driver.close)
         except Exception as error:
             _write(answers, {"error": _one_line(error)})

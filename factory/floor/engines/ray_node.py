@@ -42,10 +42,9 @@ def node_environment(raylet: psutil.Process, gpus: int) -> dict[str, str]:
     """Return the environment of the node, with the devices that Ray assigned, if any."""
     found = raylet.environ()
     environment = {key: value for key, value in found.items() if not key.startswith("RAY_")}
-    # Ray keeps the value of before, while it loads an allocator into its own processes.
-    environment.pop("LD_PRELOAD", None)
-    if preload := found.get("RAY_LD_PRELOAD_ON_WORKERS"):
-        environment["LD_PRELOAD"] = preload
+    # Ray loads an allocator into its own processes, unless the node has one already.
+    if "RAY_LD_PRELOAD_ON_WORKERS" in found:
+        environment.pop("LD_PRELOAD", None)
     if gpus:
         environment["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     return environment

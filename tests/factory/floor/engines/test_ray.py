@@ -44,6 +44,12 @@ node = Node(parameters, head=False, shutdown_at_exit=True, spawn_reaper=True)
 time.sleep(3600.0)
 """
 
+STRANGER = """
+import sys
+from ray._raylet import GcsClient
+print(GcsClient(address=sys.argv[1]).internal_kv_keys(b"", namespace=None))
+"""
+
 
 class TwoNodes:
     """A cluster made by `ray start`, of two nodes with one core each."""
@@ -75,7 +81,9 @@ class TwoNodes:
         members = session(self.second.pid)
         lines = [child for member in members for child in member.children(recursive=True)]
         for process in [*members, *lines]:
-            process.send_signal(signal.SIGKILL)
+            # A line dies with its wrapper.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         self.second.wait()
 
     def stop(self) -> None:
@@ -164,14 +172,15 @@ def test_a_line_gets_the_environment_of_its_node(engine: RayEngine, tmp_path: Pa
     with running(engine, attempt(tmp_path)) as handle:
         training = psutil.Process(handle.pid).children()[0]
         found = training.environ()
-        worker = holder(handle).environ()
+        raylet = holder(handle).parent()
+        assert raylet is not None
+        # Unless Ray still does it, this test shows nothing.
+        assert "libjemalloc" in raylet.environ()["LD_PRELOAD"]
         assert training.nice() == psutil.Process().nice()
         assert training.cpu_affinity() == psutil.Process().cpu_affinity()
     names = ("OMP_NUM_THREADS", "LD_PRELOAD", "PYTHONBREAKPOINT", "CUDA_VISIBLE_DEVICES", "PATH", "HOME")
     assert {name: found.get(name) for name in names} == {name: os.environ.get(name) for name in names}
     assert [name for name in found if name.startswith("RAY_")] == []
-    # Unless Ray still does it, this test shows nothing.
-    assert "PYTHONBREAKPOINT" in worker
 
 
 def test_a_gpu_line_keeps_its_devices(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,7 +221,7 @@ def test_a_stranger_is_refused(two_nodes: TwoNodes, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong"
     wrong.write_text("0" * 64)
     tried = subprocess.run(
-        [sys.executable, "-c", f"import ray; ray.init(address={two_nodes.address!r})"],
+        [sys.executable, "-c", STRANGER, two_nodes.address],
         env={**os.environ, "RAY_AUTH_TOKEN_PATH": str(wrong)},
         capture_output=True,
         text=True,
@@ -254,14 +263,16 @@ def test_a_node_that_dies_takes_only_its_lines(
     two_nodes: TwoNodes, engine: RayEngine, tmp_path: Path
 ) -> None:
     """Lines of the dead node are lost, so that they can go on elsewhere; the others do not notice."""
-    handles = [begin(engine, attempt(tmp_path, line=line)) for line in (1, 2)]
-    lost = [handle for handle in handles if os.getsid(holder(handle).pid) == two_nodes.second.pid]
-    assert len(lost) == 1
-    kept = [handle for handle in handles if handle not in lost]
-    two_nodes.kill_second()
-    wait_for(lambda: not engine.is_alive(lost[0]))
-    assert engine.is_alive(kept[0])
-    wait_for(lambda: engine.capacity().cores == 1.0)
-    engine.kill(kept[0])
-    with running(engine, attempt(tmp_path, line=1)) as again:
+    with (
+        running(engine, attempt(tmp_path)) as first,
+        running(engine, attempt(tmp_path)) as second,
+    ):
+        is_lost = [os.getsid(holder(line).pid) == two_nodes.second.pid for line in (first, second)]
+        assert sorted(is_lost) == [False, True]
+        kept, lost = sorted((first, second), key=lambda line: is_lost[line is second])
+        two_nodes.kill_second()
+        wait_for(lambda: not engine.is_alive(lost))
+        assert engine.is_alive(kept)
+        wait_for(lambda: engine.capacity().cores == 1.0)
+    with running(engine, attempt(tmp_path)) as again:
         assert engine.is_alive(again)
