@@ -5,6 +5,7 @@
 | `spec.json` | floor, before the start | command, environment, folders |
 | `started.json` | wrapper, first of all | its process; the file is created once, so an attempt starts once |
 | `reason.json` | floor, before it ends the attempt | the purpose of the signal that follows |
+| `lost.json` | floor, when it gave up an attempt | nothing; a wrapper that is alive after all ends at once |
 | `exit.json` | wrapper, last of all | outcome |
 | `stdout`, `stderr` | the training | its output |
 """
@@ -119,6 +120,16 @@ def read_reason(folder: Path) -> str:
         return str(_read(folder / "reason.json").get("reason", ""))
     except ValueError:
         return ""
+
+
+def declare_lost(folder: Path) -> None:
+    """Have the attempt end at once, without a checkpoint, should its host come back: another one follows."""
+    write_durably(folder / "lost.json", {})
+
+
+def is_lost(folder: Path) -> bool:
+    """Return whether the floor gave up the attempt."""
+    return (folder / "lost.json").exists()
 
 
 def write_outcome(folder: Path, outcome: Outcome) -> None:

@@ -19,6 +19,7 @@ from factory.floor.engines.base import Engine
 from factory.floor.lines import Attempt, ExitClass, Line, LineState
 from factory.floor.store import Store
 from factory.runtime.provenance import FLOOR_VARIABLES
+from factory.training import run_lock
 from factory.training.stored_config import TRAINING
 
 MOST_FAILURES: dict[ExitClass, int] = {
@@ -118,6 +119,10 @@ def settle(store: Store, line: Line, attempt: Attempt, outcome: Outcome | None, 
     """
     run_dir = Path(line.run_dir)
     if outcome is None:
+        # Its host may be out of reach only.
+        attempt_files.declare_lost(Path(attempt.folder))
+        if attempt.handle is not None:
+            run_lock.release_lost(run_dir, host=attempt.handle.host)
         outcome = _lost(line, attempt)
     kept = progress.kept_steps(run_dir)
     ended = replace(

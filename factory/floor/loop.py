@@ -25,6 +25,8 @@ from factory.floor.sweeps import driver, table
 
 NOT_FINAL = tuple(state for state in LineState if not state.is_final)
 _SAMPLE_S = 1.0
+_NODE_S = 10.0
+"""Time after which a line that no node had room for is looked at again."""
 _PLAN_S = 5.0
 """Longest time between two looks at the queue; power is looked at in every tick."""
 _MOST_ACTS = 20
@@ -133,6 +135,8 @@ class Floor:
 
     def _act(self, action: Action) -> None:
         line = self.store.line(action.line)
+        if action.verb is Verb.START and not self._has_node(line):
+            return
         # Every action carries its prediction, so that it can be compared with what was seen.
         self.store.record(
             action.verb.value,
@@ -152,6 +156,14 @@ class Floor:
             Verb.PREEMPT: lambda: self.supervisor.end(line, action.reason, why="preempt"),
         }
         acts[action.verb]()
+
+    def _has_node(self, line: Line) -> bool:
+        """Return whether one node has room for a line; if not, others are served before it for a while."""
+        taken = [other.needs for other in self.store.lines(ACTIVE)]
+        if self.engine.fits(line.needs, taken):
+            return True
+        self.store.update(line.id, not_before=time.time() + _NODE_S, reason="no node has enough room for it")
+        return False
 
     def _view(self, lines: Sequence[Line]) -> FloorView:
         """Return the floor as the scheduler sees it, with all times on the monotonic clock."""

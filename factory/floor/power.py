@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -73,7 +74,13 @@ class PowerWatch:
             limit_w: budget in force [W].
             tokens: control tokens of all lines so far.
         """
-        shares = {line.id: self._share(line, handle) for line, handle in active}
+        here = socket.gethostname()
+        # The meter sees this host only.
+        shares = {
+            line.id: self._share(line, handle)
+            for line, handle in active
+            if handle is None or handle.host == here
+        }
         used_s = {line: self._used_s(line, share) for line, share in shares.items()}
         self._shares = shares
         accounts = self.books.lines

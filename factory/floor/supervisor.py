@@ -139,7 +139,9 @@ class Supervisor:
     def start(self, line: Line, reason: str) -> None:
         """Start the next attempt of a queued line."""
         self._reopen_account(line)
-        cpus = self._free_cpus(line.needs)
+        cpus: list[int] = []
+        if self.engine.is_local:
+            cpus = self._free_cpus(line.needs)
         try:
             attempts.start(self.store, self.engine, line, reason=reason, cpus=cpus, extra=[])
         except OSError as error:

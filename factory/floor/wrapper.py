@@ -21,6 +21,8 @@ from factory.floor.attempt_files import Outcome, Spec
 from factory.floor.exit_class import classify, memory_kills
 
 _PR_SET_PDEATHSIG = 1
+_LOOK_S = 2.0
+"""Time between two looks for `lost.json`."""
 _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
 
@@ -45,11 +47,18 @@ def run(folder: Path) -> Outcome | None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(child[0], number)
 
+    def look(number: int, frame: FrameType | None) -> None:
+        # The next attempt writes to the same run folder.
+        if attempt_files.is_lost(folder):
+            os.killpg(0, signal.SIGKILL)
+
     # A signal that arrives before the training does is passed on as soon as there is one.
     for number in _FORWARDED:
         signal.signal(number, forward)
     if not attempt_files.claim(folder):
         return None
+    signal.signal(signal.SIGALRM, look)
+    signal.setitimer(signal.ITIMER_REAL, _LOOK_S, _LOOK_S)
     started_at = time.time()
     kills_before = memory_kills()
     process = _start(spec, folder)

@@ -72,6 +72,13 @@ def check_free(run_dir: Path, *, key: str) -> None:
     raise ValueError(f"{key}={run_dir}: process {pid} on {host} writes to this run; {remedy}")
 
 
+def release_lost(run_dir: Path, *, host: str) -> None:
+    """Remove the lock of a process on a host that is known to be gone."""
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        if stored_files.read_json(run_dir / _NAME)["host"] == host:
+            (run_dir / _NAME).unlink(missing_ok=True)
+
+
 def abandoned(output_root: Path) -> list[Path]:
     """Return the run folders whose process ended on this host without removing its lock, as kill -9 does."""
     found: list[Path] = []

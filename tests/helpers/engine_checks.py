@@ -152,6 +152,15 @@ class EngineChecks:
         wait_for(lambda: not another.is_alive(handle))
         assert (folder / "checkpoint").exists()
 
+    def test_an_attempt_that_was_given_up_ends(self, engine: Engine, tmp_path: Path) -> None:
+        """Should its host come back, another attempt has taken its place: it saves nothing any more."""
+        folder = attempt(tmp_path)
+        handle = begin(engine, folder)
+        attempt_files.declare_lost(folder)
+        wait_for(lambda: not engine.is_alive(handle))
+        assert attempt_files.read_outcome(folder) is None
+        assert not (folder / "checkpoint").exists()
+
     def test_a_second_start_does_nothing(self, engine: Engine, tmp_path: Path) -> None:
         """An attempt runs once, however often it is started."""
         with running(engine, folder := attempt(tmp_path)) as handle:

@@ -16,6 +16,8 @@ class Engine(ABC):
     """Runs attempts somewhere."""
 
     name: str
+    is_local: bool = False
+    """True if all attempts run on this host, so that the floor can bind them to its CPUs."""
 
     @abstractmethod
     def capacity(self) -> Needs:

@@ -24,6 +24,7 @@ class LocalEngine(Engine):
     """Runs attempts as processes of this machine."""
 
     name = "local"
+    is_local = True
 
     def __init__(self, *, cores: float | None = None) -> None:
         """Take the machine as it is.

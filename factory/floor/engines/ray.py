@@ -49,6 +49,7 @@ class RayEngine(Engine):
             _check(address)
             if cores:
                 raise ValueError(f"cores={cores:g}: the nodes of {address} have their own; leave it out")
+        self.is_local = address is None
         self._host = socket.gethostname()
         self._local = LocalEngine(cores=cores)
         own = self._local.capacity()

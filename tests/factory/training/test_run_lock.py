@@ -58,3 +58,14 @@ def test_an_owner_on_another_host_is_believed(tmp_path: Path) -> None:
     (tmp_path / ".lock").write_text(json.dumps({"host": "elsewhere", "pid": 3, "started": 1.0}))
     with pytest.raises(ValueError, match=r"process 3 on elsewhere .* or remove .*\.lock"):
         run_lock.check_free(tmp_path, key="resume")
+
+
+def test_the_lock_of_a_lost_host_is_removed(tmp_path: Path) -> None:
+    """Only the lock of this host goes; a run folder without one is left alone."""
+    lock = tmp_path / ".lock"
+    run_lock.release_lost(tmp_path, host="node-7")
+    lock.write_text(json.dumps({"host": "node-7", "pid": 1, "started": 0.0}))
+    run_lock.release_lost(tmp_path, host="node-8")
+    assert lock.exists()
+    run_lock.release_lost(tmp_path, host="node-7")
+    assert not lock.exists()
