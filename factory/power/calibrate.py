@@ -35,6 +35,8 @@ _QUIET = (
     "runtime.register_model=false",
 )
 _TIMEOUT_S = 3600.0
+_HINT = "HYDRA_FULL_ERROR"
+"""Part of the line that follows the cause of a crash."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +180,8 @@ def measure(job: Sequence[str]) -> Sample:
             check=False,
         )
         if done.returncode != 0:
-            last = (done.stderr.strip() or "no message").splitlines()[-1]
+            said = [line for line in done.stderr.splitlines() if line.strip() and _HINT not in line]
+            last = (said or ["no message"])[-1]
             raise RuntimeError(f"training with {job[-1]} ended with status {done.returncode}: {last}")
         return read_sample(Path(folder) / "run")
 
