@@ -104,6 +104,7 @@ class Verifications:
             "schema": SCHEMA,
             "verifications": [asdict(entry) for entry in found.values()],
         }
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(self.path) as unfinished:
             unfinished.write_text(json.dumps(content, indent=1, allow_nan=False))
 
