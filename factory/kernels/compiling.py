@@ -15,6 +15,7 @@ import llvmlite.binding
 import numba
 import numpy as np
 import numpy.typing as npt
+import torch
 from numba.core import event
 
 Floats = npt.NDArray[np.float32]
@@ -101,6 +102,11 @@ def share(kernels: tuple[Callable[..., None], Callable[..., None]], threads: int
     if threads == 1:
         single(*args, 1, 0)
         return
+    torch_threads = torch.get_num_threads()
     with _one_at_a_time:
         numba.set_num_threads(min(threads, _numba.NUMBA_NUM_THREADS))
         parallel(*args, threads)
+    # Numba's OpenMP layer sets the number of threads of the whole process. With fewer usable CPUs than
+    # threads, torch would go on with fewer, and round differently.
+    if torch.get_num_threads() != torch_threads:
+        torch.set_num_threads(torch_threads)
