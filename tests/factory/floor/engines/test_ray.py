@@ -15,93 +15,21 @@ from types import SimpleNamespace
 import psutil
 import pytest
 from engine_checks import NEEDS, EngineChecks, attempt, begin, running, wait_for
+from ray_nodes import TwoNodes, session
 
 from factory.floor.engines import ray_client
 from factory.floor.engines.ray import RayEngine
-from factory.floor.engines.ray_cluster import OBJECT_STORE_BYTES, OwnCluster
 from factory.floor.engines.ray_node import node_environment
 from factory.floor.lines import Handle
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[ray]'")
 pytestmark = pytest.mark.slow
 
-MEMORY_BYTES = 4_000_000_000
-
-SECOND_NODE = f"""
-import sys, time
-from ray._private.node import Node
-from ray._private.parameter import RayParams
-parameters = RayParams(
-    gcs_address=sys.argv[1],
-    redis_address=sys.argv[1],
-    node_ip_address="127.0.0.1",
-    num_cpus=1,
-    memory={MEMORY_BYTES},
-    object_store_memory={OBJECT_STORE_BYTES},
-    include_log_monitor=False,
-)
-node = Node(parameters, head=False, shutdown_at_exit=True, spawn_reaper=True)
-time.sleep(3600.0)
-"""
-
 STRANGER = """
 import sys
 from ray._raylet import GcsClient
 print(GcsClient(address=sys.argv[1]).internal_kv_keys(b"", namespace=None))
 """
-
-
-class TwoNodes:
-    """A cluster made by `ray start`, of two nodes with one core each."""
-
-    def __init__(self, root: Path, patch: pytest.MonkeyPatch) -> None:
-        self.root = root
-        self.head = OwnCluster(root, cores=1, memory_bytes=MEMORY_BYTES)
-        self.address = self.head.address
-        for name, value in self.head.environment.items():
-            patch.setenv(name, value)
-        self.add_node()
-
-    def add_node(self) -> None:
-        """Start a second node, as `ray start` does; that command itself refuses a second one on loopback."""
-        with (self.root / "second.log").open("wb") as log:
-            self.second = subprocess.Popen(
-                [sys.executable, "-c", SECOND_NODE, self.address],
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-
-    def processes(self) -> list[psutil.Process]:
-        """Return the processes of both nodes; not those of the lines, which lead sessions of their own."""
-        return [*session(self.head.pid), *session(self.second.pid)]
-
-    def kill_second(self) -> None:
-        """Kill a node as a power loss does: its processes and those of its lines, at once."""
-        members = session(self.second.pid)
-        lines = [child for member in members for child in member.children(recursive=True)]
-        for process in [*members, *lines]:
-            # A line dies with its wrapper.
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        self.second.wait()
-
-    def stop(self) -> None:
-        """End both nodes."""
-        for process in session(self.second.pid):
-            process.kill()
-        self.second.wait()
-        self.head.stop()
-
-
-def session(leader: int) -> list[psutil.Process]:
-    """Return the processes of a session that have not ended."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, ProcessLookupError):
-            if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +40,9 @@ def two_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoNodes]:
         patch.setenv("RAY_health_check_initial_delay_ms", "1000")
         patch.setenv("RAY_health_check_period_ms", "500")
         patch.setenv("RAY_health_check_failure_threshold", "4")
-        cluster = TwoNodes(tmp_path_factory.mktemp("cluster"), patch)
+        cluster = TwoNodes(tmp_path_factory.mktemp("cluster"))
+        for name, value in cluster.head.environment.items():
+            patch.setenv(name, value)
         try:
             yield cluster
         finally:
