@@ -12,7 +12,7 @@ def _local(*, root: Path, cores: float | None, address: str | None) -> Engine:
     from factory.floor.engines.local import LocalEngine
 
     if address:
-        raise ValueError(f"address={address}: the local engine has no cluster; add --engine ray")
+        raise ValueError(f"--address={address}: the local engine has no cluster; add --engine ray")
     return LocalEngine(cores=cores)
 
 

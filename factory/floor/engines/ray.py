@@ -44,11 +44,11 @@ class RayEngine(Engine):
             ValueError: Ray is not installed, or no cluster answers.
         """
         if find_spec("ray") is None:
-            raise ValueError("engine=ray: Ray is not installed; run pip install -e '.[ray]'")
+            raise ValueError("--engine=ray: Ray is not installed; run pip install -e '.[ray]'")
         if address:
             _check(address)
             if cores:
-                raise ValueError(f"cores={cores:g}: the nodes of {address} have their own; leave it out")
+                raise ValueError(f"--cores={cores:g}: the nodes of {address} have their own; leave it out")
         self.is_local = address is None
         self._host = socket.gethostname()
         self._local = LocalEngine(cores=cores)
@@ -62,7 +62,7 @@ class RayEngine(Engine):
             self._ray.wait_until_ready(_START_S)
         except ConnectionError as error:
             self._ray.close()
-            raise ValueError(f"engine=ray: {error}") from error
+            raise ValueError(f"--engine=ray: {error}") from error
 
     def capacity(self) -> Needs:
         """Return the resources of all nodes that are alive; the last known ones while Ray is away."""
@@ -146,8 +146,8 @@ def _check(address: str) -> None:
     """Raise ValueError if nothing listens at an address: Ray itself would try for minutes."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():
-        raise ValueError(f"address={address}: give HOST:PORT, as `ray start --head` prints it")
+        raise ValueError(f"--address={address}: give HOST:PORT, as `ray start --head` prints it")
     try:
         socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
     except (OSError, OverflowError) as error:
-        raise ValueError(f"address={address}: no cluster answers; start it, or name another") from error
+        raise ValueError(f"--address={address}: no cluster answers; start it, or name another") from error

@@ -62,7 +62,7 @@ class OwnCluster:
         folder.mkdir(parents=True, exist_ok=True)
         self._log = folder / "cluster.log"
         self.environment = settings(_new_token(folder / "token"))
-        self._temporary = _private_folder(root)
+        self.folder = _private_folder(root)
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 self._command(cores, memory_bytes),
@@ -89,12 +89,13 @@ class OwnCluster:
             f"--num-cpus={cores}",
             f"--memory={memory_bytes}",
             f"--object-store-memory={OBJECT_STORE_BYTES}",
-            f"--temp-dir={self._temporary}",
+            # Ray opens this folder for everybody, but not the one around it.
+            f"--temp-dir={self.folder / 'r'}",
         ]
 
     def _wait_for_address(self) -> str:
         """Return the address that Ray wrote down."""
-        file = self._temporary / "ray_current_cluster"
+        file = self.folder / "r" / "ray_current_cluster"
         deadline_s = time.monotonic() + _START_S
         while time.monotonic() < deadline_s and self._process.poll() is None:
             with contextlib.suppress(OSError):
@@ -117,7 +118,7 @@ class OwnCluster:
         for process in _session(self.pid):
             with contextlib.suppress(psutil.Error):
                 process.kill()
-        shutil.rmtree(self._temporary, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def client_port() -> list[str]:

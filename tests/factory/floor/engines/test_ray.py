@@ -145,7 +145,8 @@ def test_the_cluster_is_closed_and_quiet(two_nodes: TwoNodes, engine: RayEngine,
 
 
 def test_a_stranger_is_refused(two_nodes: TwoNodes, tmp_path: Path) -> None:
-    """The token is readable for its owner only, and nobody gets in without it."""
+    """Token and sockets are the owner's only, and nobody gets in without the token."""
+    assert stat.S_IMODE(two_nodes.head.folder.stat().st_mode) == 0o700
     token = Path(two_nodes.head.environment["RAY_AUTH_TOKEN_PATH"])
     assert stat.S_IMODE(token.stat().st_mode) == 0o600
     wrong = tmp_path / "wrong"
