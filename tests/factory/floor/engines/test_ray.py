@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
@@ -93,6 +94,24 @@ def holder(handle: Handle) -> psutil.Process:
     return parent
 
 
+def sockets_of(process: psutil.Process) -> list[Any]:
+    """Return the sockets of a process; none if it has ended, as an idle worker may at any time."""
+    try:
+        return process.net_connections("inet")
+    except psutil.NoSuchProcess:
+        return []
+
+
+def processes_of(processes: list[psutil.Process], program: str) -> list[psutil.Process]:
+    """Return the processes that run a program."""
+    found = []
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if any(part.endswith(program) for part in process.cmdline()):
+                found.append(process)
+    return found
+
+
 class TestRay(EngineChecks):
     """The list of all engines."""
 
@@ -125,18 +144,13 @@ def test_the_cluster_is_closed_and_quiet(two_nodes: TwoNodes, engine: RayEngine,
     """Nothing listens, or is connected, outside the loopback device; telemetry and memory monitor are off."""
     with running(engine, attempt(tmp_path)):
         processes = two_nodes.processes()
-        sockets = [socket for process in processes for socket in process.net_connections("inet")]
+        sockets = [socket for process in processes for socket in sockets_of(process)]
     ends = [end for socket in sockets for end in (socket.laddr, socket.raddr) if end]
     assert len(ends) > 10
     assert [end for end in ends if not end.ip.removeprefix("::ffff:").startswith("127.")] == []
-    dashboards = [process for process in processes if "dashboard.py" in " ".join(process.cmdline())]
-    assert [
-        socket
-        for process in dashboards
-        for socket in process.net_connections("inet4")
-        if socket.status == psutil.CONN_LISTEN
-    ] == []
-    raylets = [process for process in processes if process.name() == "raylet"]
+    for process in processes_of(processes, "dashboard.py"):
+        assert [one for one in sockets_of(process) if one.status == psutil.CONN_LISTEN] == []
+    raylets = processes_of(processes, "raylet/raylet")
     assert len(raylets) == 2
     for raylet in raylets:
         found = raylet.environ()
