@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from hydra.errors import HydraException
+
 from factory import cli
 from factory.floor import budget_commands, commands, profile_command
 from factory.floor.demo import demo
@@ -124,7 +126,7 @@ def parser() -> argparse.ArgumentParser:
     add("demo", demo, "show five small lines, a budget that halves and returns, and one kill")
 
     audit = add("audit", commands.audit, "check that no event of the floor was changed")
-    audit.add_argument("what", choices=("verify",))
+    audit.add_argument("what", choices=("verify",), metavar="verify")
     return top
 
 
@@ -154,6 +156,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         try:
             with steady_stdout():
                 status = namespace.action(namespace)
+        except HydraException:
+            # An option that is not there is a mistake, although Hydra calls it an error of the system.
+            raise
         except OSError as error:
             cli.fail(error, status=1)
         raise SystemExit(status)
