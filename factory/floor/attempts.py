@@ -37,9 +37,7 @@ _OTHER_DELAY_S = 10.0
 _LONGEST_DELAY_S = 1800.0
 
 
-def start(
-    store: Store, engine: Engine, line: Line, *, reason: str, cpus: list[int], extra: list[str]
-) -> Line:
+def start(store: Store, engine: Engine, line: Line, *, reason: str, cpus: list[int], profile: str) -> Line:
     """Start the next attempt of a queued line.
 
     Args:
@@ -48,7 +46,7 @@ def start(
         line: the line.
         reason: sentence that explains the start.
         cpus: CPUs to bind it to; empty: all.
-        extra: arguments in addition to the line's own.
+        profile: power profile of lines that name none; empty for the default.
 
     Raises:
         OSError: its folder could not be made, or its process not be started.
@@ -67,7 +65,9 @@ def start(
     folder.mkdir(parents=True)
     if not kept and run_dir.exists():
         shutil.move(run_dir, folder / "abandoned")
-    argv = [sys.executable, "-m", "factory.train", *arguments(line, store.root, kept=kept), *extra]
+    argv = [sys.executable, "-m", "factory.train", *arguments(line, store.root, kept=kept)]
+    if profile and not any(override.startswith("profile") for override in line.overrides):
+        argv.append(f"profile={profile}")
     attempt_files.write_spec(
         folder,
         Spec(

@@ -77,6 +77,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--cores", type=float, metavar="N", help="CPUs that lines may occupy together")
     run.add_argument("--engine", choices=sorted(ENGINES), default="local", help="where lines run")
     run.add_argument("--address", metavar="HOST:PORT", help="Ray cluster that lines run on")
+    run.add_argument("--profile", default="", metavar="NAME", help="power profile of lines that name none")
     run.add_argument("--tick", type=float, default=1.0, metavar="S", help=argparse.SUPPRESS)
     run.add_argument("--forever", action="store_true", help="wait for more lines when all have ended")
 

@@ -10,11 +10,12 @@ import time
 from math import inf
 from pathlib import Path
 
-from factory import cli
+from factory import cli, options
 from factory.floor import floor_lock, status_view, submission
 from factory.floor.budget_input import parse_duration, parse_time, parse_watts
 from factory.floor.engines import ENGINES
 from factory.floor.history import shift_report
+from factory.floor.loop import Rules
 from factory.floor.page import write_page
 from factory.floor.report_view import print_report
 from factory.floor.runner import run_floor
@@ -66,10 +67,15 @@ def run(given: argparse.Namespace) -> int:
         watts = parse_watts(given.watts, key="--watts")
     if given.cores is not None:
         require(0.0 < given.cores <= 4096, "--cores", given.cores, "must be above 0")
+    profiles = [name for name in options.choices("profile") if name != "capped"]
+    if given.profile and given.profile not in profiles:
+        # The limit of a capped line is a number of its own.
+        raise ValueError(f"--profile={given.profile}: choose one of {', '.join(profiles)}")
     require(0.05 <= given.tick <= 60.0, "--tick", given.tick, "must be in [0.05, 60]")
     with Store(given.root, create=given.forever) as store, floor_lock.locked(given.root):
         engine = ENGINES[given.engine](root=given.root, cores=given.cores, address=given.address)
-        return run_floor(store, engine, watts=watts, tick_s=given.tick, is_forever=given.forever)
+        rules = Rules(watts=watts, tick_s=given.tick, profile=given.profile, is_forever=given.forever)
+        return run_floor(store, engine, rules)
 
 
 def status(given: argparse.Namespace) -> int:

@@ -40,6 +40,8 @@ class Rules:
     watts: float = inf
     """Limit of the site [W]."""
     tick_s: float = 1.0
+    profile: str = ""
+    """Power profile of lines that name none; empty for the default."""
     is_forever: bool = False
     """True to wait for more lines when all have ended."""
     scheduler: Settings = field(default_factory=Settings)
@@ -66,7 +68,7 @@ class Floor:
         self._planned_s = -inf
         self._situation: Any = None
         """Lines and limit for which the last plan was made; None if it led to actions."""
-        self.supervisor = Supervisor(store, engine, self.power)
+        self.supervisor = Supervisor(store, engine, self.power, profile=rules.profile)
         self._core_w = self.power.prior_w(Needs(cores=1.0, memory_bytes=0))
         self.learning = CurveWatch(store.get("curves", []), prior_w_per_core=self._core_w)
         self._times = MonotonicTimes()

@@ -19,23 +19,19 @@ _PAGE_S = 3.0
 """Time between two versions of the floor's page."""
 
 
-def run_floor(
-    store: Store, engine: Engine, *, watts: float, tick_s: float = 1.0, is_forever: bool = False
-) -> int:
+def run_floor(store: Store, engine: Engine, rules: Rules) -> int:
     """Run a floor; lines go on when it is interrupted.
 
     Args:
         store: the floor's store, locked by this process.
         engine: where lines run.
-        watts: power limit of the site [W].
-        tick_s: time between two ticks [s].
-        is_forever: whether to wait for more lines when all have ended.
+        rules: settings.
 
     Returns:
         0 if all lines ended well, 1 if one failed, 130 if the floor was interrupted.
     """
     stop = threading.Event()
-    floor = Floor(store, engine, Rules(watts=watts, tick_s=tick_s, is_forever=is_forever))
+    floor = Floor(store, engine, rules)
     seen = {line.id: line.state for line in store.lines()}
     written_s = -_PAGE_S
     print(f"floor {store.root}: {len(seen)} lines, {floor.budget().describe(time.time())}", flush=True)
@@ -47,14 +43,16 @@ def run_floor(
                 if time.monotonic() - written_s > _PAGE_S:
                     written_s = time.monotonic()
                     write_page(store)
-                if floor.is_done and not is_forever:
+                if floor.is_done and not rules.is_forever:
                     break
-                stop.wait(tick_s)
+                stop.wait(rules.tick_s)
     finally:
-        store.record("floor stopped", details={"interrupted": stop.is_set()})
         floor.power.close()
         engine.close()
-        write_page(store)
+        # A disk that is full has ended the loop with its own message.
+        with contextlib.suppress(OSError):
+            store.record("floor stopped", details={"interrupted": stop.is_set()})
+            write_page(store)
     if stop.is_set():
         print("interrupted: lines go on; `floor run` takes them over, `cancel ID` ends them")
         return 130

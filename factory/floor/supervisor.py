@@ -27,17 +27,19 @@ _STALL_S = 900.0
 class Supervisor:
     """Starts, pauses, resumes and ends attempts, and settles those that ended."""
 
-    def __init__(self, store: Store, engine: Engine, power: PowerWatch) -> None:
+    def __init__(self, store: Store, engine: Engine, power: PowerWatch, *, profile: str = "") -> None:
         """Supervise the lines of a store.
 
         Args:
             store: the floor's store.
             engine: where attempts run.
             power: the books, for the energy of attempts.
+            profile: power profile of lines that name none; empty for the default.
         """
         self.store = store
         self.engine = engine
         self.power = power
+        self._profile = profile
         self.last_start_s = -inf
         """Monotonic time of the last start or resume."""
         self._cpus: dict[int, list[int]] = {}
@@ -143,7 +145,7 @@ class Supervisor:
         if self.engine.is_local:
             cpus = self._free_cpus(line.needs)
         try:
-            attempts.start(self.store, self.engine, line, reason=reason, cpus=cpus, extra=[])
+            attempts.start(self.store, self.engine, line, reason=reason, cpus=cpus, profile=self._profile)
         except OSError as error:
             attempt = self.store.last_attempt(line.id)
             self.store.record("start failed", line=line.id, details={"error": str(error)})

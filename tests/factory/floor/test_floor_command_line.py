@@ -37,6 +37,8 @@ _MISTAKES = (
     ("run --cores 0", "--cores"),
     ("run --engine cloud", "--engine"),
     ("run --tick 0", "--tick"),
+    ("run --profile fast", "--profile"),
+    ("run --profile capped", "--profile"),
     ("run", "no floor"),
     ("status", "no floor"),
     ("status --nope", "--nope"),
