@@ -42,6 +42,7 @@ from factory.config import TrainConfig, label, to_plain
 from factory.runtime import provenance
 from factory.runtime.atomic_write import atomic_write
 from factory.tracking import open_tracker
+from factory.tracking.credentials import redacted
 from factory.validation import require
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def document(
     """Return the rows as plain values, with all facts needed to judge or repeat them."""
     return {
         "schema": SCHEMA,
-        "command": shlex.join(["python", "-m", "factory.bench", *sys.argv[1:]]),
+        "command": redacted(shlex.join(["python", "-m", "factory.bench", *sys.argv[1:]])),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         **provenance.git_tags(),
         "machine": measured_on,

@@ -28,6 +28,7 @@ from factory.comparison.runs import ComparedRun, query_runs, select_runs
 from factory.comparison.table import print_table
 from factory.runtime.strict_json import nan_to_none
 from factory.tracking import TrackingConfig
+from factory.tracking.credentials import redacted
 from factory.tracking.uri import resolve_uri
 from factory.validation import require
 
@@ -105,7 +106,7 @@ def write(comparison: Comparison, out: Path) -> None:
     write_page(
         comparison,
         out / "compare.html",
-        command=shlex.join(["python", "-m", "factory.compare", *sys.argv[1:]]),
+        command=redacted(shlex.join(["python", "-m", "factory.compare", *sys.argv[1:]])),
     )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from factory.tracking.credentials import shown
 from factory.tracking.logged_rows import LoggedRows
 from factory.tracking.open_run import OpenRun
-from factory.tracking.run_ids import read_ids, save_ids
+from factory.tracking.run_ids import RUN_KEY_TAG, is_own_run, read_ids, save_ids
 from factory.tracking.sender import RefusedError
 from factory.tracking.store import allow_longer_requests, connect, ensure_experiment
 from factory.tracking.updates import Update
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from mlflow.exceptions import MlflowException
 
 log = logging.getLogger("factory.tracking")
-
-RUN_KEY_TAG = "factory.run_key"
-"""Tag with a key of our own, by which a run is found if the answer to its creation got lost."""
 
 
 class Delivery:
@@ -53,11 +50,12 @@ class Delivery:
         self._run: OpenRun | None = None
         self._run_dir = run_dir
         saved = read_ids(run_dir)
-        if saved.get("uri") != shown(uri):
-            # Ids of another store mean nothing in this one.
-            saved = {}
-        # The key is saved before the run exists: a kill in between must not create a second run.
+        # The key is saved before the run exists: a kill in between must not create a second run. It stays the
+        # same if the store has moved, since it is random.
         self._run_key = saved.get("run_key") or uuid.uuid4().hex
+        if saved.get("uri") != shown(uri):
+            # The id of a run in another store means nothing in this one.
+            saved = {}
         self.run_id: str | None = resume_run_id or saved.get("run_id")
         self._save_ids()
 
@@ -77,7 +75,7 @@ class Delivery:
                 return 1
             # Updates that an earlier process could not send come before the start of this one.
             if self._run is None and self.run_id is not None:
-                self._run = OpenRun(connect(self._uri), self.run_id, run_dir=self._run_dir)
+                self._open_earlier_run(self.run_id)
             # Without a run, its start was refused; the updates that follow are dropped one by one.
             if self._run is None:
                 return 1
@@ -130,11 +128,27 @@ class Delivery:
         )
         self._run.keep_monitor(resumed=resumed)
 
+    def _open_earlier_run(self, run_id: str) -> None:
+        """Open the run for updates of an earlier process, unless it belongs to another folder."""
+        client = connect(self._uri)
+        if is_own_run(client.get_run(run_id), self._run_key):
+            self._run = OpenRun(client, run_id, run_dir=self._run_dir)
+        else:
+            self._leave(run_id)
+
+    def _leave(self, run_id: str) -> None:
+        """Leave the run that the folder names alone."""
+        log.warning("MLflow run %s belongs to another run folder; a new run is started", run_id)
+        self.run_id = None
+
     def _reopen(self, client: MlflowClient, run_id: str) -> bool:
-        """Set the run to RUNNING again; return False if the store does not have it."""
+        """Set the run to RUNNING again; return False if the store does not have it, or it is another's."""
         from mlflow.exceptions import MlflowException
 
         try:
+            if not is_own_run(client.get_run(run_id), self._run_key):
+                self._leave(run_id)
+                return False
             client.update_run(run_id, status="RUNNING")
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":

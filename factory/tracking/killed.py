@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import time
+import uuid
 from pathlib import Path
 
 from factory.tracking.config import TrackingConfig
 from factory.tracking.credentials import shown
-from factory.tracking.run_ids import read_ids, save_ids
-from factory.tracking.store import connect, import_mlflow_quietly
+from factory.tracking.run_ids import RUN_KEY_TAG, is_own_run, read_ids, save_ids
+from factory.tracking.store import connect, import_mlflow_quietly, tolerating_absence
 from factory.tracking.uri import resolve_uri
 
 
 def note_parent_run(cfg: TrackingConfig, run_id: str, folder: Path, *, output_root: Path) -> None:
     """Leave in a sweep's folder which run is its parent run, for `close_killed_run`."""
-    save_ids(folder, uri=shown(resolve_uri(cfg, output_root=output_root)), run_id=run_id)
+    uri = resolve_uri(cfg, output_root=output_root)
+    key = uuid.uuid4().hex
+    save_ids(folder, uri=shown(uri), run_id=run_id, run_key=key)
+    with tolerating_absence("mark the sweep's parent run"):
+        connect(uri).set_tag(run_id, RUN_KEY_TAG, key)
 
 
 def close_killed_run(cfg: TrackingConfig, folder: Path, *, output_root: Path) -> bool:
@@ -37,7 +42,8 @@ def close_killed_run(cfg: TrackingConfig, folder: Path, *, output_root: Path) ->
 
     try:
         client = connect(uri)
-        if client.get_run(ids["run_id"]).info.status != "RUNNING":
+        run = client.get_run(ids["run_id"])
+        if run.info.status != "RUNNING" or not is_own_run(run, ids.get("run_key")):
             return False
         client.set_terminated(ids["run_id"], "KILLED", end_time=int(time.time() * 1000))
     except (MlflowException, ValueError):

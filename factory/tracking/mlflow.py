@@ -68,6 +68,9 @@ class MlflowTracker(Tracker):
         # The latest row of metrics, if it was held back to limit the cost.
         self._held: Update | None = None
         outbox = Outbox(run_dir / "tracking_pending.jsonl")
+        # The name in it would be that of any model, if the folder is a stranger's.
+        if outbox.leave_out("policy"):
+            log.warning("%s: the registration of a policy is left out; this run makes its own", outbox.path)
         self._delivery = Delivery(
             uri=uri,
             artifacts=artifacts,

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from factory.runtime.atomic_write import atomic_write
 from factory.tracking.journal import trim_torn_line
 from factory.tracking.updates import Update, parse
 
@@ -45,6 +46,19 @@ class Outbox:
     def __len__(self) -> int:
         """Return the number of updates waiting."""
         return self._count
+
+    def leave_out(self, kind: str) -> int:
+        """Remove the updates of a kind that an earlier process left; return their number.
+
+        Nothing may have been put or dropped yet.
+        """
+        lines = self._lines(self._count)
+        kept = [line for line in lines if not self._is_of_kind(line, kind)]
+        if len(kept) < len(lines):
+            with atomic_write(self.path) as unfinished:
+                unfinished.write_bytes(b"".join(kept))
+            self._count = len(kept)
+        return len(lines) - len(kept)
 
     def put(self, update: Update) -> None:
         """Add an update at the end."""
@@ -82,6 +96,12 @@ class Outbox:
             if self._count == 0:
                 self.path.unlink(missing_ok=True)
                 self._offset = 0
+
+    def _is_of_kind(self, line: bytes, kind: str) -> bool:
+        try:
+            return self._check(line)["kind"] == kind
+        except ValueError:
+            return False
 
     def _set_aside(self, line: bytes, reason: str) -> None:
         """Move the line at the front into the file of rejected ones."""

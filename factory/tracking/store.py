@@ -167,7 +167,7 @@ def ensure_experiment(client: MlflowClient, name: str, *, location: str | None) 
 def prepare_store(cfg: TrackingConfig, *, output_root: Path, experiment: str) -> None:
     """Create database, schema and experiment before the jobs of a sweep start, if the store is reachable."""
     if cfg.kind == "mlflow":
-        with _tolerating_absence("prepare the store"):
+        with tolerating_absence("prepare the store"):
             _open(cfg, output_root=output_root, experiment=experiment)
 
 
@@ -182,7 +182,7 @@ def open_parent_run(
     """Start the parent run of a sweep; return its id, None if there is no MLflow."""
     if cfg.kind != "mlflow":
         return None
-    with _tolerating_absence("open the sweep's parent run"):
+    with tolerating_absence("open the sweep's parent run"):
         client, experiment_id = _open(cfg, output_root=output_root, experiment=experiment)
         run = client.create_run(
             experiment_id, run_name=run_name, tags={**source_tags(tags or {}), **(tags or {})}
@@ -197,7 +197,7 @@ def close_parent_run(
     """End the parent run with the status of the sweep."""
     if cfg.kind == "mlflow" and run_id is not None:
         import_mlflow_quietly()
-        with _tolerating_absence("close the sweep's parent run"):
+        with tolerating_absence("close the sweep's parent run"):
             client = connect(resolve_uri(cfg, output_root=output_root))
             client.set_terminated(run_id, status=MLFLOW_STATUS[status], end_time=int(time.time() * 1000))
 
@@ -225,7 +225,8 @@ def _open(cfg: TrackingConfig, *, output_root: Path, experiment: str) -> tuple[M
 
 
 @contextmanager
-def _tolerating_absence(what: str) -> Iterator[None]:
+def tolerating_absence(what: str) -> Iterator[None]:
+    """Warn, and go on, if the store is away while something is done that can be left undone."""
     try:
         yield
     # A ValueError is an error of the user, such as a deleted experiment.
