@@ -24,7 +24,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import math
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -52,6 +51,8 @@ SCHEMA = "factory.bench/1"
 """Version of the JSON file's layout; it changes when a key changes its meaning or goes."""
 SIZES = {"cpu": [64, 256, 1024], "cuda": [1024, 4096, 16384]}
 """Numbers of worlds by device, unless given."""
+_LONGEST_S = 3600.0
+"""Longest time of a level in a round [s]."""
 
 
 @dataclass(kw_only=True)
@@ -71,7 +72,8 @@ class BenchConfig:
 
     def __post_init__(self) -> None:
         """Raise ValueError when a value is out of its range."""
-        require(0 < self.seconds < math.inf, "seconds", self.seconds, "must be positive and finite")
+        is_time = 0 < self.seconds <= _LONGEST_S
+        require(is_time, "seconds", self.seconds, f"must be positive and at most {_LONGEST_S:g}")
         require(self.repeats >= 1, "repeats", self.repeats, "must be at least 1")
         require(not Path(self.out).is_dir() or not self.out, "out", self.out, "is a folder; name a file")
 

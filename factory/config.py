@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
+from omegaconf import MISSING, Container, DictConfig, ListConfig, OmegaConf, open_dict
 
 import factory.envs  # noqa: F401  registers the tasks
 from factory import plugins
@@ -154,20 +154,24 @@ def from_hydra(composed: DictConfig, *, given: Sequence[str] = ()) -> TrainConfi
     plugins.load(composed.plugins)
     # A copy, because keys are removed below; Hydra still shows the composed one.
     composed = composed.copy()
-    _require_finite(composed)
+    require_finite(composed)
     for group in ("policy", "learner"):
         _drop_keys_of_others(composed[group], group, given)
     return OmegaConf.to_object(composed)  # type: ignore[return-value]
 
 
-def _require_finite(node: DictConfig, prefix: str = "") -> None:
+def require_finite(node: DictConfig, prefix: str = "") -> None:
     """Raise ValueError if a number is infinite or not a number: no setting can mean that."""
     for key, value in node.items_ex(resolve=False):
         name = prefix + str(key)
-        if isinstance(value, DictConfig) and not value._is_none() and not value._is_missing():
-            _require_finite(value, prefix=name + ".")
-        elif isinstance(value, float):
-            require(math.isfinite(value), name, value, "must be finite")
+        is_empty = isinstance(value, Container) and (value._is_none() or value._is_missing())
+        if isinstance(value, DictConfig) and not is_empty:
+            require_finite(value, prefix=name + ".")
+        numbers: Any = [value]
+        if isinstance(value, ListConfig) and not is_empty:
+            numbers = OmegaConf.to_container(value, resolve=False)
+        is_finite = all(math.isfinite(number) for number in numbers if isinstance(number, float))
+        require(is_finite, name, value, "must be finite")
 
 
 def _drop_keys_of_others(node: DictConfig, group: str, given: Sequence[str]) -> None:
@@ -221,7 +225,7 @@ def from_plain(plain: Mapping[str, Any]) -> TrainConfig:
         require(name in classes, group, name, remedy)
         schema[group] = classes[name]
     merged: Any = OmegaConf.merge(schema, _literal(plain))
-    _require_finite(merged)
+    require_finite(merged)
     return OmegaConf.to_object(merged)  # type: ignore[return-value]
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+MOST_THREADS = 4096
+"""Most threads that a setting may ask for; no machine has so many cores, and a slip of the keyboard more."""
+
 
 def require(condition: bool, key: str, value: object, remedy: str) -> None:
     """Raise ValueError naming key, value and remedy unless `condition` holds."""

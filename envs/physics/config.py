@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from factory.validation import require
+from factory.validation import MOST_THREADS, require
 
 ENGINES = ("mujoco", "warp")
 """Names of the engines."""
@@ -29,7 +29,10 @@ class PhysicsConfig:
             self.name in ENGINES, "physics", self.name, f"unknown engine; choose one of {', '.join(ENGINES)}"
         )
         require(
-            self.num_threads >= 0, "physics.num_threads", self.num_threads, "must be 0 (automatic) or more"
+            0 <= self.num_threads <= MOST_THREADS,
+            "physics.num_threads",
+            self.num_threads,
+            f"must be in [0, {MOST_THREADS}]; 0 is automatic",
         )
         for key in ("nconmax", "njmax"):
             value = getattr(self, key)

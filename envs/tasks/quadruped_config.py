@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from factory.envs.core.task import TaskConfig, TaskFacts
 from factory.validation import require
+
+_LONGEST_TIMESTEP_S = 0.1
+"""Longest time step of the engine [s]; contacts need a hundredth of a second or less."""
 
 
 @dataclass(kw_only=True)
@@ -121,9 +123,9 @@ class QuadrupedVelocityConfig(TaskConfig):
     def __post_init__(self) -> None:
         """Raise ValueError when a value is out of its range."""
         super().__post_init__()
-        require(
-            0 < self.timestep_s < math.inf, "task.timestep_s", self.timestep_s, "must be positive and finite"
-        )
+        is_step = 0 < self.timestep_s <= _LONGEST_TIMESTEP_S
+        remedy = f"must be positive and at most {_LONGEST_TIMESTEP_S:g}"
+        require(is_step, "task.timestep_s", self.timestep_s, remedy)
         require(self.decimation >= 1, "task.decimation", self.decimation, "must be at least 1")
         require(self.command_m_per_s > 0, "task.command_m_per_s", self.command_m_per_s, "must be positive")
         require(self.command_rad_per_s >= 0, "task.command_rad_per_s", self.command_rad_per_s, "must be >= 0")

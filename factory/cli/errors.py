@@ -169,6 +169,9 @@ def one_line(error: BaseException) -> str:
 def _unknown_choice(config_file: str, hydra_options: Sequence[str]) -> str:
     """Return the line for an option that a group does not have, the nearest ones first."""
     group, _, choice = config_file.partition("/")
+    if group == "hydra":
+        # Hydra's own groups are nested.
+        group, _, choice = config_file.rpartition("/")
     known: Sequence[str] = hydra_options
     if group in options.GROUPS:
         # Hydra leaves out options in subfolders.

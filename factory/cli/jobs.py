@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import copy
 import os
+import shutil
 import tempfile
+import warnings
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +32,7 @@ from factory.reporting.waiting import waiting
 from factory.runtime import ranks, stored_files
 from factory.tracking import credentials
 from factory.training import sweep
+from factory.validation import require
 
 _MAX_CHECKED_JOBS = 64
 """Jobs of a sweep that are checked before the first one starts."""
@@ -67,11 +70,22 @@ def validate_arguments(arguments: Sequence[str]) -> list[str]:
     jobs = [overrides]
     sweep.forget()
     if flags.multirun:
+        for override in parsed:
+            is_slurm = override.key_or_group == "hydra/launcher" and "slurm" in str(override.value())
+            has_slurm = not is_slurm or shutil.which("srun") is not None
+            require(
+                has_slurm, "hydra/launcher", override.value(), "no srun here; start it on a Slurm cluster"
+            )
         jobs = _jobs(overrides)
         overrides += sweep.fixed_folder(overrides, swept, compose_config(jobs[0])[0])
+        if not flags.cfg:
+            check_writable(_sweep_dir(overrides, jobs[0]), key="hydra.sweep.dir")
         sweep.announce_jobs(len(jobs))
     for job in jobs[:_MAX_CHECKED_JOBS]:
         cfg, run_dir = compose_config(job)
+        if flags.package and flags.cfg == "job":
+            has_package = OmegaConf.select(_compose(job), flags.package) is not None
+            require(has_package, "--package", flags.package, "no such part of the job; --cfg job lists all")
         if not flags.cfg:
             _check(cfg, run_dir)
             # Hydra writes into the folder before anything else does.
@@ -162,6 +176,8 @@ def _parse_flags(arguments: Sequence[str]) -> Namespace:
     flags = parser.parse_intermixed_args(arguments)
     if flags.config_path or flags.config_name or flags.config_dir or flags.experimental_rerun:
         _refuse_flags("configs of your own: put them in a folder and add hydra.searchpath=[file:///<folder>]")
+    if (flags.resolve or flags.package) and not flags.cfg:
+        _refuse_flags("--resolve and --package: only with --cfg")
     return flags
 
 
@@ -225,21 +241,37 @@ def _jobs(overrides: list[str]) -> list[list[str]]:
     return [list(job) for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
 
 
+def _sweep_dir(overrides: Sequence[str], job: list[str]) -> Path:
+    """Return the folder of a sweep, whose first job is given."""
+    prefix = "hydra.sweep.dir="
+    given = [override for override in overrides if override.startswith(prefix)]
+    return Path(_compose([*job, *given], with_hydra=True).hydra.sweep.dir)
+
+
 def compose_config(overrides: list[str]) -> tuple[TrainConfig, Path]:
     """Return the checked configuration and the folder Hydra would give the run."""
     overrides = _with_plugins(overrides)
     composed = _compose(overrides, with_hydra=True)
-    run_dir = Path(composed.hydra.run.dir)
-    with open_dict(composed):
-        del composed["hydra"]
-    return job_config(composed, overrides), run_dir
+    job = composed.copy()
+    with open_dict(job):
+        del job["hydra"]
+    # First, since the folder is named after settings of the job, which may be wrong.
+    cfg = job_config(job, overrides)
+    require(bool(composed.hydra.run.dir), "hydra.run.dir", "", "name a folder")
+    return cfg, Path(composed.hydra.run.dir)
 
 
 def _compose(overrides: list[str], *, with_hydra: bool = False) -> DictConfig:
     """Return what Hydra composes of overrides, with its own settings if wanted."""
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(options.CONF_DIR), version_base="1.3"):
-        return compose("train", overrides=overrides, return_hydra_config=with_hydra)
+    with initialize_config_dir(str(options.CONF_DIR), version_base="1.3"), warnings.catch_warnings():
+        # Hydra only warns of a folder that is not there, and goes on without its options.
+        warnings.filterwarnings("error", message="provider=hydra.searchpath")
+        try:
+            return compose("train", overrides=overrides, return_hydra_config=with_hydra)
+        except UserWarning as warning:
+            path = str(warning).partition("path=")[2]
+            raise ValueError(f"hydra.searchpath={path.rstrip('.')} Give file:///<folder>") from warning
 
 
 def job_config(composed: DictConfig, overrides: Sequence[str]) -> TrainConfig:
@@ -260,6 +292,9 @@ def _check(cfg: TrainConfig, run_dir: Path) -> None:
     check_writable(Path(cfg.output_root), key="output_root")
     check_writable(run_dir, key="hydra.run.dir")
     tracking.check_store(cfg.tracking, output_root=Path(cfg.output_root))
+    database = tracking.sqlite_path(cfg.tracking.uri)
+    if database is not None:
+        check_writable(database.parent, key="tracking.uri")
     _check_parts(cfg)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 import factory
 from factory import plugins
 from factory.cli import spelling
+from factory.config import require_finite
 from factory.options import types_of
 
 T = TypeVar("T")
@@ -56,15 +57,26 @@ def parse(schema: type[T], arguments: Sequence[str]) -> T:
             else:
                 hint = f"choose one of {', '.join(known)}"
             raise ValueError(f"{argument}: no such key; {hint}")
+        _require_inner_key(argument, template)
     arguments = spelling.fit_values(arguments, types_of(template))
-    merged = OmegaConf.merge(template, *map(_value_given, arguments))
+    merged: Any = OmegaConf.merge(template, *map(_value_given, arguments))
     missing = sorted(str(key) for key in OmegaConf.missing_keys(merged))
     if missing:
         raise ValueError(f"{missing[0]}: must be given; --help says how")
     if "plugins" in known:
         # The dataclass may refuse the name of a component that nobody has registered.
         plugins.load(files)
+    require_finite(merged)
     return OmegaConf.to_object(merged)  # type: ignore[return-value]
+
+
+def _require_inner_key(argument: str, template: DictConfig) -> None:
+    """Raise ValueError if an argument replaces a group of settings by one value."""
+    key, _, value = argument.partition("=")
+    group = template.get(key)
+    if isinstance(group, DictConfig) and not value.startswith("{"):
+        keys = ", ".join(f"{key}.{inner}" for inner in map(str, group))
+        raise ValueError(f"{argument}: a group of settings; give one of {keys}")
 
 
 def _value_given(argument: str) -> DictConfig:

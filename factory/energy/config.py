@@ -12,6 +12,8 @@ from factory.energy.sources.estimate import EstimateConfig
 from factory.validation import require
 
 SYNC_POLICIES: tuple[str, ...] = ("boundary", "sampled", "none")
+_LONGEST_S = 3600.0
+"""Longest window between reads, and longest measurement of idle power [s]."""
 
 
 @dataclass(kw_only=True)
@@ -73,8 +75,12 @@ class EnergyConfig:
         require(self.scope in tuple(Scope), "energy.scope", self.scope, f"choose from {scopes}")
         policies = ", ".join(SYNC_POLICIES)
         require(self.sync in SYNC_POLICIES, "energy.sync", self.sync, f"choose from {policies}")
-        require(self.min_window_s > 0.0, "energy.min_window_s", self.min_window_s, "must be > 0")
-        require(self.idle_s >= 0.0, "energy.idle_s", self.idle_s, "must be >= 0")
+        remedy = f"must be > 0 and at most {_LONGEST_S:g}"
+        is_window = 0.0 < self.min_window_s <= _LONGEST_S
+        require(is_window, "energy.min_window_s", self.min_window_s, remedy)
+        is_idle = 0.0 <= self.idle_s <= _LONGEST_S
+        require(is_idle, "energy.idle_s", self.idle_s, f"must be in [0, {_LONGEST_S:g}]")
+        require(self.rapl_root != "", "energy.rapl_root", "", "name a folder")
         # A missing recording is a mistake only if the recording is what is asked for.
         has_recording = self.source != "replay" or bool(self.replay_path)
         require(has_recording, "energy.replay_path", "''", "name the recording when energy.source=replay")

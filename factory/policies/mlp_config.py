@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 ACTIVATIONS = ("elu", "tanh", "relu")
 """Activations of hidden layers."""
+_WIDEST = 65536
+"""Most units of a hidden layer."""
 
 
 @dataclass(kw_only=True)
@@ -48,6 +50,7 @@ class MlpPolicyConfig(PolicyConfig):
             require(
                 bool(sizes) and min(sizes) > 0, f"policy.{key}", sizes, "needs at least one positive size"
             )
+            require(max(sizes) <= _WIDEST, f"policy.{key}", sizes, f"must be at most {_WIDEST} each")
 
     def build(
         self,

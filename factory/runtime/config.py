@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from factory.envs.rendering import BACKENDS
-from factory.validation import require
+from factory.validation import MOST_THREADS, require
 
 # An hour of frames still fits the disk of a laptop.
 _LONGEST_VIDEO_S = 3600.0
@@ -43,7 +43,8 @@ class RuntimeConfig:
     def __post_init__(self) -> None:
         """Raise ValueError when a value is out of its range."""
         threads = self.torch_threads
-        require(threads >= 0, "runtime.torch_threads", threads, "must be 0 (automatic) or more")
+        remedy = f"must be in [0, {MOST_THREADS}]; 0 is automatic"
+        require(0 <= threads <= MOST_THREADS, "runtime.torch_threads", threads, remedy)
         require(self.eval_episodes >= 1, "runtime.eval_episodes", self.eval_episodes, "must be at least 1")
         # This is False for NaN.
         in_range = 0 <= self.video_s <= _LONGEST_VIDEO_S

@@ -18,7 +18,7 @@ from factory.tracking.store import (
     open_parent_run,
     prepare_store,
 )
-from factory.tracking.uri import check_store, environment_note, resolve_uri
+from factory.tracking.uri import check_store, environment_note, resolve_uri, sqlite_path
 
 __all__ = [
     "Journal",
@@ -33,6 +33,7 @@ __all__ = [
     "open_parent_run",
     "open_tracker",
     "prepare_store",
+    "sqlite_path",
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from factory.tracking.credentials import shown, take_away
 
@@ -43,4 +44,22 @@ class TrackingConfig:
                 f"tracking.uri={shown(self.uri)}: give http://host:port, sqlite:///path.db or another"
                 " database URI, or leave it empty for <output_root>/mlflow.db"
             )
+        self._check_server()
         self.uri = take_away(self.uri)
+
+    def _check_server(self) -> None:
+        """Raise ValueError if the URI of a server has no host, or a port that cannot be."""
+        if not self.uri.startswith(("http://", "https://")):
+            return
+        try:
+            # Without the password, which may contain a slash.
+            parts = urlsplit(shown(self.uri))
+            # Reading the port checks it.
+            has_host = bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            has_host = False
+        if not has_host:
+            raise ValueError(
+                f"tracking.uri={shown(self.uri)}: no such address can be; give http://host:port with a port"
+                " in [1, 65535]"
+            )
