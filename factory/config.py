@@ -154,24 +154,37 @@ def from_hydra(composed: DictConfig, *, given: Sequence[str] = ()) -> TrainConfi
     plugins.load(composed.plugins)
     # A copy, because keys are removed below; Hydra still shows the composed one.
     composed = composed.copy()
-    require_finite(composed)
+    check_values(composed)
     for group in ("policy", "learner"):
         _drop_keys_of_others(composed[group], group, given)
     return OmegaConf.to_object(composed)  # type: ignore[return-value]
 
 
-def require_finite(node: DictConfig, prefix: str = "") -> None:
-    """Raise ValueError if a number is infinite or not a number: no setting can mean that."""
+def check_values(node: DictConfig, prefix: str = "") -> None:
+    """Check what OmegaConf lets through.
+
+    Raises:
+        ValueError: a number is infinite or not a number, or a list of numbers or names holds something else.
+    """
     for key, value in node.items_ex(resolve=False):
         name = prefix + str(key)
         is_empty = isinstance(value, Container) and (value._is_none() or value._is_missing())
         if isinstance(value, DictConfig) and not is_empty:
-            require_finite(value, prefix=name + ".")
-        numbers: Any = [value]
-        if isinstance(value, ListConfig) and not is_empty:
-            numbers = OmegaConf.to_container(value, resolve=False)
-        is_finite = all(math.isfinite(number) for number in numbers if isinstance(number, float))
-        require(is_finite, name, value, "must be finite")
+            check_values(value, prefix=name + ".")
+        elif isinstance(value, ListConfig) and not is_empty:
+            _check_items(value, name)
+        elif isinstance(value, float):
+            require(math.isfinite(value), name, value, "must be finite")
+
+
+def _check_items(values: ListConfig, name: str) -> None:
+    """Check the items of a list; a bound may be infinite."""
+    items: Any = OmegaConf.to_container(values, resolve=False)
+    element = values._metadata.element_type
+    is_plain = element not in (int, float, str) or not any(isinstance(item, dict | list) for item in items)
+    require(is_plain, name, items, f"must be a list of {element.__name__}")
+    is_number = not any(isinstance(item, float) and math.isnan(item) for item in items)
+    require(is_number, name, items, "must be numbers")
 
 
 def _drop_keys_of_others(node: DictConfig, group: str, given: Sequence[str]) -> None:
@@ -225,7 +238,7 @@ def from_plain(plain: Mapping[str, Any]) -> TrainConfig:
         require(name in classes, group, name, remedy)
         schema[group] = classes[name]
     merged: Any = OmegaConf.merge(schema, _literal(plain))
-    require_finite(merged)
+    check_values(merged)
     return OmegaConf.to_object(merged)  # type: ignore[return-value]
 
 

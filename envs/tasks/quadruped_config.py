@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -66,8 +67,8 @@ class QuadrupedRandomization:
         """Raise ValueError when a value is out of its range."""
         for key in ("friction", "payload_kg", "motor_strength"):
             ends = tuple(getattr(self, key))
-            ordered = len(ends) == 2 and ends[0] <= ends[1]
-            require(ordered, f"task.randomization.{key}", list(ends), "give a lower and an upper end")
+            ordered = len(ends) == 2 and -math.inf < ends[0] <= ends[1] < math.inf
+            require(ordered, f"task.randomization.{key}", list(ends), "give a finite lower and upper end")
         for key in ("push_m_per_s", "observation_noise"):
             require(
                 getattr(self, key) >= 0,

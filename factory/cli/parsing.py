@@ -9,11 +9,12 @@ from typing import Any, TypeVar
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 import factory
 from factory import plugins
 from factory.cli import spelling
-from factory.config import require_finite
+from factory.config import check_values
 from factory.options import types_of
 
 T = TypeVar("T")
@@ -59,14 +60,22 @@ def parse(schema: type[T], arguments: Sequence[str]) -> T:
             raise ValueError(f"{argument}: no such key; {hint}")
         _require_inner_key(argument, template)
     arguments = spelling.fit_values(arguments, types_of(template))
-    merged: Any = OmegaConf.merge(template, *map(_value_given, arguments))
+    merged: Any = template
+    for argument in arguments:
+        try:
+            merged = OmegaConf.merge(merged, _value_given(argument))
+        except OmegaConfBaseException as error:
+            # Most of OmegaConf's errors name the key.
+            if error.full_key:
+                raise
+            raise ValueError(f"{argument}: {str(error).partition(chr(10))[0]}") from error
     missing = sorted(str(key) for key in OmegaConf.missing_keys(merged))
     if missing:
         raise ValueError(f"{missing[0]}: must be given; --help says how")
     if "plugins" in known:
         # The dataclass may refuse the name of a component that nobody has registered.
         plugins.load(files)
-    require_finite(merged)
+    check_values(merged)
     return OmegaConf.to_object(merged)  # type: ignore[return-value]
 
 
