@@ -16,7 +16,7 @@ from pathlib import Path
 
 from workshop import FloorUnderTest, differences, undisturbed
 
-OVERRIDES = ("task=cartpole_swingup", "total_steps=1000000", "runtime.video_s=0", "tracking=jsonl")
+OVERRIDES = ("task=cartpole_swingup", "total_steps=4000000", "runtime.video_s=0", "tracking=jsonl")
 
 
 def main() -> None:
