@@ -16,7 +16,7 @@ from pathlib import Path
 
 from workshop import FloorUnderTest, differences, undisturbed
 
-OVERRIDES = ("task=cartpole_swingup", "total_steps=4000000", "runtime.video_s=0", "tracking=jsonl")
+OVERRIDES = ("task=cartpole_swingup", "total_steps=6000000", "runtime.video_s=0", "tracking=jsonl")
 
 
 def main() -> None:
@@ -32,7 +32,7 @@ def main() -> None:
     floor.start()
     for number in range(given.number):
         floor.wait_for(line, "running")
-        time.sleep(draw.uniform(0.5, 3.0))
+        time.sleep(draw.uniform(0.0, 2.0))
         floor.call("preempt", str(line))
         print(f"pre-emption {number + 1} at {floor.line(line)['progress']:.0%}")
     floor.wait(1800)
