@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from factory.floor.command_line import parse
-from factory.floor.engines import ENGINES
+from factory.floor.engines.local import LocalEngine
 from factory.floor.loop import Floor, Rules
 from factory.floor.store import Store
 
@@ -24,7 +24,7 @@ def call(*arguments: str, root: Path) -> int:
 def test_a_running_floor_sees_a_new_budget(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It is read once, and again after each change."""
     with Store(tmp_path, create=True) as store:
-        floor = Floor(store, ENGINES["local"](cores=1.0), Rules(watts=100.0))
+        floor = Floor(store, LocalEngine(cores=1.0), Rules(watts=100.0))
         try:
             first = floor.budget()
             assert first.at(time.time()).limit_w == 100.0
@@ -63,7 +63,7 @@ def test_a_year_of_rows_costs_a_tick_nothing(tmp_path: Path) -> None:
     path.write_text("\n".join(["time_utc,budget_w", *rows]))
     assert call("budget", "import", str(path), root=tmp_path) == 0
     with Store(tmp_path) as store:
-        floor = Floor(store, ENGINES["local"](cores=1.0), Rules(watts=inf))
+        floor = Floor(store, LocalEngine(cores=1.0), Rules(watts=inf))
         try:
             floor.budget()
             begin_s = time.process_time()
