@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium.spaces import Discrete
 from gymnasium.vector import AutoresetMode, VectorEnv
 from torch import Tensor
 
@@ -85,7 +86,7 @@ def check_interface(env: VectorEnv, *, num_envs: int) -> None:
     returned |= _named_leaves("final_obs", _entry(info, "final_obs"))
     second = {name: value.clone() for name, value in returned.items()}
     for _ in range(2):
-        env.step(-_actions(env))
+        env.step(_actions(env, sign=-1.0))
     for kept, before in ((first, copies), (returned, second)):
         for name, value in kept.items():
             assert torch.equal(value, before[name]), f"step() changed the {name} returned before"
@@ -207,10 +208,16 @@ def check_disabled(env: VectorEnv, episode_steps: int) -> None:
     env.close()
 
 
-def _actions(env: VectorEnv) -> Tensor:
-    """Return fixed, not constant actions within the action space."""
+def _actions(env: VectorEnv, *, sign: float = 1.0) -> Tensor:
+    """Return fixed, not constant actions within the action space, or their opposites."""
+    single = env.single_action_space
+    if isinstance(single, Discrete):
+        choices = torch.arange(env.num_envs) % int(single.n)
+        if sign < 0.0:
+            choices = int(single.n) - 1 - choices
+        return choices
     shape = env.action_space.shape or ()
-    return torch.linspace(-0.5, 0.5, int(np.prod(shape))).reshape(shape)
+    return sign * torch.linspace(-0.5, 0.5, int(np.prod(shape))).reshape(shape)
 
 
 def _entry(info: dict[str, Any], key: str) -> Any:
@@ -226,7 +233,7 @@ def _entry(info: dict[str, Any], key: str) -> Any:
 def _trajectory(env: VectorEnv, *, seed: int, sign: float = 1.0) -> list[Tensor]:
     collected = list(_leaves(env.reset(seed=seed)[0]))
     for _ in range(8):
-        obs, reward, *_ = env.step(sign * _actions(env))
+        obs, reward, *_ = env.step(_actions(env, sign=sign))
         collected += [*_leaves(obs), reward]
     env.close()
     return collected

@@ -55,5 +55,6 @@ def use(plain: dict[str, Any], run_dir: Path) -> None:
     if not isinstance(robot, str) or not robot.startswith("file:"):
         return
     copy = run_dir.absolute() / _FOLDER / _MODEL / Path(robot.removeprefix("file:")).name
-    if copy.is_file():
+    # A name that no system takes is no file either; `Path.is_file` would raise.
+    if os.path.isfile(copy):
         stored_config.put(plain, "robot", f"file:{copy}")

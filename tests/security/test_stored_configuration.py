@@ -92,8 +92,8 @@ CODE: dict[str, tuple[Change, str]] = {
     "no task": (put("task", None), "task"),
     "a list for a group": (put("policy", [1, 2]), "policy"),
     "number that is not finite": (put("learner.learning_rate", float("inf")), "finite"),
-    "layers beyond all memory": (put("policy.actor_hidden", [100_000, 100_000]), "numbers than the"),
-    "layer beyond all memory": (put("policy.critic_hidden", [10**12]), "numbers than the"),
+    "layers beyond all memory": (put("policy.actor_hidden", [60_000, 60_000]), "numbers than the"),
+    "layer beyond all memory": (put("policy.critic_hidden", [10**12]), "policy.critic_hidden="),
     "text for a number": (put("num_envs", "many"), "num_envs"),
 }
 """Name -> change of the configuration, and part of the line that answers it."""

@@ -60,7 +60,7 @@ def test_contract_of_worlds_that_gymnasium_batches(vectorization: str) -> None:
             "Pendulum-v1", num_envs=3, max_episode_steps=5, vectorization=vectorization, seed=seed
         )
 
-    check_interface(build())
+    check_interface(build(), num_envs=3)
     check_seeding(build)
     check_same_step(build(), episode_steps=5)
 
