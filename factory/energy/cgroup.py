@@ -76,6 +76,16 @@ class Cgroup:
         limits = [limit for folder in self._memory.upwards() if (limit := _memory_bytes(folder)) is not None]
         return min(limits, default=None)
 
+    def memory_kills(self) -> int:
+        """Return the number of processes that the kernel ended for want of memory; 0 if unknown."""
+        if self._memory is None:
+            return 0
+        # Version 1 keeps the number elsewhere; each has one "key value" a line.
+        for name in ("memory.events", "memory.oom_control"):
+            with suppress(OSError, ValueError):
+                return _keyed((self._memory.folder / name).read_text(), "oom_kill")
+        return 0
+
     def resident_bytes(self) -> int:
         """Return the resident memory of this process [byte]."""
         return self._read_resident_bytes()
@@ -87,7 +97,8 @@ class Cgroup:
         if (v1 := mounts.get("cpuacct")) is not None:
             candidates.append((v1.folder / "cpuacct.usage", lambda text: int(text) * 1e-9, "cgroup v1"))
         if (v2 := mounts.get("")) is not None:
-            candidates.append((v2.folder / "cpu.stat", lambda text: _usage_usec(text) * 1e-6, "cgroup v2"))
+            path = v2.folder / "cpu.stat"
+            candidates.append((path, lambda text: _keyed(text, "usage_usec") * 1e-6, "cgroup v2"))
         for path, usage_s, origin in candidates:
             with suppress(OSError, ValueError):
                 return _reader(path, usage_s), f"{origin} {path}"
@@ -183,12 +194,13 @@ def _reader(path: Path, parse: Callable[[str], _T]) -> Callable[[], _T]:
     return lambda: parse(file.read())
 
 
-def _usage_usec(stat: str) -> int:
-    for line in stat.splitlines():
-        key, _, value = line.partition(" ")
-        if key == "usage_usec":
+def _keyed(text: str, key: str) -> int:
+    """Return a number from a file with a key and a value in each line."""
+    for line in text.splitlines():
+        found, _, value = line.partition(" ")
+        if found == key:
             return int(value)
-    raise ValueError("cpu.stat has no usage_usec")
+    raise ValueError(f"no {key} among {text.split()[::2]}")
 
 
 def _quota_cores(folder: Path) -> float | None:

@@ -23,6 +23,7 @@ import psutil
 
 from factory.floor.lines import ExitClass, Handle
 from factory.runtime import stored_files
+from factory.runtime.atomic_write import write_durably
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _MAX_BYTES = 1 << 20
@@ -63,7 +64,7 @@ class Outcome:
 
 def write_spec(folder: Path, spec: Spec) -> None:
     """Write `spec.json` of a new attempt."""
-    write_durably(folder / "spec.json", asdict(spec))
+    _write(folder / "spec.json", asdict(spec))
 
 
 def read_spec(folder: Path) -> Spec:
@@ -88,7 +89,7 @@ def give_up(folder: Path) -> bool:
 def _claim(folder: Path, content: dict[str, Any]) -> bool:
     # The content is complete before the file has its name, and a link is made only once.
     unfinished = folder / f".started.{os.getpid()}"
-    write_durably(unfinished, content)
+    _write(unfinished, content)
     try:
         os.link(unfinished, folder / "started.json")
     except FileExistsError:
@@ -111,7 +112,7 @@ def read_handle(folder: Path, *, engine: str) -> Handle | None:
 
 def write_reason(folder: Path, reason: str) -> None:
     """Say why the attempt will be ended, before it is: `preempt`, `cancel` or `drain`."""
-    write_durably(folder / "reason.json", {"reason": reason})
+    _write(folder / "reason.json", {"reason": reason})
 
 
 def read_reason(folder: Path) -> str:
@@ -124,7 +125,7 @@ def read_reason(folder: Path) -> str:
 
 def declare_lost(folder: Path) -> None:
     """Have the attempt end at once, without a checkpoint, should its host come back: another one follows."""
-    write_durably(folder / "lost.json", {})
+    _write(folder / "lost.json", {})
 
 
 def is_lost(folder: Path) -> bool:
@@ -134,7 +135,7 @@ def is_lost(folder: Path) -> bool:
 
 def write_outcome(folder: Path, outcome: Outcome) -> None:
     """Write `exit.json`."""
-    write_durably(folder / "exit.json", asdict(outcome))
+    _write(folder / "exit.json", asdict(outcome))
 
 
 def read_outcome(folder: Path) -> Outcome | None:
@@ -165,20 +166,8 @@ def boot_id() -> str:
         return ""
 
 
-def write_durably(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file so that it is whole or absent, also after a power loss."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with unfinished.open("w") as file:
-        json.dump(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
-    # The new name is on the disk only once the folder is.
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+def _write(path: Path, content: dict[str, Any]) -> None:
+    write_durably(path, json.dumps(content))
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -137,8 +137,6 @@ def settle(store: Store, line: Line, attempt: Attempt, outcome: Outcome | None, 
     state, reason, changes = _next(line, ended, store)
     with store.transaction():
         store.update_attempt(ended)
-        if line.state is LineState.PREEMPTING and state is LineState.QUEUED:
-            changes["is_held"] = line.is_held
         return store.move(line, state, reason, exit_class=outcome.exit_class, steps=kept, **changes)
 
 

@@ -64,12 +64,12 @@ class Budget:
     def describe(self, time_s: float) -> str:
         """Return the budget now and next, such as `60 W (schedule) until 14:00 UTC, then 120 W`."""
         now_w = self._step_at(time_s)
-        text = f"{_power(now_w)}{self._origin(time_s)}"
+        text = f"{power_text(now_w)}{self._origin(time_s)}"
         change_s = self._next_change(time_s)
         if change_s == inf:
             return text
         then_w = self._step_at(change_s)
-        return f"{text} until {_moment(change_s, time_s)}, then {_power(then_w)}"
+        return f"{text} until {_moment(change_s, time_s)}, then {power_text(then_w)}"
 
     def _step_at(self, time_s: float) -> float:
         return min(self._site_w, self._schedule.at(time_s), self._targets.at(time_s))
@@ -128,7 +128,8 @@ def _has_ended(target: Target, time_s: float) -> bool:
     return target.end is not None and target.end <= time_s
 
 
-def _power(watts: float) -> str:
+def power_text(watts: float) -> str:
+    """Return a power for people; `no limit` if it is infinite."""
     if watts == inf:
         return "no limit"
     return f"{watts:g} W"

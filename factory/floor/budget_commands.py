@@ -10,7 +10,7 @@ from math import inf, isfinite
 from typing import Any
 
 from factory import cli
-from factory.floor.budget import Budget, Target
+from factory.floor.budget import Budget, Target, power_text
 from factory.floor.budget_input import make_target, read_schedule
 from factory.floor.store import Store
 
@@ -72,9 +72,10 @@ def show(given: argparse.Namespace) -> int:
         now = time.time()
         print(read_budget(store).describe(now))
         for target in _targets(store)[-_SHOWN_ROWS:]:
-            end = "" if target.end is None else f" until {_moment(target.end)}"
-            watts = "no limit" if target.watts == inf else f"{target.watts:g} W"
-            print(f"target    {watts} from {_moment(target.start)}{end}")
+            end = ""
+            if target.end is not None:
+                end = f" until {_moment(target.end)}"
+            print(f"target    {power_text(target.watts)} from {_moment(target.start)}{end}")
         rows = store.get("schedule", [])
         upcoming = [row for row in rows if row[0] >= now]
         for at, watts in upcoming[:_SHOWN_ROWS]:
@@ -88,7 +89,9 @@ def _targets(store: Store) -> list[Target]:
     targets: list[Target] = []
     for plain in store.get("targets", []):
         watts = plain["watts"]
-        targets.append(Target(**{**plain, "watts": inf if watts is None else watts}))
+        if watts is None:
+            watts = inf
+        targets.append(Target(**{**plain, "watts": watts}))
     return targets
 
 

@@ -36,6 +36,10 @@ class _Parser(argparse.ArgumentParser):
         cli.fail(ValueError(f"{message}; {self.prog} --help lists the arguments"))
 
 
+_Add = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
+"""Adds a command: its name, its action and its help."""
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
     top = _Parser(
@@ -57,6 +61,17 @@ def parser() -> argparse.ArgumentParser:
         added.set_defaults(action=action)
         return added
 
+    _add_queueing(add)
+    _add_running(add)
+    _add_lines(add)
+    add("drain", commands.drain, "start no more lines, and end the floor when those that run have ended")
+    _add_budget(add, common)
+    _add_looking_back(add)
+    return top
+
+
+def _add_queueing(add: _Add) -> None:
+    """Add the commands that queue lines."""
     submit = add("submit", commands.submit, "queue training jobs")
     submit.add_argument(
         "overrides", nargs="*", metavar="key=value", help="arguments of factory.train; sweeps too"
@@ -72,6 +87,9 @@ def parser() -> argparse.ArgumentParser:
     _add_order(sweep)
     sweep.add_argument("--json", action="store_true", help="print JSON (status)")
 
+
+def _add_running(add: _Add) -> None:
+    """Add the commands that run the floor, and show it."""
     run = add("run", commands.run, "run the lines of the floor until all have ended")
     run.add_argument("--watts", metavar="N", help="power limit of the site [W]")
     run.add_argument("--cores", type=float, metavar="N", help="CPUs that lines may occupy together")
@@ -85,6 +103,9 @@ def parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="print JSON")
     status.add_argument("--watch", action="store_true", help="show it again every second until Ctrl-C")
 
+
+def _add_lines(add: _Add) -> None:
+    """Add the commands about one line."""
     for name, action, text in (
         ("why", commands.why, "say what a line waits for"),
         ("logs", commands.logs, "print the output of a line's newest attempt"),
@@ -98,11 +119,12 @@ def parser() -> argparse.ArgumentParser:
         added.add_argument("line", type=int, metavar="ID")
         if name == "priority":
             added.add_argument("priority", type=int, metavar="N")
-        if name in ("why",):
+        if name == "why":
             added.add_argument("--json", action="store_true", help="print JSON")
 
-    add("drain", commands.drain, "start no more lines, and end the floor when those that run have ended")
 
+def _add_budget(add: _Add, common: _Parser) -> None:
+    """Add the commands about the power budget; `common` has the arguments of all commands."""
     budget = add("budget", budget_commands.show, "set or list the power budget")
     parts = budget.add_subparsers(dest="part", metavar="set|list|import", parser_class=_Parser)
     target = parts.add_parser("set", parents=[common], help="set a target, from now on or for a time")
@@ -117,6 +139,9 @@ def parser() -> argparse.ArgumentParser:
     schedule.add_argument("file", type=Path, metavar="FILE", help="CSV with the columns time_utc,budget_w")
     schedule.set_defaults(action=budget_commands.import_schedule)
 
+
+def _add_looking_back(add: _Add) -> None:
+    """Add reports, profiles, the demonstration and the audit."""
     report = add("report", commands.report, "print output, energy, waste and downtime")
     report.add_argument("--shift", metavar="TIME", help="such as 8h; else since the floor was made")
     report.add_argument("--json", action="store_true", help="print JSON")
@@ -128,7 +153,6 @@ def parser() -> argparse.ArgumentParser:
 
     audit = add("audit", commands.audit, "check that no event of the floor was changed")
     audit.add_argument("what", choices=("verify",), metavar="verify")
-    return top
 
 
 def _add_order(command: argparse.ArgumentParser) -> None:

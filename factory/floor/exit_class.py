@@ -8,12 +8,11 @@ from typing import Any
 
 from factory.floor import attempt_files
 from factory.floor.lines import ExitClass
-from factory.runtime.stored_files import visible
+from factory.runtime import stored_files
 
 _INTERRUPTED = 130
 _MAX_CAUSE = 300
 _TAIL_BYTES = 4096
-_CGROUP = Path("/sys/fs/cgroup")
 
 
 def classify(
@@ -79,27 +78,10 @@ def _is_newer(path: Path, since: float) -> bool:
 def last_line(path: Path) -> str:
     """Return the last line of a file that is not empty, control characters spelled out."""
     try:
-        with path.open("rb") as file:
-            file.seek(0, 2)
-            file.seek(max(0, file.tell() - _TAIL_BYTES))
-            text = file.read().decode(errors="replace")
-    except OSError:
+        text = stored_files.read_tail(path, limit=_TAIL_BYTES).decode(errors="replace")
+    except ValueError:
         return ""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         return ""
-    return visible(lines[-1])
-
-
-def memory_kills() -> int:
-    """Return the number of processes of this control group that ran out of memory; 0 if unknown."""
-    try:
-        place = Path("/proc/self/cgroup").read_text().strip().rpartition("::")[2]
-        events = (_CGROUP / place.lstrip("/") / "memory.events").read_text()
-    except OSError:
-        return 0
-    for line in events.splitlines():
-        key, _, value = line.partition(" ")
-        if key == "oom_kill":
-            return int(value)
-    return 0
+    return stored_files.visible(lines[-1])

@@ -81,7 +81,7 @@ class Floor:
     def is_done(self) -> bool:
         """True if no line is left that the floor could run."""
         if self.is_draining:
-            return not self.store.lines(tuple(state for state in LineState if state.is_active))
+            return not self.store.lines(ACTIVE)
         return not self.store.lines(NOT_FINAL)
 
     def tick(self) -> None:
@@ -251,7 +251,7 @@ class Floor:
                 running=len(running),
             )
         )
-        self.store.put("running", describe(self))
+        self.store.put("running", describe(self) | {"budget_w": _finite(limit_w)})
 
 
 def _recent_acts(store: Store, times: MonotonicTimes) -> dict[tuple[Verb, int], list[float]]:

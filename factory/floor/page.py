@@ -23,6 +23,7 @@ FILE = "floor.html"
 _MOST_ROWS = 40
 _MOST_LINES = 200
 _MOST_EVENTS = 5000
+_MOST_SAMPLES = 2000
 _SHOWN_STATES = ("queued", "starting", "running", "paused", "preempting")
 
 
@@ -30,7 +31,9 @@ def write_page(store: Store) -> Path:
     """Write `floor.html` under the root of the floor and return its path."""
     now = time.time()
     state = status_view.plain(store)
-    samples = store.samples()
+    # The history of weeks is drawn as fast as that of an hour.
+    first = min((line.created_at for line in store.lines()), default=now)
+    samples = store.samples(spacing_s=max(1, int((now - first) / _MOST_SAMPLES)))
     found = spans(store.events(limit=_MOST_EVENTS), now=now)
     axis = _axis(samples, found, now)
     path = store.root / FILE
@@ -44,7 +47,7 @@ def write_page(store: Store) -> Path:
             is_running=state["floor"]["state"] != "stopped",
             facts=_facts(store, state["floor"], now),
             tiles=_tiles(state),
-            timeline=_timeline(found, axis, state["lines"]),
+            timeline=_timeline(found, axis),
             state_names=_SHOWN_STATES,
             power=_power(samples, axis),
             power_label=f"upper bound, {state['floor']['tier']}",
@@ -109,7 +112,7 @@ def _tiles(state: dict[str, Any]) -> list[dict[str, str]]:
     ]
 
 
-def _timeline(found: Sequence[Span], axis: Axis, lines: Sequence[dict[str, Any]]) -> Any:
+def _timeline(found: Sequence[Span], axis: Axis) -> Any:
     """Return the drawing of the newest lines that have left the queue; empty if none has."""
     by_line: dict[int, list[Span]] = {}
     for span in found:
@@ -117,8 +120,7 @@ def _timeline(found: Sequence[Span], axis: Axis, lines: Sequence[dict[str, Any]]
     started = [number for number, own in by_line.items() if any(span.state.is_active for span in own)]
     if not started:
         return ""
-    names = {line["id"]: f"{line['id']}" for line in lines}
-    rows = [(names.get(number, str(number)), by_line[number]) for number in sorted(started)[-_MOST_ROWS:]]
+    rows = [(str(number), by_line[number]) for number in sorted(started)[-_MOST_ROWS:]]
     return drawing.timeline(rows, axis)
 
 

@@ -29,8 +29,6 @@ class Progress:
     """Control tokens a second over the last rows, by the run's own clock, which leaves out pauses."""
     written_at: float = 0.0
     """Time of the newest row, in seconds since 1970; 0 before the first."""
-    value: float | None = None
-    """Mean return of the newest row that has one."""
 
 
 def read(run_dir: Path) -> Progress:
@@ -46,14 +44,12 @@ def read(run_dir: Path) -> Progress:
     speed = _metric(newest, "factory/tokens_per_s")
     if spent_s > 0.0:
         speed = (tokens - _metric(first, "factory/tokens_total")) / spent_s
-    value = newest["metrics"].get("train/return_mean")
     return Progress(
         steps=int(_metric(newest, "factory/env_steps")),
         kept_steps=kept,
         tokens=int(tokens),
         tokens_per_s=speed,
         written_at=float(newest.get("time_unix_s", 0.0)),
-        value=value if isinstance(value, float) and math.isfinite(value) else None,
     )
 
 
@@ -69,11 +65,8 @@ def kept_steps(run_dir: Path) -> int:
 def _last_rows(path: Path) -> list[dict[str, Any]]:
     """Return the newest rows of metrics, oldest first."""
     try:
-        with path.open("rb") as file:
-            file.seek(0, 2)
-            file.seek(max(0, file.tell() - _TAIL_BYTES))
-            lines = file.read().splitlines()
-    except OSError:
+        lines = stored_files.read_tail(path, limit=_TAIL_BYTES).splitlines()
+    except ValueError:
         return []
     rows: list[dict[str, Any]] = []
     for line in lines[-_WINDOW - 1 :]:

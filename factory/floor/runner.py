@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from types import FrameType
 
 from factory.floor.engines.base import Engine
-from factory.floor.lines import FINAL, LineState
+from factory.floor.lines import ACTIVE, FINAL, LineState
 from factory.floor.loop import Floor, Rules
 from factory.floor.page import FILE, write_page
 from factory.floor.store import Store
@@ -34,14 +34,17 @@ def run_floor(store: Store, engine: Engine, rules: Rules) -> int:
     floor = Floor(store, engine, rules)
     seen = {line.id: line.state for line in store.lines()}
     written_s = -_PAGE_S
+    shown_changes = -1
     print(f"floor {store.root}: {len(seen)} lines, {floor.budget().describe(time.time())}", flush=True)
     try:
         with _stop_on_signals(stop):
             while not stop.is_set():
                 floor.tick()
                 seen = _announce(store, seen)
-                if time.monotonic() - written_s > _PAGE_S:
+                has_news = store.lines(ACTIVE) or store.num_changes != shown_changes
+                if has_news and time.monotonic() - written_s > _PAGE_S:
                     written_s = time.monotonic()
+                    shown_changes = store.num_changes
                     write_page(store)
                 if floor.is_done and not rules.is_forever:
                     break

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.live import Live
@@ -20,18 +20,21 @@ def plain(store: Store) -> dict[str, Any]:
     """Return the state of floor and lines as plain values."""
     known = store.get("running", {})
     books = store.get("books", {})
-    is_running = floor_lock.is_held(store.root)
+    # What a process that has ended said of the moment holds no longer.
+    live: dict[str, Any] = {}
     state = "stopped"
-    if is_running:
-        state = "draining" if known.get("is_draining") else "running"
-    samples = store.samples(since=time.time() - 60.0)
+    if floor_lock.is_held(store.root):
+        live = known
+        state = "running"
+    if live.get("is_draining"):
+        state = "draining"
     floor = {
         "state": state,
-        "budget_w": samples[-1].budget_w if samples and is_running else None,
+        "budget_w": live.get("budget_w"),
         "budget": known.get("budget", "no limit"),
-        "power_w": known.get("power_w", 0.0) if is_running else 0.0,
-        "power_upper_w": known.get("power_upper_w", 0.0) if is_running else 0.0,
-        "cores_busy": known.get("cores_busy", 0.0) if is_running else 0.0,
+        "power_w": live.get("power_w", 0.0),
+        "power_upper_w": live.get("power_upper_w", 0.0),
+        "cores_busy": live.get("cores_busy", 0.0),
         "tier": known.get("tier", "none"),
         "joules": books.get("node_j", 0.0),
         "unattributed_j": books.get("rest_j", 0.0),
@@ -87,7 +90,10 @@ def _render(store: Store) -> Table:
     floor = state["floor"]
     table = Table(title=_title(floor), title_justify="left", box=None, pad_edge=False)
     for column in ("ID", "name", "state", "progress", "tokens/s", "W", "J/token", "ETA", "reason"):
-        table.add_column(column, justify="left" if column in ("name", "state", "reason") else "right")
+        justify: Literal["left", "right"] = "right"
+        if column in ("name", "state", "reason"):
+            justify = "left"
+        table.add_column(column, justify=justify)
     for line in state["lines"]:
         table.add_row(
             str(line["id"]),
@@ -96,7 +102,7 @@ def _render(store: Store) -> Table:
             f"{100 * line['progress']:.0f} %",
             f"{line['tokens_per_s']:.0f}",
             f"{line['power_w']:.1f}",
-            f"{line['joules'] / line['tokens']:.3g}" if line["tokens"] else "",
+            _joules_per_token(line),
             _eta(line),
             line["reason"],
         )
@@ -111,6 +117,12 @@ def _title(floor: dict[str, Any]) -> str:
         filled = round(share * _BAR_CELLS)
         text += f"  [{'#' * filled}{'.' * (_BAR_CELLS - filled)}]"
     return text
+
+
+def _joules_per_token(line: dict[str, Any]) -> str:
+    if not line["tokens"]:
+        return ""
+    return f"{line['joules'] / line['tokens']:.3g}"
 
 
 def _eta(line: dict[str, Any]) -> str:

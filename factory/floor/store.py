@@ -62,11 +62,9 @@ class Store:
                 raise
 
     def __enter__(self) -> Store:
-        """Return the store."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close the store."""
         self.close()
 
     def close(self) -> None:
@@ -270,21 +268,23 @@ class Store:
 
     def command_outcome(self, number: int) -> str | None:
         """Return the outcome of an order, None while it waits."""
-        row = self._connection.execute("SELECT outcome FROM command WHERE id = ?", (number,)).fetchone()
-        if row is None:
-            return None
-        return None if row[0] is None else str(row[0])
+        query = "SELECT outcome FROM command WHERE id = ?"
+        row = self._connection.execute(query, (number,)).fetchone() or [None]
+        return row[0]
 
     def add_sample(self, sample: Sample) -> None:
         """Add a row to the history of power and work."""
         with self.transaction():
             self._insert("sample", asdict(sample))
 
-    def samples(self, *, since: float = 0.0, limit: int = 100_000) -> list[Sample]:
-        """Return the history from a time on, in seconds since 1970; the newest rows if there are too many."""
+    def samples(self, *, since: float = 0.0, spacing_s: int = 1, limit: int = 100_000) -> list[Sample]:
+        """Return the history from a time on, in seconds since 1970; the newest rows if there are too many.
+
+        With a spacing, only the rows of every so many seconds.
+        """
         names = tuple(field.name for field in fields(Sample))
-        query = "SELECT {} FROM sample WHERE at >= ? ORDER BY at DESC LIMIT ?"
-        return [Sample(**row) for row in self._rows(query, names, (since, limit))][::-1]
+        query = "SELECT {} FROM sample WHERE at >= ? AND CAST(at AS INTEGER) % ? = 0 ORDER BY at DESC LIMIT ?"
+        return [Sample(**row) for row in self._rows(query, names, (since, spacing_s, limit))][::-1]
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return plain values that were put under a key."""

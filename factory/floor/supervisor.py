@@ -94,11 +94,12 @@ class Supervisor:
         total_j = account.joules if account else 0.0
         moved = attempts.settle(self.store, line, attempt, outcome, joules=max(0.0, total_j - before_j))
         if account is not None:
-            self._charge_waste(moved, attempt)
+            self._charge_waste(moved)
         self._cpus.pop(line.id, None)
         self._asked_at.pop(line.id, None)
 
-    def _charge_waste(self, line: Line, attempt: Attempt) -> None:
+    def _charge_waste(self, line: Line) -> None:
+        """Count the energy as waste that went in after the state from which a line goes on."""
         if line.state is LineState.FINISHED or line.exit_class is ExitClass.PREEMPTED:
             return
         if line.state.is_final:

@@ -16,9 +16,10 @@ import time
 from pathlib import Path
 from types import FrameType
 
+from factory.energy.cgroup import Cgroup
 from factory.floor import attempt_files
 from factory.floor.attempt_files import Outcome, Spec
-from factory.floor.exit_class import classify, memory_kills
+from factory.floor.exit_class import classify
 
 _PR_SET_PDEATHSIG = 1
 _LOOK_S = 2.0
@@ -60,7 +61,8 @@ def run(folder: Path) -> Outcome | None:
     signal.signal(signal.SIGALRM, look)
     signal.setitimer(signal.ITIMER_REAL, _LOOK_S, _LOOK_S)
     started_at = time.time()
-    kills_before = memory_kills()
+    cgroup = Cgroup()
+    kills_before = cgroup.memory_kills()
     process = _start(spec, folder)
     child.append(process.pid)
     for early in pending:
@@ -73,7 +75,7 @@ def run(folder: Path) -> Outcome | None:
             folder=folder,
             run_dir=Path(spec.run_dir),
             since=started_at,
-            was_out_of_memory=memory_kills() > kills_before,
+            was_out_of_memory=cgroup.memory_kills() > kills_before,
         ),
         started_at=started_at,
         ended_at=time.time(),

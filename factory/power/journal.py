@@ -16,6 +16,7 @@ from typing import Any
 
 from factory.power.actuator import Refused
 from factory.runtime import stored_files
+from factory.runtime.atomic_write import sync, write_durably
 from factory.runtime.plain_types import check_mapping
 from factory.runtime.state_folder import state_folder
 
@@ -108,14 +109,8 @@ class Page:
         Raises:
             Refused: the disk does not take it.
         """
-        unfinished = self.path.with_suffix(".part")
         try:
-            with unfinished.open("w") as file:
-                json.dump(asdict(entry), file)
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.replace(self.path)
-            self._sync_folder()
+            write_durably(self.path, json.dumps(asdict(entry)))
         except OSError as error:
             raise Refused(
                 f"no journal of changed settings in {self.path.parent}: {error.strerror}"
@@ -124,16 +119,9 @@ class Page:
     def remove(self) -> None:
         """Remove the entry: nothing is left to put back."""
         self.path.unlink(missing_ok=True)
-        self._sync_folder()
+        # A removal is on disk once the folder is.
+        sync(self.path.parent)
 
     def close(self) -> None:
         """Let others have the page."""
         os.close(self._lock)
-
-    def _sync_folder(self) -> None:
-        # A rename or removal is on disk once the folder is.
-        folder = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)

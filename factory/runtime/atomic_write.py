@@ -1,4 +1,4 @@
-"""Atomic file writes."""
+"""Atomic file writes, and writes that survive a power failure."""
 
 from __future__ import annotations
 
@@ -22,3 +22,24 @@ def atomic_write(path: Path) -> Iterator[Path]:
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def write_durably(path: Path, text: str) -> None:
+    """Write a file so that it is whole or as it was before, also after a power failure."""
+    with atomic_write(path) as unfinished:
+        unfinished.write_text(text)
+        sync(unfinished)
+    # The new name is on the disk only once the folder is.
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file or folder is on the disk.
+
+    Without it, a power failure may leave a renamed file without its contents.
+    """
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -142,6 +143,17 @@ def read_bytes(path: Path, *, limit: int) -> bytes:
     if len(content) > limit:
         raise ValueError(f"{path.name}: more than the {limit} bytes expected")
     return content
+
+
+def read_tail(path: Path, *, limit: int) -> bytes:
+    """Return the end of a plain file of any size, at most `limit` bytes.
+
+    Raises:
+        ValueError: it is no plain file or cannot be read; the message begins with its name.
+    """
+    with _opened(path, limit=sys.maxsize) as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - limit))
+        return file.read(limit)
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from factory.runtime import stored_files
+from factory.runtime.atomic_write import sync
 from factory.training import checkpoint_files
 from factory.training.checkpoint_files import CHECKSUMS, FORMAT
 
@@ -61,7 +62,7 @@ def save(checkpoint: Checkpoint, folder: Path, *, keep: int) -> Path:
     # A rename within one folder is atomic; syncing the folder makes it survive a power failure.
     temporary.rename(target)
     _point(folder / "last", target.name)
-    _sync(folder)
+    sync(folder)
     _prune(folder, keep)
     return target
 
@@ -113,12 +114,12 @@ def _write(checkpoint: Checkpoint, folder: Path) -> None:
     contents[CHECKSUMS] = checkpoint_files.checksums(contents)
     for name, content in contents.items():
         _write_file(folder / name, content)
-    _sync(folder)
+    sync(folder)
 
 
 def _write_file(path: Path, content: bytes) -> None:
     path.write_bytes(content)
-    _sync(path)
+    sync(path)
 
 
 def _point(link: Path, name: str) -> None:
@@ -144,12 +145,3 @@ def _prune(folder: Path, keep: int) -> None:
             path.unlink(missing_ok=True)
         else:
             shutil.rmtree(path, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    # Without fsync, a power failure may leave a renamed file without its contents.
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -27,6 +27,7 @@ from factory.runtime.strict_json import nan_to_none
 from factory.tracking import Journal, Tracker
 from factory.training import checkpoint, checkpoint_files, determinism, own_robot, snapshot, warm_start
 from factory.training.build import make_env, make_loop, make_policy
+from factory.training.checkpoint import Checkpoint
 from factory.training.collector import Collector
 from factory.training.control import RunControl
 from factory.training.guard import Guard
@@ -126,9 +127,7 @@ def _open_parts(
     env.randomize_episode_phase()
     if resumed:
         snapshot.load_tensors(cfg, resumed, env, policy=policy, learner=learner, collector=collector)
-        settings = to_plain(cfg)["learner"]
-        before = resumed.config["learner"]
-        learner.take_changes([key for key, value in settings.items() if value != before.get(key)])
+        learner.take_changes(_changed_settings(cfg, resumed))
     tags = _tags(cfg, policy, env) | power.tags()
     verified = ""
     if cfg.profile.name != DEFAULT:
@@ -143,6 +142,13 @@ def _open_parts(
     run_dir.mkdir(parents=True, exist_ok=True)
     (run_dir / checkpoint_files.CONFIG_FILE).write_text(yaml.safe_dump(to_plain(cfg), sort_keys=False))
     robot_note = own_robot.keep(cfg.robot, run_dir)
+    resumed_at = 0
+    resume_run_id = None
+    damage = ""
+    if resumed:
+        resumed_at = resumed.env_steps
+        resume_run_id = resumed.state["mlflow_run_id"]
+        damage = resumed.note
     with console.stage("open the experiment tracker", after_s=PATIENCE_S):
         tracker = tracking.open_tracker(
             cfg.tracking,
@@ -152,14 +158,9 @@ def _open_parts(
             run_name=_run_name(cfg, env, run_dir),
             params=to_plain(cfg),
             tags=tags,
-            resume_run_id=resumed.state["mlflow_run_id"] if resumed else None,
+            resume_run_id=resume_run_id,
             parent_run_id=parent_run_id,
         )
-    resumed_at = 0
-    damage = ""
-    if resumed:
-        resumed_at = resumed.env_steps
-        damage = resumed.note
     notes = (
         *meter.explanation,
         *power.notes,
@@ -194,6 +195,12 @@ def _open_parts(
     else:
         state = TrainState()
     return job, replace(state, tags=tags)
+
+
+def _changed_settings(cfg: TrainConfig, resumed: Checkpoint) -> list[str]:
+    """Return the settings of the learner in which a resumed run differs from its checkpoint."""
+    before = resumed.config["learner"]
+    return [key for key, value in to_plain(cfg)["learner"].items() if value != before.get(key)]
 
 
 def require_folder(job: TrainingJob) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,13 @@ def put_depths(run_dir: Path) -> None:
         os.mkdir("d")
         os.chdir("d")
     os.chdir(here)
+
+
+@pytest.fixture(autouse=True)
+def without_depths(tmp_path: Path) -> Iterator[None]:
+    """Remove nested folders after a test: pytest clears old folders by recursion."""
+    yield
+    subprocess.run(["rm", "-rf", *tmp_path.glob("d"), *tmp_path.glob("*/*/d")], check=True)
 
 
 @pytest.mark.parametrize("change", [put_circle, put_circle_of_one, put_depths])

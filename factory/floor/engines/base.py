@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from pathlib import Path
 
+from factory.floor import attempt_files
 from factory.floor.lines import Handle, Needs
 
 
@@ -28,8 +29,8 @@ class Engine(ABC):
         """Return whether a line can be placed beside others; a line occupies one node."""
 
     @abstractmethod
-    def start(self, folder: Path, needs: Needs) -> Handle | None:
-        """Start the wrapper of an attempt and return its process, None if that becomes known later by `find`.
+    def start(self, folder: Path, needs: Needs) -> None:
+        """Start the wrapper of an attempt, which `find` knows as soon as it runs.
 
         Args:
             folder: folder of the attempt, with `spec.json`.
@@ -39,9 +40,9 @@ class Engine(ABC):
             OSError: the process could not be started.
         """
 
-    @abstractmethod
     def find(self, folder: Path) -> Handle | None:
         """Return the process that the wrapper wrote into `started.json`; None without this file."""
+        return attempt_files.read_handle(folder, engine=self.name)
 
     @abstractmethod
     def is_alive(self, handle: Handle) -> bool:

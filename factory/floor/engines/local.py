@@ -49,14 +49,9 @@ class LocalEngine(Engine):
             and sum(other.gpus for other in occupied) + needs.gpus <= self._capacity.gpus
         )
 
-    def start(self, folder: Path, needs: Needs) -> Handle | None:
+    def start(self, folder: Path, needs: Needs) -> None:
         """Start the wrapper; it is known to `find` as soon as it runs."""
         start_wrapper(folder)
-        return None
-
-    def find(self, folder: Path) -> Handle | None:
-        """Return the wrapper's process."""
-        return attempt_files.read_handle(folder, engine=self.name)
 
     def is_alive(self, handle: Handle) -> bool:
         """Return whether the wrapper, or a process it left behind, is alive."""

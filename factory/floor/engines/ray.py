@@ -15,7 +15,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from factory.floor import attempt_files
 from factory.floor.engines.base import Engine
 from factory.floor.engines.local import LocalEngine
 from factory.floor.engines.ray_client import RayClient
@@ -84,14 +83,9 @@ class RayEngine(Engine):
             for node in self._ask("free") or []
         )
 
-    def start(self, folder: Path, needs: Needs) -> Handle | None:
+    def start(self, folder: Path, needs: Needs) -> None:
         """Have the wrapper started on the node that Ray chooses; `find` knows it as soon as it runs."""
         self._ray.ask("start", str(folder), needs.cores, needs.memory_bytes, needs.gpus)
-        return None
-
-    def find(self, folder: Path) -> Handle | None:
-        """Return the wrapper's process, on whichever host it is."""
-        return attempt_files.read_handle(folder, engine=self.name)
 
     def is_alive(self, handle: Handle) -> bool:
         """Return whether the attempt has processes; for a while also if its host does not answer."""
