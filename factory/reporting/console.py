@@ -119,7 +119,10 @@ class PlainLines:
 
     def message(self, text: str) -> None:
         """Print one line; it may hold names from a stranger's file."""
-        print(visible(text), file=self._file, flush=True)
+        # In one piece, while `print` writes the end of the line by itself: the line about an interrupt, which
+        # goes to another stream, must not come in between.
+        self._file.write(visible(text) + "\n")
+        self._file.flush()
 
     @contextmanager
     def stage(self, name: str, *, after_s: float = 0.0) -> Iterator[StageProgress]:

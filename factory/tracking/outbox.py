@@ -123,5 +123,8 @@ class Outbox:
                 lines = list(itertools.islice(file, count))
             if len(lines) < count:
                 # Somebody has deleted the file, perhaps with the whole run.
+                log.warning(
+                    "%s was deleted before it was sent; updates lost: %d", self.path, count - len(lines)
+                )
                 self._count = len(lines)
             return lines

@@ -126,7 +126,9 @@ def _misfit(mine: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> str:
         return "only in the other policy"
     if mine.keys() != theirs.keys():
         return "other parameters"
-    for key, value in theirs.items():
+    # A file has its tensors in no fixed order.
+    for key in mine:
+        value = theirs[key]
         if value.shape != mine[key].shape:
             return f"{tuple(value.shape)} there, {tuple(mine[key].shape)} here"
         if value.dtype != mine[key].dtype:

@@ -141,6 +141,9 @@ def test_a_file_that_is_lost_ends_no_thread(tmp_path: Path, caplog: pytest.LogCa
     server.away = True
     sender = open_sender(tmp_path, server)
     sender.put({"number": 1})
+    while "is away" not in caplog.text:
+        time.sleep(0.01)
     (tmp_path / "pending.jsonl").unlink()
     sender.close()
     assert "is away" in caplog.text
+    assert "updates lost: 1" in caplog.text
