@@ -3,9 +3,13 @@
 usage: python -m factory.evaluate run=<run folder | MLflow run id | last> [episodes=256] [video=true]
                                   [seed=...] [device=cpu|cuda] [output_root=outputs] [plugins=[<file.py>,...]]
                                   [robot=file:<path.xml>] [env_id=<module:Id>] [task.wrappers=[...]]
+       python -m factory.evaluate task=... baseline=NAME [options.<keyword>=...] [episodes=256] [seed=...]
+                                  [video=FILE.mp4] [out=FILE.json] [any key=value of factory.train]
 
 A run folder is taken as data. Where it names code or a file outside itself, one line asks for it: plug-ins,
 modules and robot files outside the folder are used only if the command names them.
+
+A baseline is a controller that is not learned: zero, random, or one that the task offers.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import MISSING
 
 from factory import cli, config, plugins
+from factory.baselines import command
 from factory.config import TrainConfig
 from factory.reporting.console import print_evaluation
 from factory.reporting.waiting import waiting
@@ -121,7 +126,7 @@ def run_evaluation(cfg: EvaluateConfig) -> Evaluated:
         video = run_dir / "videos" / f"policy_{env_steps:09d}.mp4"
         try:
             with waiting("video") as progress:
-                write_policy_video(train_cfg, policy, video, on_progress=progress)
+                write_policy_video(train_cfg, lambda env: policy, video, on_progress=progress)
         except RenderingUnavailableError as reason:
             video = None
             print(f"no video: {reason}")
@@ -146,7 +151,8 @@ def _load(cfg: EvaluateConfig, run_dir: Path) -> tuple[TrainConfig, TrainingEnv,
     stored_policy = found.tensors.get("policy", {})
     try:
         fit.check_size(found.config["policy"], stored_policy)
-        env = make_env(train_cfg, num_envs=min(cfg.episodes, train_cfg.task.eval_worlds))
+        num_envs = min(cfg.episodes, train_cfg.task.eval_worlds)
+        env = make_env(train_cfg, num_envs=num_envs, evaluation=True)
         policy = make_policy(train_cfg, env)
         fit.load_part(policy, stored_policy, name="policy")
     except ValueError as error:
@@ -198,10 +204,17 @@ def main() -> None:
     if cli.prints_info(__doc__):
         return
     cli.show_warnings()
+    arguments = sys.argv[1:]
     with cli.one_line_errors():
-        cfg = cli.parse(EvaluateConfig, sys.argv[1:])
+        if command.names_baseline(arguments):
+            command.run(arguments)
+            return
+        cfg = cli.parse(EvaluateConfig, arguments)
         done = run_evaluation(cfg)
-    print_evaluation(done.result.metrics(), done.run_dir, video=done.video)
+    files = {"written to": done.run_dir / "evaluation.json"}
+    if done.video:
+        files["video"] = done.video
+    print_evaluation(done.result.metrics(), files=files)
 
 
 if __name__ == "__main__":

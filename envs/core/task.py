@@ -33,6 +33,10 @@ class TaskConfig:
     """Facts for the list of tasks; without them the list builds an environment."""
     eval_worlds: ClassVar[int] = 256
     """Most environments of an evaluation; the same for every run, so that all play the same episodes."""
+    video_worlds: ClassVar[int] = 1
+    """Environments that a video shows side by side."""
+    baselines: ClassVar[dict[str, str]] = {}
+    """Controllers that are not learned, by name: `module:Class`, see `factory.baselines`."""
     example: ClassVar[tuple[str, ...]] = ()
     """Overrides that complete `task=<name>`, for tasks that lack something without them."""
     name: str = ""
@@ -72,3 +76,7 @@ class TaskConfig:
         for key in ("name", "id", "step_timeout_s", "return_threshold"):
             del values[key]
         return values
+
+    def eval_kwargs(self) -> dict[str, Any]:
+        """Return these keywords for evaluations and videos: of held-out worlds, where a task has them."""
+        return self.env_kwargs()

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -97,8 +96,8 @@ class TrainingEnv(gymnasium.vector.VectorEnv, ABC):
         return [""] * self.num_envs
 
     @abstractmethod
-    def snapshot(self) -> np.ndarray:
-        """Return the data from which the renderer draws world 0 as it is now.
+    def snapshot(self) -> Any:
+        """Return the data from which the renderer draws world 0 as it is now, or all worlds side by side.
 
         Raises:
             RenderingUnavailableError: this environment cannot be drawn here.

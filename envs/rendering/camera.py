@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mujoco
 import numpy as np
 
-Recording = np.ndarray | Sequence[np.ndarray]
+Recording = np.ndarray | Sequence[Any]
 """One snapshot of a world a frame, as `TrainingEnv.snapshot` takes them: for a MuJoCo model its positions
 (nq,).
 """

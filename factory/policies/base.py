@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,18 @@ from factory.energy.tokens import TokenSpec
 
 Observations = dict[str, Tensor]
 """Observation groups, `policy` and `critic`. Each of shape (num_envs, size) float32."""
+
+
+class Controller(Protocol):
+    """Anything that plays whole episodes: a policy without its exploration noise, or a baseline."""
+
+    def initial_state(self, num_envs: int) -> Tensor:
+        """Return the memory at the start of an episode. Shape: (num_envs, state_size) float32."""
+        ...
+
+    def act_deterministic(self, obs: Observations, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Return actions (num_envs, A) or (num_envs,), and the next state."""
+        ...
 
 
 class Policy(nn.Module, ABC):

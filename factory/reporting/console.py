@@ -238,8 +238,8 @@ def print_summary(
         console.print(Text.assemble((f"{label:<18}", "dim"), (visible(value), "bold")), soft_wrap=True)
 
 
-def print_evaluation(metrics: Mapping[str, float], run_dir: Path, *, video: Path | None = None) -> None:
-    """Print an evaluation's metrics, the return with its 95 % interval, and where its files are."""
+def print_evaluation(metrics: Mapping[str, float], *, files: Mapping[str, Path]) -> None:
+    """Print an evaluation's metrics, the return with its 95 % interval, and its files by their labels."""
     # The mean of one episode says nothing of the next.
     interval = "(a single episode: no interval)"
     if "eval/return_ci95" in metrics:
@@ -249,9 +249,7 @@ def print_evaluation(metrics: Mapping[str, float], run_dir: Path, *, video: Path
         if key not in ("eval/return_mean", "eval/return_ci95"):
             known = metric(key)
             rows.append((known.label.partition(",")[0], format_metric(known, value)))
-    rows.append(("written to", str(run_dir / "evaluation.json")))
-    if video:
-        rows.append(("video", str(video)))
+    rows += [(label, str(path)) for label, path in files.items()]
     console = rich.console.Console(highlight=False)
     for label, text in rows:
         console.print(Text.assemble((f"{label:<24}", "dim"), (visible(text), "bold")), soft_wrap=True)

@@ -27,6 +27,7 @@ def make_env(
     num_envs: int,
     render_mode: str | None = None,
     shard: Shard = Shard(),  # noqa: B008  it is immutable
+    evaluation: bool = False,
 ) -> TrainingEnv:
     """Build `num_envs` environments.
 
@@ -35,10 +36,14 @@ def make_env(
         num_envs: environments of this process.
         render_mode: `rgb_array` for environments that draw their own pictures, None otherwise.
         shard: place of these environments among those of all processes.
+        evaluation: True for the worlds of an evaluation, which a task may keep apart from those of training.
 
     Raises:
         ValueError: the environment cannot be built, or lacks what training needs.
     """
+    task = cfg.task.env_kwargs()
+    if evaluation:
+        task = cfg.task.eval_kwargs()
     try:
         # Through Gymnasium's registry, as users of the environments build them.
         env = gymnasium.make_vec(
@@ -51,7 +56,7 @@ def make_env(
             seed=cfg.seed,
             render_mode=render_mode,
             shard=shard,
-            **cfg.task.env_kwargs(),
+            **task,
         )
     except (ValueError, WorldError, OSError, MemoryError):
         raise

@@ -13,7 +13,7 @@ import torch
 
 from factory.energy.uncertainty import student_t
 from factory.envs.core.training_env import TrainingEnv
-from factory.policies.base import Policy
+from factory.policies.base import Controller
 from factory.training.collector import groups
 
 
@@ -57,7 +57,7 @@ class EvaluationResult:
 
 def evaluate(
     env: TrainingEnv,
-    policy: Policy,
+    policy: Controller,
     *,
     episodes: int,
     seed: int,
@@ -67,7 +67,7 @@ def evaluate(
 
     Args:
         env: SAME_STEP vector environment.
-        policy: policy to evaluate, with its deterministic actions.
+        policy: policy to evaluate, with its deterministic actions, or a baseline.
         episodes: number of episodes, rounded up to a multiple of `env.num_envs`.
         seed: seed of the environment, so that equal policies see equal episodes.
         on_progress: called with the finished share from time to time, not with 1 if episodes end early.
@@ -126,7 +126,7 @@ def _spread(returns: torch.Tensor) -> tuple[float, float]:
 
 @torch.no_grad()
 def _play_round(
-    env: TrainingEnv, policy: Policy, *, seed: int, on_progress: Callable[[float], None]
+    env: TrainingEnv, policy: Controller, *, seed: int, on_progress: Callable[[float], None]
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """Play one episode in every world; return (return, length, success, fallen) x worlds, and step sums."""
     obs = groups(env.reset(seed=seed)[0])

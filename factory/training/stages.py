@@ -12,14 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from factory.config import TrainConfig, label
 from factory.energy.types import Interval
 from factory.envs.core.training_env import TrainingEnv
 from factory.envs.rendering import RenderingUnavailableError
-from factory.policies.base import Policy
+from factory.policies.base import Controller
 from factory.policies.export import Deterministic, export_policy
 from factory.reporting.report import write_report
 from factory.reporting.run_folder import read_records
@@ -44,7 +43,7 @@ def evaluate(job: TrainingJob, state: TrainState) -> TrainState:
     cfg = job.cfg
     episodes = cfg.runtime.eval_episodes
     with job.console.stage("evaluate") as progress, job.meter.phase("eval"):
-        env = make_env(cfg, num_envs=min(episodes, cfg.task.eval_worlds))
+        env = make_env(cfg, num_envs=min(episodes, cfg.task.eval_worlds), evaluation=True)
         with contextlib.closing(env):
             result = evaluation.evaluate(
                 env, job.policy, episodes=episodes, seed=EVAL_SEED, on_progress=progress
@@ -69,7 +68,7 @@ def record_video(job: TrainingJob, state: TrainState) -> TrainState:
     path = job.run_dir / "videos" / f"policy_{state.env_steps:09d}.mp4"
     with job.console.stage("video") as progress, job.meter.phase("io"):
         try:
-            write_policy_video(job.cfg, job.policy, path, on_progress=progress)
+            write_policy_video(job.cfg, lambda env: job.policy, path, on_progress=progress)
         except RenderingUnavailableError as reason:
             job.console.message(f"no video: {reason}")
     return state
@@ -148,13 +147,17 @@ def report(job: TrainingJob, state: TrainState, *, idle: Interval | None = None)
 
 
 def write_policy_video(
-    cfg: TrainConfig, policy: Policy, path: Path, *, on_progress: Callable[[float], None] = lambda share: None
+    cfg: TrainConfig,
+    make_controller: Callable[[TrainingEnv], Controller],
+    path: Path,
+    *,
+    on_progress: Callable[[float], None] = lambda share: None,
 ) -> None:
-    """Record one environment following the task's demo commands, with a strip of stills beside the video.
+    """Record environments that follow the task's demo commands, with a strip of stills beside the video.
 
     Args:
         cfg: the job.
-        policy: policy to show, with its deterministic actions.
+        make_controller: returns what plays the environments of the video, such as a policy.
         path: the video, `*.mp4`.
         on_progress: takes the share of the frames that are drawn.
 
@@ -162,8 +165,11 @@ def write_policy_video(
         RenderingUnavailableError: the environment cannot be drawn here.
     """
     runtime = cfg.runtime
-    with contextlib.closing(make_env(cfg, num_envs=1, render_mode="rgb_array")) as env:
-        recording, captions = _record(env, policy, duration_s=runtime.video_s, fps=runtime.video_fps)
+    worlds = cfg.task.video_worlds
+    built = make_env(cfg, num_envs=worlds, render_mode="rgb_array", evaluation=True)
+    with contextlib.closing(built) as env:
+        controller = make_controller(env)
+        recording, captions = _record(env, controller, duration_s=runtime.video_s, fps=runtime.video_fps)
         renderer = env.open_renderer(
             width=runtime.video_width, height=runtime.video_height, backend=runtime.renderer
         )
@@ -181,12 +187,13 @@ def write_policy_video(
 
 @torch.no_grad()
 def _record(
-    env: TrainingEnv, policy: Policy, *, duration_s: float, fps: int
-) -> tuple[list[np.ndarray], list[str]]:
+    env: TrainingEnv, policy: Controller, *, duration_s: float, fps: int
+) -> tuple[list[Any], list[str]]:
     """Return a snapshot and a caption for every frame of the video."""
     raw_obs, _ = env.reset(seed=EVAL_SEED)
-    state = policy.initial_state(1)
-    frames: list[np.ndarray] = []
+    start = policy.initial_state(env.num_envs)
+    state = start
+    frames: list[Any] = []
     captions: list[str] = []
     next_frame_s = 0.0
     for step in range(max(1, round(duration_s / env.step_dt_s))):
@@ -204,7 +211,7 @@ def _record(
         action, state = policy.act_deterministic(groups(raw_obs), state)
         raw_obs, _, terminated, truncated, _ = env.step(action)
         ended = terminated | truncated
-        state = torch.where(ended[:, None], policy.initial_state(1), state)
+        state = torch.where(ended[:, None], start, state)
     return frames, captions
 
 

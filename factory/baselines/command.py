@@ -1,0 +1,101 @@
+"""Evaluation of a baseline: `python -m factory.evaluate task=... baseline=NAME`."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING
+
+from factory import cli
+from factory.reporting.console import print_evaluation
+from factory.reporting.waiting import waiting
+from factory.runtime import provenance
+from factory.runtime.atomic_write import atomic_write
+from factory.validation import require
+
+
+@dataclass(kw_only=True)
+class BaselineConfig:
+    """Settings of a baseline's evaluation, besides the training job that names task and device."""
+
+    baseline: str = MISSING
+    """Name of the baseline: zero, random, or one of the task's own."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Keywords of the baseline."""
+    episodes: int = 0
+    """Episodes to play; 0: as many as at the end of a training."""
+    seed: int | None = None
+    """Seed of the environment; by default that of the evaluation at the end of a training."""
+    video: str = ""
+    """Video to write, FILE.mp4; empty writes none."""
+    out: str = ""
+    """JSON file to write; empty writes none."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError when a value is out of its range."""
+        require(self.episodes >= 0, "episodes", self.episodes, "must not be negative")
+        for key, suffix in (("video", ".mp4"), ("out", ".json")):
+            path = getattr(self, key)
+            require(not path or path.endswith(suffix), key, path, f"name a file that ends in {suffix}")
+
+
+def names_baseline(arguments: Sequence[str]) -> bool:
+    """Return True if a command line asks for a baseline."""
+    return any(argument.startswith("baseline=") for argument in arguments)
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Evaluate the baseline that `arguments` name, print its metrics, and write the files asked for.
+
+    Raises:
+        ValueError: an argument is wrong.
+    """
+    known = {entry.name for entry in dataclasses.fields(BaselineConfig)}
+    own = [argument for argument in arguments if argument.partition("=")[0].partition(".")[0] in known]
+    cfg = cli.parse(BaselineConfig, own)
+    job = cli.single_job([argument for argument in arguments if argument not in own])
+
+    # Imported here: mistakes on the command line are answered before torch is loaded.
+    from factory.baselines.base import Baseline, make_baseline
+    from factory.envs.core.training_env import TrainingEnv
+    from factory.runtime import device
+    from factory.training.build import make_env
+    from factory.training.evaluation import evaluate
+    from factory.training.stages import EVAL_SEED, write_policy_video
+
+    device.set_up(job.runtime.torch_threads)
+    seed = cfg.seed
+    if seed is None:
+        seed = EVAL_SEED
+
+    def baseline(env: TrainingEnv) -> Baseline:
+        return make_baseline(cfg.baseline, job.task, env, cfg.options)
+
+    episodes = cfg.episodes or job.runtime.eval_episodes
+    env = make_env(job, num_envs=min(episodes, job.task.eval_worlds), evaluation=True)
+    with contextlib.closing(env), waiting("evaluate") as progress:
+        result = evaluate(env, baseline(env), episodes=episodes, seed=seed, on_progress=progress)
+    files = {}
+    if cfg.out:
+        files["written to"] = Path(cfg.out)
+        content = {
+            "task": job.task.name,
+            "baseline": cfg.baseline,
+            "options": cfg.options,
+            "seed": seed,
+            "metrics": result.metrics(),
+            "commit": provenance.git_tags()["git.commit"],
+        }
+        with atomic_write(Path(cfg.out)) as unfinished:
+            unfinished.write_text(json.dumps(content, indent=1))
+    if cfg.video:
+        files["video"] = Path(cfg.video)
+        with waiting("video") as progress:
+            write_policy_video(job, baseline, Path(cfg.video), on_progress=progress)
+    print_evaluation(result.metrics(), files=files)
