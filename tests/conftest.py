@@ -36,6 +36,21 @@ def patient_tracker() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def no_addresses_of_mlflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Take back the addresses that a test, or MLflow's server, sets for its process and its children."""
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+        monkeypatch.setenv(name, "")  # so that it is taken back even if only the test sets it
+        monkeypatch.delenv(name)
+    yield
+    if "mlflow.tracking" in sys.modules:
+        from mlflow.tracking._model_registry import utils as registry
+        from mlflow.tracking._tracking_service import utils as tracking
+
+        registry._registry_uri = None
+        tracking._tracking_uri = None
+
+
 def run_training(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     """Run `python -m factory.train` in this process, in the folder it is in; the books of every run must
     balance.

@@ -17,12 +17,8 @@ from factory.tracking.store import connect
 
 
 @pytest.mark.parametrize(("is_alive", "status"), [(False, "KILLED"), (True, "RUNNING")])
-def test_run_of_a_dead_process_is_closed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_alive: bool, status: str
-) -> None:
+def test_run_of_a_dead_process_is_closed(tmp_path: Path, is_alive: bool, status: str) -> None:
     """Its MLflow run becomes KILLED; that of a process that is alive stays as it is."""
-    # `mlflow.set_tracking_uri` of an earlier test leaves this variable, which would be followed.
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     cfg = TrackingConfig(system_metrics=False)
     run_dir = tmp_path / "task" / "run"
     open_tracker(

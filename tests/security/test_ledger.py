@@ -30,10 +30,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def store(root: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def store(root: Path) -> str:
     """Return the URI of the user's store."""
-    # `mlflow.set_tracking_uri` of an earlier test leaves this variable, which would be followed.
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return f"sqlite:///{root}/mlflow.db"
 
 

@@ -50,9 +50,6 @@ os.kill(os.getpid(), signal.SIGKILL)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Try a server that is away again at once."""
     monkeypatch.setattr("factory.tracking.sender.LONGEST_BACKOFF_S", 0.1)
-    # `mlflow.set_tracking_uri` sets this variable, which must be gone after the test.
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
-    monkeypatch.delenv("MLFLOW_TRACKING_URI")
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +93,6 @@ def serve(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[...,
     monkeypatch.setenv("_MLFLOW_SERVER_ARTIFACT_ROOT", "mlflow-artifacts:/")
     monkeypatch.setenv("_MLFLOW_SERVER_ARTIFACT_DESTINATION", str(root / "served"))
     monkeypatch.setenv("_MLFLOW_SERVER_SERVE_ARTIFACTS", "true")
-    import mlflow
     from mlflow.server import app
     from werkzeug.serving import BaseWSGIServer, make_server
 
@@ -110,7 +106,6 @@ def serve(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[...,
     yield start
     for server in servers:
         stop(server)
-    mlflow.set_tracking_uri("")  # which the application had set for the whole process
 
 
 def free_port() -> int:
