@@ -118,10 +118,12 @@ def test_other_ways_to_build_give_the_same_wheel(wheel: Path, tmp_path: Path, wa
 
 
 @pytest.mark.parametrize("way", ["wheel", "editable"])
-def test_project_with_the_same_folder_names_works(wheel: Path, tmp_path: Path, way: str) -> None:
+def test_project_with_the_same_folder_names_works(scripts: Path, tmp_path: Path, way: str) -> None:
     """In a folder with its own `envs/`, `conf/` and `tests/`, module and script train the folder's task."""
-    editable = ("--editable", copy_sources(tmp_path / "clone", symlinks=True))
-    bin_dir = make_environment(tmp_path / "environment", *((wheel,) if way == "wheel" else editable))
+    bin_dir = scripts
+    if way == "editable":
+        clone = copy_sources(tmp_path / "clone", symlinks=True)
+        bin_dir = make_environment(tmp_path / "environment", "--editable", clone)
     for name, command in (
         ("module", (bin_dir / "python", "-m", "factory.train")),
         ("script", (bin_dir / "factory-train",)),

@@ -23,7 +23,7 @@ from factory.reporting.formatting import (
     joules_per_token_text,
     phase_shares,
 )
-from factory.reporting.headlines import headlines
+from factory.reporting.headlines import headlines, older_policy_note
 from factory.reporting.live_panel import FIRST_ITERATION, LivePanel
 from factory.reporting.progress import Clock, Eta, iteration_metrics, progress_text
 from factory.runtime.awake_time import awake_s
@@ -222,10 +222,8 @@ def print_summary(
     # The newest video is last in the order of names, which hold the steps.
     for path in sorted((run_dir / "videos").glob("policy_*.mp4"))[-1:]:
         text = str(path)
-        step = int(path.stem.rpartition("_")[2])
-        # A resumed run may have gone on without recording another one.
-        if step < metrics.get("factory/env_steps", step):
-            text += f"  (an older policy, of step {step:,})"
+        if note := older_policy_note(path, metrics):
+            text += f"  ({note})"
         rows.append(("Video", text))
     if tracking_uri:
         opened_by = f"mlflow ui --backend-store-uri {tracking_uri}"

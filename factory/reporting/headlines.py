@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 from factory.metric_keys import metric
@@ -110,3 +111,17 @@ def _site(metrics: Mapping[str, float], tier: str) -> Iterator[Headline]:
         if per_mtoken in metrics:
             note += f"; {format_plain(metrics[per_mtoken])} per million tokens"
         yield Headline(known.label, format_metric(known, metrics[key]), f"{note}; assumes energy.site")
+
+
+def older_policy_note(video: Path, metrics: Mapping[str, float]) -> str:
+    """Return a note if the policy in a video `policy_<step>.mp4` is older than the run, else an empty text.
+
+    A resumed run may have gone on without recording another one.
+    """
+    digits = video.stem.rpartition("_")[2]
+    if not digits.isdecimal():
+        return ""
+    step = int(digits)
+    if step >= metrics.get("factory/env_steps", step):
+        return ""
+    return f"an older policy, of step {step:,}"

@@ -19,7 +19,7 @@ from factory.metric_keys import Metric, metric
 from factory.reporting import report_notes
 from factory.reporting.curves import MAX_POINTS, Curve, Panels, draw_panels, time_axis
 from factory.reporting.formatting import format_duration, format_number, format_percent, format_si
-from factory.reporting.headlines import headlines
+from factory.reporting.headlines import headlines, older_policy_note
 from factory.reporting.html import write_html
 from factory.reporting.run_folder import Record, Run, read_run
 from factory.runtime import stored_files
@@ -60,10 +60,11 @@ class Bar:
 
 @dataclass(kw_only=True)
 class Video:
-    """A video of the run: its path in the folder, and its content where it is embedded."""
+    """A video of the run: its path in the folder, its content where it is embedded, and a note."""
 
     path: str
     data: str
+    note: str
 
 
 def write_report(run_dir: Path) -> Path:
@@ -147,7 +148,8 @@ def _videos(run: Run) -> list[Video]:
         data = ""
         if budget > 0:
             data = _base64(path)
-        videos.append(Video(path=path.relative_to(run.folder).as_posix(), data=data))
+        note = older_policy_note(path, run.metrics)
+        videos.append(Video(path=path.relative_to(run.folder).as_posix(), data=data, note=note))
     return videos
 
 

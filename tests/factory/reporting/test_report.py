@@ -275,6 +275,17 @@ def test_a_large_video_is_linked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "videos/final.mp4" in page.references
 
 
+def test_a_video_of_an_older_policy_says_so(tmp_path: Path) -> None:
+    """A run that went on after its video names the step of the policy shown; a current video has no note."""
+    folder = make_run(tmp_path / "run")
+    steps = int(json.loads((folder / "summary.json").read_text())["metrics"]["factory/env_steps"])
+    (folder / "videos" / "policy_000000016.mp4").write_bytes(b"old")
+    (folder / "videos" / f"policy_{steps:09d}.mp4").write_bytes(b"new")
+    text = " ".join(Page(write_report(folder)).text.split())
+    assert "policy_000000016.mp4 (an older policy, of step 16)" in text
+    assert text.count("an older policy") == 1
+
+
 def test_a_whole_run_misses_nothing(page: Page) -> None:
     """No box of missing pieces without a reason."""
     assert "What is missing" not in page.text
