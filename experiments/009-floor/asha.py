@@ -16,15 +16,15 @@ from typing import Any
 
 from workshop import FloorUnderTest
 
-STEPS = 90_000
 JOB = (
-    "experiment=smoke",
-    f"total_steps={STEPS}",
+    "task=cartpole_swingup",
+    "total_steps=810000",
     "learner.schedule=fixed",
     "runtime.torch_threads=1",
+    "runtime.video_s=0",
     "tracking=jsonl",
 )
-RANGES = ("learner.learning_rate=1e-5,1e-4,1e-3", "learner.gamma=0.9,0.97,0.99")
+RANGES = ("learner.learning_rate=2e-5,2e-4,2e-3", "learner.gamma=0.8,0.95,0.98")
 
 
 def main() -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sqlite3
 import tempfile
 import time
@@ -42,7 +41,6 @@ LINE = (
 SHARE = 0.75
 HOURS = (1.0, 3.0, 1.0)
 """Length of the time before, during and after the event [h]."""
-GROUPS = Path("/sys/fs/cgroup/cpuacct")
 ACTS = ("start", "pause", "resume", "preempt")
 
 
@@ -60,7 +58,7 @@ def main() -> None:
     ids = [number for flex in range(4) for number in event.submit(*LINE, f"seed={flex}", "--flex", str(flex))]
     for flex in range(4):
         control.submit(*LINE, f"seed={flex}", "--flex", str(flex))
-    are_apart = [start_apart(floor, name) for floor, name in ((event, "event"), (control, "control"))]
+    are_apart = [floor.start_apart("--cores", "4") for floor in (event, control)]
     for floor in (event, control):
         for number in ids:
             floor.wait_for(number, "running", timeout_s=600.0)
@@ -111,22 +109,6 @@ def evaluate(
         "tokens_control": undisturbed[-1].tokens - undisturbed[0].tokens,
         "tokens_event": seen[-1].tokens - seen[0].tokens,
     }
-
-
-def start_apart(floor: FloorUnderTest, name: str) -> bool:
-    """Start a floor in a control group of its own, and return whether that was possible."""
-    group = GROUPS / f"replay-{name}-{os.getpid()}"
-    home = GROUPS / "cgroup.procs"
-    try:
-        group.mkdir()
-        (group / "cgroup.procs").write_text(str(os.getpid()))
-    except OSError:
-        floor.start("--cores", "4")
-        return False
-    # The floor and its lines inherit the group; this process returns to where it was.
-    floor.start("--cores", "4")
-    home.write_text(str(os.getpid()))
-    return True
 
 
 def pass_time(duration_s: float) -> None:
