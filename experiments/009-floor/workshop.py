@@ -27,6 +27,7 @@ class FloorUnderTest:
     def __init__(self, root: Path) -> None:
         """Use the floor in `root`."""
         self.root = root
+        self.log = root / "run.log"
         self.process: subprocess.Popen[bytes] | None = None
 
     def call(self, *arguments: str) -> str:
@@ -41,7 +42,7 @@ class FloorUnderTest:
     def start(self, *arguments: str) -> None:
         """Start `floor run` in the background."""
         command = [sys.executable, "-m", "factory.floor", "run", "--root", str(self.root), *arguments]
-        with (self.root / "run.log").open("ab") as log:
+        with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
 
     def start_apart(self, *arguments: str) -> bool:

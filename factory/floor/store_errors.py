@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+
+_LEAST_FREE_BYTES = 64 * 1024
+"""With less space than this, SQLite cannot write its side files and speaks of a disk I/O error [byte]."""
 
 
 class StoreError(OSError):
@@ -18,7 +22,8 @@ def store_faults(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        raise StoreError(f"{path}: {error}; mend that, then run the command again") from error
+        reason = _disk_trouble(path.parent) or str(error)
+        raise StoreError(f"{path}: {reason}; mend that, then run the command again") from error
     except sqlite3.DatabaseError as error:
         raise ValueError(
             f"{path}: damaged ({error}); put back a copy, or move it away and submit the lines again"
@@ -27,3 +32,16 @@ def store_faults(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror or error}; choose another --root, or mend that") from error
+
+
+def _disk_trouble(folder: Path) -> str:
+    """Return what is wrong with the disk of a folder, which SQLite does not say; empty if nothing is."""
+    try:
+        disk = os.statvfs(folder)
+    except OSError:
+        return ""
+    if disk.f_flag & os.ST_RDONLY:
+        return "the disk is read-only"
+    if disk.f_bavail * disk.f_frsize < _LEAST_FREE_BYTES:
+        return "the disk is full"
+    return ""

@@ -10,7 +10,7 @@ import pytest
 
 from factory.floor.lines import Attempt, ExitClass, Handle, Line, LineState, Needs
 from factory.floor.store import FILE, Store
-from factory.floor.store_errors import StoreError
+from factory.floor.store_errors import StoreError, store_faults
 
 
 def make_line(**changes: object) -> Line:
@@ -159,6 +159,16 @@ def test_a_damaged_store_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / FILE).write_bytes(content)
     with pytest.raises(ValueError, match=r"damaged .*put back a copy"):
         Store(tmp_path)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a file system without room")
+def test_a_full_disk_is_named() -> None:
+    """SQLite speaks of an I/O error; the line says that the disk is full."""
+    with (
+        pytest.raises(StoreError, match=r"the disk is full; .*run the command again"),
+        store_faults(Path("/proc/floor.db")),
+    ):
+        raise sqlite3.OperationalError("disk I/O error")
 
 
 def test_a_database_of_something_else_is_left_alone(tmp_path: Path) -> None:
