@@ -111,7 +111,9 @@ class TrainConfig:
         processes = ranks.size()
         divides = self.num_envs % processes == 0
         require(divides, "num_envs", self.num_envs, f"must divide by {processes} processes")
+        self.task.check_num_envs(self.num_envs // processes)
         self.learner.check(num_envs=self.num_envs // processes)
+        self.physics = self.physics.one_of(self.task.engines)
         self._check_names()
 
     @property

@@ -151,7 +151,8 @@ def _load(cfg: EvaluateConfig, run_dir: Path) -> tuple[TrainConfig, TrainingEnv,
     stored_policy = found.tensors.get("policy", {})
     try:
         fit.check_size(found.config["policy"], stored_policy)
-        num_envs = min(cfg.episodes, train_cfg.task.eval_worlds)
+        task = train_cfg.task
+        num_envs = task.whole_worlds(min(cfg.episodes, task.eval_worlds))
         env = make_env(train_cfg, num_envs=num_envs, evaluation=True)
         policy = make_policy(train_cfg, env)
         fit.load_part(policy, stored_policy, name="policy")

@@ -78,7 +78,7 @@ def _look(name: str) -> TaskFacts:
     from factory.training.build import make_env
 
     cfg, _ = cli.compose_config(options.example(name))
-    with contextlib.closing(make_env(cfg, num_envs=1)) as env:
+    with contextlib.closing(make_env(cfg, num_envs=cfg.task.agents_per_world)) as env:
         observations = env.single_observation_space
         groups: dict[str, Any] = getattr(observations, "spaces", {"policy": observations})
         space: Any = env.single_action_space

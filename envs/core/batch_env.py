@@ -1,123 +1,57 @@
-"""The batched environment every task derives from."""
+"""The batched environment with MuJoCo beneath."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import mujoco
 import numpy as np
 import torch
 from gymnasium.spaces import Box
-from gymnasium.vector import AutoresetMode
-from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from factory.envs.core.observations import (
-    ClampToBox,
-    Observation,
-    checked_actions,
-    checked_mask,
-    unwrap_single_group,
-    unwrap_single_space,
-)
-from factory.envs.core.shard import Shard
-from factory.envs.core.single_env import SingleEnv
-from factory.envs.core.soundness import blank_step, unsound
-from factory.envs.core.training_env import TrainingEnv
+from factory.envs.core.episode_env import EpisodeEnv
+from factory.envs.core.observations import Observation as Observation
+from factory.envs.core.observations import checked_mask
 from factory.envs.physics import PhysicsConfig, open_physics
 from factory.envs.rendering.camera import Camera
 from factory.envs.rendering.renderer import Renderer, open_renderer
 
 
-class BatchEnv(TrainingEnv):
-    """`num_envs` worlds that speak torch; one subclass a task.
-
-    Observations, rewards (float32) and flags (bool) live on `device`. Every step is graph-safe: static
-    shapes, masked resets, randomness from the environment's own generator.
+class BatchEnv(EpisodeEnv):
+    """`num_envs` worlds of one MuJoCo model; `EpisodeEnv` has the contract.
 
     A task names its `config` and implements `_load_model`, `_reset_envs`, `_get_rewards_and_dones` and
     `_get_observations`; `_apply_action` too, unless an action is what the actuators take.
 
-    Order within `step`: action -> physics -> `_get_rewards_and_dones` (task clocks, reward, termination) ->
-    final observation -> reset of the finished worlds -> observation. In SAME_STEP mode `obs` of a
-    finished world is the first of its next episode and `info["final_obs"]` (dense, valid where
-    `info["_final_obs"]`) the last of the old one.
+    Order within `step`: `_apply_action` -> physics -> `_get_rewards_and_dones`, and on as in `EpisodeEnv`.
     """
 
     config: type[Any]
     """Class of the task's settings; needs `decimation`, the physics steps of a control step."""
-    persistent: tuple[str, ...] = ()
-    """Names of the task's own tensors that `state_dict` keeps beside physics and episode clocks."""
-    capturable = True
     camera: Camera = Camera()
     """Camera of videos and of `render`."""
-
-    def __init__(
-        self,
-        *,
-        num_envs: int = 1,
-        device: str | torch.device = "cpu",
-        physics: str | PhysicsConfig = "mujoco",
-        num_threads: int = 0,
-        autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
-        seed: int | None = None,
-        render_mode: str | None = None,
-        shard: Shard = Shard(),  # noqa: B008  it is immutable
-        **task: Any,
-    ) -> None:
-        """Build `shard` of all worlds; `task` are the values of `config` that differ from its defaults."""
-        if num_envs < 1:
-            raise ValueError(f"num_envs={num_envs}: must be at least 1")
-        if render_mode not in (None, "rgb_array"):
-            raise ValueError(f"render_mode={render_mode}: choose None or rgb_array")
-        self.num_envs = num_envs
-        self.shard = shard
-        self.device = torch.device(device)
-        self.autoreset_mode = AutoresetMode(autoreset_mode)
-        self.render_mode = render_mode
-        self.cfg: Any = self.config(**task)
-        self.max_episode_steps: int = self.cfg.max_episode_steps
-        self.decimation: int = self.cfg.decimation
-        engine = PhysicsConfig.of(physics, num_threads=num_threads)
-        self.physics_name = engine.name
-        model = self._load_model()
-        self.physics = open_physics(engine, model, num_envs=num_envs, device=self.device)
-        self.step_dt_s = float(model.opt.timestep) * self.decimation
-        self.metadata = {
-            "autoreset_mode": self.autoreset_mode,
-            "render_modes": ["rgb_array"],
-            "render_fps": round(1.0 / self.step_dt_s),
-        }
-        self.generator = torch.Generator(device=self.device)
-        self._seed(seed)
-        self.episode_steps = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
-        self._pending_reset = torch.zeros(num_envs, dtype=torch.bool, device=self.device)
-        self._all_worlds = torch.ones(num_envs, dtype=torch.bool, device=self.device)
-        self._no_worlds = ~self._all_worlds
-        self._qpos = self.physics.field("qpos")
-        self._qvel = self.physics.field("qvel")
-        self._ctrl = self.physics.field("ctrl")
-        self._renderer: Any = None
-        self._setup()
-        self._set_spaces()
-
-    @classmethod
-    def single(cls, **kwargs: Any) -> SingleEnv:
-        """Build the single-world version of a task, for `gymnasium.make`."""
-        return SingleEnv(cls(num_envs=1, autoreset_mode=AutoresetMode.DISABLED, **kwargs))
-
-    # Hooks that a task implements.
 
     @abstractmethod
     def _load_model(self) -> mujoco.MjModel:
         """Return the model of one world."""
 
-    def _setup(self) -> None:
-        """Fetch fields once and place constants and the task's own tensors on the device."""
+    def _open_engine(self, engine: PhysicsConfig, *, num_threads: int) -> None:
+        if self.agents_per_world != 1:
+            raise ValueError(
+                f"task.agents_per_world={self.agents_per_world}: a world of MuJoCo is one row; derive a task "
+                "of several agents from EpisodeEnv"
+            )
+        self.decimation: int = self.cfg.decimation
+        model = self._load_model()
+        engine = PhysicsConfig.of(engine, num_threads=num_threads)
+        self.physics = open_physics(engine, model, num_envs=self.num_envs, device=self.device)
+        self.step_dt_s = float(model.opt.timestep) * self.decimation
+        self._qpos = self.physics.field("qpos")
+        self._qvel = self.physics.field("qvel")
+        self._ctrl = self.physics.field("ctrl")
+        self._renderer: Any = None
 
     def _action_box(self) -> Box:
         """Return the bounds of one world's action: the actuators' own ranges, unless a task scales them."""
@@ -125,65 +59,15 @@ class BatchEnv(TrainingEnv):
         low, high = np.where(model.actuator_ctrllimited, model.actuator_ctrlrange.T, [[-np.inf], [np.inf]])
         return Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
 
-    @abstractmethod
-    def _reset_envs(self, mask: Tensor) -> None:
-        """Write a new initial state (qpos, qvel, task tensors) for the worlds in `mask` (num_envs,)."""
-
     def _apply_action(self, action: Tensor) -> None:
         """Write actuator controls for `action` (num_envs, action_size), here itself within its bounds."""
         self._ctrl.copy_(self.native_actions(action))
 
-    @abstractmethod
-    def _get_rewards_and_dones(self) -> tuple[Tensor, Tensor, dict[str, Any]]:
-        """Return reward (num_envs,) float32, terminated (num_envs,) bool and info for the step just made."""
-
-    @abstractmethod
-    def _get_observations(self) -> Observation:
-        """Return fresh observation tensors for the state now. Shapes: (num_envs, size) float32."""
-
-    # Gymnasium's interface.
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
-        """Reset all worlds, or those in `options["reset_mask"]` (numpy or torch bool, (num_envs,)).
-
-        Raises:
-            ValueError: the mask has a wrong shape or type, or selects nothing.
-        """
-        super().reset(seed=seed)
-        if seed is not None:
-            self._seed(seed)
-        mask = self._all_worlds
-        if options and options.get("reset_mask") is not None:
-            mask = checked_mask(self, options["reset_mask"])
-        self._reset(mask)
-        return unwrap_single_group(self._get_observations()), {}
-
-    def step(self, actions: Any) -> tuple[Any, Tensor, Tensor, Tensor, dict[str, Any]]:
-        """Advance every world by one control step. Shape of `actions`: (num_envs, action_size) float.
-
-        `info["live"]` marks worlds that executed their action (all, except those NEXT_STEP resets in
-        this call). A world with an action, observation or reward that is not finite or absurdly large
-        is terminated and marked in `info["nonfinite"]`, see `TrainingEnv`.
-        """
-        action = checked_actions(self, actions)
-        # NEXT_STEP: these worlds are simulated with the others, and the results are thrown away.
-        reset_now = self._pending_reset.clone()
+    def _advance(self, action: Tensor) -> None:
         self._apply_action(action)
         self.physics.step(self.decimation)
-        self.episode_steps += 1
-        reward, terminated, info = self._get_rewards_and_dones()
-        obs = self._get_observations()
-        # MuJoCo takes a control that is not finite for 0, so that only the action itself shows it.
-        nonfinite = unsound(action, reward, *obs.values())
-        if self._any_or_gpu(nonfinite):
-            obs, reward, info = blank_step(nonfinite, obs, reward, info)
-        terminated = terminated | nonfinite
-        # A terminal state at the time limit is terminal: there is nothing to bootstrap.
-        truncated = (self.episode_steps >= self.max_episode_steps) & ~terminated
-        info |= {"nonfinite": nonfinite, "live": ~reset_now}
-        return self._autoreset(obs, reward, terminated, truncated, info, reset_now=reset_now)
+
+    # Gymnasium's interface.
 
     def render(self) -> tuple[np.ndarray, ...] | None:
         """Return one RGB frame a world (480, 640, 3) uint8, or None without `render_mode="rgb_array"`."""
@@ -226,125 +110,21 @@ class BatchEnv(TrainingEnv):
         self._write_state(qpos, qvel, mask)
         self.physics.reset(mask)
 
-    def randomize_episode_phase(self) -> None:
-        """Let running episodes end at different times, so that a rollout holds every part of an episode.
-
-        They end in 32 groups: on a CPU a step in which no world ends is cheaper.
-        """
-        group = (self.uniform(0.0, 1.0) * 32).floor()
-        self.episode_steps.copy_((group * self.max_episode_steps / 32).long())
-
     def state_dict(self) -> dict[str, Tensor]:
         """Return copies of physics, episode clocks, generator and task tensors, keyed by name."""
-        own = ("episode_steps", "_pending_reset", *self.persistent)
-        return (
-            {f"physics/{name}": value for name, value in self.physics.state().items()}
-            | {f"env/{name}": getattr(self, name).clone() for name in own}
-            | {"generator": self.generator.get_state()}
-        )
+        physics = {f"physics/{name}": value for name, value in self.physics.state().items()}
+        return physics | super().state_dict()
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore `state_dict()`; later steps repeat exactly."""
         physics = {k.removeprefix("physics/"): v for k, v in state.items() if k.startswith("physics/")}
         self.physics.set_state(physics)
-        for key in (key for key in state if key.startswith("env/")):
-            getattr(self, key.removeprefix("env/")).copy_(state[key])
-        self.generator.set_state(state["generator"].cpu())
-
-    # Helpers of subclasses.
-
-    def uniform(self, low: float, high: float, *size: int) -> Tensor:
-        """Draw from U(low, high). Shape: (num_envs, *size) float32."""
-        sample = partial(torch.rand, generator=self.generator, device=self.device)
-        return self.shard.draw(sample, self.num_envs, *size) * (high - low) + low
-
-    def normal(self, *size: int) -> Tensor:
-        """Draw from N(0, 1). Shape: (num_envs, *size) float32."""
-        sample = partial(torch.randn, generator=self.generator, device=self.device)
-        return self.shard.draw(sample, self.num_envs, *size)
+        super().load_state_dict(state)
 
     def _write_state(self, qpos: Tensor, qvel: Tensor, mask: Tensor) -> None:
         for field, value in ((self._qpos, qpos), (self._qvel, qvel)):
             field.copy_(torch.where(mask[:, None], value.to(field.dtype), field))
 
-    # Inside.
-
-    def _autoreset(
-        self,
-        obs: Observation,
-        reward: Tensor,
-        terminated: Tensor,
-        truncated: Tensor,
-        info: dict[str, Any],
-        *,
-        reset_now: Tensor,
-    ) -> tuple[Any, Tensor, Tensor, Tensor, dict[str, Any]]:
-        if self.autoreset_mode is AutoresetMode.NEXT_STEP:
-            reward = torch.where(reset_now, torch.zeros_like(reward), reward)
-            terminated = terminated & ~reset_now
-            truncated = truncated & ~reset_now
-            obs = self._merge_reset_obs(reset_now, obs)
-            self._pending_reset.copy_(terminated | truncated)
-        elif self.autoreset_mode is AutoresetMode.SAME_STEP:
-            done = terminated | truncated
-            info |= {"final_obs": unwrap_single_group(obs), "_final_obs": done}
-            obs = self._merge_reset_obs(done, obs)
-        return unwrap_single_group(obs), reward, terminated, truncated, info
-
-    def _merge_reset_obs(self, mask: Tensor, obs: Observation) -> Observation:
-        """Reset the worlds in `mask` and return `obs` with their first observations."""
-        with self._isolated_rng():
-            if not self._any_or_gpu(mask):
-                return obs
-            self._reset(mask)
-            return {
-                name: torch.where(mask[:, None], new, obs[name])
-                for name, new in self._get_observations().items()
-            }
-
-    def _any_or_gpu(self, mask: Tensor) -> bool:
-        """Return whether any entry of `mask` is True; on a GPU always True, since reading it would stall."""
-        return self.device.type != "cpu" or bool(mask.any())
-
-    @contextmanager
-    def _isolated_rng(self) -> Iterator[None]:
-        """Draw in the block from a generator of its own, seeded by one draw from the environment's.
-
-        A CPU draws there only if a world ended; without this, later draws would depend on that. A GPU always
-        draws.
-        """
-        if self.device.type != "cpu":
-            yield
-            return
-        seed = torch.randint(2**63 - 1, (), generator=self.generator)
-        kept = self.generator
-        self.generator = torch.Generator().manual_seed(int(seed))
-        try:
-            yield
-        finally:
-            self.generator = kept
-
     def _reset(self, mask: Tensor) -> None:
-        self._reset_envs(mask)
+        super()._reset(mask)
         self.physics.reset(mask)
-        self.episode_steps.masked_fill_(mask, 0)
-        self._pending_reset.masked_fill_(mask, False)
-
-    def _seed(self, seed: int | None) -> None:
-        if seed is None:
-            seed = int(np.random.SeedSequence().generate_state(1)[0])
-        self.generator.manual_seed(seed)
-
-    def _set_spaces(self) -> None:
-        """Set the spaces, that of observations from the first one."""
-        self.single_action_space = box = self._action_box()
-        self.action_space = batch_space(box, self.num_envs)
-        self.native_actions = ClampToBox(box, device=self.device)
-        self._reset(self._all_worlds)
-        self.single_observation_space = unwrap_single_space(
-            {
-                k: Box(-np.inf, np.inf, tuple(v.shape[1:]), np.float32)
-                for k, v in self._get_observations().items()
-            }
-        )
-        self.observation_space = batch_space(self.single_observation_space, self.num_envs)

@@ -9,13 +9,13 @@ import torch
 from gymnasium.vector import AutoresetMode
 
 if TYPE_CHECKING:
-    from factory.envs.core.batch_env import BatchEnv
+    from factory.envs.core.episode_env import EpisodeEnv
 
 
 class SingleEnv(gymnasium.Env):
     """One world of a batched task as an ordinary numpy `gymnasium.Env` (for `gymnasium.make` and SB3)."""
 
-    def __init__(self, batch_env: BatchEnv) -> None:
+    def __init__(self, batch_env: EpisodeEnv) -> None:
         """Wrap `batch_env`, which must have one world and `AutoresetMode.DISABLED`."""
         if batch_env.num_envs != 1 or batch_env.autoreset_mode is not AutoresetMode.DISABLED:
             raise ValueError("SingleEnv needs num_envs=1 and autoreset_mode=DISABLED")

@@ -31,10 +31,12 @@ class TaskConfig:
     """Class of the environment, as `module:Class`; imported when the first environment is made."""
     facts: ClassVar[TaskFacts | None] = None
     """Facts for the list of tasks; without them the list builds an environment."""
+    engines: ClassVar[tuple[str, ...]] = ("mujoco", "warp")
+    """Engines that simulate the task, its default first; `("none",)` if torch alone does."""
     eval_worlds: ClassVar[int] = 256
     """Most environments of an evaluation; the same for every run, so that all play the same episodes."""
     video_worlds: ClassVar[int] = 1
-    """Environments that a video shows side by side."""
+    """Worlds that a video shows side by side."""
     baselines: ClassVar[dict[str, str]] = {}
     """Controllers that are not learned, by name: `module:Class`, see `factory.baselines`."""
     example: ClassVar[tuple[str, ...]] = ()
@@ -68,6 +70,22 @@ class TaskConfig:
     def _check_step_timeout(self) -> None:
         timeout_s = self.step_timeout_s
         require(timeout_s >= 0, "task.step_timeout_s", timeout_s, "must not be negative; 0 sets no limit")
+
+    @property
+    def agents_per_world(self) -> int:
+        """Rows of a batch that share a world; a task of several agents has a field of this name."""
+        return 1
+
+    def check_num_envs(self, num_envs: int) -> None:
+        """Raise ValueError unless `num_envs` rows are whole worlds."""
+        agents = self.agents_per_world
+        remedy = f"must be a multiple of task.agents_per_world={agents}, as each agent is a row"
+        require(num_envs % agents == 0, "num_envs", num_envs, remedy)
+
+    def whole_worlds(self, num_envs: int) -> int:
+        """Return the largest number of rows up to `num_envs` that are whole worlds, at least one world."""
+        agents = self.agents_per_world
+        return max(1, num_envs // agents) * agents
 
     def env_kwargs(self) -> dict[str, Any]:
         """Return the keywords the environment's constructor takes."""

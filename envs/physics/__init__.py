@@ -1,4 +1,7 @@
-"""Physics engines behind one protocol: `mujoco` on the CPU, `warp` on a GPU. Importing this loads neither."""
+"""Physics engines behind one protocol: `mujoco` on the CPU, `warp` on a GPU. Importing this loads neither.
+
+`none` stands for tasks that torch alone simulates (`factory.envs.core.episode_env`).
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ def open_physics(
     Raises:
         ValueError: the engine is unknown, not installed, or does not run on `device` or with `model`.
     """
-    cfg = PhysicsConfig.of(physics, num_threads=num_threads)
+    cfg = PhysicsConfig.of(physics, num_threads=num_threads).one_of(ENGINES)
     if cfg.name == "mujoco":
         from factory.envs.physics.mujoco import MujocoPhysics
 

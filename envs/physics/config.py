@@ -8,14 +8,18 @@ from factory.validation import MOST_THREADS, require
 
 ENGINES = ("mujoco", "warp")
 """Names of the engines."""
+NONE = "none"
+"""Stands for no engine: torch alone simulates the task."""
+AUTO = "auto"
+"""Stands for the first engine that a task names."""
 
 
 @dataclass(kw_only=True)
 class PhysicsConfig:
     """The physics engine and its settings."""
 
-    name: str = "mujoco"
-    """Engine: mujoco (CPU), warp (GPU, or a CPU for tests)."""
+    name: str = AUTO
+    """Engine: mujoco (CPU), warp (GPU, or a CPU for tests), none (torch alone), or auto: as the task says."""
     num_threads: int = 0
     """Physics threads of the CPU engine; 0 takes every CPU this process may use."""
     nconmax: int = 0
@@ -25,9 +29,8 @@ class PhysicsConfig:
 
     def __post_init__(self) -> None:
         """Raise ValueError when a value is out of its range or means nothing to the engine."""
-        require(
-            self.name in ENGINES, "physics", self.name, f"unknown engine; choose one of {', '.join(ENGINES)}"
-        )
+        names = sorted((AUTO, NONE, *ENGINES))
+        require(self.name in names, "physics", self.name, f"unknown engine; choose one of {', '.join(names)}")
         require(
             0 <= self.num_threads <= MOST_THREADS,
             "physics.num_threads",
@@ -43,7 +46,7 @@ class PhysicsConfig:
                 value,
                 "only physics=warp has it; leave it out",
             )
-        threads_mean_something = not self.num_threads or self.name == "mujoco"
+        threads_mean_something = not self.num_threads or self.name in (AUTO, "mujoco")
         require(threads_mean_something, "physics.num_threads", self.num_threads, "only physics=mujoco has it")
 
     @classmethod
@@ -51,7 +54,21 @@ class PhysicsConfig:
         """Return the settings of an engine given by name, or settings that leave open how many threads."""
         if isinstance(physics, str):
             return cls(name=physics, num_threads=num_threads)
-        left_open = physics.name == "mujoco" and not physics.num_threads
+        left_open = physics.name in (AUTO, "mujoco") and not physics.num_threads
         if left_open:
             return replace(physics, num_threads=num_threads)
         return physics
+
+    def one_of(self, engines: tuple[str, ...]) -> PhysicsConfig:
+        """Return the settings of the engine for a task that runs on `engines`, the first of them its default.
+
+        Raises:
+            ValueError: the task does not run on this engine.
+        """
+        if self.name == AUTO:
+            return replace(self, name=engines[0])
+        remedy = f"this task runs with {' or '.join(f'physics={name}' for name in engines)}; leave it out"
+        if engines == (NONE,):
+            remedy = "torch alone simulates this task; leave it out, or use physics=none"
+        require(self.name in engines, "physics", self.name, remedy)
+        return self

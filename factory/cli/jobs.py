@@ -314,7 +314,7 @@ def _check_parts(cfg: TrainConfig) -> None:
         if cfg.resume:
             found = checkpoint.load(Path(cfg.resume))
             fit.check_size(found.config["policy"], found.tensors.get("policy", {}))
-        with contextlib.closing(make_env(cfg, num_envs=1)) as env:
+        with contextlib.closing(make_env(cfg, num_envs=cfg.task.agents_per_world)) as env:
             policy = make_policy(cfg, env)
             cfg.learner.check_policy(policy, num_envs=cfg.num_envs // ranks.size())
             memory.check(cfg, env, policy)

@@ -77,7 +77,7 @@ def _speed(metrics: Mapping[str, float]) -> Iterator[Headline]:
         if "factory/env_steps" in metrics:
             note = f"{format_si(metrics['factory/env_steps'])} env steps"
         yield Headline("Wall time", format_metric(metric("time/wall_s"), wall_s), note)
-        if "time/physics_s" in metrics:
+        if metrics.get("time/physics_s"):
             share = format_percent(metrics["time/physics_s"] / wall_s)
             yield Headline("Physics share", share, "of the wall time")
 

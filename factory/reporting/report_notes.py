@@ -53,7 +53,7 @@ def time_note(metrics: Mapping[str, float]) -> str:
     wall_s = metrics["time/wall_s"]
     note = f"Wall time {format_duration(wall_s)}."
     # Environments of other libraries do not time their engine.
-    if "time/physics_s" in metrics:
+    if metrics.get("time/physics_s"):
         share = format_percent(metrics["time/physics_s"] / wall_s)
         note += f" The physics engine alone, within sim, took {share} of it."
     return note

@@ -63,7 +63,9 @@ def make_env(
     except Exception as error:  # whatever the class that a plug-in names raises
         raise ValueError(f"task={cfg.task.name}: {_why(error, cfg)}") from error
     if not isinstance(env.unwrapped, TrainingEnv):
-        raise ValueError(f"task={cfg.task.name}: {cfg.task.env} is no TrainingEnv; derive it from BatchEnv")
+        raise ValueError(
+            f"task={cfg.task.name}: {cfg.task.env} is no TrainingEnv; derive it from BatchEnv or EpisodeEnv"
+        )
 
     # A video that cannot be drawn would only be found out after the training.
     camera = getattr(env.unwrapped, "camera", None)

@@ -43,7 +43,8 @@ def evaluate(job: TrainingJob, state: TrainState) -> TrainState:
     cfg = job.cfg
     episodes = cfg.runtime.eval_episodes
     with job.console.stage("evaluate") as progress, job.meter.phase("eval"):
-        env = make_env(cfg, num_envs=min(episodes, cfg.task.eval_worlds), evaluation=True)
+        num_envs = cfg.task.whole_worlds(min(episodes, cfg.task.eval_worlds))
+        env = make_env(cfg, num_envs=num_envs, evaluation=True)
         with contextlib.closing(env):
             result = evaluation.evaluate(
                 env, job.policy, episodes=episodes, seed=EVAL_SEED, on_progress=progress
@@ -165,8 +166,8 @@ def write_policy_video(
         RenderingUnavailableError: the environment cannot be drawn here.
     """
     runtime = cfg.runtime
-    worlds = cfg.task.video_worlds
-    built = make_env(cfg, num_envs=worlds, render_mode="rgb_array", evaluation=True)
+    num_envs = cfg.task.video_worlds * cfg.task.agents_per_world
+    built = make_env(cfg, num_envs=num_envs, render_mode="rgb_array", evaluation=True)
     with contextlib.closing(built) as env:
         controller = make_controller(env)
         recording, captions = _record(env, controller, duration_s=runtime.video_s, fps=runtime.video_fps)

@@ -80,7 +80,7 @@ MISTAKES = [
     ("gone_env:Park", "gone_env:Park: ModuleNotFoundError: No module named 'gone_env'"),
     ("odd_env:Nope", "odd_env:Nope: AttributeError: module 'odd_env' has no attribute 'Nope'"),
     ("odd_env:Crash", "odd_env:Crash: line 10: KeyError: 'nope'"),
-    ("odd_env:Foreign", "odd_env:Foreign is no TrainingEnv; derive it from BatchEnv"),
+    ("odd_env:Foreign", "odd_env:Foreign is no TrainingEnv; derive it from BatchEnv or EpisodeEnv"),
 ]
 
 

@@ -49,7 +49,7 @@ WRONG_TYPES = [
 ]
 UNKNOWN_CHOICES = [
     ("task=pendulum", "task=pendulum: did you mean gym/inverted_pendulum"),
-    ("physics=bullet", "physics=bullet: choose one of mujoco, warp"),
+    ("physics=bullet", "physics=bullet: choose one of auto, mujoco, none, warp"),
     ("policy=cnn", "policy=cnn: choose one of mlp"),
     ("learner=dqn", "learner=dqn: choose one of ppo"),
     ("tracking=wandb", "tracking=wandb: choose one of jsonl, mlflow, null"),
@@ -58,7 +58,7 @@ UNKNOWN_CHOICES = [
     ("experiment=nope", "experiment=nope: choose one of"),
     ("task=null", "task=null: choose one of"),
     ("learner=3", "learner=3: choose one of ppo"),
-    ("physics.name=bullet", "physics=bullet: unknown engine; choose one of mujoco, warp"),
+    ("physics.name=bullet", "physics=bullet: unknown engine; choose one of auto, mujoco, none, warp"),
     ("policy.activation=swish", "policy.activation=swish: choose one of"),
     ("policy.precision=float16", "policy.precision=float16: choose one of float32, tf32, bfloat16"),
     ("policy.precision=tf32", "policy.precision=tf32: a GPU has it; use device=cuda, or float32 or bfloat16"),
@@ -98,6 +98,7 @@ CONTRADICTIONS = [
     ("learner.num_minibatches=100000 num_envs=4", "learner.num_minibatches=100000"),
     ("learner.min_learning_rate=1 learner.max_learning_rate=0.1", "learner.max_learning_rate=0.1"),
     ("physics.nconmax=8", "physics.nconmax=8: only physics=warp has it"),
+    ("physics=none", "physics=none: this task runs with physics=mujoco or physics=warp; leave it out"),
     ("physics=warp physics.num_threads=2", "physics.num_threads=2: only physics=mujoco has it"),
     ("energy.source=replay", "energy.replay_path=''"),
     ("task=cartpole_swingup robot=menagerie:unitree_go1", "robot=menagerie:unitree_go1"),

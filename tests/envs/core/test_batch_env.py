@@ -17,6 +17,7 @@ from factory.envs.core.check import check_vector_env
 from factory.envs.core.observations import groups_of
 from factory.envs.tasks.cartpole import CartpoleSwingup
 from factory.registry import TASKS
+from tests.helpers.rows import whole_worlds
 
 TASK_IDS = tuple(task.id for task in TASKS.values() if not task.example)
 """Every task that is complete without further settings."""
@@ -38,7 +39,7 @@ def make(env_id: str, **kwargs: Any) -> Any:
 @pytest.mark.parametrize("env_id", TASK_IDS)
 def test_vector_contract(env_id: str) -> None:
     """The batched environment passes the conformance check in all three autoreset modes."""
-    check_vector_env(lambda **kwargs: make(env_id, **kwargs))
+    check_vector_env(lambda **kwargs: make(env_id, **kwargs), num_envs=whole_worlds(env_id, 4))
 
 
 @pytest.mark.parametrize("env_id", TASK_IDS)
@@ -46,7 +47,7 @@ def test_single_environment_passes_gymnasiums_checker_without_a_warning(env_id: 
     """`gymnasium.make` gives an environment that `check_env` accepts; `make_vec` warns of nothing."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        gymnasium.make_vec(f"factory.envs:{env_id}", num_envs=2).close()
+        gymnasium.make_vec(f"factory.envs:{env_id}", num_envs=whole_worlds(env_id, 2)).close()
         env = gymnasium.make(f"factory.envs:{env_id}", render_mode=None).unwrapped
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*Box observation space.*infinity.*")

@@ -12,6 +12,7 @@ import torch
 import factory.envs  # noqa: F401  registers the tasks
 from factory.envs.core.graph_safety import GraphUnsafeError, check_graph_safety, graph_safe, unguarded
 from factory.registry import TASKS
+from tests.helpers.rows import whole_worlds
 
 TASK_IDS = tuple(task.id for task in TASKS.values() if not task.example)
 MASK = torch.tensor([True, False])
@@ -65,5 +66,5 @@ def test_unsafe_step_is_found() -> None:
 def build(env_id: str) -> Any:
     """Return two environments with the shortest episodes."""
     return gymnasium.make_vec(
-        f"factory.envs:{env_id}", num_envs=2, max_episode_steps=2, num_threads=1, seed=0
+        f"factory.envs:{env_id}", num_envs=whole_worlds(env_id, 2), max_episode_steps=2, num_threads=1, seed=0
     ).unwrapped

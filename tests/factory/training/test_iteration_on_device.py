@@ -21,6 +21,7 @@ from factory.policies.mlp import MlpPolicy
 from factory.policies.mlp_config import MlpPolicyConfig
 from factory.registry import TASKS
 from factory.training.collector import Collector, groups, no_phase
+from tests.helpers.rows import whole_worlds
 
 TASK_IDS = tuple(task.id for task in TASKS.values() if not task.example)
 META = torch.device("meta")
@@ -110,7 +111,9 @@ def test_guard_refuses_the_host(unsafe: Callable[[torch.Tensor], Any]) -> None:
 @pytest.mark.parametrize("schedule", ["annealed", "linear"])
 def test_rollout_and_update_stay_on_the_device(env_id: str, schedule: str) -> None:
     """Neither asks for a value nor touches the host, and tensors that a part keeps by name stay in place."""
-    env: Any = gymnasium.make_vec(f"factory.envs:{env_id}", num_envs=4, device=META, seed=0)
+    env: Any = gymnasium.make_vec(
+        f"factory.envs:{env_id}", num_envs=whole_worlds(env_id, 4), device=META, seed=0
+    )
     sizes = {name: group.shape[-1] for name, group in groups(env.reset()[0]).items()}
     policy = MlpPolicy(
         MlpPolicyConfig(actor_hidden=[8], critic_hidden=[8]),
