@@ -78,7 +78,8 @@ def run(arguments: Sequence[str]) -> None:
         return make_baseline(cfg.baseline, job.task, env, cfg.options)
 
     episodes = cfg.episodes or job.runtime.eval_episodes
-    env = make_env(job, num_envs=min(episodes, job.task.eval_worlds), evaluation=True)
+    num_envs = job.task.whole_worlds(min(episodes, job.task.eval_worlds))
+    env = make_env(job, num_envs=num_envs, evaluation=True)
     with contextlib.closing(env), waiting("evaluate") as progress:
         result = evaluate(env, baseline(env), episodes=episodes, seed=seed, on_progress=progress)
     files = {}
