@@ -37,6 +37,15 @@ _OTHER_DELAY_S = 10.0
 _LONGEST_DELAY_S = 1800.0
 
 
+RESTARTED = "restarted by the operator"
+"""Root cause of attempts that were killed so that they go on from their checkpoint."""
+_ENDED_BY_THE_FLOOR = {
+    "stalled": (ExitClass.STALLED, "no progress for a long time"),
+    "restart": (ExitClass.KILLED, RESTARTED),
+}
+"""Outcome of attempts whose processes were all killed, by the reason that was written before."""
+
+
 def start(store: Store, engine: Engine, line: Line, *, reason: str, cpus: list[int], profile: str) -> Line:
     """Start the next attempt of a queued line.
 
@@ -147,10 +156,18 @@ def _lost(line: Line, attempt: Attempt) -> Outcome:
     is_there = progress.kept_steps(run_dir) >= line.total_steps
     is_finished = is_there and progress.summary_status(run_dir) == "finished"
     now = time.time()
+    exit_class = ExitClass.LOST
+    root_cause = "its processes vanished without a word"
+    reason = attempt_files.read_reason(Path(attempt.folder))
+    if is_finished:
+        exit_class = ExitClass.OK
+        root_cause = ""
+    elif reason in _ENDED_BY_THE_FLOOR:
+        exit_class, root_cause = _ENDED_BY_THE_FLOOR[reason]
     return Outcome(
-        exit_class=ExitClass.OK if is_finished else ExitClass.LOST,
+        exit_class=exit_class,
         status=0 if is_finished else -1,
-        root_cause="" if is_finished else "its processes vanished without a word",
+        root_cause=root_cause,
         started_at=attempt.started_at,
         ended_at=now,
         cpu_s=0.0,
@@ -165,7 +182,7 @@ def _next(line: Line, attempt: Attempt, store: Store) -> tuple[LineState, str, d
     if exit_class is ExitClass.OK:
         return LineState.FINISHED, f"finished in attempt {attempt.number}", {"failures": 0}
     if attempt_files.read_reason(Path(attempt.folder)) == "cancel":
-        return LineState.CANCELLED, "cancelled by a user", {}
+        return LineState.CANCELLED, line.reason, {}
     if exit_class is ExitClass.PREEMPTED:
         return LineState.QUEUED, f"pre-empted at {attempt.steps_to} environment steps", {}
     if exit_class is ExitClass.USER_ERROR:

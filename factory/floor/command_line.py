@@ -16,6 +16,8 @@ from factory.floor.demo import demo
 from factory.floor.engines import ENGINES
 from factory.floor.sweeps import command as sweep_commands
 from factory.floor.sweeps.methods import METHODS
+from factory.operator import command as operator_command
+from factory.operator.words import Mode
 from factory.reporting.stream import steady_stdout
 
 DEFAULT_ROOT = "outputs/floor"
@@ -66,6 +68,7 @@ def parser() -> argparse.ArgumentParser:
     _add_lines(add)
     add("drain", commands.drain, "start no more lines, and end the floor when those that run have ended")
     _add_budget(add, common)
+    _add_operator(add)
     _add_looking_back(add)
     return top
 
@@ -96,6 +99,10 @@ def _add_running(add: _Add) -> None:
     run.add_argument("--engine", choices=sorted(ENGINES), default="local", help="where lines run")
     run.add_argument("--address", metavar="HOST:PORT", help="Ray cluster that lines run on")
     run.add_argument("--profile", default="", metavar="NAME", help="power profile of lines that name none")
+    run.add_argument(
+        "--operator", choices=[mode.value for mode in Mode], default="suggest", help="freedom of the operator"
+    )
+    run.add_argument("overrides", nargs="*", metavar="operator.key=value", help="settings of the operator")
     run.add_argument("--tick", type=float, default=1.0, metavar="S", help=argparse.SUPPRESS)
     run.add_argument("--forever", action="store_true", help="wait for more lines when all have ended")
 
@@ -121,6 +128,17 @@ def _add_lines(add: _Add) -> None:
             added.add_argument("priority", type=int, metavar="N")
         if name == "why":
             added.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_operator(add: _Add) -> None:
+    """Add the commands about the operator."""
+    shown = add(
+        "operator", operator_command.show, "show findings and decisions, or close the circuit breaker"
+    )
+    shown.add_argument("what", nargs="?", choices=("list", "reset"), default="list", metavar="list|reset")
+    shown.add_argument("--json", action="store_true", help="print JSON (list)")
+    approved = add("approve", operator_command.approve, "let a proposal of the operator be carried out")
+    approved.add_argument("decision", type=int, metavar="ID")
 
 
 def _add_budget(add: _Add, common: _Parser) -> None:

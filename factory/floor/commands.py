@@ -12,6 +12,7 @@ from pathlib import Path
 
 from factory import cli, options
 from factory.floor import floor_lock, status_view, submission
+from factory.floor.answers import answer
 from factory.floor.budget_input import parse_duration, parse_time, parse_watts
 from factory.floor.engines import ENGINES
 from factory.floor.history import shift_report
@@ -21,10 +22,10 @@ from factory.floor.report_view import print_report
 from factory.floor.runner import run_floor
 from factory.floor.store import Store
 from factory.floor.submission import Order
+from factory.operator import command as operator_command
+from factory.operator import config as operator_config
+from factory.operator.words import Mode
 from factory.validation import require
-
-_ANSWER_S = 10.0
-"""Time in which a running floor carries out an order."""
 
 
 def submit(given: argparse.Namespace) -> int:
@@ -72,10 +73,12 @@ def run(given: argparse.Namespace) -> int:
         # The limit of a capped line is a number of its own.
         raise ValueError(f"--profile={given.profile}: choose one of {', '.join(profiles)}")
     require(0.05 <= given.tick <= 60.0, "--tick", given.tick, "must be in [0.05, 60]")
+    config = operator_config.parse(given.overrides)
+    watch = operator_command.watching(config, Mode(given.operator))
     with Store(given.root, create=given.forever) as store, floor_lock.locked(given.root):
         engine = ENGINES[given.engine](root=given.root, cores=given.cores, address=given.address)
         rules = Rules(watts=watts, tick_s=given.tick, profile=given.profile, is_forever=given.forever)
-        return run_floor(store, engine, rules)
+        return run_floor(store, engine, rules, watch=watch)
 
 
 def status(given: argparse.Namespace) -> int:
@@ -128,7 +131,7 @@ def order(given: argparse.Namespace) -> int:
             require(abs(given.priority) <= 1000, "priority", given.priority, "must be in [-1000, 1000]")
             arguments = {"priority": given.priority}
         number = store.add_command(given.command, line=line.id, **arguments)
-        print(_answer(store, number))
+        print(answer(store, number))
     return 0
 
 
@@ -137,7 +140,7 @@ def drain(given: argparse.Namespace) -> int:
     with Store(given.root) as store:
         if not floor_lock.is_held(given.root):
             raise ValueError(f"root={given.root}: no process runs this floor; there is nothing to drain")
-        print(_answer(store, store.add_command("drain")))
+        print(answer(store, store.add_command("drain")))
     return 0
 
 
@@ -166,16 +169,3 @@ def audit(given: argparse.Namespace) -> int:
             cli.fail(error, status=1)
         print(f"{number} events, each follows from the one before")
     return 0
-
-
-def _answer(store: Store, number: int) -> str:
-    """Return the outcome of an order, once the floor has carried it out."""
-    if not floor_lock.is_held(store.root):
-        return "noted; the next `floor run` carries it out"
-    deadline = time.monotonic() + _ANSWER_S
-    while time.monotonic() < deadline:
-        outcome = store.command_outcome(number)
-        if outcome is not None:
-            return outcome
-        time.sleep(0.1)
-    return "noted; the floor has not answered yet"

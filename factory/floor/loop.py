@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import inf
-from typing import Any
+from typing import Any, Protocol
 
 from factory.floor import scheduler
 from factory.floor.budget import Budget
@@ -18,7 +18,7 @@ from factory.floor.lines import ACTIVE, Handle, Line, LineState, Needs
 from factory.floor.orders import carry_out
 from factory.floor.plan import Action, FloorView, LineView, PowerLimit, Settings, Verb
 from factory.floor.power import PowerWatch
-from factory.floor.records import Sample
+from factory.floor.records import Command, Sample
 from factory.floor.store import Store
 from factory.floor.supervisor import Supervisor
 from factory.floor.sweeps import driver, table
@@ -47,16 +47,51 @@ class Rules:
     scheduler: Settings = field(default_factory=Settings)
 
 
+class Watcher(Protocol):
+    """Watches a floor and may act on it, in the floor's own process."""
+
+    def tick(self) -> None:
+        """Look at the floor after each of its ticks."""
+
+    def order(self, command: Command) -> str:
+        """Carry out an order that is for the watcher, and return a sentence about its outcome."""
+
+    def close(self) -> None:
+        """Let go of what it holds."""
+
+
+class NoWatcher:
+    """Watches nothing."""
+
+    def tick(self) -> None:
+        """Do nothing."""
+
+    def order(self, command: Command) -> str:
+        """Say that nobody is there."""
+        return "no operator watches this floor; start it with `run --operator suggest`"
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
 class Floor:
     """One floor while it runs."""
 
-    def __init__(self, store: Store, engine: Engine, rules: Rules) -> None:
+    def __init__(
+        self,
+        store: Store,
+        engine: Engine,
+        rules: Rules,
+        *,
+        watch: Callable[[Floor], Watcher] = lambda floor: NoWatcher(),
+    ) -> None:
         """Take over the lines that are on the floor, running ones included.
 
         Args:
             store: the floor's store; its lock is held.
             engine: where attempts run.
             rules: settings.
+            watch: makes the watcher of this floor.
         """
         self.store = store
         self.engine = engine
@@ -76,6 +111,7 @@ class Floor:
         self._sampled_s = -inf
         self._waiting: dict[int, str] = {}
         self.store.record("floor started", details={"engine": engine.name, "watts": _finite(rules.watts)})
+        self.watcher = watch(self)
 
     @property
     def is_done(self) -> bool:
@@ -106,6 +142,7 @@ class Floor:
             self._learn([line for line, _ in active])
             self._sample(limit.limit_w, tokens)
         self._plan(limit)
+        self.watcher.tick()
 
     def budget(self) -> Budget:
         """Return the budget as it is known now; a long schedule is read only when it has changed."""

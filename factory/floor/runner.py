@@ -6,12 +6,12 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 from factory.floor.engines.base import Engine
 from factory.floor.lines import ACTIVE, FINAL, LineState
-from factory.floor.loop import Floor, Rules
+from factory.floor.loop import Floor, Rules, Watcher
 from factory.floor.page import FILE, write_page
 from factory.floor.store import Store
 
@@ -19,19 +19,20 @@ _PAGE_S = 3.0
 """Time between two versions of the floor's page."""
 
 
-def run_floor(store: Store, engine: Engine, rules: Rules) -> int:
+def run_floor(store: Store, engine: Engine, rules: Rules, *, watch: Callable[[Floor], Watcher]) -> int:
     """Run a floor; lines go on when it is interrupted.
 
     Args:
         store: the floor's store, locked by this process.
         engine: where lines run.
         rules: settings.
+        watch: makes the watcher of the floor, such as its operator.
 
     Returns:
         0 if all lines ended well, 1 if one failed, 130 if the floor was interrupted.
     """
     stop = threading.Event()
-    floor = Floor(store, engine, rules)
+    floor = Floor(store, engine, rules, watch=watch)
     seen = {line.id: line.state for line in store.lines()}
     written_s = -_PAGE_S
     shown_changes = -1
@@ -51,6 +52,7 @@ def run_floor(store: Store, engine: Engine, rules: Rules) -> int:
                 stop.wait(rules.tick_s)
     finally:
         floor.power.close()
+        floor.watcher.close()
         engine.close()
         # A disk that is full has ended the loop with its own message.
         with contextlib.suppress(OSError):

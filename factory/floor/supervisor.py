@@ -204,6 +204,10 @@ class Supervisor:
             return None
         return attempt.handle
 
+    def note_cpus(self, line: Line, cpus: list[int]) -> None:
+        """Remember the CPUs that the processes of a line were bound to after its start."""
+        self._cpus[line.id] = cpus
+
     def _free_cpus(self, needs: Needs) -> list[int]:
         """Return the CPUs that the fewest lines are bound to, as many as the line may use."""
         load = dict.fromkeys(usable_cpus(), 0)

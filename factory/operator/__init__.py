@@ -1,0 +1,1 @@
+"""The operator of a floor: it observes, finds faults, decides between typed actions, acts, and verifies."""

@@ -1,0 +1,128 @@
+"""Settings of the operator: `floor run operator.<key>=<value>`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from factory.operator.thresholds import Thresholds
+from factory.operator.words import Verb
+from factory.validation import require
+
+DECIDERS = ("rule", "bandit", "none")
+
+
+@dataclass(kw_only=True)
+class LlmConfig:
+    """A language model that may choose another candidate than the rule did; off without an address."""
+
+    base_url: str = ""
+    """Address of an endpoint with OpenAI's interface, such as `http://127.0.0.1:8080/v1`."""
+    model: str = "default"
+    key_variable: str = "OPENAI_API_KEY"
+    """Environment variable with the key; none is sent if it is empty."""
+    deadline_s: float = 10.0
+    """Longest time for an answer; after it the rule's choice stands."""
+    max_tokens: int = 200
+    watts: float = 0.0
+    """Power of the endpoint while it answers [W]; 0 if unknown."""
+    usd_per_mtoken_in: float = 0.0
+    usd_per_mtoken_out: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Raise ValueError when a value is out of its range."""
+        is_address = not self.base_url or self.base_url.startswith(("http://", "https://"))
+        require(is_address, "operator.llm.base_url", self.base_url, "must begin with http:// or https://")
+        require(
+            0.0 < self.deadline_s <= 60.0,
+            "operator.llm.deadline_s",
+            self.deadline_s,
+            "must be in (0, 60]",
+        )
+        require(
+            1 <= self.max_tokens <= 4096, "operator.llm.max_tokens", self.max_tokens, "must be in [1, 4096]"
+        )
+        for name in ("watts", "usd_per_mtoken_in", "usd_per_mtoken_out"):
+            require(getattr(self, name) >= 0.0, f"operator.llm.{name}", getattr(self, name), "must be >= 0")
+
+
+@dataclass(kw_only=True)
+class OperatorConfig:
+    """Settings below `operator`. Times are in seconds."""
+
+    decider: str = "rule"
+    allow: list[str] = field(
+        default_factory=lambda: [
+            "alert",
+            "retry_now",
+            "continue",
+            "restart",
+            "checkpoint_restart",
+            "rebind",
+            "hold",
+            "release",
+        ]
+    )
+    """Actions that mode `auto` takes by itself; all others wait for `approve`."""
+    dwell_s: float = 30.0
+    """Least time between two actions on a line."""
+    actions_per_hour: int = 20
+    """Most actions in an hour, alerts not counted."""
+    verify_s: float = 60.0
+    """Time for the effect of an action to be seen; for a checkpoint and an end, twice as long."""
+    cure_s: float = 120.0
+    """Time for the fault to go away after the effect; then the action is undone if it can be."""
+    unsafe_s: float = 3600.0
+    """Time for which an action that did not help is not tried again in the same context."""
+    breaker: int = 3
+    """Failed actions in a row after which none is taken until `operator reset`."""
+    stale_s: float = 5.0
+    """Age of the meter's reading above which nothing is done that changes power."""
+    freeze_s: float = 2.0
+    """Time around a checkpoint in which its line is left alone."""
+    expire_s: float = 3600.0
+    """Time after which a proposal that nobody approved is dropped."""
+    detect: Thresholds = field(default_factory=Thresholds)
+    llm: LlmConfig = field(default_factory=LlmConfig)
+
+    def __post_init__(self) -> None:
+        """Raise ValueError when a value is out of its range."""
+        require(self.decider in DECIDERS, "operator.decider", self.decider, f"choose {' or '.join(DECIDERS)}")
+        for name in self.allow:
+            known = [verb.value for verb in Verb]
+            require(name in known, "operator.allow", name, f"choose some of {', '.join(known)}")
+        for name in ("dwell_s", "verify_s", "cure_s", "unsafe_s", "stale_s", "freeze_s", "expire_s"):
+            value = getattr(self, name)
+            require(0.0 <= value < float("inf"), f"operator.{name}", value, "must be a time >= 0 [s]")
+        require(
+            0 <= self.actions_per_hour <= 3600,
+            "operator.actions_per_hour",
+            self.actions_per_hour,
+            "must be in [0, 3600]",
+        )
+        require(self.breaker >= 1, "operator.breaker", self.breaker, "must be >= 1")
+
+
+def parse(overrides: Sequence[str]) -> OperatorConfig:
+    """Return the settings that `operator.<key>=<value>` arguments ask for.
+
+    Raises:
+        ValueError: a key is unknown, or a value is malformed or out of its range.
+    """
+    texts: list[str] = []
+    for override in overrides:
+        key, equals, _ = override.partition("=")
+        if not key.startswith("operator.") or not equals:
+            raise ValueError(f"{override}: `run` takes operator.<key>=<value> only; see docs/operator.md")
+        texts.append(override.removeprefix("operator."))
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(OperatorConfig), OmegaConf.from_dotlist(texts))
+        found = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{' '.join(overrides)}: {reason}; see docs/operator.md") from error
+    assert isinstance(found, OperatorConfig)
+    return found

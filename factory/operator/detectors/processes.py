@@ -1,0 +1,204 @@
+"""Detectors of lines whose processes end, hang, or are slow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from statistics import median
+
+from factory.floor.lines import ExitClass, LineState
+from factory.operator.detectors.base import finding, number
+from factory.operator.statistics import cusum, logs, quantile, robust, slope
+from factory.operator.thresholds import Thresholds
+from factory.operator.view import LineView, Row, View
+from factory.operator.words import Fault, Finding, Severity
+
+_CRASHED = frozenset({ExitClass.CRASH, ExitClass.OOM, ExitClass.KILLED, ExitClass.LOST, ExitClass.STALLED})
+_UNUSUAL_ROWS = 3
+"""First iterations of an attempt, in which caches fill."""
+
+
+def crash(view: View, limits: Thresholds) -> Iterator[Finding]:
+    """Find lines whose last attempt failed: a count of failures, and time until the next attempt."""
+    for line in view.lines:
+        is_waiting = line.state in (LineState.QUEUED, LineState.LOST)
+        if is_waiting and line.exit_class in _CRASHED and line.retry_in_s > 0.0:
+            yield finding(
+                Fault.CRASH,
+                line,
+                number("failures in a row", line.failures, "attempts", 1),
+                number("waits for", line.retry_in_s, "s", 0.0, line.state_age_s),
+            )
+
+
+def crash_loop(view: View, limits: Thresholds) -> Iterator[Finding]:
+    """Find lines that failed by one cause several times in a row, without a checkpoint in between."""
+    for line in view.lines:
+        is_stuck = line.failures >= 2 and line.exit_class in _CRASHED | {ExitClass.DIVERGED}
+        if not is_stuck or line.state in (LineState.FINISHED, LineState.CANCELLED):
+            continue
+        if line.is_running and line.rows and line.checkpoint.age_s < line.state_age_s:
+            continue
+        yield finding(
+            Fault.CRASH_LOOP,
+            line,
+            number("failures in a row", line.failures, "attempts", 2),
+            number("new checkpoints", 0, "checkpoints", 1, line.state_age_s),
+            severity=Severity.CRITICAL,
+        )
+
+
+def hang(view: View, limits: Thresholds) -> Iterator[Finding]:
+    """Find lines without a new iteration that use no CPU, or whose processes a stranger has stopped."""
+    for line in view.lines:
+        if line.is_stopped:
+            yield finding(
+                Fault.HANG,
+                line,
+                number("stopped processes", 1, "processes", 1),
+                number("silence", line.silence_s, "s", 0.0, line.silence_s),
+                severity=Severity.CRITICAL,
+            )
+            continue
+        limit_s = _silence_limit_s(line, limits)
+        is_idle = line.cores_busy is not None and line.cores_busy <= limits.idle_cores * line.cores
+        if limit_s is not None and line.silence_s > limit_s and is_idle:
+            yield finding(
+                Fault.HANG,
+                line,
+                number("silence", line.silence_s, "s", limit_s, line.silence_s),
+                number("CPU use", line.cores_busy or 0.0, "cores", limits.idle_cores * line.cores),
+                severity=Severity.CRITICAL,
+            )
+
+
+def crawl(view: View, limits: Thresholds) -> Iterator[Finding]:
+    """Find lines that keep their CPU busy and hardly move, or no longer at all."""
+    for line in view.lines:
+        limit_s = _silence_limit_s(line, limits)
+        is_busy = (line.cores_busy or 0.0) > limits.idle_cores * line.cores
+        if limit_s is not None and line.silence_s > limit_s and is_busy:
+            yield finding(
+                Fault.CRAWL,
+                line,
+                number("silence", line.silence_s, "s", limit_s, line.silence_s),
+                number("CPU use", line.cores_busy or 0.0, "cores", limits.idle_cores * line.cores),
+            )
+            continue
+        usual, recent = _split(line, limits.baseline_rows, 5)
+        if not usual or not is_busy:
+            continue
+        usual_speed = median(row.tokens_per_s for row in usual)
+        speed = median(row.tokens_per_s for row in recent)
+        lowest = quantile([row.tokens_per_s for row in usual], 0.05)
+        is_unusual = all(row.tokens_per_s < lowest for row in recent)
+        if is_unusual and speed < limits.crawl_share * usual_speed:
+            yield finding(
+                Fault.CRAWL,
+                line,
+                number("fastest of five", max(row.tokens_per_s for row in recent), "tokens/s", lowest),
+                number("speed", speed, "tokens/s", limits.crawl_share * usual_speed, line.silence_s),
+            )
+
+
+def fail_slow(view: View, limits: Thresholds) -> Iterator[Finding]:
+    """Find single lines whose iterations take longer than they used to, for many iterations."""
+    slow = _slow_lines(view, limits)
+    if len(slow) > 1 and _is_crowded(view):
+        return
+    for line, factor, total_sd in slow:
+        peers = [other for other, _, _ in slow if other.group == line.group and other.id != line.id]
+        if peers and len(peers) == len(view.peers(line)):
+            # All of them are slower: that is the task, not the place.
+            continue
+        yield finding(
+            Fault.FAIL_SLOW,
+            line,
+            number("cumulative sum", total_sd, "standard deviations", limits.cusum_sd),
+            number("iteration time", factor, "times the usual", limits.slow_factor, line.silence_s),
+        )
+
+
+def contention(view: View, limits: Thresholds) -> Iterator[Finding]:
+    """Find several lines that are slow at once on a machine with more work than cores."""
+    slow = _slow_lines(view, limits)
+    if len(slow) < 2 or not _is_crowded(view):
+        return
+    yield finding(
+        Fault.CONTENTION,
+        None,
+        number("slow lines", len(slow), "lines", 2),
+        number("CPU use", view.host.cores_busy, "cores", 0.95 * view.host.num_cores),
+        number(
+            "iteration time", median(factor for _, factor, _ in slow), "times the usual", limits.slow_factor
+        ),
+    )
+
+
+def memory(view: View, limits: Thresholds) -> Iterator[Finding]:
+    """Find lines whose memory grows steadily and would not fit for long, and want of memory on the host."""
+    host = view.host
+    reserve = min(limits.memory_reserve * host.memory_bytes, limits.memory_reserve_bytes)
+    if host.memory_free_bytes < reserve:
+        largest = max((line.memory[-1][1] for line in view.lines if line.memory), default=0.0)
+        yield finding(
+            Fault.MEMORY,
+            None,
+            number("free memory", host.memory_free_bytes, "byte", reserve),
+            number("largest line", largest, "byte", 0.0),
+            severity=Severity.CRITICAL,
+        )
+    for line in view.lines:
+        # A start fills caches; only the second half of what is known counts until there is enough.
+        points = [point for point in line.memory if point[0] >= view.now_s - 4.0 * limits.leak_window_s]
+        if len(points) < 8 or points[-1][0] - points[0][0] < limits.leak_window_s:
+            continue
+        fit = slope(points)
+        half = slope(points[len(points) // 2 :])
+        left_s = host.memory_free_bytes / max(min(fit.per_x, half.per_x), 1e-9)
+        if fit.r2 > limits.leak_r2 and left_s < limits.leak_horizon_s:
+            yield finding(
+                Fault.MEMORY,
+                line,
+                number("R2 of growth", fit.r2, "", limits.leak_r2),
+                number("memory is full in", left_s, "s", limits.leak_horizon_s, view.now_s - points[-1][0]),
+            )
+
+
+def _silence_limit_s(line: LineView, limits: Thresholds) -> float | None:
+    """Return the longest silence of a line that is no fault; None while it owes no iteration."""
+    if line.state is LineState.STARTING or (line.is_running and not line.rows):
+        return limits.start_s
+    if not line.is_running or line.steps >= line.total_steps:
+        return None
+    slowest_s = quantile([row.iteration_s for row in line.rows], 0.99)
+    return max(limits.hang_factor * slowest_s, limits.hang_s)
+
+
+def _split(line: LineView, num_usual: int, num_recent: int) -> tuple[Sequence[Row], Sequence[Row]]:
+    """Return the iterations that tell the usual speed, and the newest ones; empty without enough."""
+    rows = line.rows[_UNUSUAL_ROWS:]
+    if not line.is_running or len(rows) < num_usual + num_recent:
+        return (), ()
+    return rows[:-num_recent], rows[-num_recent:]
+
+
+def _slow_lines(view: View, limits: Thresholds) -> list[tuple[LineView, float, float]]:
+    """Return slow lines with the factor of their iteration time and its cumulative sum."""
+    found: list[tuple[LineView, float, float]] = []
+    for line in view.lines:
+        usual, recent = _split(line, limits.baseline_rows, limits.slow_rows)
+        if not usual:
+            continue
+        centre, spread = robust(logs([row.iteration_s for row in usual]))
+        times = [row.iteration_s for row in recent]
+        total_sd = cusum(logs(times), centre=centre, spread=max(spread, limits.least_spread))
+        usual_s = median(row.iteration_s for row in usual)
+        # A quarter of the iterations at most may be as fast as usual: a few slow ones are no trend.
+        factor = quantile(times, 0.25) / usual_s
+        if total_sd > limits.cusum_sd and factor >= limits.slow_factor:
+            found.append((line, median(times) / usual_s, total_sd))
+    return found
+
+
+def _is_crowded(view: View) -> bool:
+    return view.host.cores_busy >= 0.95 * view.host.num_cores and view.host.load > view.host.num_cores

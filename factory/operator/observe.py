@@ -1,0 +1,245 @@
+"""Observation: the view of a floor that runs, from its store, its meter, run folders and the kernel."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import time
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from factory.energy.types import Tier
+from factory.floor.attempts import RESTARTED
+from factory.floor.curves import configuration_hash
+from factory.floor.lines import Line, LineState
+from factory.operator import processes
+from factory.operator.run_files import RunFiles
+from factory.operator.view import HostView, LineView, MeterView, View
+
+if TYPE_CHECKING:
+    from factory.floor.loop import Floor
+
+_CPU_WINDOW_S = 10.0
+_MEMORY_S = 2.0
+"""Time between two looks at the memory of a line."""
+_MOST_POINTS = 120
+_SLOW_S = 30.0
+"""Time between two looks at disk and finished lines."""
+
+
+class _Attempt:
+    """What is remembered about the newest attempt of a line."""
+
+    def __init__(self, line: Line) -> None:
+        self.number = line.attempts
+        self.files = RunFiles(Path(line.run_dir))
+        self.cpu: deque[tuple[float, float]] = deque()
+        self.memory: deque[tuple[float, float]] = deque(maxlen=_MOST_POINTS)
+        self.moved_s = time.monotonic()
+        """Time of the newest iteration, or of the last moment at which none was due."""
+        self.steps = -1
+
+
+class Observer:
+    """Makes views of a floor."""
+
+    def __init__(self, floor: Floor) -> None:
+        """Observe a floor."""
+        self._floor = floor
+        self._attempts: dict[int, _Attempt] = {}
+        self._groups: dict[int, str] = {}
+        self._best_tier = Tier.NONE.rank
+        self._clocks = (time.time(), time.monotonic())
+        self._started_s = time.monotonic()
+        self._gap_s = _gap_s(floor)
+        self._slow_at_s = -math.inf
+        self._disk: Any = None
+        self.prunable: list[Path] = []
+        """Checkpoints of finished lines that nobody needs."""
+        self._prunable_bytes = 0
+
+    def observe(self) -> View:
+        """Return the floor as it is now."""
+        now_s = time.monotonic()
+        wall = time.time()
+        step_s = (wall - self._clocks[0]) - (now_s - self._clocks[1])
+        tick_s = max(now_s - self._clocks[1], 1e-3)
+        self._clocks = (wall, now_s)
+        lines = [line for line in self._floor.store.lines() if not line.state.is_final]
+        self._attempts = {line.id: self._attempt(line) for line in lines}
+        return View(
+            now_s=now_s,
+            lines=tuple(self._line(line, now_s, wall) for line in lines),
+            host=self._host(now_s, step_s, tick_s),
+            meter=self._meter(now_s, wall),
+            floor_gap_s=self._gap_s,
+            floor_age_s=now_s - self._started_s,
+            num_duplicate_targets=_num_duplicates(self._floor.store.get("targets", [])),
+        )
+
+    def look_again(self) -> None:
+        """Look at disk and finished lines in the next tick."""
+        self._slow_at_s = -math.inf
+
+    def _attempt(self, line: Line) -> _Attempt:
+        known = self._attempts.get(line.id)
+        if known is None or known.number != line.attempts:
+            known = _Attempt(line)
+        return known
+
+    def _line(self, line: Line, now_s: float, wall: float) -> LineView:
+        attempt = self._attempts[line.id]
+        if line.state.is_active:
+            attempt.files.read(now_s)
+        seen = self._processes(line, attempt, now_s)
+        is_due = line.state in (LineState.RUNNING, LineState.STARTING)
+        rows = attempt.files.rows
+        steps = rows[-1].steps if rows else -1
+        if not is_due or steps != attempt.steps:
+            attempt.moved_s = now_s
+            attempt.steps = steps
+        point = self._floor.learning.point(line)
+        # A pause for the budget stops the clock that tells how long nothing came.
+        return LineView(
+            id=line.id,
+            group=self._group(line),
+            state=line.state,
+            state_age_s=max(0.0, wall - line.state_since),
+            is_held=line.is_held,
+            total_steps=line.total_steps,
+            steps=line.steps,
+            attempts=line.attempts,
+            exit_class=None if line.root_cause == RESTARTED else line.exit_class,
+            failures=line.failures,
+            retry_in_s=max(0.0, line.not_before - wall),
+            priority=line.priority,
+            flex=line.flex,
+            cores=line.needs.cores,
+            power_w=point.power_w,
+            tokens_per_s=point.tokens_per_s,
+            rows=tuple(rows),
+            silence_s=now_s - attempt.moved_s,
+            cores_busy=_rate(attempt.cpu),
+            is_stopped=seen.is_stopped and line.state is LineState.RUNNING,
+            cpus=tuple(processes.affinity(seen.pids[0])) if seen.pids else (),
+            memory=tuple(attempt.memory),
+            checkpoint=attempt.files.checkpoint(),
+            outbox=tuple(attempt.files.outbox),
+        )
+
+    def _processes(self, line: Line, attempt: _Attempt, now_s: float) -> processes.ProcessesView:
+        """Look at the processes of a line, and remember their CPU time and memory."""
+        handle = self._floor.supervisor.handle(line) if line.state.is_active else None
+        if handle is None:
+            return processes.ProcessesView()
+        seen = processes.look(handle.pid)
+        account = self._floor.power.books.lines.get(line.id)
+        if line.state is LineState.PAUSED:
+            attempt.cpu.clear()
+        elif account is not None and account.attempt == line.attempts:
+            attempt.cpu.append((now_s, account.attempt_cpu_s))
+            while attempt.cpu[0][0] < now_s - _CPU_WINDOW_S:
+                attempt.cpu.popleft()
+        is_due = not attempt.memory or now_s - attempt.memory[-1][0] >= _MEMORY_S
+        if seen.memory_bytes and is_due and attempt.files.rows:
+            attempt.memory.append((now_s, float(seen.memory_bytes)))
+        return seen
+
+    def _group(self, line: Line) -> str:
+        if line.id not in self._groups:
+            self._groups[line.id] = configuration_hash(line.task, line.overrides, cores=line.needs.cores)
+        return self._groups[line.id]
+
+    def _host(self, now_s: float, step_s: float, tick_s: float) -> HostView:
+        if now_s - self._slow_at_s > _SLOW_S:
+            self._slow_at_s = now_s
+            self._disk = shutil.disk_usage(self._floor.store.root)
+            self.prunable = _prunable(self._floor.store.lines((LineState.FINISHED,)))
+            self._prunable_bytes = sum(_folder_bytes(path) for path in self.prunable)
+        memory = psutil.virtual_memory()
+        capacity = self._floor.engine.capacity()
+        return HostView(
+            num_cores=float(os.cpu_count() or 1),
+            cores_busy=self._floor.power.now.cores_busy,
+            cpus_busy=tuple(share / 100.0 for share in psutil.cpu_percent(percpu=True)),
+            load=os.getloadavg()[0],
+            memory_bytes=float(min(capacity.memory_bytes, memory.total)),
+            memory_free_bytes=float(memory.available),
+            disk_bytes=float(self._disk.total),
+            disk_free_bytes=float(self._disk.free),
+            clock_jump_s=step_s,
+            tick_s=tick_s,
+            prunable_bytes=float(self._prunable_bytes),
+        )
+
+    def _meter(self, now_s: float, wall: float) -> MeterView:
+        power = self._floor.power
+        rank = Tier(power.now.tier).rank
+        self._best_tier = min(self._best_tier, rank)
+        samples = tuple((sample.t_s, sample.power_w, sample.limit_w) for sample in power.samples)
+        age_s = 0.0
+        if samples:
+            age_s = now_s - samples[-1][0]
+        return MeterView(
+            limit_w=self._floor.budget().at(wall).limit_w,
+            samples=samples[-30:],
+            tier_rank=rank,
+            best_tier_rank=self._best_tier,
+            sample_age_s=age_s,
+        )
+
+
+def _rate(points: deque[tuple[float, float]]) -> float | None:
+    """Return the growth of a count a second over its window; None without enough points."""
+    if len(points) < 2 or points[-1][0] - points[0][0] < 0.5 * _CPU_WINDOW_S:
+        return None
+    return (points[-1][1] - points[0][1]) / (points[-1][0] - points[0][0])
+
+
+def _gap_s(floor: Floor) -> float:
+    """Return for how long nobody ran the floor before it was started, if its last process died; else 0."""
+    starts = 0
+    for event in floor.store.events():
+        if event.kind == "floor stopped":
+            return 0.0
+        starts += event.kind == "floor started"
+        if starts == 2:
+            samples = floor.store.samples(limit=1)
+            if not samples:
+                return 0.0
+            return max(0.001, time.time() - samples[-1].at)
+    return 0.0
+
+
+def _num_duplicates(targets: list[dict[str, Any]]) -> int:
+    keys = [tuple(sorted(target.items())) for target in targets]
+    return len(keys) - len(set(keys))
+
+
+def _prunable(finished: list[Line]) -> list[Path]:
+    """Return the checkpoints of finished lines, except the one that `last` names."""
+    found: list[Path] = []
+    for line in finished:
+        folder = Path(line.run_dir) / "checkpoints"
+        try:
+            kept = os.readlink(folder / "last")
+        except OSError:
+            # Without a last one, nothing is known to be superfluous.
+            continue
+        found += [
+            path
+            for path in folder.iterdir()
+            if path.name != kept and path.name.isdecimal() and path.is_dir() and not path.is_symlink()
+        ]
+    return found
+
+
+def _folder_bytes(folder: Path) -> int:
+    try:
+        return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+    except OSError:
+        return 0

@@ -1,0 +1,160 @@
+"""The operator's eyes on a run folder: new iterations, the newest checkpoint, and the tracker's outbox.
+
+Only what has changed since the last look is read.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from factory.operator.view import CheckpointView, Row
+from factory.runtime import stored_files
+from factory.training.checkpoint_files import CHECKSUMS
+
+_MOST_ROWS = 400
+_FIRST_BYTES = 256 << 10
+_MOST_BYTES = 1 << 20
+_BAD = ("health/bad_samples", "health/skipped_steps", "health/rollbacks")
+_OUTBOX = "tracking_pending.jsonl"
+_MOST_SIZES = 200
+
+
+class RunFiles:
+    """Follows the files of one attempt."""
+
+    def __init__(self, run_dir: Path) -> None:
+        """Follow a run folder, which need not exist yet."""
+        self._run_dir = run_dir
+        self._offset = -1
+        self._rest = b""
+        self._last: dict[str, float] = {}
+        self.rows: deque[Row] = deque(maxlen=_MOST_ROWS)
+        """Iterations, oldest first."""
+        self.outbox: deque[tuple[float, float]] = deque(maxlen=_MOST_SIZES)
+        """Time [s] and size [byte] of the outbox since it was last empty or shrank."""
+        self._checkpoint = CheckpointView()
+        self._target = ""
+        self._written_at = math.inf
+
+    def read(self, now_s: float) -> None:
+        """Read what is new.
+
+        Args:
+            now_s: monotonic time.
+        """
+        for line in self._new_lines():
+            row = self._row(line, now_s)
+            if row is not None:
+                self.rows.append(row)
+        size = _size(self._run_dir / _OUTBOX)
+        if size <= 0 or (self.outbox and size < self.outbox[-1][1]):
+            self.outbox.clear()
+        if size > 0:
+            self.outbox.append((now_s, float(size)))
+
+    def checkpoint(self) -> CheckpointView:
+        """Return the newest checkpoint; its files are looked at in every call, its contents never."""
+        folder = self._run_dir / "checkpoints"
+        try:
+            target = os.readlink(folder / "last")
+            written_at = (folder / target / CHECKSUMS).stat().st_mtime
+        except OSError:
+            return self._checkpoint
+        interval_s = self._checkpoint.interval_s
+        if target != self._target and self._target:
+            interval_s = written_at - self._written_at
+        self._target = target
+        self._written_at = written_at
+        missing = _missing_bytes(folder / target)
+        self._checkpoint = CheckpointView(
+            steps=int(target) if target.isdecimal() else 0,
+            age_s=max(0.0, time.time() - written_at),
+            is_whole=missing == 0,
+            missing_bytes=missing,
+            is_being_written=any(name.endswith(".tmp") for name in os.listdir(folder)),
+            interval_s=interval_s,
+        )
+        return self._checkpoint
+
+    def _new_lines(self) -> list[bytes]:
+        """Return the whole lines that were added to the metrics since the last look."""
+        path = self._run_dir / "metrics.jsonl"
+        size = _size(path)
+        if size == self._offset or size < 0:
+            return []
+        if self._offset < 0 or size < self._offset:
+            # A resumed run cuts its metrics back to the checkpoint.
+            self._rest = b""
+            self._offset = max(0, size - _FIRST_BYTES)
+        try:
+            with path.open("rb") as file:
+                file.seek(self._offset)
+                content = self._rest + file.read(_MOST_BYTES)
+                self._offset = file.tell()
+        except OSError:
+            return []
+        *lines, self._rest = content.split(b"\n")
+        return lines
+
+    def _row(self, line: bytes, now_s: float) -> Row | None:
+        try:
+            metrics = json.loads(line)["metrics"]
+        except (ValueError, KeyError, TypeError):
+            # The first line may be cut.
+            return None
+        found = {key: _number(metrics, key) for key in ("time/wall_s", "factory/iterations")}
+        before = self._last
+        self._last = found
+        num_iterations = found["factory/iterations"] - before.get("factory/iterations", 0.0)
+        spent_s = found["time/wall_s"] - before.get("time/wall_s", 0.0)
+        if not before or num_iterations <= 0.0 or spent_s <= 0.0:
+            return None
+        iteration_s = spent_s / num_iterations
+        return Row(
+            seen_s=now_s,
+            steps=int(_number(metrics, "factory/env_steps")),
+            iteration_s=iteration_s,
+            tokens_per_s=_number(metrics, "factory/tokens_per_s"),
+            return_mean=_optional(metrics, "train/return_mean"),
+            approx_kl=_number(metrics, "loss/approx_kl"),
+            num_bad=sum(_number(metrics, key) for key in _BAD),
+            has_reached_threshold="factory/seconds_to_threshold" in metrics,
+        )
+
+
+def _size(path: Path) -> int:
+    """Return the size of a file [byte], -1 if there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
+
+
+def _missing_bytes(folder: Path) -> int:
+    """Return the number of bytes by which the files of a checkpoint differ from its checksum file."""
+    try:
+        listed = stored_files.read_json(folder / CHECKSUMS)["files"]
+        wanted = {str(name): int(entry["bytes"]) for name, entry in listed.items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return 1
+    # A folder that was pruned a moment ago is no damage.
+    if not folder.is_dir():
+        return 0
+    return sum(abs(max(0, _size(folder / name)) - size) for name, size in wanted.items())
+
+
+def _optional(metrics: dict[str, Any], key: str) -> float | None:
+    value = metrics.get(key)
+    if isinstance(value, int | float) and math.isfinite(value):
+        return float(value)
+    return None
+
+
+def _number(metrics: dict[str, Any], key: str) -> float:
+    return _optional(metrics, key) or 0.0
