@@ -32,7 +32,7 @@ _SLOW_S = 30.0
 
 
 class _Attempt:
-    """What is remembered about the newest attempt of a line."""
+    """Memory about the newest attempt of a line."""
 
     def __init__(self, line: Line) -> None:
         self.number = line.attempts
@@ -122,6 +122,7 @@ class Observer:
             power_w=point.power_w,
             tokens_per_s=point.tokens_per_s,
             rows=tuple(rows),
+            usual=tuple(attempt.files.usual),
             silence_s=now_s - attempt.moved_s,
             cores_busy=_rate(attempt.cpu),
             is_stopped=seen.is_stopped and line.state is LineState.RUNNING,

@@ -17,7 +17,10 @@ from factory.operator.view import CheckpointView, Row
 from factory.runtime import stored_files
 from factory.training.checkpoint_files import CHECKSUMS
 
-_MOST_ROWS = 400
+_MOST_ROWS = 300
+_MOST_USUAL = 100
+_UNUSUAL_ROWS = 3
+"""First iterations of an attempt, in which caches fill."""
 _FIRST_BYTES = 256 << 10
 _MOST_BYTES = 1 << 20
 _BAD = ("health/bad_samples", "health/skipped_steps", "health/rollbacks")
@@ -36,6 +39,10 @@ class RunFiles:
         self._last: dict[str, float] = {}
         self.rows: deque[Row] = deque(maxlen=_MOST_ROWS)
         """Iterations, oldest first."""
+        self.usual: list[float] = []
+        """Durations of iterations spread evenly over the attempt [s]."""
+        self._num_rows = 0
+        self._stride = 1
         self.outbox: deque[tuple[float, float]] = deque(maxlen=_MOST_SIZES)
         """Time [s] and size [byte] of the outbox since it was last empty or shrank."""
         self._checkpoint = CheckpointView()
@@ -52,6 +59,7 @@ class RunFiles:
             row = self._row(line, now_s)
             if row is not None:
                 self.rows.append(row)
+                self._keep_usual(row.iteration_s)
         size = _size(self._run_dir / _OUTBOX)
         if size <= 0 or (self.outbox and size < self.outbox[-1][1]):
             self.outbox.clear()
@@ -81,6 +89,16 @@ class RunFiles:
             interval_s=interval_s,
         )
         return self._checkpoint
+
+    def _keep_usual(self, iteration_s: float) -> None:
+        """Keep every so many iterations; when there are too many, every second of these."""
+        self._num_rows += 1
+        if self._num_rows <= _UNUSUAL_ROWS or self._num_rows % self._stride:
+            return
+        self.usual.append(iteration_s)
+        if len(self.usual) > _MOST_USUAL:
+            del self.usual[::2]
+            self._stride *= 2
 
     def _new_lines(self) -> list[bytes]:
         """Return the whole lines that were added to the metrics since the last look."""

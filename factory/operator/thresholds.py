@@ -21,8 +21,10 @@ class Thresholds:
     """CPU use below which a silent line hangs; above, it crawls."""
     crawl_share: float = 0.3
     """Share of its usual speed below which a line crawls."""
+    crawl_sd: float = 5.0
+    """The same for five iterations in a row, in standard deviations of the logarithm of their time."""
     baseline_rows: int = 20
-    """Iterations that tell the usual speed; the first ones after a start are left out."""
+    """Least number of iterations that tell the usual speed."""
     slow_rows: int = 20
     """Iterations that have to be slow."""
     slow_factor: float = 1.2

@@ -95,6 +95,8 @@ class LineView:
     """Speed while it runs undisturbed, predicted."""
     rows: tuple[Row, ...] = ()
     """Newest iterations of this attempt, oldest first."""
+    usual: tuple[float, ...] = ()
+    """Durations of iterations spread evenly over this attempt [s]; its first ones are left out."""
     silence_s: float = 0.0
     """Time without a new row while it ran."""
     cores_busy: float | None = None

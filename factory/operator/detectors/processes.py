@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from math import exp, log
 from statistics import median
 
 from factory.floor.lines import ExitClass, LineState
 from factory.operator.detectors.base import finding, number
 from factory.operator.statistics import cusum, logs, quantile, robust, slope
 from factory.operator.thresholds import Thresholds
-from factory.operator.view import LineView, Row, View
+from factory.operator.view import LineView, View
 from factory.operator.words import Fault, Finding, Severity
 
 _CRASHED = frozenset({ExitClass.CRASH, ExitClass.OOM, ExitClass.KILLED, ExitClass.LOST, ExitClass.STALLED})
-_UNUSUAL_ROWS = 3
-"""First iterations of an attempt, in which caches fill."""
 
 
 def crash(view: View, limits: Thresholds) -> Iterator[Finding]:
@@ -84,19 +83,19 @@ def crawl(view: View, limits: Thresholds) -> Iterator[Finding]:
                 number("CPU use", line.cores_busy or 0.0, "cores", limits.idle_cores * line.cores),
             )
             continue
-        usual, recent = _split(line, limits.baseline_rows, 5)
-        if not usual or not is_busy:
+        recent = line.rows[-5:]
+        if not is_busy or not _knows_usual(line, limits.baseline_rows, len(recent)):
             continue
-        usual_speed = median(row.tokens_per_s for row in usual)
-        speed = median(row.tokens_per_s for row in recent)
-        lowest = quantile([row.tokens_per_s for row in usual], 0.05)
-        is_unusual = all(row.tokens_per_s < lowest for row in recent)
-        if is_unusual and speed < limits.crawl_share * usual_speed:
+        centre, spread = robust(logs(line.usual))
+        fastest_s = min(row.iteration_s for row in recent)
+        sigmas = (log(max(fastest_s, 1e-12)) - centre) / max(spread, limits.least_spread)
+        factor = exp(centre) / median(row.iteration_s for row in recent)
+        if sigmas > limits.crawl_sd and factor < limits.crawl_share:
             yield finding(
                 Fault.CRAWL,
                 line,
-                number("fastest of five", max(row.tokens_per_s for row in recent), "tokens/s", lowest),
-                number("speed", speed, "tokens/s", limits.crawl_share * usual_speed, line.silence_s),
+                number("fastest of five iterations", sigmas, "standard deviations", limits.crawl_sd),
+                number("speed", factor, "times the usual", limits.crawl_share, line.silence_s),
             )
 
 
@@ -174,25 +173,21 @@ def _silence_limit_s(line: LineView, limits: Thresholds) -> float | None:
     return max(limits.hang_factor * slowest_s, limits.hang_s)
 
 
-def _split(line: LineView, num_usual: int, num_recent: int) -> tuple[Sequence[Row], Sequence[Row]]:
-    """Return the iterations that tell the usual speed, and the newest ones; empty without enough."""
-    rows = line.rows[_UNUSUAL_ROWS:]
-    if not line.is_running or len(rows) < num_usual + num_recent:
-        return (), ()
-    return rows[:-num_recent], rows[-num_recent:]
+def _knows_usual(line: LineView, num_usual: int, num_recent: int) -> bool:
+    """Return whether a line runs and has done enough iterations to compare the newest ones with."""
+    return line.is_running and len(line.usual) >= num_usual and len(line.rows) >= num_usual + num_recent
 
 
 def _slow_lines(view: View, limits: Thresholds) -> list[tuple[LineView, float, float]]:
     """Return slow lines with the factor of their iteration time and its cumulative sum."""
     found: list[tuple[LineView, float, float]] = []
     for line in view.lines:
-        usual, recent = _split(line, limits.baseline_rows, limits.slow_rows)
-        if not usual:
+        if not _knows_usual(line, limits.baseline_rows, limits.slow_rows):
             continue
-        centre, spread = robust(logs([row.iteration_s for row in usual]))
-        times = [row.iteration_s for row in recent]
+        centre, spread = robust(logs(line.usual))
+        times = [row.iteration_s for row in line.rows[-limits.slow_rows :]]
         total_sd = cusum(logs(times), centre=centre, spread=max(spread, limits.least_spread))
-        usual_s = median(row.iteration_s for row in usual)
+        usual_s = exp(centre)
         # A quarter of the iterations at most may be as fast as usual: a few slow ones are no trend.
         factor = quantile(times, 0.25) / usual_s
         if total_sd > limits.cusum_sd and factor >= limits.slow_factor:
