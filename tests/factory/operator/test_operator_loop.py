@@ -126,7 +126,7 @@ def test_auto_leaves_to_people_what_is_not_allowed(store: Store) -> None:
 
 
 def test_an_action_without_effect_fails_and_the_next_one_is_tried(store: Store) -> None:
-    """The same action is not tried again in this context; after three failures nothing is, until the reset."""
+    """It is not tried again in this context, and after some failures nothing is, until the reset."""
     plant = Plant()
     plant.is_deaf = True
     config = OperatorConfig(verify_s=5.0, dwell_s=0.0, breaker=2)
