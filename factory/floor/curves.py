@@ -112,6 +112,10 @@ class Curves:
         point = self.point(subject)
         return Curve(powers_w=(0.0, point.power_w), speeds=(0.0, point.tokens_per_s), sd=0.0, num_points=0)
 
+    def subjects(self) -> tuple[Subject, ...]:
+        """Return all subjects that were seen, the one seen last at the end."""
+        return tuple(self._seen)
+
     def to_plain(self) -> list[dict[str, Any]]:
         """Return one row for each subject, for JSON."""
         return [

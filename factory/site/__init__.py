@@ -1,0 +1,1 @@
+"""Projection of measured lines to a data centre."""
