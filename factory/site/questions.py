@@ -119,9 +119,9 @@ class MarginalWatt:
 
     num_lines: int
     next_line: float
-    """Of the k-th line; NaN if it added no power that the meter could see."""
+    """Worth in the k-th line; NaN if it added no power that the meter could see."""
     faster: float
-    """Of lines that did not run at full power before; NaN if none were seen so."""
+    """Worth in lines that did not run at full power before; NaN if none were seen so."""
 
 
 def marginal_watts(projection: Projection) -> list[MarginalWatt]:
