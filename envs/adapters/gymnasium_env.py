@@ -22,6 +22,7 @@ from factory.envs.adapters import gymnasium_worlds as worlds
 from factory.envs.adapters.gymnasium_workers import Workers
 from factory.envs.adapters.spaces import flat_size, flatten, native_actions
 from factory.envs.core.errors import WorldError
+from factory.envs.core.outcomes import outcome_codes
 from factory.envs.core.shard import Shard
 from factory.envs.core.soundness import blank, blank_step, unsound
 from factory.envs.core.training_env import TrainingEnv
@@ -239,6 +240,7 @@ class GymnasiumEnv(TrainingEnv):
         if success is not None:
             info["success"] = success
             self.defines_success = True
+        info["outcome"] = outcome_codes(self.outcome_names, info, terminated=terminated, nonfinite=nonfinite)
         if self.autoreset_mode is AutoresetMode.SAME_STEP:
             info |= {"final_obs": final_obs, "_final_obs": done}
         return obs, reward, terminated, truncated & ~terminated, info

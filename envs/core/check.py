@@ -5,6 +5,7 @@ Gymnasium 1.4 checks single environments only; this is the counterpart for `gymn
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -25,7 +26,8 @@ equal seeds repeat, other seeds and other actions differ
 time limits truncate, and only they
 SAME_STEP: final_obs of finished worlds, and their next episode
 NEXT_STEP: a step that only resets
-DISABLED: resets by mask"""
+DISABLED: resets by mask
+outcomes and metrics of episodes"""
 """Parts of the check, for its message."""
 
 
@@ -50,6 +52,7 @@ def check_vector_env(make: MakeEnv, *, num_envs: int = 4, episode_steps: int = 5
     check_same_step(build(AutoresetMode.SAME_STEP), episode_steps)
     check_next_step(build(AutoresetMode.NEXT_STEP), episode_steps)
     check_disabled(build(AutoresetMode.DISABLED), episode_steps)
+    check_outcomes(build(AutoresetMode.SAME_STEP), episode_steps)
     listed = "\n".join(f"  {line}" for line in CHECKED.splitlines())
     print(f"{num_envs} environments conform to gymnasium.vector.VectorEnv; checked:\n{listed}")
 
@@ -208,6 +211,55 @@ def check_disabled(env: VectorEnv, episode_steps: int) -> None:
             continue
         raise AssertionError(f"reset_mask {wrong} was accepted")
     env.close()
+
+
+def check_outcomes(env: VectorEnv, episode_steps: int) -> None:
+    """Check that every episode ends with one outcome that the environment names, and has its metrics."""
+    own: Any = env.unwrapped
+    if not hasattr(own, "outcome_names"):
+        return
+    names: tuple[str, ...] = own.outcome_names
+    assert len(set(names)) == len(names), f"outcome_names has a name twice: {names}"
+    keys = (*names, *own.episode_metrics)
+    unfit = [name for name in keys if not re.fullmatch("[a-z][a-z0-9_]*", name)]
+    assert not unfit, f"{unfit}: names of outcomes and episode metrics have lower case letters, digits and _"
+    env.reset(seed=0)
+    for _ in range(2 * episode_steps):
+        _, _, terminated, truncated, info = env.step(_actions(env))
+        _check_ends(env, names, terminated, truncated, info)
+    env.close()
+
+
+def _check_ends(
+    env: VectorEnv, names: tuple[str, ...], terminated: Tensor, truncated: Tensor, info: dict[str, Any]
+) -> None:
+    """Check the outcomes and metrics of the episodes that a step ended."""
+    own: Any = env.unwrapped
+    codes = _entry(info, "outcome")
+    assert codes.dtype == torch.int64 and codes.shape == (env.num_envs,), (
+        f"info['outcome'] is {codes.dtype} {tuple(codes.shape)}, must be int64 ({env.num_envs},)"
+    )
+    done = terminated | truncated
+    wrong = sorted(set(codes[done].tolist()) - set(range(len(names))))
+    assert not wrong, f"info['outcome'] has the codes {wrong} for {len(names)} outcomes"
+    # The last two are the time limit and divergence.
+    timed_out = codes == len(names) - 2
+    assert not bool((timed_out & terminated).any()), "an episode that the task ended has the outcome timeout"
+    if own.defines_success:
+        succeeded = codes == names.index("success")
+        assert torch.equal(succeeded[done], _entry(info, "success")[done]), (
+            "info['success'] and the outcome success differ where episodes ended"
+        )
+        timed_out |= succeeded
+    assert bool(timed_out[truncated].all()), "an episode cut by the time limit has the outcome of another end"
+    metrics = info.get("episode_metrics", {})
+    assert sorted(metrics) == sorted(own.episode_metrics), (
+        f"info['episode_metrics'] has {sorted(metrics)}, but episode_metrics names {own.episode_metrics}"
+    )
+    for name, value in metrics.items():
+        shape = tuple(value.shape)
+        assert shape == (env.num_envs,), f"episode_metrics[{name!r}] has shape {shape}"
+        assert not bool(value[done].isinf().any()), f"episode_metrics[{name!r}] is infinite"
 
 
 def _state_rows(env: VectorEnv) -> dict[str, Tensor]:

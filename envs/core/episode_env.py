@@ -24,6 +24,7 @@ from factory.envs.core.observations import (
     unwrap_single_group,
     unwrap_single_space,
 )
+from factory.envs.core.outcomes import FALL, SUCCESS, outcome_codes
 from factory.envs.core.shard import Shard
 from factory.envs.core.single_env import SingleEnv
 from factory.envs.core.soundness import blank_step, unsound
@@ -85,6 +86,8 @@ class EpisodeEnv(TrainingEnv):
         self.agents_per_world: int = self.cfg.agents_per_world
         self.num_worlds = num_envs // self.agents_per_world
         self.max_episode_steps: int = self.cfg.max_episode_steps
+        self.defines_success = self.defines_success or SUCCESS in self.outcomes
+        self.defines_fall = self.defines_fall or FALL in self.outcomes
         engine = PhysicsConfig.of(physics).one_of(self.cfg.engines)
         self.physics_name = engine.name
         self._open_engine(engine, num_threads=num_threads)
@@ -189,7 +192,7 @@ class EpisodeEnv(TrainingEnv):
         terminated = terminated | nonfinite
         # A terminal state at the time limit is terminal: there is nothing to bootstrap.
         truncated = (self.episode_steps >= self.max_episode_steps) & ~terminated
-        info |= {"nonfinite": nonfinite, "live": ~reset_now}
+        info |= {"nonfinite": nonfinite, "live": ~reset_now} | self._outcome(info, terminated, nonfinite)
         return self._autoreset(obs, reward, terminated, truncated, info, reset_now=reset_now)
 
     # Video. Tasks that are drawn derive from `PlanView`, too, or from `BatchEnv`.
@@ -254,6 +257,14 @@ class EpisodeEnv(TrainingEnv):
         return self.shard.draw(sample, self.num_envs, *size)
 
     # Inside.
+
+    def _outcome(self, info: dict[str, Any], terminated: Tensor, nonfinite: Tensor) -> dict[str, Tensor]:
+        """Return the entries `outcome` and, where it is an end that the task names, `success`."""
+        names = self.outcome_names
+        codes = outcome_codes(names, info, terminated=terminated, nonfinite=nonfinite)
+        if SUCCESS in self.outcomes:
+            return {"outcome": codes, SUCCESS: codes == names.index(SUCCESS)}
+        return {"outcome": codes}
 
     def _autoreset(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
+import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode
 
@@ -36,7 +37,12 @@ class SingleEnv(gymnasium.Env):
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Advance by one control step. Shape of `action`: (action_size,)."""
         obs, reward, terminated, truncated, info = self.batch_env.step(torch.as_tensor(action)[None])
-        return _first(obs), float(reward[0]), bool(terminated[0]), bool(truncated[0]), _first(info)
+        info = _first(info)
+        if "episode_metrics" in info:
+            # NaN is not equal to itself, as Gymnasium expects of an info.
+            metrics = info["episode_metrics"].items()
+            info["episode_metrics"] = {name: value for name, value in metrics if not np.isnan(value)}
+        return _first(obs), float(reward[0]), bool(terminated[0]), bool(truncated[0]), info
 
     def render(self) -> Any:
         """Return an RGB frame (480, 640, 3) uint8."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -37,5 +38,10 @@ def blank_step(
     blanked = {"raw": {"reward": reward, "obs": obs}, "reward_terms": blank(bad, info["reward_terms"])}
     if "diagnostics" in info:
         blanked["diagnostics"] = {name: blank(bad, value) for name, value in info["diagnostics"].items()}
+    if "episode_metrics" in info:
+        # Such an episode says nothing; a mean leaves NaN out.
+        blanked["episode_metrics"] = {
+            name: value.masked_fill(bad, math.nan) for name, value in info["episode_metrics"].items()
+        }
     groups = {name: blank(bad, group) for name, group in obs.items()}
     return groups, blank(bad, reward), info | blanked

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import torch
 from torch import Tensor, nn
+
+from factory.envs.core.outcomes import outcome_names, outcome_shares
 
 if TYPE_CHECKING:
     from factory.envs.rendering.camera import Camera
@@ -23,9 +26,10 @@ class TrainingEnv(gymnasium.vector.VectorEnv, ABC):
     """A vector environment that speaks torch, with everything else that training, videos and resuming need.
 
     `step` returns observations `(num_envs, ...)` and rewards `(num_envs,)` as float32 and flags `(num_envs,)`
-    as bool, all on `device`. Its info has `live` and `nonfinite` `(num_envs,)` bool and `reward_terms`
-    `(num_envs, len(reward_terms))`, `success` `(num_envs,)` bool if the task defines success, and optionally
-    `diagnostics`, a dict of `(num_envs,)` floats.
+    as bool, all on `device`. Its info has `live` and `nonfinite` `(num_envs,)` bool, `reward_terms`
+    `(num_envs, len(reward_terms))`, `outcome` `(num_envs,)` int64, an index of `outcome_names` that is valid
+    where an episode ended, `success` `(num_envs,)` bool if the task defines success, and optionally two dicts
+    of `(num_envs,)` floats: `diagnostics` of this step, and `episode_metrics`, valid where an episode ended.
 
     Worlds in `nonfinite` have met a value that is not finite or absurdly large (`factory.envs.core.soundness`
     finds them): their step is not learned from, and they start a new episode. Their numbers are zeros;
@@ -46,6 +50,10 @@ class TrainingEnv(gymnasium.vector.VectorEnv, ABC):
     """True if `info["success"]` is set; without it no success rate is reported."""
     defines_fall: bool = False
     """True if a terminated episode means that the robot fell; else no fall rate is reported."""
+    outcomes: tuple[str, ...] = ()
+    """Names of the ways in which the task itself ends an episode, `success` among them if it is one."""
+    episode_metrics: tuple[str, ...] = ()
+    """Keys of `info["episode_metrics"]`. A mean leaves out episodes in which the value is NaN."""
     camera: Camera | None = None
     """Camera of videos; None follows the first body that moves."""
     native_actions: nn.Module = nn.Identity()
@@ -63,6 +71,15 @@ class TrainingEnv(gymnasium.vector.VectorEnv, ABC):
     @abstractmethod
     def physics_s(self) -> float:
         """Wall time spent in the engine since construction [s]."""
+
+    @property
+    def outcome_names(self) -> tuple[str, ...]:
+        """Names of all ways in which an episode ends, in the order of their codes in `info["outcome"]`."""
+        return outcome_names(self.outcomes, falls=self.defines_fall)
+
+    def outcome_shares(self, counts: Mapping[str, float]) -> dict[str, float]:
+        """Return the share of each outcome from the number of episodes by name; they add up to 1."""
+        return outcome_shares(counts, self.outcomes, successes=self.defines_success, falls=self.defines_fall)
 
     @property
     def robot_name(self) -> str:

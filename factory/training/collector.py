@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from factory.envs.core.outcomes import outcome_counts
 from factory.envs.core.training_env import TrainingEnv
 from factory.learners.rollout import Rollout
 from factory.policies.base import Policy
@@ -23,8 +24,8 @@ Phase = Callable[[str], AbstractContextManager[Any]]
 """Enters a phase of the meter: `with phase("sim"):`."""
 
 _NO_PHASE = nullcontext()
-_EPISODE_SUMS = ("episodes", "return_sum", "length_sum", "success_sum", "nonfinite", "live_steps")
-"""Sums that `_count` returns, in this order, before the sums of the reward terms."""
+_STEP_SUMS = ("episodes", "return_sum", "length_sum", "nonfinite", "live_steps")
+"""Sums that `_count` returns first, in this order."""
 _KEPT_BAD_STEPS = 16
 _KEPT_BAD_WORLDS = 8
 """Most worlds kept of a step in `Collector.bad_samples`."""
@@ -43,8 +44,9 @@ class EpisodeStats:
     """
 
     sums: dict[str, Tensor]
-    """`episodes` that ended, their `return_sum`, `length_sum` and `success_sum`; `nonfinite`, the steps with
-    unsound values; `live_steps`.
+    """`episodes` that ended soundly, their `return_sum` and `length_sum`; `nonfinite`, the steps with unsound
+    values; `live_steps`; for each outcome the episodes that ended so, as `outcome/<name>`; for each metric of
+    episodes its sum `metric/<name>` and the number of episodes that have it, `metric_count/<name>`.
     """
     reward_terms: Tensor
     """Mean of every reward term in a live control step. Shape: (num_terms,)."""
@@ -80,6 +82,12 @@ class Collector:
 
     def __post_init__(self) -> None:
         """Start the first episodes and allocate the rollout."""
+        self._sum_names = (
+            *_STEP_SUMS,
+            *(f"outcome/{name}" for name in self.env.outcome_names),
+            *(f"metric/{name}" for name in self.env.episode_metrics),
+            *(f"metric_count/{name}" for name in self.env.episode_metrics),
+        )
         self._start()
         self.rollout = self._allocate()
         self.bad_samples = deque(maxlen=_KEPT_BAD_STEPS)
@@ -100,8 +108,8 @@ class Collector:
     def collect(self) -> tuple[Rollout, EpisodeStats]:
         """Run `num_steps` control steps from where the last rollout ended."""
         values = distributed.all_reduce_sum_(self._launch())
-        num_sums = len(_EPISODE_SUMS)
-        sums = dict(zip(_EPISODE_SUMS, values[:num_sums], strict=True))
+        num_sums = len(self._sum_names)
+        sums = dict(zip(self._sum_names, values[:num_sums], strict=True))
         term_means = values[num_sums:] / sums["live_steps"].clamp(min=1.0)
         return self.rollout, EpisodeStats(sums=sums, reward_terms=term_means)
 
@@ -114,7 +122,7 @@ class Collector:
         """Fill the rollout operation by operation; return the sums of `_count` over its steps."""
         rollout = self.rollout
         rollout.initial_state.copy_(self.state)
-        sums = torch.zeros(len(_EPISODE_SUMS) + len(self.env.reward_terms), device=self.env.device)
+        sums = torch.zeros(len(self._sum_names) + len(self.env.reward_terms), device=self.env.device)
         with device.torch_threads(self.sim_threads):
             for t in range(self.num_steps):
                 with phase("infer"), device.torch_threads(self._infer_threads):
@@ -254,27 +262,33 @@ class Collector:
         self.episode_length = torch.zeros(num_envs, device=on)
 
     def _count(self, reward: Tensor, done: Tensor, live: Tensor, info: dict[str, Any]) -> Tensor:
-        """Return this step's sums, `_EPISODE_SUMS` and the reward terms. Shape: (num_sums + num_terms,)."""
+        """Return this step's sums in the order of `_sum_names`, then those of the reward terms.
+
+        Shape: (num_sums + num_terms,).
+        """
         # Episodes go on across rollouts; a step that only reset an environment belongs to none.
         self.episode_return += reward * live
         self.episode_length += live
 
-        # An episode that unsound values cut short says nothing about the policy.
+        # The return of an episode that unsound values cut short says nothing about the policy.
         ended = (done & live).float()
-        if "success" in info:
-            success = info["success"].float()
-        else:
-            success = torch.zeros_like(ended)
         sums = torch.stack(
             [
                 ended.sum(),
                 (self.episode_return * ended).sum(),
                 (self.episode_length * ended).sum(),
-                (success * ended).sum(),
                 info["nonfinite"].sum(),
                 live.sum(),
             ]
         )
+        # Its outcome counts all the same.
+        over = done & info["live"]
+        outcomes = outcome_counts(info["outcome"], over, num_outcomes=len(self.env.outcome_names))
+        parts = [sums, outcomes]
+        if self.env.episode_metrics:
+            values = torch.stack([info["episode_metrics"][name] for name in self.env.episode_metrics])
+            counted = over & ~values.isnan()
+            parts += [torch.where(counted, values, 0.0).sum(-1), counted.sum(-1, dtype=torch.float32)]
         self.episode_return.masked_fill_(done, 0.0)
         self.episode_length.masked_fill_(done, 0.0)
         terms = info["reward_terms"]
@@ -284,8 +298,8 @@ class Collector:
                 f"task: reward_terms names {len(names)} terms, but info['reward_terms'] has {terms.shape[1]} "
                 "columns; give each term a name, in the same order"
             )
-        term_sums = (terms * live[:, None]).sum(0)
-        return torch.cat([sums, term_sums])
+        parts.append((terms * live[:, None]).sum(0))
+        return torch.cat(parts)
 
 
 def groups(obs: Any) -> dict[str, Tensor]:

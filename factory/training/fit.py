@@ -18,7 +18,7 @@ from factory.energy.reading import MeterReading, merge_readings
 from factory.energy.tokens import TokenCounter
 from factory.envs.core.errors import WorldError
 from factory.envs.core.training_env import COMMON_STATE
-from factory.runtime.plain_types import check_mapping
+from factory.runtime.plain_types import check_mapping, conforms
 
 _FINITE_PARTS = ("policy", "learner")
 """Parts in which a number that is not finite spoils everything that follows."""
@@ -72,7 +72,6 @@ class StoredSums(TypedDict):
     episodes: float
     return_sum: float
     length_sum: float
-    success_sum: float
     nonfinite: float
     live_steps: float
 
@@ -179,6 +178,8 @@ def check_state(state: Mapping[str, Any], generators: Mapping[str, Tensor]) -> N
         raise ValueError(f"state: window={window!r:.40} is no list")
     for sums in window:
         check_mapping(sums, StoredSums, name="window")
+        if not conforms(sums, dict[str, float]):
+            raise ValueError("window: a sum is no number")
     TokenCounter().load_state_dict(state["tokens"])
     check_energy(state)
     try:

@@ -157,10 +157,11 @@ def _log(job: TrainingJob, state: TrainState, learned: Mapping[str, float]) -> T
     state = replace(state, peers=tuple(distributed.gather_from_peers(own)))
     reading = state.total(own)
     times = state.times(reading, physics_s=job.env.physics_s)
-    episodes = {key: sum(sums[key] for sums in state.window) for key in state.window[-1]}
+    # Iterations before a resume may lack sums that are new.
+    episodes = {key: sum(sums.get(key, 0.0) for sums in state.window) for key in state.window[-1]}
     wall_s = times["time/wall_s"]
     row = {
-        **metrics.episodes(episodes, success=job.env.defines_success),
+        **metrics.episodes(episodes, job.env),
         **metrics.losses(learned),
         **times,
         **metrics.energy(reading, state.tokens.total),

@@ -13,6 +13,8 @@ from factory.energy import kpi
 from factory.energy.config import SiteConfig
 from factory.energy.reading import MeterReading
 from factory.energy.types import Interval, Tier
+from factory.envs.core.outcomes import SUCCESS
+from factory.envs.core.training_env import TrainingEnv
 from factory.learners.base import COUNTS
 from factory.training.collector import EpisodeStats
 
@@ -39,22 +41,27 @@ def read_device(
     return episode, learned, values[num_scalars:]
 
 
-def episodes(sums: dict[str, float], *, success: bool) -> dict[str, float]:
+def episodes(sums: Mapping[str, float], env: TrainingEnv) -> dict[str, float]:
     """Return the `train/` metrics; none while no episode has ended.
 
     Args:
-        sums: over the episodes that ended.
-        success: whether the task defines success, `env.defines_success`.
+        sums: over the episodes that ended, see `EpisodeStats`.
+        env: knows the outcomes and the metrics of its episodes.
     """
+    means: dict[str, float] = {}
     count = sums["episodes"]
-    if count == 0:
-        return {}
-    means = {
-        "train/return_mean": sums["return_sum"] / count,
-        "train/episode_length_mean": sums["length_sum"] / count,
-    }
-    if success:
-        means["train/success_rate"] = sums["success_sum"] / count
+    if count:
+        means["train/return_mean"] = sums["return_sum"] / count
+        means["train/episode_length_mean"] = sums["length_sum"] / count
+    outcomes = {name: sums[f"outcome/{name}"] for name in env.outcome_names}
+    if any(outcomes.values()):
+        shares = env.outcome_shares(outcomes)
+        means |= {f"train/outcome/{name}": share for name, share in shares.items()}
+        if env.defines_success:
+            means["train/success_rate"] = shares[SUCCESS]
+    for name in env.episode_metrics:
+        if sums[f"metric_count/{name}"]:
+            means[f"train/{name}"] = sums[f"metric/{name}"] / sums[f"metric_count/{name}"]
     return means
 
 

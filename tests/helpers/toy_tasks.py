@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -34,11 +35,14 @@ class Point(EpisodeEnv):
 
     config = PointConfig
     step_dt_s = 0.1
-    persistent = ("position",)
+    persistent = ("position", "path_m")
     reward_terms = ("near",)
+    outcomes = ("success", "left")
+    episode_metrics = ("path_m", "time_to_goal_s")
 
     def _setup(self) -> None:
         self.position = torch.zeros(self.num_envs, 2, device=self.device)
+        self.path_m = torch.zeros(self.num_envs, device=self.device)
 
     def _action_box(self) -> Box:
         return Box(-1.0, 1.0, (2,), np.float32)
@@ -46,14 +50,21 @@ class Point(EpisodeEnv):
     def _reset_envs(self, mask: Tensor) -> None:
         start = self.uniform(-self.cfg.reach_m, self.cfg.reach_m, 2)
         self.position.copy_(torch.where(mask[:, None], start, self.position))
+        self.path_m.masked_fill_(mask, 0.0)
 
     def _advance(self, action: Tensor) -> None:
-        self.position.add_(self.native_actions(action), alpha=self.step_dt_s)
+        moved = self.step_dt_s * self.native_actions(action)
+        self.position += moved
+        self.path_m += moved.norm(dim=-1)
 
     def _get_rewards_and_dones(self) -> tuple[Tensor, Tensor, dict[str, Any]]:
         near = 1.0 / (1.0 + self.position.square().sum(-1))
         left = self.position.abs().amax(-1) > 2.0
-        return near, left, {"reward_terms": near[:, None]}
+        arrived = self.position.norm(dim=-1) < 0.1
+        time_s = self.step_dt_s * self.episode_steps
+        metrics = {"path_m": self.path_m.clone(), "time_to_goal_s": time_s.masked_fill(~arrived, math.nan)}
+        info = {"reward_terms": near[:, None], "outcome": left.long(), "episode_metrics": metrics}
+        return near, left | arrived, info
 
     def _get_observations(self) -> Observation:
         return {"policy": self.position.clone()}

@@ -76,6 +76,8 @@ class CountingEnv:
 
     device = torch.device("cpu")
     reward_terms = ("first", "second")
+    outcome_names = ("success", "terminated", "timeout", "diverged")
+    episode_metrics = ()
 
     def __init__(self, *, num_envs: int, length: int, mode: AutoresetMode = AutoresetMode.SAME_STEP) -> None:
         self.num_envs, self.length, self.mode = num_envs, length, mode
@@ -101,6 +103,7 @@ class CountingEnv:
             "live": torch.full((self.num_envs,), live),
             "nonfinite": torch.zeros(self.num_envs, dtype=torch.bool),
             "success": odd,
+            "outcome": torch.where(odd, 0, 2),
             "reward_terms": torch.tensor([1.0, 2.0]).expand(self.num_envs, 2),
         }
         if self.mode is AutoresetMode.SAME_STEP:
@@ -229,7 +232,11 @@ def test_episode_sums_cover_what_ended_in_the_rollout() -> None:
     """
     collector = collector_of(CountingEnv(num_envs=2, length=3), EchoPolicy(), num_steps=4)
     _, stats = collector.collect()
-    assert (stats.sums["episodes"], stats.sums["length_sum"], stats.sums["success_sum"]) == (2.0, 6.0, 1.0)
+    assert (stats.sums["episodes"], stats.sums["length_sum"], stats.sums["outcome/success"]) == (
+        2.0,
+        6.0,
+        1.0,
+    )
     assert stats.sums["return_sum"] == (1 + 2 + 3) + (1001 + 1002 + 1003)
     assert stats.sums["live_steps"] == 8
     assert stats.reward_terms.tolist() == [1.0, 2.0]

@@ -33,28 +33,12 @@ def test_single_episode_has_no_spread() -> None:
         return_std=std,
         return_ci95=half_width,
         length_mean=9.0,
-        success_rate=0.0,
-        fall_rate=0.0,
+        outcomes={"timeout": 1.0},
+        success_rate=math.nan,
+        fall_rate=math.nan,
         task={},
         tokens=9,
+        table={},
     ).metrics()
     assert figures["eval/return_mean"] == 3.0
     assert all(math.isfinite(value) for value in figures.values())
-
-
-@pytest.mark.parametrize("defined", [True, False])
-def test_success_and_falls_are_reported_only_where_the_task_defines_them(defined: bool) -> None:
-    """One success and two falls in four episodes, or neither key where the task gives neither a meaning."""
-    result = evaluation.EvaluationResult(
-        episodes=4,
-        return_mean=3.0,
-        return_std=1.0,
-        return_ci95=0.5,
-        length_mean=9.0,
-        success_rate=evaluation._rate(torch.tensor([0.0, 1.0, 0.0, 0.0]), defined=defined),
-        fall_rate=evaluation._rate(torch.tensor([1.0, 0.0, 1.0, 0.0]), defined=defined),
-        task={},
-        tokens=36,
-    )
-    rates = {key: value for key, value in result.metrics().items() if key.endswith("_rate")}
-    assert rates == ({"eval/success_rate": 0.25, "eval/fall_rate": 0.5} if defined else {})

@@ -128,13 +128,3 @@ def test_steady_speed_needs_no_meter() -> None:
     """Without joules the speed is there all the same."""
     bare = [{key: value for key, value in row.items() if "energy" not in key} for row in rows([1000.0] * 15)]
     assert metrics.steady(bare) == {"factory/steady_tokens_per_s": pytest.approx(1000.0)}
-
-
-def test_success_rate_is_reported_only_where_the_task_defines_success() -> None:
-    """Two successes in four episodes are 50 %; a task without success has no rate, not one of zero."""
-    sums = {"episodes": 4.0, "return_sum": 8.0, "length_sum": 40.0, "success_sum": 2.0}
-    assert metrics.episodes(sums, success=True)["train/success_rate"] == 0.5
-    assert metrics.episodes(sums, success=False) == {
-        "train/return_mean": 2.0,
-        "train/episode_length_mean": 10.0,
-    }
