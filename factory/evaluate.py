@@ -27,6 +27,7 @@ from omegaconf import MISSING
 from factory import cli, config, plugins
 from factory.baselines import command
 from factory.config import TrainConfig
+from factory.intervals import share_intervals
 from factory.reporting.console import print_evaluation
 from factory.reporting.waiting import waiting
 from factory.runtime.atomic_write import atomic_write
@@ -116,7 +117,9 @@ def run_evaluation(cfg: EvaluateConfig) -> Evaluated:
     watch = watching(run_dir, train_cfg.task.step_timeout_s, close=lambda: None)
     with cli.one_line_faults(run_dir), contextlib.closing(env), watch, waiting("evaluate") as progress:
         result = evaluate(env, policy, episodes=cfg.episodes, seed=seed, on_progress=progress)
-    content = {"env_steps": env_steps, "seed": seed, "metrics": result.metrics()}
+    found = result.metrics()
+    intervals = share_intervals(found)
+    content = {"env_steps": env_steps, "seed": seed, "metrics": found, "intervals": intervals}
     # A new file in its place, in case that it is a hard link to one elsewhere.
     with atomic_write(run_dir / "evaluation.json") as unfinished:
         unfinished.write_text(json.dumps(content, indent=1))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from math import sqrt
+from collections.abc import Mapping
+from math import isfinite, sqrt
 
 from factory.energy.types import Interval
 from factory.energy.uncertainty import NORMAL_95
+from factory.metric_keys import metric
 
 
 def wilson(share: float, count: int) -> Interval:
@@ -23,3 +25,24 @@ def wilson(share: float, count: int) -> Interval:
     return Interval(
         share, max(0.0, min(share, centre - half_width)), min(1.0, max(share, centre + half_width))
     )
+
+
+def share_interval(metrics: Mapping[str, float], key: str) -> Interval | None:
+    """Return a share of an evaluation's episodes with its interval; None if the metric is no such share.
+
+    Args:
+        metrics: of a run, `eval/episodes` among them.
+        key: one of them.
+    """
+    episodes = metrics.get("eval/episodes", 0.0)
+    is_share = key.startswith("eval/") and metric(key).unit == "%" and 0.0 <= metrics.get(key, -1.0) <= 1.0
+    # The metrics may come from a stranger's file.
+    if not (is_share and isfinite(episodes) and episodes >= 1.0):
+        return None
+    return wilson(metrics[key], round(episodes))
+
+
+def share_intervals(metrics: Mapping[str, float]) -> dict[str, list[float]]:
+    """Return the bounds of every share of an evaluation's episodes, as lists for JSON."""
+    found = {key: share_interval(metrics, key) for key in metrics}
+    return {key: [interval.lo, interval.hi] for key, interval in found.items() if interval}

@@ -1,6 +1,7 @@
 """The metrics that people read: label, unit and direction, for console, report, comparison and tracker.
 
-A metric that is not in the table, such as a loss of a learner of your own, is labelled from its key.
+A metric that is not in the table, such as a loss of a learner of your own, is labelled from its key. The
+unit of a metric that a task adds is the end of its name, as in `lap_time_s`.
 """
 
 from __future__ import annotations
@@ -86,10 +87,36 @@ METRICS: tuple[Metric, ...] = (
 _BY_KEY = {metric.key: metric for metric in METRICS}
 
 
+_SIDES = {"eval": "evaluation", "train": "training"}
+"""Groups of metrics that tasks add to."""
+_UNITS = {"_m_per_s": "m/s", "_rad_per_s": "rad/s", "_s": "s", "_m": "m", "_rate": "%", "_share": "%"}
+"""Ends of the names of such metrics, and their units; the first that fits counts."""
+_BETTER_OUTCOMES = {"success": HIGHER, "timeout": NONE, "terminated": NONE}
+"""Outcomes that a task does not avoid."""
+
+
 def metric(key: str) -> Metric:
-    """Return the metric of a key; the last part of an unknown key becomes its label."""
+    """Return the metric of a key; one that is not in the table is labelled from its key."""
     if key in _BY_KEY:
         return _BY_KEY[key]
+    group, _, name = key.partition("/")
+    if group in _SIDES:
+        return _of_a_task(key, name, _SIDES[group])
     # Nothing is known of its sign, so groups are compared by the difference.
-    name = key.rpartition("/")[2].replace("_", " ")
-    return Metric(key, name[:1].upper() + name[1:], is_signed=True)
+    return Metric(key, _sentence(key.rpartition("/")[2]), is_signed=True)
+
+
+def _of_a_task(key: str, name: str, side: str) -> Metric:
+    """Return a metric that a task adds to an evaluation or a training."""
+    if name.startswith("outcome/"):
+        outcome = name.removeprefix("outcome/")
+        label = f"Outcome {outcome.replace('_', ' ')}, {side}"
+        return Metric(key, label, "%", _BETTER_OUTCOMES.get(outcome, LOWER))
+    suffix = next((suffix for suffix in _UNITS if name.endswith(suffix)), "")
+    label = f"{_sentence(name.removesuffix(suffix))}, {side}"
+    return Metric(key, label, _UNITS.get(suffix, ""), is_signed=True)
+
+
+def _sentence(name: str) -> str:
+    words = name.replace("_", " ")
+    return words[:1].upper() + words[1:]

@@ -22,7 +22,6 @@ from factory.envs.adapters import gymnasium_worlds as worlds
 from factory.envs.adapters.gymnasium_workers import Workers
 from factory.envs.adapters.spaces import flat_size, flatten, native_actions
 from factory.envs.core.errors import WorldError
-from factory.envs.core.outcomes import outcome_codes
 from factory.envs.core.shard import Shard
 from factory.envs.core.soundness import blank, blank_step, unsound
 from factory.envs.core.training_env import TrainingEnv
@@ -220,7 +219,6 @@ class GymnasiumEnv(TrainingEnv):
         raw_obs, raw_reward, raw_terminated, raw_truncated, inner_info = self._run("step", native)
         self._engine_s += awake_s() - started
         self._control_steps += 1
-
         obs = self._to_torch(flatten(self.inner, raw_obs))
         reward = self._to_torch(np.array(raw_reward, dtype=np.float32))
         terminated = self._to_torch(np.array(raw_terminated, dtype=np.bool_))
@@ -240,7 +238,7 @@ class GymnasiumEnv(TrainingEnv):
         if success is not None:
             info["success"] = success
             self.defines_success = True
-        info["outcome"] = outcome_codes(self.outcome_names, info, terminated=terminated, nonfinite=nonfinite)
+        info["outcome"] = self.outcome_of(info, terminated, nonfinite)
         if self.autoreset_mode is AutoresetMode.SAME_STEP:
             info |= {"final_obs": final_obs, "_final_obs": done}
         return obs, reward, terminated, truncated & ~terminated, info

@@ -24,7 +24,7 @@ from factory.envs.core.observations import (
     unwrap_single_group,
     unwrap_single_space,
 )
-from factory.envs.core.outcomes import FALL, SUCCESS, outcome_codes
+from factory.envs.core.outcomes import FALL, SUCCESS
 from factory.envs.core.shard import Shard
 from factory.envs.core.single_env import SingleEnv
 from factory.envs.core.soundness import blank_step, unsound
@@ -260,10 +260,9 @@ class EpisodeEnv(TrainingEnv):
 
     def _outcome(self, info: dict[str, Any], terminated: Tensor, nonfinite: Tensor) -> dict[str, Tensor]:
         """Return the entries `outcome` and, where it is an end that the task names, `success`."""
-        names = self.outcome_names
-        codes = outcome_codes(names, info, terminated=terminated, nonfinite=nonfinite)
+        codes = self.outcome_of(info, terminated, nonfinite)
         if SUCCESS in self.outcomes:
-            return {"outcome": codes, SUCCESS: codes == names.index(SUCCESS)}
+            return {"outcome": codes, SUCCESS: codes == self.outcomes.index(SUCCESS)}
         return {"outcome": codes}
 
     def _autoreset(

@@ -11,7 +11,7 @@ import gymnasium
 import torch
 from torch import Tensor, nn
 
-from factory.envs.core.outcomes import outcome_names, outcome_shares
+from factory.envs.core.outcomes import outcome_codes, outcome_names, outcome_shares
 
 if TYPE_CHECKING:
     from factory.envs.rendering.camera import Camera
@@ -76,6 +76,10 @@ class TrainingEnv(gymnasium.vector.VectorEnv, ABC):
     def outcome_names(self) -> tuple[str, ...]:
         """Names of all ways in which an episode ends, in the order of their codes in `info["outcome"]`."""
         return outcome_names(self.outcomes, falls=self.defines_fall)
+
+    def outcome_of(self, info: Mapping[str, Any], terminated: Tensor, nonfinite: Tensor) -> Tensor:
+        """Return the codes of the ends of a step, see `outcome_codes`. Shape: (num_envs,) int64."""
+        return outcome_codes(self.outcome_names, info, terminated=terminated, nonfinite=nonfinite)
 
     def outcome_shares(self, counts: Mapping[str, float]) -> dict[str, float]:
         """Return the share of each outcome from the number of episodes by name; they add up to 1."""

@@ -13,6 +13,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from factory import cli
+from factory.intervals import share_intervals
 from factory.reporting.console import print_evaluation
 from factory.reporting.waiting import waiting
 from factory.runtime import provenance
@@ -91,6 +92,7 @@ def run(arguments: Sequence[str]) -> None:
             "options": cfg.options,
             "seed": seed,
             "metrics": result.metrics(),
+            "intervals": share_intervals(result.metrics()),
             "commit": provenance.git_tags()["git.commit"],
         }
         with atomic_write(Path(cfg.out)) as unfinished:

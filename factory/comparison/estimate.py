@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -10,6 +11,7 @@ from factory.comparison.bootstrap import mean_interval
 from factory.comparison.groups import Group
 from factory.comparison.runs import ComparedRun
 from factory.energy.types import Interval
+from factory.intervals import share_interval
 from factory.metric_keys import Metric, metric
 
 COMPARED = tuple(
@@ -34,6 +36,19 @@ COMPARED = tuple(
     )
 )
 """Metrics that are compared, in the order of the table."""
+
+_SKILLS = 6
+"""Metrics of `COMPARED` that come before those that tasks add."""
+_DETAILS = ("eval/return_std", "eval/return_ci95", "eval/episode_length_mean", "eval/episodes")
+"""Metrics of an evaluation that say how to read others."""
+
+
+def compared_metrics(runs: Sequence[ComparedRun]) -> tuple[Metric, ...]:
+    """Return `COMPARED`, with all else that evaluations of these runs found in its place."""
+    known = {found.key for found in COMPARED}
+    found = {key: None for run in runs for key in run.metrics if key.startswith("eval/")}
+    own = [metric(key) for key in found if key not in known and key not in _DETAILS]
+    return (*COMPARED[:_SKILLS], *own, *COMPARED[_SKILLS:])
 
 
 def value_of(run: ComparedRun, compared: Metric) -> float:
@@ -69,6 +84,9 @@ class Estimate:
     """Mean with the bounds of the energy source, which errs alike in all seeds: they do not shrink with
     their number.
     """
+    episodes: Interval | None = None
+    """Share of one run's evaluation with its 95 % interval over `num_episodes`; None of other metrics."""
+    num_episodes: int = 0
     both: Interval | None = None
     """Mean, from the lowest interval over seeds to the highest as the source errs between its bounds."""
 
@@ -83,6 +101,12 @@ def estimate(group: Group, compared: Metric) -> Estimate | None:
     if compared.unit == "%":
         # A share ends at one.
         seeds = Interval(seeds.value, seeds.lo, min(seeds.hi, 1.0))
+        metrics = group.runs[0].metrics
+        over = share_interval(metrics, compared.key)
+        # Of several runs, the interval over seeds holds the spread of their episodes, too.
+        if len(group.runs) == 1 and over:
+            episodes = round(metrics["eval/episodes"])
+            return Estimate(num_seeds=1, seeds=seeds, episodes=over, num_episodes=episodes)
     if not compared.is_energy:
         return Estimate(num_seeds=len(values), seeds=seeds)
     # Error of the source: shift all seeds to one bound, then to the other.

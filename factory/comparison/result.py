@@ -8,10 +8,11 @@ from typing import Any
 
 from factory.comparison.bootstrap import RESAMPLES
 from factory.comparison.contrast import Contrast, contrast
-from factory.comparison.estimate import COMPARED, Estimate, estimate
+from factory.comparison.estimate import Estimate, compared_metrics, estimate
 from factory.comparison.groups import COMPARABLE_TAGS, Group, check_all_comparable, group_runs
 from factory.comparison.runs import ComparedRun
 from factory.comparison.threshold import ThresholdCost, threshold_cost
+from factory.metric_keys import Metric
 
 _METHOD = (
     f"mean; 95 % bootstrap interval over seeds, {RESAMPLES} resamples, widened for few seeds, on a "
@@ -24,6 +25,8 @@ class Comparison:
     """Groups of runs side by side."""
 
     groups: list[Group]
+    metrics: tuple[Metric, ...]
+    """Metrics that are compared, in the order of the table."""
     estimates: list[dict[str, Estimate]]
     """By group, then by metric key; metrics that no run of the group has are absent."""
     thresholds: list[ThresholdCost | None]
@@ -62,7 +65,7 @@ class Comparison:
                     "tags": {tag: group.tag(tag) for tag in (*COMPARABLE_TAGS, "device", "git.commit")},
                     "settings": group.settings,
                     "metrics": {key: asdict(found) for key, found in estimates.items()},
-                    "runs": [_plain_run(run) for run in group.runs],
+                    "runs": [self._plain_run(run) for run in group.runs],
                     "threshold": threshold,
                 }
             )
@@ -72,10 +75,9 @@ class Comparison:
         }
         return {"method": _METHOD, "notes": self.notes, "groups": groups, "second_against_first": against}
 
-
-def _plain_run(run: ComparedRun) -> dict[str, Any]:
-    values = {found.key: run.metrics[found.key] for found in COMPARED if found.key in run.metrics}
-    return {"location": run.location, "seed": run.seed, "status": run.status, **values}
+    def _plain_run(self, run: ComparedRun) -> dict[str, Any]:
+        values = {found.key: run.metrics[found.key] for found in self.metrics if found.key in run.metrics}
+        return {"location": run.location, "seed": run.seed, "status": run.status, **values}
 
 
 def _kind(found: Contrast) -> str:
@@ -93,19 +95,21 @@ def compare_runs(runs: Sequence[ComparedRun], *, force: bool = False) -> Compari
     # Before any work: refused runs leave nothing behind.
     check_all_comparable(runs, force=force)
     groups = group_runs(runs)
+    metrics = compared_metrics(runs)
     estimates: list[dict[str, Estimate]] = []
     for group in groups:
         # Metrics that no run of the group has are left out, not shown as zero.
-        found = {compared.key: estimate(group, compared) for compared in COMPARED}
+        found = {compared.key: estimate(group, compared) for compared in metrics}
         estimates.append({key: value for key, value in found.items() if value})
     contrasts: dict[str, Contrast] = {}
     # More than two would need a choice of what to compare with what.
     if len(groups) == 2:
         # With three groups or more there is no obvious pair; the table shows all side by side.
-        against = {compared.key: contrast(groups[0], groups[1], compared) for compared in COMPARED}
+        against = {compared.key: contrast(groups[0], groups[1], compared) for compared in metrics}
         contrasts = {key: value for key, value in against.items() if value}
     return Comparison(
         groups=groups,
+        metrics=metrics,
         estimates=estimates,
         thresholds=[threshold_cost(group) for group in groups],
         contrasts=contrasts,

@@ -11,7 +11,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from factory.comparison.contrast import Contrast
-from factory.comparison.estimate import COMPARED, Estimate
+from factory.comparison.estimate import Estimate
 from factory.comparison.groups import Group
 from factory.comparison.result import Comparison
 from factory.comparison.threshold import Cost, ThresholdCost
@@ -51,7 +51,7 @@ def rows(comparison: Comparison) -> Iterator[Row]:
     yield Row("Energy tier", tiers, nothing)
     yield Row("Token spec", [Cell(group.tag("token_spec.hash")) for group in groups], nothing)
     # A task without falls or success has no such row.
-    for compared in COMPARED:
+    for compared in comparison.metrics:
         found = [estimates.get(compared.key) for estimates in comparison.estimates]
         if not any(found):
             continue
@@ -102,6 +102,8 @@ def _estimate(compared: Metric, found: Estimate | None, *, tier: str) -> Cell:
     scale, unit = _scale(compared, found.seeds.value)
     text = f"{_number(found.seeds.value / scale)} {unit}".rstrip()
     note = "1 seed: no interval"
+    if found.episodes:
+        note = f"1 seed; {_bounds(found.episodes, scale)} over its {found.num_episodes} episodes"
     if found.num_seeds > 1:
         note = f"{_bounds(found.seeds, scale)} over {found.num_seeds} seeds"
     if compared.is_energy:
@@ -203,7 +205,7 @@ def print_table(comparison: Comparison) -> None:
             cells = row.cells[shown]
             if comparison.contrasts:
                 cells = [*cells, row.contrast]
-            table.add_row(Text(row.label, style="dim"), *map(_rich, cells))
+            table.add_row(Text(visible(row.label), style="dim"), *map(_rich, cells))
         console.print(table)
     for note in comparison.notes:
         console.print(Text(visible(f"note: {note}")), soft_wrap=True)

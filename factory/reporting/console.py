@@ -23,7 +23,7 @@ from factory.reporting.formatting import (
     joules_per_token_text,
     phase_shares,
 )
-from factory.reporting.headlines import headlines, older_policy_note
+from factory.reporting.headlines import headlines, older_policy_note, share_bounds
 from factory.reporting.live_panel import FIRST_ITERATION, LivePanel
 from factory.reporting.progress import Clock, Eta, iteration_metrics, progress_text
 from factory.runtime.awake_time import awake_s
@@ -246,7 +246,10 @@ def print_evaluation(metrics: Mapping[str, float], *, files: Mapping[str, Path])
     for key, value in metrics.items():
         if key not in ("eval/return_mean", "eval/return_ci95"):
             known = metric(key)
-            rows.append((known.label.partition(",")[0], format_metric(known, value)))
+            text = format_metric(known, value)
+            if known.unit == "%":
+                text += share_bounds(metrics, key)
+            rows.append((known.label.partition(",")[0], text))
     rows += [(label, str(path)) for label, path in files.items()]
     console = rich.console.Console(highlight=False)
     for label, text in rows:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from factory.intervals import share_interval
 from factory.metric_keys import metric
 from factory.reporting.formatting import (
     energy_text,
@@ -45,14 +46,29 @@ def _skill(metrics: Mapping[str, float]) -> Iterator[Headline]:
     notes = {
         "eval/velocity_rms_m_per_s": "RMS of velocity, evaluation",
         f"{side}/return_mean": note + _spread(metrics),
-        f"{side}/success_rate": note,
-        "eval/fall_rate": "evaluation",
+        f"{side}/success_rate": note + share_bounds(metrics, f"{side}/success_rate"),
+        "eval/fall_rate": "evaluation" + share_bounds(metrics, "eval/fall_rate"),
     }
     for key, remark in notes.items():
         if key in metrics:
             known = metric(key)
             label = known.label.partition(",")[0]
             yield Headline(label, format_metric(known, metrics[key]), remark)
+    prefix = f"{side}/outcome/"
+    shares = {key.removeprefix(prefix): value for key, value in metrics.items() if key.startswith(prefix)}
+    # Where episodes end in one way only, there is nothing to tell.
+    if len(shares) > 1:
+        texts = [f"{name.replace('_', ' ')} {format_percent(share)}" for name, share in shares.items()]
+        yield Headline("Outcomes", ", ".join(texts), note)
+
+
+def share_bounds(metrics: Mapping[str, float], key: str) -> str:
+    """Return the 95 % interval of a share of an evaluation's episodes, to follow its note; else nothing."""
+    found = share_interval(metrics, key)
+    if found is None:
+        return ""
+    episodes = round(metrics["eval/episodes"])
+    return f", 95 % {format_number(100 * found.lo)} to {format_percent(found.hi)} of {episodes} episodes"
 
 
 def _spread(metrics: Mapping[str, float]) -> str:

@@ -14,6 +14,7 @@ from factory import tracking
 from factory.config import TrainConfig, label, to_plain
 from factory.energy.meter import Meter
 from factory.envs.core.training_env import TrainingEnv
+from factory.intervals import share_intervals
 from factory.learners.base import Learner
 from factory.policies.base import Policy
 from factory.power import verification
@@ -238,6 +239,7 @@ def write_summary(job: TrainingJob, state: TrainState, status: str) -> None:
         "status": status,
         "mlflow_run_id": job.tracker.run_id,
         "metrics": state.metrics,
+        "intervals": share_intervals(state.metrics),
         "tokens": state.tokens.state_dict(),
         "tags": state.tags,
         "versions": provenance.versions(),

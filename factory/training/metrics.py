@@ -56,7 +56,9 @@ def episodes(sums: Mapping[str, float], env: TrainingEnv) -> dict[str, float]:
     outcomes = {name: sums[f"outcome/{name}"] for name in env.outcome_names}
     if any(outcomes.values()):
         shares = env.outcome_shares(outcomes)
-        means |= {f"train/outcome/{name}": share for name, share in shares.items()}
+        # Of ends that a task does not name, the rates of success and falls say it all.
+        if env.outcomes:
+            means |= {f"train/outcome/{name}": share for name, share in shares.items()}
         if env.defines_success:
             means["train/success_rate"] = shares[SUCCESS]
     for name in env.episode_metrics:

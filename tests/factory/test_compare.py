@@ -416,6 +416,20 @@ def test_totals_time_and_skill_are_rows(tmp_path: Path) -> None:
     assert cells["Electricity"] == "0.02 USD"
 
 
+def test_outcomes_and_metrics_of_a_task_are_rows(tmp_path: Path) -> None:
+    """What an evaluation found is compared: a share of one run over its episodes, of several over seeds."""
+    skill = {"eval/outcome/collision": 0.25, "eval/lap_time_s": 9.5, "eval/episodes": 100.0}
+    make_run(tmp_path / "first", metrics=skill)
+    cells = {row.label: row.cells[0] for row in rows(compare_folder(tmp_path))}
+    assert cells["Outcome collision, evaluation"].value == "25 %"
+    assert cells["Outcome collision, evaluation"].note == "1 seed; [17.55, 34.3] over its 100 episodes"
+    assert cells["Lap time, evaluation"].value == "9.5 s"
+    make_run(tmp_path / "second", seed=1, metrics=skill | {"eval/outcome/collision": 0.75})
+    cells = {row.label: row.cells[0] for row in rows(compare_folder(tmp_path))}
+    assert cells["Outcome collision, evaluation"].value == "50 %"
+    assert cells["Outcome collision, evaluation"].note.endswith("over 2 seeds")
+
+
 def test_the_last_sweep_is_found(tmp_path: Path) -> None:
     """`last-sweep` is the newest folder that Hydra made for several jobs, wherever it is."""
     for number, name in enumerate(("old", "new")):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from factory.intervals import wilson
+from factory.intervals import share_intervals, wilson
 
 
 def test_wilson_interval_solves_its_equation() -> None:
@@ -25,3 +25,18 @@ def test_wilson_interval_holds_the_true_share(true_share: float) -> None:
     rng = np.random.default_rng(0)
     found = [wilson(hits / 256, 256) for hits in rng.binomial(256, true_share, size=2000)]
     assert 0.93 < np.mean([interval.lo <= true_share <= interval.hi for interval in found]) < 0.975
+
+
+def test_only_shares_of_episodes_have_one() -> None:
+    """Neither training, other metrics nor what a broken file calls a share has an interval."""
+    metrics = {
+        "eval/episodes": 256.0,
+        "eval/outcome/success": 0.9,
+        "eval/success_rate": 1.7,
+        "eval/return_mean": 0.5,
+        "train/success_rate": 0.9,
+    }
+    expected = wilson(0.9, 256)
+    assert share_intervals(metrics) == {"eval/outcome/success": [expected.lo, expected.hi]}
+    for episodes in (0.0, float("inf"), float("nan")):
+        assert share_intervals(metrics | {"eval/episodes": episodes}) == {}

@@ -23,3 +23,13 @@ def test_a_metric_of_somebody_else_is_labelled_from_its_key() -> None:
     """A loss of another learner is readable, and may be negative."""
     found = metric("loss/q_function")
     assert (found.label, found.short_label, found.is_signed) == ("Q function", "q function", True)
+
+
+def test_a_metric_of_a_task_has_the_unit_of_its_name() -> None:
+    """Outcomes are shares, and the end of another name is its unit."""
+    found = metric("eval/outcome/off_road")
+    assert (found.label, found.unit, found.better) == ("Outcome off road, evaluation", "%", Better.LOWER)
+    assert metric("eval/outcome/success").better is Better.HIGHER
+    lap = metric("train/lap_time_s")
+    assert (lap.label, lap.unit) == ("Lap time, training", "s")
+    assert metric("eval/spl").unit == "" and metric("factory/odd_s").unit == ""

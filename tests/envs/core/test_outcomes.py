@@ -107,6 +107,7 @@ def test_training_reports_shares_and_means_of_episodes() -> None:
     """Shares are of all episodes, diverged ones too; a metric's mean is over those that have it."""
     env = SimpleNamespace(
         outcome_names=outcome_names(("success", "left"), falls=False),
+        outcomes=("success", "left"),
         episode_metrics=("path_m", "time_to_goal_s"),
         defines_success=True,
         outcome_shares=Point(num_envs=1).outcome_shares,

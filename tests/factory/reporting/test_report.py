@@ -12,6 +12,7 @@ import pytest
 
 from factory.energy.types import Tier
 from factory.reporting import report, report_notes
+from factory.reporting.headlines import headlines
 from factory.reporting.report import write_report
 from factory.reporting.run_folder import read_run
 
@@ -139,6 +140,16 @@ def test_energy_stands_beside_tier_interval_and_boundary(page: Page) -> None:
     assert "Total 254 J (estimated, 127-762). Boundary: cpu+dram." in page.text
     assert "No hardware counter was readable" in page.text
     assert "The true value lies in [127 J, 762 J], if the model suits this machine." in page.text
+
+
+def test_shares_have_their_interval_and_outcomes_stand_together() -> None:
+    """Of 256 episodes, 90 % that succeed are between 85.7 and 93.1 %; all ends are one line."""
+    shares = {"success": 0.9, "off_road": 0.0, "timeout": 0.1}
+    metrics = {f"eval/outcome/{name}": share for name, share in shares.items()}
+    metrics |= {"eval/return_mean": 1.0, "eval/success_rate": 0.9, "eval/episodes": 256.0}
+    found = {headline.label: headline for headline in headlines(metrics, {})}
+    assert found["Success rate"].note == "evaluation, 95 % 85.71 to 93.1 % of 256 episodes"
+    assert found["Outcomes"].value == "success 90 %, off road 0 %, timeout 10 %"
 
 
 def test_joules_of_a_run_in_company_are_a_claim(tmp_path: Path) -> None:
