@@ -82,10 +82,15 @@ def _add_queueing(add: _Add) -> None:
     _add_order(submit)
     submit.add_argument("--again", action="store_true", help="queue it although an equal line is there")
 
-    sweep = add("sweep", sweep_commands.sweep, "search for the best settings, or show how far that is")
-    sweep.add_argument("what", choices=(*METHODS, "status"), help="method, or status")
+    sweep = add(
+        "sweep", sweep_commands.sweep, "search for the best settings, show how far that is, or end it"
+    )
+    sweep.add_argument("what", choices=(*METHODS, "status", "cancel"), help="method, status or cancel")
     sweep.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="arguments of factory.train, some with ranges"
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="arguments of factory.train, some with ranges; or number of a sweep",
     )
     _add_order(sweep)
     sweep.add_argument("--json", action="store_true", help="print JSON (status)")

@@ -16,12 +16,14 @@ from factory.floor.answers import answer
 from factory.floor.budget_input import parse_duration, parse_time, parse_watts
 from factory.floor.engines import ENGINES
 from factory.floor.history import shift_report
+from factory.floor.lines import ACTIVE
 from factory.floor.loop import Rules
 from factory.floor.page import write_page
 from factory.floor.report_view import print_report
 from factory.floor.runner import run_floor
 from factory.floor.store import Store
 from factory.floor.submission import Order
+from factory.floor.sweeps import table, view
 from factory.operator import command as operator_command
 from factory.operator import config as operator_config
 from factory.operator.words import Mode
@@ -76,9 +78,24 @@ def run(given: argparse.Namespace) -> int:
     config = operator_config.parse(given.overrides)
     watch = operator_command.watching(config, Mode(given.operator))
     with Store(given.root, create=given.forever) as store, floor_lock.locked(given.root):
+        _check_engine(store, given.engine)
         engine = ENGINES[given.engine](root=given.root, cores=given.cores, address=given.address)
         rules = Rules(watts=watts, tick_s=given.tick, profile=given.profile, is_forever=given.forever)
         return run_floor(store, engine, rules, watch=watch)
+
+
+def _check_engine(store: Store, name: str) -> None:
+    """Raise ValueError if lines live on another engine, which this one can neither see nor end."""
+    elsewhere: dict[str, list[str]] = {}
+    for line in store.lines(ACTIVE):
+        attempt = store.last_attempt(line.id)
+        if attempt is not None and attempt.handle is not None and attempt.handle.engine != name:
+            elsewhere.setdefault(attempt.handle.engine, []).append(str(line.id))
+    for other, lines in elsewhere.items():
+        raise ValueError(
+            f"--engine={name}: lines {', '.join(lines)} were started by the engine {other};"
+            f" run the floor with --engine {other} until they have ended, or cancel them there"
+        )
 
 
 def status(given: argparse.Namespace) -> int:
@@ -151,6 +168,7 @@ def report(given: argparse.Namespace) -> int:
         since = time.time() - parse_duration(given.shift, key="--shift")
     with Store(given.root) as store:
         found = shift_report(store, since=since)
+        found["sweeps"] = [view.plain(store, sweep) for sweep in table.sweeps(store)]
         page = write_page(store)
     if given.json:
         print(json.dumps(found, indent=1))

@@ -131,6 +131,14 @@ class Line:
         """Share of the environment steps that is done, from 0 to 1."""
         return min(1.0, self.steps / max(1, self.total_steps))
 
+    @property
+    def remaining_tokens(self) -> float:
+        """Control tokens until the line ends, at the tokens of an environment step so far; 1 before any."""
+        per_step = 1.0
+        if self.steps > 0 and self.tokens > 0:
+            per_step = self.tokens / self.steps
+        return per_step * max(0, self.total_steps - self.steps)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handle:

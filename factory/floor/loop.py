@@ -234,6 +234,7 @@ class Floor:
             owner=line.owner,
             not_before_s=self._times.future(line.not_before),
             deadline_s=deadline_s,
+            remaining_tokens=line.remaining_tokens,
             is_held=line.is_held,
             preempted_s=tuple(self._acted.get((Verb.PREEMPT, line.id), ())),
             shed_s=tuple(self._acted.get((Verb.PAUSE, line.id), ())),

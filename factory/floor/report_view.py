@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from factory.floor.sweeps import view
 from factory.reporting.formatting import format_duration, format_si
 
 
@@ -49,3 +50,5 @@ def print_report(found: dict[str, Any]) -> None:
             f"predictions       {predictions['number']} scored: mean error {predictions['bias_w']:+.1f} W,"
             f" {100 * predictions['coverage']:.0f} % inside their intervals"
         )
+    for sweep in found["sweeps"]:
+        print(view.summary(sweep))

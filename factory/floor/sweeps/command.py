@@ -1,4 +1,4 @@
-"""The command `sweep`: check settings and ranges, put sweep and first trials on the floor, and show them."""
+"""The command `sweep`: check settings and ranges, put sweeps on the floor, show and cancel them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from factory import cli
-from factory.floor import commands, submission
+from factory.floor import commands, floor_lock, submission
 from factory.floor.lines import Line
 from factory.floor.store import Store
 from factory.floor.submission import Order
@@ -26,9 +26,11 @@ _MAX_CHECKED = 64
 
 
 def sweep(given: argparse.Namespace) -> int:
-    """Put a sweep on the floor and print its id, or show the sweeps that are there."""
+    """Put a sweep on the floor and print its id, show the sweeps that are there, or cancel one."""
     if given.what == "status":
         return _status(given)
+    if given.what == "cancel":
+        return _cancel(given)
     if not given.overrides:
         raise ValueError("sweep: give arguments of factory.train, one of them with several values")
     cli.check_writable(given.root, key="--root")
@@ -50,6 +52,18 @@ def _status(given: argparse.Namespace) -> int:
             view.show(store, stored)
         if not found:
             print("no sweep on this floor")
+    return 0
+
+
+def _cancel(given: argparse.Namespace) -> int:
+    if len(given.overrides) != 1:
+        raise ValueError("sweep cancel: give the number of one sweep; `sweep status` lists them")
+    with Store(given.root) as store:
+        stored = table.sweep(store, _number(given.overrides[0]))
+        lines = driver.cancel(store, stored)
+        print(f"sweep {stored.id} is cancelled; {len(lines)} of its lines end with a checkpoint")
+        if lines and not floor_lock.is_held(store.root):
+            print("the next `floor run` ends them")
     return 0
 
 

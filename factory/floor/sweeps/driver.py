@@ -35,9 +35,31 @@ def advance(store: Store, sweeps: Sequence[StoredSweep]) -> None:
             _advance(store, sweep)
 
 
+def cancel(store: Store, sweep: StoredSweep) -> list[int]:
+    """End a sweep: nothing follows from it any more, and the lines that are returned are to be cancelled.
+
+    Raises:
+        ValueError: it has ended.
+    """
+    known = table.trials(store, sweep.id)
+    open_trials = [entry for entry in known.values() if not entry.trial.state.is_final]
+    if not open_trials:
+        raise ValueError(f"sweep {sweep.id}: ended already; there is nothing to cancel")
+    with store.transaction():
+        table.mark_cancelled(store, sweep.id)
+        for entry in open_trials:
+            if entry.trial.state is TrialState.PAUSED:
+                table.put_trial(store, sweep.id, replace(entry.trial, state=TrialState.STOPPED), entry.line)
+            elif not store.line(entry.line).state.is_final:
+                store.add_command("cancel", line=entry.line)
+    return [entry.line for entry in open_trials if entry.trial.state is TrialState.RUNNING]
+
+
 def _advance(store: Store, sweep: StoredSweep) -> None:
     for entry in table.trials(store, sweep.id).values():
         _take_note(store, sweep, entry)
+    if table.is_cancelled(store, sweep.id):
+        return
     known = table.trials(store, sweep.id)
     method = methods.make(sweep.plan)
     for action in method.propose([entry.trial for entry in known.values()]):

@@ -107,3 +107,14 @@ def _trial(plain: dict[str, Any]) -> Trial:
         **plain
         | {"overrides": tuple(plain["overrides"]), "state": TrialState(plain["state"]), "values": values}
     )
+
+
+def mark_cancelled(store: Store, sweep: int) -> None:
+    """Write down that a user ended a sweep."""
+    store.put(f"sweep {sweep} cancelled", True)
+    store.record("sweep cancelled", details={"sweep": sweep})
+
+
+def is_cancelled(store: Store, sweep: int) -> bool:
+    """Return whether a user ended a sweep."""
+    return bool(store.get(f"sweep {sweep} cancelled", False))

@@ -20,10 +20,15 @@ def plain(store: Store, sweep: StoredSweep) -> dict[str, Any]:
     known = table.trials(store, sweep.id)
     trials = [entry.trial for entry in known.values()]
     leaders = best(trials, signs=sweep.plan.signs)
+    state = "running"
+    if table.is_cancelled(store, sweep.id):
+        state = "cancelled"
+    elif all(trial.state.is_final for trial in trials):
+        state = "ended"
     return {
         "id": sweep.id,
         "method": sweep.plan.method,
-        "state": "ended" if all(trial.state.is_final for trial in trials) else "running",
+        "state": state,
         "metric": list(sweep.plan.metric),
         "rungs": list(sweep.plan.rungs),
         "env_steps": sum(trial.steps for trial in trials),
@@ -103,6 +108,16 @@ def show(store: Store, sweep: StoredSweep) -> None:
     for number in state["best"]:
         leader = next(trial for trial in state["trials"] if trial["id"] == number)
         print(f"best so far: trial {number}, {' '.join(leader['overrides'])}, {leader['run_dir']}")
+
+
+def summary(state: dict[str, Any]) -> str:
+    """Return one line about a sweep, from `plain`."""
+    known = {trial["id"]: " ".join(trial["overrides"]) for trial in state["trials"]}
+    leaders = "; ".join(known[number] for number in state["best"])
+    return (
+        f"sweep {state['id']} ({state['method']}): {state['state']}, {len(known)} trials,"
+        f" {state['env_steps']:,} environment steps; best so far: {leaders or 'none'}"
+    )
 
 
 def _short(override: str) -> str:

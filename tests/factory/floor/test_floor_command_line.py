@@ -7,9 +7,11 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from floor_lines import make_line
 
 from factory.floor import floor_lock
 from factory.floor.command_line import main
+from factory.floor.lines import Attempt, Handle, LineState
 from factory.floor.store import FILE, Store
 
 _MISTAKES = (
@@ -127,6 +129,22 @@ def test_a_second_floor_is_refused_by_name(root: Path, capsys: pytest.CaptureFix
         main(["run", "--root", str(root)])
     assert ended.value.code == 2
     assert f"process {floor_lock.owner(root)['pid']} on" in capsys.readouterr().err
+
+
+def test_lines_of_another_engine_are_not_taken(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A floor that could neither see nor end them names them, and the engine to use."""
+    with Store(root) as store:
+        line = store.move(store.add_line(make_line()), LineState.STARTING, "starts")
+        handle = Handle(engine="ray", host="elsewhere", pid=1, started=0.0, boot_id="b")
+        store.add_attempt(
+            Attempt(line=line.id, number=1, folder="f", handle=handle, started_at=0.0, steps_from=0)
+        )
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "--root", str(root)])
+    assert ended.value.code == 2
+    assert "--engine=local: lines 1 were started by the engine ray" in capsys.readouterr().err
+    with Store(root) as store:
+        assert store.line(line.id).state is LineState.STARTING
 
 
 @pytest.mark.parametrize("command", ["status", "run", "submit seed=0 total_steps=1000", "report", "why 1"])

@@ -7,26 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from floor_lines import make_line
 
-from factory.floor.lines import Attempt, ExitClass, Handle, Line, LineState, Needs
+from factory.floor.lines import Attempt, ExitClass, Handle, LineState
 from factory.floor.store import FILE, Store
 from factory.floor.store_errors import StoreError, store_faults
-
-
-def make_line(**changes: object) -> Line:
-    """Return a line that was never queued."""
-    line = Line(
-        id=0,
-        name="cartpole seed=0",
-        task="cartpole_swingup",
-        overrides=("task=cartpole_swingup", "seed=0"),
-        spec_hash="a" * 64,
-        total_steps=1000,
-        needs=Needs(cores=1.0, memory_bytes=1 << 30),
-        run_dir="/floor/lines/{id}/run",
-        reason="waits",
-    )
-    return replace(line, **changes)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -191,3 +176,10 @@ def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "floor").write_text("")
     with pytest.raises(StoreError, match="floor"):
         Store(tmp_path / "floor", create=True)
+
+
+def test_remaining_tokens_follow_the_tokens_of_a_step() -> None:
+    """A step counts as one token until the first is done, then by the share so far; never below 0."""
+    assert make_line(total_steps=1000).remaining_tokens == 1000.0
+    assert make_line(total_steps=1000, steps=250, tokens=500).remaining_tokens == 1500.0
+    assert make_line(total_steps=1000, steps=1024, tokens=1024).remaining_tokens == 0.0

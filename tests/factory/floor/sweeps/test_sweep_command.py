@@ -67,6 +67,8 @@ def test_sweep_queues_its_first_trials(
         (("asha", *SMALL, "learner.gamma=0.9,0.99", "stop_at_steps=5"), "stop_at_steps: a sweep sets it"),
         (("asha", "task=cartpole_swingup", "total_steps=100,200"), "needs the same for all trials"),
         (("status", "7"), "no floor there"),
+        (("cancel", "7"), "no floor there"),
+        (("cancel",), "give the number of one sweep"),
         (("asha", *SMALL, "learner.gamma=0.9,0.99", "--flex", "9"), "--flex=9"),
     ],
     ids=str,

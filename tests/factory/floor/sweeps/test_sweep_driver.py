@@ -222,3 +222,26 @@ def test_pareto_front_is_best_of_two_objectives() -> None:
     trials.append(Trial(id=4, overrides=()).after_failure())
     assert [trial.id for trial in view.best(trials, signs=(1, -1))] == [0, 1]
     assert [trial.id for trial in view.best(trials, signs=(-1,))] == [2]
+
+
+def test_a_cancelled_sweep_starts_nothing_more(store: Store) -> None:
+    """Its running lines are ordered to end, trials at a rung stop, later outcomes change nothing."""
+    sweep = table.add_sweep(store, plan("asha"), template(store.root))
+    driver.advance(store, [sweep])
+    first = store.lines()[0]
+    train(store, first, 1.0)
+    driver.advance(store, table.with_news(store))
+    running = [line.id for line in store.lines((LineState.QUEUED,))]
+    assert driver.cancel(store, sweep) == running
+    assert [command.line for command in store.pending_commands()] == running
+    for number in running:
+        store.move(store.line(number), LineState.CANCELLED, "cancelled by a user")
+    num_lines = len(store.lines())
+    driver.advance(store, table.with_news(store))
+    assert len(store.lines()) == num_lines
+    state = view.plain(store, sweep)
+    assert state["state"] == "cancelled"
+    assert {trial["state"] for trial in state["trials"]} == {"stopped"}
+    assert view.summary(state).startswith("sweep 1 (asha): cancelled, 9 trials")
+    with pytest.raises(ValueError, match="ended already"):
+        driver.cancel(store, sweep)
