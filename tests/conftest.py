@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,9 @@ os.environ.setdefault(
 )  # test processes share the cores: spinning threads would starve them
 import factory  # noqa: F401  sets the OpenMP wait policy before torch is loaded
 from factory.energy.types import component_metrics
+
+# A shell lets its background jobs ignore Ctrl-C, and the processes that tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parents[1]
 
