@@ -1,0 +1,1 @@
+"""Driving tasks that torch alone simulates."""

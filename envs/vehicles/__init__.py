@@ -1,0 +1,1 @@
+"""Road vehicles as batches of equations, without a physics engine."""

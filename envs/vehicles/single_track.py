@@ -1,0 +1,201 @@
+"""The dynamic single-track model of a car, batched: one wheel an axle, tyres that saturate, all wheels driven.
+
+Sizes: N cars. The car's frame lies at the centre of mass, x forward and y left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+GRAVITY = 9.81
+"""[m/s^2]"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CarBody:
+    """Constants of a car; the defaults are those of a 1:10 racing car.
+
+    Masses, lengths, limits and cornering stiffness are the parameters of F1TENTH's simulator (O'Kelly et al.
+    2020, "F1TENTH: An Open-source Evaluation Environment for Continuous Control and Reinforcement Learning").
+    """
+
+    mass_kg: float = 3.74
+    yaw_inertia_kg_m2: float = 0.04712
+    front_m: float = 0.15875
+    """Distance of the front axle from the centre of mass."""
+    rear_m: float = 0.17145
+    """Distance of the rear axle from the centre of mass."""
+    height_m: float = 0.074
+    """Height of the centre of mass."""
+    length_m: float = 0.58
+    width_m: float = 0.31
+    steering_rad: float = 0.4189
+    """Largest steering angle."""
+    steering_rad_per_s: float = 3.2
+    """Largest rate of the steering angle."""
+    acceleration_m_per_s2: float = 9.51
+    """Largest acceleration of the drive, and of the brakes."""
+    power_speed_m_per_s: float = 7.319
+    """Speed above which the drive's power is the limit: its acceleration falls with 1 / speed."""
+    front_stiffness: float = 4.718
+    """Cornering stiffness of the front axle per unit of load and friction [1/rad]."""
+    rear_stiffness: float = 5.4562
+    """Cornering stiffness of the rear axle per unit of load and friction [1/rad]."""
+    tyre_shape: float = 1.3
+    """Shape factor C of the tyres' curve."""
+    kinematic_m_per_s: tuple[float, float] = (1.0, 2.0)
+    """Speeds between which the model goes over from rolling without slip to tyre forces."""
+
+    @property
+    def wheelbase_m(self) -> float:
+        """Distance between the axles."""
+        return self.front_m + self.rear_m
+
+
+class CarState(NamedTuple):
+    """State of N cars. Shapes: (N,)."""
+
+    x: Tensor
+    """Position of the centre of mass [m]."""
+    y: Tensor
+    yaw: Tensor
+    """[rad], not wrapped."""
+    forward: Tensor
+    """Velocity along the car [m/s]."""
+    lateral: Tensor
+    """Velocity to the left [m/s]."""
+    yaw_rate: Tensor
+    """[rad/s]"""
+    steering: Tensor
+    """Angle of the front wheels [rad]."""
+    forward_acceleration: Tensor
+    """As an accelerometer in the car measures it, in the last step [m/s^2]."""
+    lateral_acceleration: Tensor
+    """As an accelerometer in the car measures it, in the last step [m/s^2]."""
+
+
+class CarConditions(NamedTuple):
+    """Values that differ between cars and episodes. Shapes: (N,)."""
+
+    friction: Tensor
+    """Coefficient of friction between tyres and road [-]."""
+    stiffness: Tensor
+    """Factor on the cornering stiffness [-]."""
+    steering_lag_s: Tensor
+    """Time constant of the steering [s]."""
+    steering_offset: Tensor
+    """Angle of the wheels where the servo believes in zero [rad]."""
+
+
+def tyre_curve(slip: Tensor, stiffness: Tensor, shape: float) -> Tensor:
+    """Return the lateral force of a tyre per unit of load and friction, in [-1, 1].
+
+    sin(C atan(B slip)) with B = stiffness / C, the magic formula without curvature factor (Pacejka,
+    "Tire and Vehicle Dynamics"), as in Liniger et al. 2015 (arXiv:1711.07300).
+    """
+    return torch.sin(shape * torch.atan(stiffness / shape * slip))
+
+
+def step_car(
+    state: CarState,
+    steering_target: Tensor,
+    acceleration: Tensor,
+    *,
+    body: CarBody,
+    conditions: CarConditions,
+    dt_s: float,
+) -> CarState:
+    """Return the state after one step of semi-implicit Euler.
+
+    The equations of motion are those of the single-track model (Althoff et al. 2017, "CommonRoad: Composable
+    Benchmarks for Motion Planning on Roads"), with load transfer, but with tyres that saturate and share one
+    friction circle between driving and cornering. Below walking pace, where slip angles are not defined, the
+    car rolls without slip; in between both are blended (Kabzan et al. 2020, arXiv:1905.05150).
+
+    Args:
+        state: the cars.
+        steering_target: wanted angle of the front wheels [rad]. Shape: (N,).
+        acceleration: wanted acceleration along the car [m/s^2]. Shape: (N,).
+        body: constants of the cars.
+        conditions: friction, stiffness and steering of every car.
+        dt_s: length of the step [s]; up to 10 ms is stable.
+    """
+    speed = state.forward
+    grip = conditions.friction * GRAVITY
+
+    # Steering: a first-order lag with a limited rate.
+    wanted = (steering_target + conditions.steering_offset).clamp(-body.steering_rad, body.steering_rad)
+    rate = (wanted - state.steering) / conditions.steering_lag_s
+    steering = state.steering + dt_s * rate.clamp(-body.steering_rad_per_s, body.steering_rad_per_s)
+
+    # Drive and brakes: limited by the motor's power, and by the friction circle of all wheels together.
+    strongest = body.acceleration_m_per_s2
+    power_limit = strongest * body.power_speed_m_per_s / speed.clamp(min=body.power_speed_m_per_s)
+    pull = torch.minimum(acceleration, power_limit).clamp(min=-strongest)
+    used = (pull / grip).clamp(-0.95, 0.95)
+    pull = used * grip
+    cornering_share = (1.0 - used.square()).sqrt() * grip
+
+    # Slip angles of both axles, and the lateral accelerations that their forces give the whole car.
+    rolling = speed.clamp(min=body.kinematic_m_per_s[0])
+    front_slip = steering - torch.atan((state.lateral + body.front_m * state.yaw_rate) / rolling)
+    rear_slip = -torch.atan((state.lateral - body.rear_m * state.yaw_rate) / rolling)
+    transfer = pull * (body.height_m / (GRAVITY * body.wheelbase_m))
+    front_load = body.rear_m / body.wheelbase_m - transfer
+    front_curve = tyre_curve(front_slip, body.front_stiffness * conditions.stiffness, body.tyre_shape)
+    rear_curve = tyre_curve(rear_slip, body.rear_stiffness * conditions.stiffness, body.tyre_shape)
+    front = cornering_share * front_load * front_curve
+    rear = cornering_share * (1.0 - front_load) * rear_curve
+
+    # Where the car rolls without slip, its tyres push it around the bend but do not hold it back.
+    slowest, fastest = body.kinematic_m_per_s
+    slips = ((speed - slowest) / (fastest - slowest)).clamp(0.0, 1.0)
+    front_across = front * steering.cos()
+    forward_acceleration = pull - slips * front * steering.sin()
+    lateral_acceleration = torch.lerp(speed * state.yaw_rate, front_across + rear, slips)
+    forward = (speed + dt_s * (forward_acceleration + state.lateral * state.yaw_rate)).clamp(min=0.0)
+    lateral = state.lateral + dt_s * (front_across + rear - speed * state.yaw_rate)
+    torque = body.front_m * front_across - body.rear_m * rear
+    yaw_rate = state.yaw_rate + dt_s * torque * (body.mass_kg / body.yaw_inertia_kg_m2)
+
+    # Blend with a car that rolls without slip: r = v tan(steering) / L, and v_y = r l_rear.
+    rolling_yaw_rate = forward * steering.tan() / body.wheelbase_m
+    yaw_rate = torch.lerp(rolling_yaw_rate, yaw_rate, slips)
+    lateral = torch.lerp(body.rear_m * rolling_yaw_rate, lateral, slips)
+
+    yaw = state.yaw + dt_s * yaw_rate
+    ahead = yaw.cos()
+    aside = yaw.sin()
+    return CarState(
+        x=state.x + dt_s * (forward * ahead - lateral * aside),
+        y=state.y + dt_s * (forward * aside + lateral * ahead),
+        yaw=yaw,
+        forward=forward,
+        lateral=lateral,
+        yaw_rate=yaw_rate,
+        steering=steering,
+        forward_acceleration=forward_acceleration,
+        lateral_acceleration=lateral_acceleration,
+    )
+
+
+def delayed(history: Tensor, delay: Tensor, *, substep: int, num_substeps: int) -> Tensor:
+    """Return the actions that have arrived at the car in a substep.
+
+    Args:
+        history: actions of the current and of earlier control steps, the current one first. Shape: (H, N, A).
+        delay: latency of each car in substeps; actions older than `history` are replaced by its oldest.
+            Shape: (N,) int64.
+        substep: index of the substep within the control step.
+        num_substeps: substeps of a control step.
+    """
+    # An action given k control steps ago has been under way for k * num_substeps + substep substeps.
+    action = history[-1]
+    for age in range(history.shape[0] - 2, -1, -1):
+        arrived = delay <= age * num_substeps + substep
+        action = torch.where(arrived[:, None], history[age], action)
+    return action
