@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from factory.envs.adapters.gymnasium_config import GymnasiumConfig
+from factory.envs.tasks.cars.park_config import CarParkConfig
+from factory.envs.tasks.cars.track_config import CarTrackConfig
 from factory.envs.tasks.cartpole_config import CartpoleSwingupConfig
 from factory.envs.tasks.gym_mujoco.config import GYM_TASKS
 from factory.envs.tasks.quadruped_config import QuadrupedVelocityConfig
@@ -12,4 +14,6 @@ register_task(CartpoleSwingupConfig)
 for _config in GYM_TASKS:
     register_task(_config)
 register_task(QuadrupedVelocityConfig)
+register_task(CarTrackConfig)
+register_task(CarParkConfig)
 register_task(GymnasiumConfig)

@@ -1,4 +1,4 @@
-"""The dynamic single-track model of a car, batched: one wheel an axle, tyres that saturate, all wheels driven.
+"""The dynamic single-track model of a car, batched: one wheel an axle, all driven, tyres that saturate.
 
 Sizes: N cars. The car's frame lies at the centre of mass, x forward and y left.
 """
@@ -183,19 +183,18 @@ def step_car(
     )
 
 
-def delayed(history: Tensor, delay: Tensor, *, substep: int, num_substeps: int) -> Tensor:
-    """Return the actions that have arrived at the car in a substep.
+def delayed(history: Tensor, delay: Tensor, *, num_substeps: int) -> Tensor:
+    """Return the actions that have arrived at the car in every substep. Shape: (num_substeps, N, A).
 
     Args:
-        history: actions of the current and of earlier control steps, the current one first. Shape: (H, N, A).
+        history: actions of the current and of earlier control steps, the current one first. Shape: (N, H, A).
         delay: latency of each car in substeps; actions older than `history` are replaced by its oldest.
             Shape: (N,) int64.
-        substep: index of the substep within the control step.
         num_substeps: substeps of a control step.
     """
-    # An action given k control steps ago has been under way for k * num_substeps + substep substeps.
-    action = history[-1]
-    for age in range(history.shape[0] - 2, -1, -1):
-        arrived = delay <= age * num_substeps + substep
-        action = torch.where(arrived[:, None], history[age], action)
-    return action
+    oldest = history.shape[1] - 1
+    substep = torch.arange(num_substeps, device=delay.device)[:, None]
+    # In substep s an action given k control steps ago has been under way for k * num_substeps + s substeps.
+    age = ((delay - substep + num_substeps - 1) // num_substeps).clamp(0, oldest)
+    rows = torch.arange(delay.numel(), device=delay.device) * (oldest + 1) + age
+    return history.flatten(0, 1).index_select(0, rows.flatten()).view(num_substeps, -1, history.shape[-1])

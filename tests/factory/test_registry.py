@@ -47,7 +47,7 @@ def test_importing_the_environments_is_light_and_registers_every_id() -> None:
     """A fresh process knows every id after `import factory.envs`, without torch, MuJoCo, Numba or MLflow."""
     code = (
         "import sys, gymnasium, factory.envs; from factory.registry import TASKS; "
-        "assert len(TASKS) == 14 and all(task.id in gymnasium.registry for task in TASKS.values()); "
+        "assert len(TASKS) >= 14 and all(task.id in gymnasium.registry for task in TASKS.values()); "
         "print(sorted({'torch', 'mujoco', 'numba', 'mlflow'} & set(sys.modules)))"
     )
     found = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)

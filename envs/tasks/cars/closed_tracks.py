@@ -118,7 +118,7 @@ def draw_tracks(split: str, num_tracks: int) -> ClosedTracks:
 
 
 def _draw_track(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, float, float]:
-    """Return line (P, 4), curvature (P,), length [m] and half width [m] of the first draw that can be driven."""
+    """Return line (P, 4), curvature (P,), length [m] and half width [m] of the first fit draw."""
     while True:
         length_m = rng.uniform(*_LENGTH_M)
         half_width_m = rng.uniform(*_HALF_WIDTH_M)

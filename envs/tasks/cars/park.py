@@ -53,7 +53,7 @@ class _Errors(NamedTuple):
     y: Tensor
     """Goal in the car's frame, to the left [m]."""
     cosine: Tensor
-    """Of the angle between car and slot."""
+    """Cosine of the angle between car and slot; `sine` is its sine."""
     sine: Tensor
     key_points_m: Tensor
     """Mean distance of both key points from their places."""
@@ -106,7 +106,9 @@ class CarPark(PlanView, EpisodeEnv):
         own_noise = (*_NOISE, *[0.0] * (2 * _HISTORY + 2), *[_GAP_NOISE_M] * 12)
         self._noise = torch.tensor(own_noise, device=device) * cfg.randomization.observation_noise
         self._limits = torch.tensor((CAR.steering_rad, SPEED_M_PER_S), device=device)
-        self._weights = torch.tensor([getattr(cfg.rewards, term) for term in self.reward_terms], device=device)
+        self._weights = torch.tensor(
+            [getattr(cfg.rewards, term) for term in self.reward_terms], device=device
+        )
         # What earlier episodes of a world were worth, for pictures alone.
         self.tally = torch.zeros(rows, 2, device=device)
         self.last_was_parked = torch.zeros(rows, dtype=torch.bool, device=device)
@@ -119,6 +121,11 @@ class CarPark(PlanView, EpisodeEnv):
     def state(self) -> RollingState:
         """State of the cars."""
         return RollingState(*self.car.unbind(-1))
+
+    @property
+    def latency_s(self) -> Tensor:
+        """Latency of this episode. Shape: (N,) [s]."""
+        return self.drawn[:, 1]
 
     # Episode.
 
@@ -142,13 +149,11 @@ class CarPark(PlanView, EpisodeEnv):
     def _advance(self, action: Tensor) -> None:
         action = self.native_actions(action)
         self.actions.copy_(torch.cat([action, self.actions[:, :-2]], -1))
-        history = self.actions.view(-1, _HISTORY, 2).transpose(0, 1) * self._limits
-        lag_s, latency_s = self.drawn.unbind(-1)
-        delay = (latency_s / SUBSTEP_S).round().long()
+        history = self.actions.view(-1, _HISTORY, 2) * self._limits
+        lag_s = self.drawn[:, 0]
+        delay = (self.latency_s / SUBSTEP_S).round().long()
         state = self.state
-        for substep in range(NUM_SUBSTEPS):
-            command = delayed(history, delay, substep=substep, num_substeps=NUM_SUBSTEPS)
-            steering, speed = command.unbind(-1)
+        for steering, speed in delayed(history, delay, num_substeps=NUM_SUBSTEPS).transpose(1, 2):
             state = roll(state, steering, speed, car=CAR, steering_lag_s=lag_s, dt_s=SUBSTEP_S)
         self.car.copy_(torch.stack(state, -1))
 
@@ -219,25 +224,13 @@ class CarPark(PlanView, EpisodeEnv):
         own = [errors.x, errors.y, errors.cosine, errors.sine, body.x, body.y, state.speed, state.steering]
         widths = [self.lots.slot_width[self.lot], self.lots.aisle[self.lot]]
         gaps = self.gaps(body).clamp(max=_FARTHEST_M)
-        seen = torch.cat(
-            [torch.stack(own, -1), self.actions, torch.stack(widths, -1), gaps, self._corners()], -1
-        )
+        mouth = self.lots.mouth.index_select(0, self.lot)
+        seen = torch.cat([torch.stack(own, -1), self.actions, torch.stack(widths, -1), gaps, mouth], -1)
         left = 1.0 - self.episode_steps / self.max_episode_steps
         return {
             "policy": seen + self._noise * self.normal(self._noise.numel()),
             "critic": torch.cat([seen, self.drawn, left[:, None]], -1),
         }
-
-    def _corners(self) -> Tensor:
-        """Return places of the corners that narrow the slot's mouth, left and right. Shape: (N, 4) [m]."""
-        neighbours = self.lots.parked.index_select(0, self.lot)[:, 1:3]
-        x, y, yaw, half_length, half_width = neighbours.unbind(-1)
-        outline = Boxes(x, y, yaw, half_length, half_width)
-        # The left neighbour reaches to the right, the right one to the left, both up to the aisle.
-        towards = self._noise.new_tensor([1.0, -1.0])
-        inner = x + towards * outline.reach(torch.zeros_like(yaw))
-        upper = y + outline.reach(torch.full_like(yaw, 0.5 * math.pi))
-        return torch.stack([inner, upper], -1).flatten(1)
 
     # Video.
 
@@ -247,7 +240,7 @@ class CarPark(PlanView, EpisodeEnv):
 
 
 def park_mirrors(device: torch.device) -> dict[str, Mirror]:
-    """Return the mirrors of `action`, and of the groups `policy` and `critic`, for a car in a mirrored lot."""
+    """Return the mirrors of `action` and of `policy` and `critic`, for a car in a mirrored lot."""
     action = Mirror.signs(-1.0, 1.0)
     own = Mirror.signs(1.0, -1.0, 1.0, -1.0, -1.0, 1.0, 1.0, -1.0)
     actions = Mirror.concatenate(*[action] * _HISTORY)

@@ -69,7 +69,7 @@ class CarParkConfig(TaskConfig):
     engines: ClassVar[tuple[str, ...]] = ("none",)
     eval_worlds: ClassVar[int] = 1024
     video_worlds: ClassVar[int] = 4
-    baselines: ClassVar[dict[str, str]] = {"shuttle": "factory.envs.tasks.cars.park_shuttle:Shuttle"}
+    baselines: ClassVar[dict[str, str]] = {"planner": "factory.envs.tasks.cars.park_planner:Planner"}
     name: str = "car_park"
     id: str = "factory/CarPark-v0"
     max_episode_steps: int = 400

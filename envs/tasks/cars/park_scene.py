@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -69,7 +70,7 @@ class ParkPainter:
         line.append((float(state.x[world]), float(state.y[world]), float(state.speed[world])))
         pieces: list[Shape] = []
         recent = line[-_LONGEST_LINE:]
-        for (x, y, _), (next_x, next_y, speed) in zip(recent, recent[1:], strict=False):
+        for (x, y, _), (next_x, next_y, speed) in itertools.pairwise(recent):
             colour = AHEAD
             if speed < 0.0:
                 colour = BACK
@@ -94,9 +95,10 @@ class ParkPainter:
         env = self._env
         steering, speed = env.actions[world, :2].tolist()
         nearest_m = float(env.gaps(env.body())[world].amin())
+        moves = float(env.state.speed[world])
         parked, contacts = env.tally[world].tolist()
         return (
-            f"speed {float(env.state.speed[world]):+.1f} m/s (wanted {2.0 * speed:+.1f})   steering {steering:+.2f}\n"
+            f"{moves:+.1f} m/s (wanted {2.0 * speed:+.1f})   steering {steering:+.2f}\n"
             f"nearest {nearest_m:.2f} m   turnarounds {float(env.num_turnarounds[world]):.0f}\n"
             f"parked {parked:.0f}   contacts {contacts:.0f}"
         )

@@ -1,4 +1,4 @@
-"""Parking lots, drawn at random: a free slot in a row of parked cars beside an aisle, and a car that wants it.
+"""Parking lots, drawn at random: a free slot in a row of parked cars beside an aisle, and a car for it.
 
 The slot's frame: its mouth is on the x axis around the origin, it reaches down to its back wall, and the
 aisle lies above it up to a wall. Sizes: S lots, K parked cars, N worlds.
@@ -30,9 +30,10 @@ BAYS = (-2, -1, 1, 2)
 """Places of the K parked cars in the row; the free slot is place 0."""
 SLOT_WIDTH_M = (2.5, 3.0)
 AISLE_M = (6.0, 7.5)
+PARKED_REACH_M = (1.2, 2.7)
+"""Farthest point of a parked car from the middle of its place, across and along it [m]."""
 _LEAST_GAP_M = 0.1
 """Free space around the car at the start."""
-_BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class ParkingLots:
     """Width of the aisle. Shape: (S,) [m]."""
     parked: Tensor
     """x, y, yaw, half length and half width of the parked cars. Shape: (S, K, 5)."""
+    mouth: Tensor
+    """Corners (x, y) that narrow the slot, of the left and of the right neighbour. Shape: (S, 4) [m]."""
 
     def to(self, device: torch.device) -> ParkingLots:
         """Return the lots on `device`."""
@@ -62,6 +65,7 @@ class ParkingLots:
             slot_width=self.slot_width,
             aisle=self.aisle,
             parked=torch.stack([-parked_x, parked_y, math.pi - parked_yaw, *sizes], -1),
+            mouth=self.mouth[:, [2, 3, 0, 1]] * self.mouth.new_tensor([-1.0, 1.0, -1.0, 1.0]),
         )
 
 
@@ -115,8 +119,8 @@ def draw_lots(split: str, count: int, curriculum_share: float) -> ParkingLots:
         clearance = torch.cat([parked_gaps(body, drawn.parked), wall_gaps(body, drawn.aisle)], -1).amin(-1)
         is_free = clearance > _LEAST_GAP_M
         kept.append(ParkingLots(*(value[is_free] for value in vars(drawn).values())))
-    names = ("start", "slot_width", "aisle", "parked")
-    return ParkingLots(*(torch.cat([getattr(lots, name) for lots in kept])[:count] for name in names))
+    tables = zip(*(vars(lots).values() for lots in kept), strict=True)
+    return ParkingLots(*(torch.cat(table)[:count] for table in tables))
 
 
 def _draw(count: int, curriculum_share: float, generator: torch.Generator) -> ParkingLots:
@@ -140,7 +144,17 @@ def _draw(count: int, curriculum_share: float, generator: torch.Generator) -> Pa
     )
     on_the_way = torch.rand(count, 1, generator=generator) < curriculum_share
     start = torch.where(on_the_way, _on_the_way(count, generator), _in_the_aisle(aisle, generator))
-    return ParkingLots(start=start, slot_width=slot_width, aisle=aisle, parked=parked)
+    return ParkingLots(start=start, slot_width=slot_width, aisle=aisle, parked=parked, mouth=_mouth(parked))
+
+
+def _mouth(parked: Tensor) -> Tensor:
+    """Return the corners that narrow the slot's mouth, left and right. Shapes: (S, K, 5) -> (S, 4)."""
+    neighbours = Boxes(*parked[:, 1:3].unbind(-1))
+    # The left neighbour reaches to the right, the right one to the left, both up to the aisle.
+    towards = torch.tensor([1.0, -1.0])
+    inner = neighbours.x + towards * neighbours.reach(torch.zeros_like(neighbours.yaw))
+    upper = neighbours.y + neighbours.reach(torch.full_like(neighbours.yaw, 0.5 * math.pi))
+    return torch.stack([inner, upper], -1).flatten(1)
 
 
 def _in_the_aisle(aisle: Tensor, generator: torch.Generator) -> Tensor:
@@ -154,7 +168,7 @@ def _in_the_aisle(aisle: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _on_the_way(count: int, generator: torch.Generator) -> Tensor:
-    """Return poses that a car passes as it leaves the slot backward: straight, then in an arc. Shape: (S, 3)."""
+    """Return poses of a car that leaves the slot backward, straight and then in an arc. Shape: (S, 3)."""
     far, straight, radius, side, *errors = torch.rand(7, count, generator=generator)
     distance = far * (1.5 + 3.5 * straight + 0.5 * math.pi * CAR.turning_radius_m)
     leave = 1.5 + 3.5 * straight

@@ -63,7 +63,7 @@ class CarTrack(PlanView, EpisodeEnv):
     step_dt_s = SUBSTEP_S * NUM_SUBSTEPS
     defines_success = True
     reward_terms = ("progress", "lap", "off_track", "action_rate")
-    persistent = ("car", "track", "along", "driven", "actions", "drawn")
+    persistent = ("car", "track", "line", "driven", "actions", "drawn")
 
     cfg: CarTrackConfig
 
@@ -73,7 +73,7 @@ class CarTrack(PlanView, EpisodeEnv):
         self.body = CarBody()
         self.tracks = draw_tracks(self.cfg.split, self.cfg.num_tracks).to(device)
         self.track = torch.zeros(rows, dtype=torch.int64, device=device)
-        self.along = torch.zeros(rows, device=device)
+        self.line = torch.zeros(rows, len(TrackPlace._fields), device=device)
         self.driven = torch.zeros(rows, device=device)
         # A row for each world, so that checkpoints can be cut into worlds.
         self.car = torch.zeros(rows, len(CarState._fields), device=device)
@@ -82,9 +82,7 @@ class CarTrack(PlanView, EpisodeEnv):
         self.preview_m = torch.tensor(PREVIEW_M, device=device)
         noise = torch.tensor((*_NOISE, *[0.0] * 2 * _HISTORY, *[_PREVIEW_NOISE_M] * 2 * len(PREVIEW_M)))
         self._noise = noise.to(device) * self.cfg.randomization.observation_noise
-        self._limits = torch.tensor(
-            (self.body.steering_rad, self.body.acceleration_m_per_s2), device=device
-        )
+        self._limits = torch.tensor((self.body.steering_rad, self.body.acceleration_m_per_s2), device=device)
         weights = self.cfg.rewards
         self._weights = torch.tensor([getattr(weights, name) for name in self.reward_terms], device=device)
         # What earlier episodes of a world were worth, for pictures alone.
@@ -106,6 +104,16 @@ class CarTrack(PlanView, EpisodeEnv):
         """Values drawn for this episode."""
         return CarConditions(*self.drawn.unbind(-1)[:-1])
 
+    @property
+    def latency_s(self) -> Tensor:
+        """Latency of this episode. Shape: (N,) [s]."""
+        return self.drawn[:, -1]
+
+    @property
+    def place(self) -> TrackPlace:
+        """Places of the cars along their tracks."""
+        return TrackPlace(*self.line.unbind(-1))
+
     # Episode.
 
     def _reset_envs(self, mask: Tensor) -> None:
@@ -121,7 +129,7 @@ class CarTrack(PlanView, EpisodeEnv):
         start.y.copy_(y + forward_x * aside)
         start.yaw.copy_(torch.atan2(forward_y, forward_x) + _START_YAW_RAD * (2.0 * yaw - 1.0))
         start.forward.copy_(_START_M_PER_S * speed)
-        along = place * self.tracks.length[track]
+        line = torch.stack([place * self.tracks.length[track], aside, forward_x, forward_y], -1)
 
         ranges = self.cfg.randomization
         drawn = torch.stack(
@@ -138,20 +146,18 @@ class CarTrack(PlanView, EpisodeEnv):
         self.car.copy_(torch.where(rows, car, self.car))
         self.drawn.copy_(torch.where(rows, drawn, self.drawn))
         self.track.copy_(torch.where(mask, track, self.track))
-        self.along.copy_(torch.where(mask, along, self.along))
+        self.line.copy_(torch.where(rows, line, self.line))
         self.driven.masked_fill_(mask, 0.0)
         self.actions.masked_fill_(rows, 0.0)
 
     def _advance(self, action: Tensor) -> None:
         action = self.native_actions(action)
         self.actions.copy_(torch.cat([action, self.actions[:, :-2]], -1))
-        history = self.actions.view(-1, _HISTORY, 2).transpose(0, 1) * self._limits
-        delay = (self.drawn[:, -1] / SUBSTEP_S).round().long()
+        history = self.actions.view(-1, _HISTORY, 2) * self._limits
+        delay = (self.latency_s / SUBSTEP_S).round().long()
         conditions = self.conditions
         state = self.state
-        for substep in range(NUM_SUBSTEPS):
-            command = delayed(history, delay, substep=substep, num_substeps=NUM_SUBSTEPS)
-            steering, acceleration = command.unbind(-1)
+        for steering, acceleration in delayed(history, delay, num_substeps=NUM_SUBSTEPS).transpose(1, 2):
             state = step_car(
                 state, steering, acceleration, body=self.body, conditions=conditions, dt_s=SUBSTEP_S
             )
@@ -160,12 +166,13 @@ class CarTrack(PlanView, EpisodeEnv):
     def _get_rewards_and_dones(self) -> tuple[Tensor, Tensor, dict[str, Any]]:
         state = self.state
         length = self.tracks.length[self.track]
-        guess = self.along + state.forward * self.step_dt_s
+        before = self.place.along
+        guess = before + state.forward * self.step_dt_s
         place = self.tracks.locate(self.track, state.x, state.y, guess=guess)
         half = 0.5 * length
         # The shorter way round, as the first point of a track lies on both sides of its last.
-        progress = (place.along - self.along + half).remainder(length) - half
-        self.along.copy_(place.along)
+        progress = (place.along - before + half).remainder(length) - half
+        self.line.copy_(torch.stack(place, -1))
         self.driven.add_(progress)
 
         off_track = self._is_off_track(state, place)
@@ -194,7 +201,7 @@ class CarTrack(PlanView, EpisodeEnv):
 
     def _get_observations(self) -> Observation:
         state = self.state
-        place = self.tracks.locate(self.track, state.x, state.y, guess=self.along)
+        place = self.place
         cosine, sine = _heading(state, place)
         own = torch.stack(
             [
@@ -223,7 +230,7 @@ class CarTrack(PlanView, EpisodeEnv):
 
     def _preview(self, state: CarState) -> Tensor:
         """Return points of the centre line ahead in the car's frame. Shape: (N, K, 2) [m]."""
-        points = self.tracks.points(self.track, self.along[:, None] + self.preview_m)
+        points = self.tracks.points(self.track, self.place.along[:, None] + self.preview_m)
         offset_x = points[..., 0] - state.x[:, None]
         offset_y = points[..., 1] - state.y[:, None]
         ahead = state.yaw.cos()[:, None]
@@ -238,7 +245,7 @@ class CarTrack(PlanView, EpisodeEnv):
 
 
 def track_mirrors(device: torch.device) -> dict[str, Mirror]:
-    """Return the mirrors of `action`, and of the groups `policy` and `critic`, for a car on a mirrored track."""
+    """Return the mirrors of `action` and of `policy` and `critic`, for a car on a mirrored track."""
     action = Mirror.signs(-1.0, 1.0)
     own = Mirror.signs(1.0, -1.0, -1.0, -1.0, 1.0, -1.0, -1.0, -1.0, 1.0, 1.0)
     actions = Mirror.concatenate(*[action] * _HISTORY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -62,7 +63,7 @@ class TrackPainter:
         state = env.state
         line.append((float(state.x[world]), float(state.y[world]), float(state.forward[world])))
         pieces: list[Shape] = []
-        for (x, y, speed), (next_x, next_y, _) in zip(line, line[1:], strict=False):
+        for (x, y, speed), (next_x, next_y, _) in itertools.pairwise(line):
             share = min(1.0, speed / _FASTEST_M_PER_S)
             colour = (round(230 * (1 - share)) + 25, round(200 * share) + 40, 60)
             pieces.append(Line(points=np.array([[x, y], [next_x, next_y]]), color=colour, width_m=0.12))
@@ -74,7 +75,7 @@ class TrackPainter:
         state = env.state
         yaw = float(state.yaw[world])
         here = np.array([float(state.x[world]), float(state.y[world])])
-        along = env.along[world : world + 1, None] + env.preview_m
+        along = env.place.along[world : world + 1, None] + env.preview_m
         points = env.tracks.points(env.track[world : world + 1], along)[0].numpy(force=True)
         ahead = np.array([np.cos(yaw), np.sin(yaw)])
         left = np.array([-ahead[1], ahead[0]])
@@ -95,11 +96,12 @@ class TrackPainter:
         steering, acceleration = env.actions[world, :2].tolist()
         friction, _, _, _, latency_s = env.drawn[world].tolist()
         laps, failures = env.tally[world].tolist()
+        speed = float(env.state.forward[world])
         last = ""
         if laps:
             last = f"   last lap {float(env.last_lap_s[world]):.2f} s"
         return (
-            f"{float(env.state.forward[world]):.1f} m/s   steering {steering:+.2f}   throttle {acceleration:+.2f}\n"
+            f"{speed:.1f} m/s   steering {steering:+.2f}   throttle {acceleration:+.2f}\n"
             f"friction {friction:.2f}   latency {1e3 * latency_s:.0f} ms\n"
             f"laps {laps:.0f}   off {failures:.0f}{last}"
         )
