@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from factory.envs.adapters.gymnasium_config import GymnasiumConfig
+from factory.envs.tasks.amr.config import AmrNavigateConfig
 from factory.envs.tasks.cars.park_config import CarParkConfig
 from factory.envs.tasks.cars.track_config import CarTrackConfig
 from factory.envs.tasks.cartpole_config import CartpoleSwingupConfig
@@ -16,4 +17,5 @@ for _config in GYM_TASKS:
 register_task(QuadrupedVelocityConfig)
 register_task(CarTrackConfig)
 register_task(CarParkConfig)
+register_task(AmrNavigateConfig)
 register_task(GymnasiumConfig)

@@ -75,7 +75,7 @@ def check_graph_safety(env: EpisodeEnv, *, num_steps: int = 3) -> None:
         setattr(env, name, replacement)
     engine = getattr(env, "physics", None)
     if engine is not None:
-        for name in ("step", "reset", "forward"):
+        for name in ("step", "reset", "forward", "rays"):
             setattr(engine, name, _without_guard(getattr(engine, name)))
     with graph_safe():
         for _ in range(num_steps):
@@ -84,9 +84,9 @@ def check_graph_safety(env: EpisodeEnv, *, num_steps: int = 3) -> None:
 
 
 def _without_guard(call: Callable[..., Any]) -> Callable[..., Any]:
-    def unguarded_call(*args: Any) -> Any:
+    def unguarded_call(*args: Any, **kwargs: Any) -> Any:
         with unguarded():
-            return call(*args)
+            return call(*args, **kwargs)
 
     return unguarded_call
 

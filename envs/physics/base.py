@@ -49,15 +49,24 @@ class Physics(Protocol):
     def reset(self, mask: Tensor) -> None:
         """Reset the worlds in `mask` to the model's defaults. Shape: (num_envs,) bool.
 
-        Values written to `qpos` and `qvel` of those worlds before the call survive it as their new state;
+        Values written to `qpos`, `qvel`, `mocap_pos` and `mocap_quat` of those worlds before the call survive
+        it as their new state;
         time, controls, warm start and actuator activations start anew; derived fields become current.
         """
         ...
 
-    def rays(self, origin: Tensor, direction: Tensor, *, max_group: int = 3) -> Tensor:
+    def rays(
+        self, origin: Tensor, direction: Tensor, *, max_group: int = 3, worlds: Tensor | None = None
+    ) -> Tensor:
         """Return the distance to the first geom hit, -1 for none.
 
         Shapes: (num_envs, R, 3) -> (num_envs, R).
+
+        Args:
+            origin: origins of the rays in the world's frame [m].
+            direction: their directions.
+            max_group: geom groups from this one on are not hit.
+            worlds: mask of the worlds that matter, (num_envs,); the result is undefined in the others.
         """
         ...
 

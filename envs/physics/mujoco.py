@@ -41,6 +41,9 @@ class MujocoPhysics:
         self._rows = self._batch.bind("state")
         self._fields: dict[str, Tensor] = {}
         self._model_fields: dict[str, Tensor] = {}
+        self._kept = ["qpos", "qvel"]
+        if model.nmocap:
+            self._kept += ["mocap_pos", "mocap_quat"]
         self._batch.reset()
         # The integration state of a fresh world, which resets write back.
         self._default_row = self._rows[0].copy()
@@ -80,22 +83,25 @@ class MujocoPhysics:
         """
         worlds = mask.numpy()
         if worlds.any():
-            # Both are views of the rows: keep what was written to them while the rows are replaced.
-            qpos = self.field("qpos").numpy()
-            qvel = self.field("qvel").numpy()
-            kept_qpos = qpos[worlds]
-            kept_qvel = qvel[worlds]
+            # Views of the rows: keep what was written to them while the rows are replaced.
+            fields = [self.field(name).numpy() for name in self._kept]
+            kept = [field[worlds] for field in fields]
             self._rows[worlds] = self._default_row
-            qpos[worlds] = kept_qpos
-            qvel[worlds] = kept_qvel
+            for field, values in zip(fields, kept, strict=True):
+                field[worlds] = values
             self._timed(self._batch.forward, worlds)
 
-    def rays(self, origin: Tensor, direction: Tensor, *, max_group: int = 3) -> Tensor:
-        """Cast rays against geoms of the groups below `max_group`."""
-        distance = np.empty(origin.shape[:2], np.float32)
+    def rays(
+        self, origin: Tensor, direction: Tensor, *, max_group: int = 3, worlds: Tensor | None = None
+    ) -> Tensor:
+        """Cast rays against geoms of the groups below `max_group`; worlds that do not matter are left out."""
+        distance = np.full(origin.shape[:2], -1.0, np.float32)
         # MuJoCo has six geom groups.
         groups = (np.arange(6) < max_group).astype(np.uint8)
-        self._timed(self._batch.rays, origin.numpy(), direction.numpy(), distance, geomgroup=groups)
+        only = {}
+        if worlds is not None and not bool(worlds.all()):
+            only["ids"] = np.flatnonzero(worlds.numpy())
+        self._timed(self._batch.rays, origin.numpy(), direction.numpy(), distance, geomgroup=groups, **only)
         return torch.from_numpy(distance)
 
     def state(self) -> dict[str, Tensor]:

@@ -172,7 +172,7 @@ class WarpPhysics:
         those of the others lag by a substep before and after, or a reset elsewhere would show in them.
         """
         for name, value in self._state.items():
-            if name not in ("qpos", "qvel"):
+            if name not in ("qpos", "qvel", "mocap_pos", "mocap_quat"):
                 _write(value, self._defaults[name], mask)
         if not self._fields:
             return
@@ -185,8 +185,10 @@ class WarpPhysics:
         for name, value in self._fields.items():
             _write(value, before[name], ~mask)
 
-    def rays(self, origin: Tensor, direction: Tensor, *, max_group: int = 3) -> Tensor:
-        """Cast rays against geoms of the groups below `max_group`."""
+    def rays(
+        self, origin: Tensor, direction: Tensor, *, max_group: int = 3, worlds: Tensor | None = None
+    ) -> Tensor:
+        """Cast rays of all worlds against geoms of the groups below `max_group`."""
         shape = origin.shape[:2]
         points, vectors = (
             wp.from_torch(value.float().contiguous(), dtype=wp.vec3) for value in (origin, direction)

@@ -1,0 +1,1 @@
+"""Mobile robots that navigate among obstacles."""

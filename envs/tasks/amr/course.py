@@ -1,0 +1,116 @@
+"""A table of episodes as tensors: the halls, starts, goals and movers of running episodes.
+
+Sizes: N environments, H halls, B boxes, G goals, E episodes, M movers.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from factory.envs.tasks.amr import grid
+from factory.envs.tasks.amr.obstacles import Movers
+from factory.envs.tasks.amr.table import EpisodeTable, episode_table
+
+_FAR_M = -1000.0
+"""Coordinate of boxes that a hall does not have."""
+
+
+class Start(NamedTuple):
+    """Begin of an episode."""
+
+    pose: Tensor
+    """x, y, heading. Shape: (N, 3) [m, m, rad]."""
+    goal: Tensor
+    """Shape: (N, 2) [m]."""
+    shortest: Tensor
+    """Length of the shortest path. Shape: (N,) [m]."""
+
+
+class Course:
+    """Episodes of one set on a device."""
+
+    def __init__(self, name: str, device: torch.device) -> None:
+        """Draw the set, or take what was drawn before in this process."""
+        table = episode_table(name)
+        self.table = table
+        self.recipe = table.recipe
+        self.size_m = table.recipe.size_mm / 1000.0
+        self.num_episodes = table.num_episodes
+
+        def tensor(values: np.ndarray) -> Tensor:
+            return torch.as_tensor(values, device=device)
+
+        start = table.start
+        self._goal_of_episode = tensor(start[:, 0]).long()
+        self._hall_of_goal = tensor(table.goal[:, 0]).long()
+        self._goals = tensor(table.goal[:, 1:] / 1000.0).float()
+        self._poses = tensor(np.stack([*start[:, 1:3].T / 1000.0, np.radians(start[:, 3])], -1)).float()
+        self._shortest = tensor(start[:, 4] / 1000.0).float()
+        self._boxes = tensor(_boxes(table)).float()
+        heading = np.radians(table.movers[..., 2])
+        self._movers = Movers(
+            tensor(table.movers[..., :2] / 1000.0).float(),
+            tensor(np.stack([np.cos(heading), np.sin(heading)], -1)).float(),
+            tensor(table.movers[..., 3] / 1000.0).float(),
+            tensor(table.movers[..., 4] / 1000.0).float(),
+        )
+        self._lengths = tensor(_path_lengths(name))
+
+    def start(self, episode: Tensor) -> Start:
+        """Return starts. Shape of episode: (N,)."""
+        goal = self._goal_of_episode[episode]
+        return Start(self._poses[episode], self._goals[goal], self._shortest[episode])
+
+    def boxes(self, episode: Tensor) -> Tensor:
+        """Return the boxes of the halls, see `Boxes.of`. Shapes: (N,) -> (N, B, 6)."""
+        return self._boxes[self._hall_of_goal[self._goal_of_episode[episode]]]
+
+    def movers(self, episode: Tensor) -> Movers:
+        """Return the movers at the start. Shape of episode: (N,)."""
+        return Movers(*(part[episode] for part in self._movers))
+
+    def kinds(self) -> dict[str, Tensor]:
+        """Return the episodes of each kind of hall. Shape: (E,) bool each."""
+        hall = self.table.goal[self.table.start[:, 0], 0]
+        kind = self.table.kind[hall]
+        return {name: torch.from_numpy(kind == i) for i, name in enumerate(self.recipe.kinds)}
+
+    def path_length(self, episode: Tensor, points: Tensor) -> Tensor:
+        """Return the length of the shortest path to the goal, linear between the centres of cells.
+
+        Shapes: (N,), (N, P, 2) [m] -> (N, P) [m].
+        """
+        goal = self._goal_of_episode[episode][:, None]
+        last = self._lengths.shape[-1] - 1
+        cells = (points * (1000.0 / grid.CELL_MM) - 0.5).clamp(0.0, last - 1e-3)
+        low = cells.floor()
+        share = cells - low
+        column = low[..., 0].long()
+        row = low[..., 1].long()
+        total = torch.zeros_like(points[..., 0])
+        for up in (0, 1):
+            for right in (0, 1):
+                weight = (1 - up - share[..., 1]).abs() * (1 - right - share[..., 0]).abs()
+                total += weight * self._lengths[goal, row + up, column + right].float()
+        return total
+
+
+@functools.cache
+def _path_lengths(name: str) -> np.ndarray:
+    """Return lengths of shortest paths. Shape: (G, rows, columns) [m] float16, to half a centimetre."""
+    return (episode_table(name).path_lengths() / 1000.0).astype(np.float16)
+
+
+def _boxes(table: EpisodeTable) -> np.ndarray:
+    """Return centres, halves and axes of the boxes in all halls. Shape: (H, B, 6)."""
+    exists = np.arange(table.boxes.shape[1]) < table.num_boxes[:, None]
+    center = np.where(exists[..., None], table.boxes[..., :2] / 1000.0, _FAR_M)
+    turn = table.boxes[..., 4] * math.radians(grid.TURN_DEG)
+    axis = np.stack([np.cos(turn), np.sin(turn)], -1)
+    return np.concatenate([center, table.boxes[..., 2:4] / 1000.0, axis], -1)

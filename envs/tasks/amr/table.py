@@ -1,0 +1,241 @@
+"""Episodes of `amr-v1`: halls, starts, goals and movers, drawn from counted seeds in integers.
+
+The same table comes out on every machine; `EpisodeTable.sha256` is printed in results, so that figures which
+belong to another table cannot pass for comparable. Lengths are millimetres, headings degrees.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from factory.envs.tasks.amr import grid
+from factory.envs.tasks.amr.grid import Ints
+from factory.envs.tasks.amr.halls import Draws, draw_boxes
+
+ROBOT_RADIUS_MM = 250
+GOAL_RADIUS_MM = 300
+_CLEARANCE_MM = ROBOT_RADIUS_MM + 50
+_MOVER_CLEARANCE_MM = 400
+_MOVER_DISTANCE_MM = 1500
+"""Smallest distance between a mover and the robot at the start."""
+_SHORTEST_MM = 3000
+"""Smallest distance between start and goal."""
+_STANDARD_KINDS = ("aisles", "rooms", "clutter", "ca")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodeSet:
+    """Recipe of a set of episodes."""
+
+    stream: int
+    """First number of the seeds; no two sets share halls."""
+    halls: int
+    """Number of halls; the kinds take turns."""
+    goals: int
+    """Goals of a hall."""
+    starts: int
+    """Starts of a goal."""
+    kinds: tuple[str, ...] = _STANDARD_KINDS
+    size_mm: int = 10_000
+    """Edge of the hall."""
+    max_boxes: int = 20
+    """Most boxes of a hall."""
+    movers: int = 4
+    """Moving cylinders."""
+    mover_mm_per_s: tuple[int, int] = (200, 800)
+    """Range of the movers' speeds."""
+    least_detour_percent: int = 100
+    """Least length of the shortest path, in percent of the straight line."""
+    range_noise_m: float = 0.02
+    """Standard deviation of a lidar range [m]."""
+    dropout: float = 0.0
+    """Share of lidar beams that return nothing [-]."""
+    drift: float = 0.01
+    """Error of the odometry per distance travelled [m/m], and largest error of its heading [rad/m]."""
+    slip: float = 0.05
+    """Largest deviation of the executed speeds from the commanded ones, drawn for every episode [-]."""
+
+
+SETS: dict[str, EpisodeSet] = {
+    "train": EpisodeSet(stream=1, halls=512, goals=4, starts=4),
+    "validation": EpisodeSet(stream=2, halls=128, goals=2, starts=4),
+    "test": EpisodeSet(stream=3, halls=256, goals=2, starts=2),
+    "dense": EpisodeSet(stream=4, halls=256, goals=2, starts=2, kinds=("dense",)),
+    "dynamic": EpisodeSet(stream=5, halls=256, goals=2, starts=2, movers=8, mover_mm_per_s=(200, 1000)),
+    "large": EpisodeSet(
+        stream=6, halls=256, goals=2, starts=2, kinds=("wide",), size_mm=20_000, max_boxes=48
+    ),
+    "noisy": EpisodeSet(
+        stream=7, halls=256, goals=2, starts=2, range_noise_m=0.05, dropout=0.02, drift=0.03
+    ),
+    "maze": EpisodeSet(
+        stream=8, halls=256, goals=2, starts=2, kinds=("maze",), movers=0, least_detour_percent=200
+    ),
+}
+"""Splits, and sets shifted away from the training set. All but `train` are fixed lists of 1024 episodes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodeTable:
+    """Episodes of a set; H halls of at most B boxes, G goals in all, E episodes of M movers."""
+
+    recipe: EpisodeSet
+    boxes: Ints
+    """Boxes of halls as in `grid`; missing ones are zeros. Shape: (H, B, 5)."""
+    num_boxes: Ints
+    """Shape: (H,)."""
+    kind: Ints
+    """Index into `recipe.kinds`. Shape: (H,)."""
+    goal: Ints
+    """Hall, x, y. Shape: (G, 3)."""
+    start: Ints
+    """Goal, x, y, heading, length of the shortest path. Shape: (E, 5)."""
+    movers: Ints
+    """x, y, heading, speed, radius at the start. Shape: (E, M, 5)."""
+
+    @property
+    def num_episodes(self) -> int:
+        """Number of episodes."""
+        return len(self.start)
+
+    @property
+    def sha256(self) -> str:
+        """Digest of recipe and numbers, the same on every machine."""
+        digest = hashlib.sha256(repr(self.recipe).encode())
+        for part in (self.boxes, self.num_boxes, self.kind, self.goal, self.start, self.movers):
+            digest.update(part.astype("<i4").tobytes())
+        return digest.hexdigest()
+
+    def path_lengths(self) -> npt.NDArray[np.uint16]:
+        """Return lengths of the shortest paths from all cells to every goal. Shape: (G, rows, columns) [mm].
+        """
+        free = [self._free(hall) for hall in range(len(self.boxes))]
+        fields = [grid.path_lengths(free[hall], _cell(x, y)) for hall, x, y in self.goal.tolist()]
+        # Where no path leads, no robot comes.
+        return np.minimum(np.stack(fields), 2**16 - 1).astype(np.uint16)
+
+    def _free(self, hall: int) -> npt.NDArray[np.bool_]:
+        boxes = self.boxes[hall, : self.num_boxes[hall]]
+        return grid.free_cells(boxes, size_mm=self.recipe.size_mm, clearance_mm=_CLEARANCE_MM)
+
+
+@functools.cache
+def episode_table(name: str) -> EpisodeTable:
+    """Return the episodes of a set in `SETS`; a second call returns the same object."""
+    return draw_table(SETS[name])
+
+
+def draw_table(recipe: EpisodeSet) -> EpisodeTable:
+    """Draw the episodes of a recipe."""
+    boxes = np.zeros((recipe.halls, recipe.max_boxes, 5), np.int32)
+    num_boxes = np.zeros(recipe.halls, np.int32)
+    goals: list[tuple[int, int, int]] = []
+    starts: list[tuple[int, ...]] = []
+    movers: list[list[tuple[int, ...]]] = []
+    for hall in range(recipe.halls):
+        draws = Draws(recipe.stream, hall)
+        found, episodes = _draw_hall(recipe, hall, draws)
+        boxes[hall, : len(found)] = found
+        num_boxes[hall] = len(found)
+        for goal, from_there in episodes:
+            for start, around in from_there:
+                starts.append((len(goals), *start))
+                movers.append(around)
+            goals.append((hall, *goal))
+    # Neighbours in the list play in different halls, so that its first part has all kinds, too.
+    order = np.arange(len(starts)).reshape(recipe.halls, -1).T.ravel()
+    return EpisodeTable(
+        recipe=recipe,
+        boxes=boxes,
+        num_boxes=num_boxes,
+        kind=np.arange(recipe.halls, dtype=np.int32) % len(recipe.kinds),
+        goal=np.array(goals, np.int32),
+        start=np.array(starts, np.int32)[order],
+        movers=np.array(movers, np.int32).reshape(len(starts), recipe.movers, 5)[order],
+    )
+
+
+_Start = tuple[tuple[int, int, int, int], list[tuple[int, ...]]]
+"""x, y, heading and shortest path of an episode, and its movers."""
+
+
+def _draw_hall(
+    recipe: EpisodeSet, hall: int, draws: Draws
+) -> tuple[Ints, list[tuple[tuple[int, int], list[_Start]]]]:
+    """Return boxes, and goals with their starts; a hall without enough of them is drawn again."""
+    kind = recipe.kinds[hall % len(recipe.kinds)]
+    while True:
+        boxes = draw_boxes(kind, draws, size_mm=recipe.size_mm)
+        free = grid.free_cells(boxes, size_mm=recipe.size_mm, clearance_mm=_CLEARANCE_MM)
+        for_movers = grid.free_cells(boxes, size_mm=recipe.size_mm, clearance_mm=_MOVER_CLEARANCE_MM)
+        cells = np.argwhere(free)
+        mover_cells = np.argwhere(for_movers)
+        episodes = []
+        for _ in range(4 * recipe.goals):
+            goal = _draw_cell(draws, cells)
+            starts = _draw_starts(recipe, draws, free, cells, mover_cells, goal)
+            if len(starts) == recipe.starts:
+                episodes.append((_point(goal), starts))
+            if len(episodes) == recipe.goals:
+                return boxes, episodes
+
+
+def _draw_starts(
+    recipe: EpisodeSet,
+    draws: Draws,
+    free: npt.NDArray[np.bool_],
+    cells: npt.NDArray[np.int64],
+    mover_cells: npt.NDArray[np.int64],
+    goal: tuple[int, int],
+) -> list[_Start]:
+    """Return starts with a path to `goal` that is long enough, as many as there should be or fewer."""
+    lengths = grid.path_lengths(free, goal)
+    goal_x, goal_y = _point(goal)
+    starts: list[_Start] = []
+    for _ in range(16 * recipe.starts):
+        cell = _draw_cell(draws, cells)
+        x, y = _point(cell)
+        length = int(lengths[cell])
+        squared = (x - goal_x) ** 2 + (y - goal_y) ** 2
+        is_far = squared >= _SHORTEST_MM**2
+        is_detour = (100 * length) ** 2 >= recipe.least_detour_percent**2 * squared
+        if not is_far or not is_detour or length >= grid.UNREACHABLE_MM:
+            continue
+        heading = draws.integer(0, 359)
+        around = [_draw_mover(recipe, draws, mover_cells, (x, y)) for _ in range(recipe.movers)]
+        starts.append(((x, y, heading, length), around))
+        if len(starts) == recipe.starts:
+            break
+    return starts
+
+
+def _draw_mover(
+    recipe: EpisodeSet, draws: Draws, cells: npt.NDArray[np.int64], start: tuple[int, int]
+) -> tuple[int, ...]:
+    """Return x, y, heading, speed and radius of a mover that is not close to the robot."""
+    while True:
+        x, y = _point(_draw_cell(draws, cells))
+        if (x - start[0]) ** 2 + (y - start[1]) ** 2 >= _MOVER_DISTANCE_MM**2:
+            break
+    return (x, y, draws.integer(0, 359), draws.integer(*recipe.mover_mm_per_s), draws.integer(200, 350))
+
+
+def _draw_cell(draws: Draws, cells: npt.NDArray[np.int64]) -> tuple[int, int]:
+    """Return row and column of one of the cells."""
+    row, column = cells[draws.integer(0, len(cells) - 1)].tolist()
+    return row, column
+
+
+def _point(cell: tuple[int, int]) -> tuple[int, int]:
+    """Return x and y of a cell's centre."""
+    return grid.centre_mm(cell[1]), grid.centre_mm(cell[0])
+
+
+def _cell(x: int, y: int) -> tuple[int, int]:
+    """Return row and column of the cell that holds a point."""
+    return y // grid.CELL_MM, x // grid.CELL_MM
