@@ -78,7 +78,7 @@ class BatchEnv(EpisodeEnv):
         qpos = self._qpos.cpu().numpy()
         return tuple(self._renderer.render(row[None], camera=self.camera)[0] for row in qpos)
 
-    def snapshot(self) -> np.ndarray:
+    def snapshot(self) -> Any:
         """Return the positions of world 0. Shape: (nq,)."""
         return self._qpos[0].cpu().numpy().copy()
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from factory.baselines.base import Baseline
 from factory.envs.core.training_env import TrainingEnv
-from factory.envs.tasks.amr.navigate import (
+from factory.envs.tasks.amr.robot import (
     ACCELERATION,
     MAX_SPEED_M_PER_S,
     MAX_TURN_RAD_PER_S,
@@ -62,10 +62,11 @@ class TurnToGoal(Baseline):
 
 
 class DynamicWindow(Baseline):
-    """Dynamic window approach (Fox, Burgard, Thrun 1997) on the newest scan. It reads the `policy` observation.
+    """Dynamic window approach (Fox et al. 1997) on the newest scan. It reads the `policy` observation.
 
     Five speeds and thirteen turn rates that the robot can have in the next step are held for two seconds;
-    those that touch something the lidar sees are left out, and the best mix of heading, room and speed is taken.
+    those that touch something the lidar sees are left out, and the best mix of heading, room and speed is
+    taken.
     """
 
     def __init__(

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from factory.envs.rendering.plan_view import Circle, Line, Polygon, Rays, Scene, Shape, rectangle
-
-from factory.envs.tasks.amr.table import GOAL_RADIUS_MM, ROBOT_RADIUS_MM
+from factory.envs.tasks.amr.robot import GOAL_RADIUS_M, ROBOT_RADIUS_M
 
 if TYPE_CHECKING:
     from factory.envs.tasks.amr.navigate import AmrNavigate
@@ -27,8 +26,6 @@ _ENDS = {"success": (20, 150, 70), "timeout": (240, 160, 0)}
 _COLLISION = (210, 30, 30)
 _SHOWN_S = 1.5
 """Time for which the end of an episode frames the picture of the next one [s]."""
-GOAL_RADIUS_M = GOAL_RADIUS_MM / 1000.0
-ROBOT_RADIUS_M = ROBOT_RADIUS_MM / 1000.0
 _ARROW_S = 1.0
 """Time for which arrows of commands and movers look ahead [s]."""
 
@@ -70,7 +67,7 @@ def _boxes(env: AmrNavigate, world: int) -> list[Shape]:
 
 def _lidar(env: AmrNavigate, world: int, position: np.ndarray, heading: float) -> list[Shape]:
     """Return the beams as the policy sees them, noise included."""
-    ranges = env.scan[world].numpy()
+    ranges = env.lidar.scans[world, 0].numpy()
     angles = heading + np.arange(len(ranges)) * (math.tau / len(ranges))
     ends = position + ranges[:, None] * np.stack([np.cos(angles), np.sin(angles)], -1)
     beams = Rays(origin=position, ends=ends, color=_BEAM)
@@ -94,7 +91,7 @@ def _movers(env: AmrNavigate, world: int) -> list[Shape]:
 
 def _robot(env: AmrNavigate, world: int, position: np.ndarray, heading: float) -> list[Shape]:
     """Return the robot, its heading, and the path of the next second at the commanded speeds."""
-    speed, turn_rate = env.command[world].tolist()
+    speed, turn_rate = env.twist[world].tolist()
     times = np.linspace(0.0, _ARROW_S, 11)[1:]
     headings = heading + turn_rate * times
     steps = np.stack([np.cos(headings), np.sin(headings)], -1) * speed * _ARROW_S / len(times)

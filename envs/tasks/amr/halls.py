@@ -184,7 +184,7 @@ def _maybe_crosswise(draws: Draws, boxes: list[Box]) -> list[Box]:
 
 
 def _rectangles(filled: np.ndarray) -> list[tuple[int, int, int, int]]:
-    """Cover the filled cells by rectangles (first row, last row, first column, last column), ends excluded."""
+    """Cover filled cells by rectangles (first row, last row, first column, last column), ends excluded."""
     left = filled.copy()
     found = []
     for row, column in np.argwhere(filled).tolist():

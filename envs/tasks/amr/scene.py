@@ -12,8 +12,8 @@ BELOW_M = -100.0
 """Height of boxes that a hall does not have."""
 _MASS_KG = 40.0
 
-# Contacts are off: the task measures distances, and an episode ends at a touch. A servo's velocity error falls
-# by kv dt / (mass + kv dt), to 1 %, in one step.
+# Contacts are off: the task measures distances, and an episode ends at a touch. In one step, the servos leave
+# mass / (mass + kv dt) = 1 % of an error in velocity.
 _SCENE = """
 <mujoco model="hall">
   <compiler angle="radian"/>

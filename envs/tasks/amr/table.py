@@ -70,9 +70,7 @@ SETS: dict[str, EpisodeSet] = {
     "large": EpisodeSet(
         stream=6, halls=256, goals=2, starts=2, kinds=("wide",), size_mm=20_000, max_boxes=48
     ),
-    "noisy": EpisodeSet(
-        stream=7, halls=256, goals=2, starts=2, range_noise_m=0.05, dropout=0.02, drift=0.03
-    ),
+    "noisy": EpisodeSet(stream=7, halls=256, goals=2, starts=2, range_noise_m=0.05, dropout=0.02, drift=0.03),
     "maze": EpisodeSet(
         stream=8, halls=256, goals=2, starts=2, kinds=("maze",), movers=0, least_detour_percent=200
     ),
@@ -112,8 +110,7 @@ class EpisodeTable:
         return digest.hexdigest()
 
     def path_lengths(self) -> npt.NDArray[np.uint16]:
-        """Return lengths of the shortest paths from all cells to every goal. Shape: (G, rows, columns) [mm].
-        """
+        """Return shortest paths from all cells to every goal. Shape: (G, rows, columns) [mm]."""
         free = [self._free(hall) for hall in range(len(self.boxes))]
         fields = [grid.path_lengths(free[hall], _cell(x, y)) for hall, x, y in self.goal.tolist()]
         # Where no path leads, no robot comes.

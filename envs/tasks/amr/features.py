@@ -1,0 +1,54 @@
+"""Parts of the observations: pure functions.
+
+Sizes: N environments, M movers, L lidar beams.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from factory.envs.tasks.amr.obstacles import Movers
+from factory.envs.tasks.amr.robot import ROBOT_RADIUS_M
+
+MOVERS_SEEN = 4
+"""Nearest movers that the critic sees."""
+
+
+def log_range(ranges: Tensor) -> Tensor:
+    """Return log(range / robot's radius): a centimetre counts more, the closer it is."""
+    return (ranges.clamp(min=0.1) / ROBOT_RADIUS_M).log()
+
+
+def goal_features(pose: Tensor, goal: Tensor) -> Tensor:
+    """Return distance / 10 m, exp(-distance / 1 m), cosine and sine of the bearing.
+
+    Shapes: (N, 3) [m, m, rad], (N, 2) [m] -> (N, 4).
+    """
+    offset = goal - pose[:, :2]
+    distance = offset.norm(dim=-1)
+    bearing = torch.atan2(offset[:, 1], offset[:, 0]) - pose[:, 2]
+    return torch.stack([0.1 * distance, (-distance).exp(), bearing.cos(), bearing.sin()], -1)
+
+
+def mover_features(pose: Tensor, movers: Movers) -> Tensor:
+    """Return the nearest movers in the robot's frame: x, y, velocity, radius; zeros where there are fewer.
+
+    Shape: (N, 3) [m, m, rad] -> (N, MOVERS_SEEN * 5).
+    """
+    count = min(MOVERS_SEEN, movers.radius.shape[1])
+    cos = pose[:, 2:].cos()
+    sin = pose[:, 2:].sin()
+    offset = movers.position - pose[:, None, :2]
+    velocity = movers.heading * movers.speed[..., None]
+    columns = [
+        cos * offset[..., 0] + sin * offset[..., 1],
+        cos * offset[..., 1] - sin * offset[..., 0],
+        cos * velocity[..., 0] + sin * velocity[..., 1],
+        cos * velocity[..., 1] - sin * velocity[..., 0],
+        movers.radius,
+    ]
+    nearest = offset.norm(dim=-1).topk(count, largest=False).indices
+    seen = torch.stack(columns, -1).gather(1, nearest[..., None].expand(-1, -1, len(columns)))
+    padding = seen.new_zeros(len(pose), (MOVERS_SEEN - count) * len(columns))
+    return torch.cat([seen.flatten(1), padding], -1)
