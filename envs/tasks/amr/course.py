@@ -75,12 +75,6 @@ class Course:
         """Return the movers at the start. Shape of episode: (N,)."""
         return Movers(*(part[episode] for part in self._movers))
 
-    def kinds(self) -> dict[str, Tensor]:
-        """Return the episodes of each kind of hall. Shape: (E,) bool each."""
-        hall = self.table.goal[self.table.start[:, 0], 0]
-        kind = self.table.kind[hall]
-        return {name: torch.from_numpy(kind == i) for i, name in enumerate(self.recipe.kinds)}
-
     def path_length(self, episode: Tensor, points: Tensor) -> Tensor:
         """Return the length of the shortest path to the goal, linear between the centres of cells.
 

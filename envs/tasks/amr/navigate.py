@@ -54,8 +54,8 @@ class AmrNavigate(PlanView, BatchEnv):
     """
 
     config = AmrNavigateConfig
-    defines_success = True
     outcomes = scoring.OUTCOMES
+    episode_metrics = scoring.EPISODE_METRICS
     reward_terms = scoring.REWARD_TERMS
     persistent = (
         "episode",
@@ -265,7 +265,6 @@ class AmrNavigate(PlanView, BatchEnv):
         self._outcome.copy_(scoring.outcomes(contact, reached))
         info = {
             "reward_terms": terms,
-            "success": reached,
             "outcome": self._outcome.clone(),
             "diagnostics": {"clearance": clearance, "speed": self.twist[:, 0].clone()},
             "episode_metrics": scoring.episode_metrics(

@@ -14,8 +14,9 @@ from factory.envs.tasks.amr.config import AmrRewards
 from factory.envs.tasks.amr.obstacles import Movers
 from factory.envs.tasks.amr.robot import MAX_SPEED_M_PER_S, RANGE_M, ROBOT_RADIUS_M
 
-OUTCOMES = ("success", "collision_static", "collision_mover", "struck", "timeout")
-"""Ends of an episode; `struck` is a collision with a mover towards which the robot did not drive."""
+OUTCOMES = ("success", "collision_static", "collision_mover", "struck")
+"""Ends of an episode besides the time limit; `struck` is a collision with a mover towards which the robot did not drive."""
+EPISODE_METRICS = ("spl", "sct", "barn_score", "time_s", "path_m", "clearance_min_m")
 REWARD_TERMS = ("progress", "goal", "collision", "nearness", "turning", "time")
 BARN_CLIP = (2.0, 8.0)
 """Bounds of the time in the BARN score, in times of the fastest: its maximum is 0.5."""
@@ -59,12 +60,11 @@ def contact_of(to_static: Tensor, position: Tensor, velocity: Tensor, movers: Mo
 
 
 def outcomes(contact: Contact, reached: Tensor) -> Tensor:
-    """Return the outcome of episodes that would end now, an index into `OUTCOMES`. Shape: (N,) int64."""
-    outcome = torch.full_like(reached, OUTCOMES.index("timeout"), dtype=torch.int64)
+    """Return the outcome of episodes that the task ends now, an index into `OUTCOMES`. Shape: (N,) int64."""
+    outcome = torch.zeros_like(reached, dtype=torch.int64)
     struck = contact.to_mover < 0.0
     # A later line overrules an earlier one.
     for name, mask in (
-        ("success", reached),
         ("struck", struck),
         ("collision_mover", struck & contact.approaches),
         ("collision_static", contact.to_static < 0.0),

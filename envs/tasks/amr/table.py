@@ -109,6 +109,11 @@ class EpisodeTable:
             digest.update(part.astype("<i4").tobytes())
         return digest.hexdigest()
 
+    def kinds(self) -> dict[str, npt.NDArray[np.bool_]]:
+        """Return the episodes in each kind of hall. Shape: (E,)."""
+        kind = self.kind[self.goal[self.start[:, 0], 0]]
+        return {name: kind == index for index, name in enumerate(self.recipe.kinds)}
+
     def path_lengths(self) -> npt.NDArray[np.uint16]:
         """Return shortest paths from all cells to every goal. Shape: (G, rows, columns) [mm]."""
         free = [self._free(hall) for hall in range(len(self.boxes))]
