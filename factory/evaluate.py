@@ -5,11 +5,14 @@ usage: python -m factory.evaluate run=<run folder | MLflow run id | last> [episo
                                   [robot=file:<path.xml>] [env_id=<module:Id>] [task.wrappers=[...]]
        python -m factory.evaluate task=... baseline=NAME [options.<keyword>=...] [episodes=256] [seed=...]
                                   [video=FILE.mp4] [out=FILE.json] [any key=value of factory.train]
+       python -m factory.evaluate suite=amr-v1 run=...|baseline=NAME [split=test] [seed=0] [device=cpu|cuda]
+                                  [out=FILE.json]
 
 A run folder is taken as data. Where it names code or a file outside itself, one line asks for it: plug-ins,
 modules and robot files outside the folder are used only if the command names them.
 
 A baseline is a controller that is not learned: zero, random, or one that the task offers.
+A suite is a benchmark of frozen episodes (docs/benchmarks).
 """
 
 from __future__ import annotations
@@ -32,10 +35,12 @@ from factory.reporting.console import print_evaluation
 from factory.reporting.waiting import waiting
 from factory.runtime.atomic_write import atomic_write
 from factory.runtime.stored_files import visible
+from factory.suites import command as suite_command
 from factory.training import own_robot, stored_config
 from factory.validation import require
 
 if TYPE_CHECKING:
+    from factory.envs.core.task import TaskConfig
     from factory.envs.core.training_env import TrainingEnv
     from factory.policies.base import Policy
     from factory.training.evaluation import EvaluationResult
@@ -110,7 +115,7 @@ def run_evaluation(cfg: EvaluateConfig) -> Evaluated:
         from factory.training.stages import EVAL_SEED, write_policy_video
         from factory.training.watchdog import watching
 
-        train_cfg, env, policy, env_steps = _load(cfg, run_dir)
+        train_cfg, env, policy, env_steps = load_run(cfg, run_dir)
     seed = cfg.seed
     if seed is None:
         seed = EVAL_SEED
@@ -136,8 +141,15 @@ def run_evaluation(cfg: EvaluateConfig) -> Evaluated:
     return Evaluated(result=result, run_dir=run_dir, video=video)
 
 
-def _load(cfg: EvaluateConfig, run_dir: Path) -> tuple[TrainConfig, TrainingEnv, Policy, int]:
+def load_run(
+    cfg: EvaluateConfig, run_dir: Path, *, task: TaskConfig | None = None
+) -> tuple[TrainConfig, TrainingEnv, Policy, int]:
     """Return a run's configuration, environments, policy, and the env steps of its newest checkpoint.
+
+    Args:
+        cfg: names the parts of the run that may stand for code.
+        run_dir: its folder.
+        task: settings of the task instead of those of the run, of which it must be the same task.
 
     Raises:
         ValueError: the checkpoint cannot be read, or does not fit its environment.
@@ -150,6 +162,10 @@ def _load(cfg: EvaluateConfig, run_dir: Path) -> tuple[TrainConfig, TrainingEnv,
     if found.note:
         print(visible(found.note))
     train_cfg = config.from_plain(_on(cfg.device, _as_named(cfg, found.config, run_dir)))
+    if task is not None:
+        trained_on = train_cfg.task.name
+        require(trained_on == task.name, "run", cfg.run, f"was trained on {trained_on}, not on {task.name}")
+        train_cfg.task = task
     device.set_up(train_cfg.runtime.torch_threads, precision=train_cfg.policy.precision)
     stored_policy = found.tensors.get("policy", {})
     try:
@@ -210,6 +226,9 @@ def main() -> None:
     cli.show_warnings()
     arguments = sys.argv[1:]
     with cli.one_line_errors():
+        if suite_command.names_suite(arguments):
+            suite_command.run(arguments)
+            return
         if command.names_baseline(arguments):
             command.run(arguments)
             return

@@ -15,7 +15,7 @@ from factory.suites.base import Suite
 
 
 class AmrV1(Suite):
-    """1024 episodes in 256 unseen halls of four kinds, and five sets of another kind; docs/benchmarks/amr.md."""
+    """1024 episodes in 256 unseen halls of four kinds, and five shifted sets; docs/benchmarks/amr.md."""
 
     name: ClassVar[str] = "amr-v1"
     task: ClassVar[str] = AmrNavigateConfig.name

@@ -35,7 +35,7 @@ class Suite(ABC):
 
     @abstractmethod
     def table_sha256(self, split: str) -> str:
-        """Return the digest of all that the episodes consist of; results with different ones do not compare."""
+        """Return the digest of the episodes; results with different ones do not compare."""
 
     def kinds(self, env: TrainingEnv, split: str) -> dict[str, Tensor]:
         """Return masks of the episodes that are reported apart, by name. Shape: (num_episodes,)."""

@@ -9,9 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import rich.console
 from omegaconf import MISSING
-from rich.table import Table
 
 from factory import cli
 from factory.registry import load
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
     from factory.envs.core.training_env import TrainingEnv
     from factory.policies.base import Controller
     from factory.suites.base import Suite
-    from factory.suites.score import Bounds, Score
+    from factory.suites.score import Score
     from factory.training.evaluation import EvaluationResult
 
 
@@ -157,20 +155,17 @@ def _score(
 
 def _print(score: Score, out: str) -> None:
     """Print the score with its intervals, and a column for each kind of episode."""
-    console = rich.console.Console(highlight=False)
-    console.print(f"{score.suite} {score.split}: {score.episodes} episodes, table {score.table_sha256[:12]}")
-    table = Table("metric", "all episodes", "95 % interval", *score.kinds)
+    print(f"{score.suite} {score.split}: {score.episodes} episodes, table {score.table_sha256[:12]}")
+    print(f"{'':<20}{'mean':>8}   {'95 % interval':<18}" + "".join(f"{kind:>9}" for kind in score.kinds))
     for name, bounds in score.metrics.items():
-        of_kinds = [_text(kind[name][1]) if name in kind else "" for kind in score.kinds.values()]
-        table.add_row(name, _text(bounds[1]), _interval(bounds), *of_kinds)
-    console.print(table)
+        line = f"{name:<20}{_text(bounds[1])}   {_text(bounds[0])} to{_text(bounds[2])}"
+        for kind in score.kinds.values():
+            if name in kind:
+                line += f" {_text(kind[name][1])}"
+        print(line)
     if out:
-        console.print(f"written to {out}", soft_wrap=True)
+        print(f"written to {out}")
 
 
 def _text(value: float) -> str:
-    return f"{value:.3f}"
-
-
-def _interval(bounds: Bounds) -> str:
-    return f"{bounds[0]:.3f} to {bounds[2]:.3f}"
+    return f"{value:8.3f}"

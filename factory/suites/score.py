@@ -42,7 +42,9 @@ class Score:
         return asdict(self)
 
 
-def shares(outcome: Tensor, names: tuple[str, ...], combined: dict[str, tuple[str, ...]]) -> dict[str, Bounds]:
+def shares(
+    outcome: Tensor, names: tuple[str, ...], combined: dict[str, tuple[str, ...]]
+) -> dict[str, Bounds]:
     """Return the share of each outcome and of each sum of outcomes.
 
     Args:

@@ -5,7 +5,6 @@ Sizes: N environments, H halls, B boxes, G goals, E episodes, M movers.
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import NamedTuple
 
@@ -60,7 +59,8 @@ class Course:
             tensor(table.movers[..., 3] / 1000.0).float(),
             tensor(table.movers[..., 4] / 1000.0).float(),
         )
-        self._lengths = tensor(_path_lengths(name))
+        # To half a centimetre, which is enough for rewards.
+        self._lengths = tensor((table.lengths / 1000.0).astype(np.float16))
 
     def start(self, episode: Tensor) -> Start:
         """Return starts. Shape of episode: (N,)."""
@@ -93,12 +93,6 @@ class Course:
                 weight = (1 - up - share[..., 1]).abs() * (1 - right - share[..., 0]).abs()
                 total += weight * self._lengths[goal, row + up, column + right].float()
         return total
-
-
-@functools.cache
-def _path_lengths(name: str) -> np.ndarray:
-    """Return lengths of shortest paths. Shape: (G, rows, columns) [m] float16, to half a centimetre."""
-    return (episode_table(name).path_lengths() / 1000.0).astype(np.float16)
 
 
 def _boxes(table: EpisodeTable) -> np.ndarray:

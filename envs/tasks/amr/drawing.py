@@ -46,7 +46,7 @@ def scene_of(env: AmrNavigate, world: int) -> Scene:
     accent = None
     last = int(env.last_outcome[world])
     if last >= 0 and float(env.elapsed_s[world]) < _SHOWN_S:
-        accent = _ENDS.get(env.outcomes[last], _COLLISION)
+        accent = _ENDS.get(env.outcome_names[last], _COLLISION)
     return Scene(
         shapes=shapes,
         center=(size / 2.0, size / 2.0),

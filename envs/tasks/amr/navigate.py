@@ -75,7 +75,7 @@ class AmrNavigate(PlanView, BatchEnv):
         "_box_numbers",
         "_mover_position",
         "_mover_heading",
-        "_outcome",
+        "_ends_as",
         "last_outcome",
     )
 
@@ -118,8 +118,8 @@ class AmrNavigate(PlanView, BatchEnv):
 
         # State of the episodes.
         self.episode = self._first_episodes()
-        self._outcome = torch.full_like(self.episode, -1)
-        self.last_outcome = self._outcome.clone()
+        self._ends_as = torch.full_like(self.episode, -1)
+        self.last_outcome = self._ends_as.clone()
         self.goal = zeros(2)
         self._shortest = zeros()
         self.twist = zeros(2)
@@ -166,7 +166,7 @@ class AmrNavigate(PlanView, BatchEnv):
         drift = torch.stack([angle.cos(), angle.sin(), draws[:, 3]], -1) * self.course.recipe.drift
         remaining = self.course.path_length(self.episode, start.pose[:, None, :2])[:, 0]
         for kept, value in (
-            (self.last_outcome, self._outcome),
+            (self.last_outcome, self._ends_as),
             (self.goal, start.goal),
             (self._shortest, start.shortest),
             (self._slip, draws[:, :2] * self.course.recipe.slip),
@@ -262,10 +262,10 @@ class AmrNavigate(PlanView, BatchEnv):
             change=self._action - self._last_action,
         )
         self._remaining.copy_(remaining)
-        self._outcome.copy_(scoring.outcomes(contact, reached))
+        self._ends_as.copy_(scoring.outcomes(contact, reached))
         info = {
             "reward_terms": terms,
-            "outcome": self._outcome.clone(),
+            "outcome": self._ends_as.clone(),
             "diagnostics": {"clearance": clearance, "speed": self.twist[:, 0].clone()},
             "episode_metrics": scoring.episode_metrics(
                 reached,
@@ -337,7 +337,7 @@ class AmrNavigate(PlanView, BatchEnv):
         for time_s, (speed, turn_rate), last in rows:
             line = f"{time_s:4.1f} s   {speed:.2f} m/s  {turn_rate:+.2f} rad/s"
             if last >= 0:
-                line += f"   last: {scoring.OUTCOMES[last].replace('_', ' ')}"
+                line += f"   last: {self.outcome_names[last].replace('_', ' ')}"
             lines.append(line)
         return lines
 

@@ -15,7 +15,7 @@ from factory.envs.tasks.amr.obstacles import Movers
 from factory.envs.tasks.amr.robot import MAX_SPEED_M_PER_S, RANGE_M, ROBOT_RADIUS_M
 
 OUTCOMES = ("success", "collision_static", "collision_mover", "struck")
-"""Ends of an episode besides the time limit; `struck` is a collision with a mover towards which the robot did not drive."""
+"""Ends of an episode besides the time limit. The robot is `struck` by a mover that it did not approach."""
 EPISODE_METRICS = ("spl", "sct", "barn_score", "time_s", "path_m", "clearance_min_m")
 REWARD_TERMS = ("progress", "goal", "collision", "nearness", "turning", "time")
 BARN_CLIP = (2.0, 8.0)
@@ -60,11 +60,13 @@ def contact_of(to_static: Tensor, position: Tensor, velocity: Tensor, movers: Mo
 
 
 def outcomes(contact: Contact, reached: Tensor) -> Tensor:
-    """Return the outcome of episodes that the task ends now, an index into `OUTCOMES`. Shape: (N,) int64."""
-    outcome = torch.zeros_like(reached, dtype=torch.int64)
+    """Return the outcome of episodes that would end now, an index into `OUTCOMES`. Shape: (N,) int64."""
+    # Those that the task does not end can only meet the time limit, whose index is the next one.
+    outcome = torch.full_like(reached, len(OUTCOMES), dtype=torch.int64)
     struck = contact.to_mover < 0.0
     # A later line overrules an earlier one.
     for name, mask in (
+        ("success", reached),
         ("struck", struck),
         ("collision_mover", struck & contact.approaches),
         ("collision_static", contact.to_static < 0.0),

@@ -95,6 +95,8 @@ class EpisodeTable:
     """Goal, x, y, heading, length of the shortest path. Shape: (E, 5)."""
     movers: Ints
     """x, y, heading, speed, radius at the start. Shape: (E, M, 5)."""
+    lengths: npt.NDArray[np.uint16]
+    """Lengths of the shortest paths from all cells to every goal. Shape: (G, rows, columns)."""
 
     @property
     def num_episodes(self) -> int:
@@ -114,17 +116,6 @@ class EpisodeTable:
         kind = self.kind[self.goal[self.start[:, 0], 0]]
         return {name: kind == index for index, name in enumerate(self.recipe.kinds)}
 
-    def path_lengths(self) -> npt.NDArray[np.uint16]:
-        """Return shortest paths from all cells to every goal. Shape: (G, rows, columns) [mm]."""
-        free = [self._free(hall) for hall in range(len(self.boxes))]
-        fields = [grid.path_lengths(free[hall], _cell(x, y)) for hall, x, y in self.goal.tolist()]
-        # Where no path leads, no robot comes.
-        return np.minimum(np.stack(fields), 2**16 - 1).astype(np.uint16)
-
-    def _free(self, hall: int) -> npt.NDArray[np.bool_]:
-        boxes = self.boxes[hall, : self.num_boxes[hall]]
-        return grid.free_cells(boxes, size_mm=self.recipe.size_mm, clearance_mm=_CLEARANCE_MM)
-
 
 @functools.cache
 def episode_table(name: str) -> EpisodeTable:
@@ -137,6 +128,7 @@ def draw_table(recipe: EpisodeSet) -> EpisodeTable:
     boxes = np.zeros((recipe.halls, recipe.max_boxes, 5), np.int32)
     num_boxes = np.zeros(recipe.halls, np.int32)
     goals: list[tuple[int, int, int]] = []
+    lengths: list[npt.NDArray[np.uint16]] = []
     starts: list[tuple[int, ...]] = []
     movers: list[list[tuple[int, ...]]] = []
     for hall in range(recipe.halls):
@@ -144,11 +136,12 @@ def draw_table(recipe: EpisodeSet) -> EpisodeTable:
         found, episodes = _draw_hall(recipe, hall, draws)
         boxes[hall, : len(found)] = found
         num_boxes[hall] = len(found)
-        for goal, from_there in episodes:
-            for start, around in from_there:
+        for goal in episodes:
+            for start, around in goal.starts:
                 starts.append((len(goals), *start))
                 movers.append(around)
-            goals.append((hall, *goal))
+            goals.append((hall, *goal.point))
+            lengths.append(goal.lengths)
     # Neighbours in the list play in different halls, so that its first part has all kinds, too.
     order = np.arange(len(starts)).reshape(recipe.halls, -1).T.ravel()
     return EpisodeTable(
@@ -159,16 +152,21 @@ def draw_table(recipe: EpisodeSet) -> EpisodeTable:
         goal=np.array(goals, np.int32),
         start=np.array(starts, np.int32)[order],
         movers=np.array(movers, np.int32).reshape(len(starts), recipe.movers, 5)[order],
+        lengths=np.stack(lengths),
     )
 
 
-_Start = tuple[tuple[int, int, int, int], list[tuple[int, ...]]]
-"""x, y, heading and shortest path of an episode, and its movers."""
+@dataclass(frozen=True)
+class _Goal:
+    """A goal, and the episodes that lead to it."""
+
+    point: tuple[int, int]
+    starts: list[tuple[tuple[int, int, int, int], list[tuple[int, ...]]]]
+    """x, y, heading and shortest path of each episode, and its movers."""
+    lengths: npt.NDArray[np.uint16]
 
 
-def _draw_hall(
-    recipe: EpisodeSet, hall: int, draws: Draws
-) -> tuple[Ints, list[tuple[tuple[int, int], list[_Start]]]]:
+def _draw_hall(recipe: EpisodeSet, hall: int, draws: Draws) -> tuple[Ints, list[_Goal]]:
     """Return boxes, and goals with their starts; a hall without enough of them is drawn again."""
     kind = recipe.kinds[hall % len(recipe.kinds)]
     while True:
@@ -179,26 +177,25 @@ def _draw_hall(
         mover_cells = np.argwhere(for_movers)
         episodes = []
         for _ in range(4 * recipe.goals):
-            goal = _draw_cell(draws, cells)
-            starts = _draw_starts(recipe, draws, free, cells, mover_cells, goal)
-            if len(starts) == recipe.starts:
-                episodes.append((_point(goal), starts))
+            cell = _draw_cell(draws, cells)
+            goal = _draw_goal(recipe, draws, cell, grid.path_lengths(free, cell), cells, mover_cells)
+            if len(goal.starts) == recipe.starts:
+                episodes.append(goal)
             if len(episodes) == recipe.goals:
                 return boxes, episodes
 
 
-def _draw_starts(
+def _draw_goal(
     recipe: EpisodeSet,
     draws: Draws,
-    free: npt.NDArray[np.bool_],
+    goal: tuple[int, int],
+    lengths: Ints,
     cells: npt.NDArray[np.int64],
     mover_cells: npt.NDArray[np.int64],
-    goal: tuple[int, int],
-) -> list[_Start]:
-    """Return starts with a path to `goal` that is long enough, as many as there should be or fewer."""
-    lengths = grid.path_lengths(free, goal)
+) -> _Goal:
+    """Return a goal with starts whose paths are long enough, as many as there should be or fewer."""
     goal_x, goal_y = _point(goal)
-    starts: list[_Start] = []
+    starts: list[tuple[tuple[int, int, int, int], list[tuple[int, ...]]]] = []
     for _ in range(16 * recipe.starts):
         cell = _draw_cell(draws, cells)
         x, y = _point(cell)
@@ -213,7 +210,8 @@ def _draw_starts(
         starts.append(((x, y, heading, length), around))
         if len(starts) == recipe.starts:
             break
-    return starts
+    # Where no path leads, no robot comes.
+    return _Goal((goal_x, goal_y), starts, np.minimum(lengths, 2**16 - 1).astype(np.uint16))
 
 
 def _draw_mover(
@@ -236,8 +234,3 @@ def _draw_cell(draws: Draws, cells: npt.NDArray[np.int64]) -> tuple[int, int]:
 def _point(cell: tuple[int, int]) -> tuple[int, int]:
     """Return x and y of a cell's centre."""
     return grid.centre_mm(cell[1]), grid.centre_mm(cell[0])
-
-
-def _cell(x: int, y: int) -> tuple[int, int]:
-    """Return row and column of the cell that holds a point."""
-    return y // grid.CELL_MM, x // grid.CELL_MM
