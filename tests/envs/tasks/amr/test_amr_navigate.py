@@ -141,7 +141,7 @@ def test_policy_sees_noise_and_the_past_scan(env: AmrNavigate) -> None:
 
 
 def test_policy_group_has_nothing_of_the_world_beyond_its_sensors(env: AmrNavigate) -> None:
-    """A hall behind a wall changes nothing: only lidar, goal as odometry has it, and own speeds are inputs."""
+    """The exact distance along the path and the slip reach the critic, and not the policy."""
     obs, _ = env.reset(seed=0)
     env._remaining.fill_(7.0)
     env._slip.fill_(0.04)
