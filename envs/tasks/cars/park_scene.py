@@ -35,6 +35,7 @@ class ParkPainter:
     def __init__(self, env: CarPark) -> None:
         self._env = env
         self._lines: list[list[tuple[float, float, float]]] = [[] for _ in range(env.num_envs)]
+        self._steps = [0] * env.num_envs
 
     def scenes(self) -> list[Scene]:
         """Return the worlds as they are now."""
@@ -64,8 +65,10 @@ class ParkPainter:
         """Return the line of the rear axle in this episode: red forward, blue backward."""
         env = self._env
         line = self._lines[world]
-        if int(env.episode_steps[world]) == 0:
+        steps = int(env.episode_steps[world])
+        if steps < self._steps[world]:
             line.clear()
+        self._steps[world] = steps
         state = env.state
         line.append((float(state.x[world]), float(state.y[world]), float(state.speed[world])))
         pieces: list[Shape] = []

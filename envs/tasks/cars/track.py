@@ -5,6 +5,7 @@ Sizes: N worlds, K points of the preview, H remembered actions.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -55,13 +56,16 @@ class CarTrack(PlanView, EpisodeEnv):
     of the lap, and of the time.
 
     Reward terms: progress along the centre line [m], a finished lap, leaving the track, jumps of the
-    action. Outcomes: `lap`, the car passed its starting point; `off_track`, a corner of the car left the
-    track, or it stood across it; `timeout`, after 30 s. Success is a lap.
+    action. Outcomes: `success`, a clean lap past the starting point; `off_track`, a corner of the car left
+    the track, or the car stood across it; `timeout`, after 30 s. Episode metric: `lap_time_s` of clean laps.
+    Reference level: 97 % clean laps on the 64 test tracks, and a median lap 15 % shorter than that of the
+    baseline `pure_pursuit` at its best share of friction.
     """
 
     config = CarTrackConfig
     step_dt_s = SUBSTEP_S * NUM_SUBSTEPS
-    defines_success = True
+    outcomes = ("success", "off_track")
+    episode_metrics = ("lap_time_s",)
     reward_terms = ("progress", "lap", "off_track", "action_rate")
     persistent = ("car", "track", "line", "driven", "actions", "drawn")
 
@@ -180,8 +184,13 @@ class CarTrack(PlanView, EpisodeEnv):
         change = (self.actions[:, :2] - self.actions[:, 2:4]).square().sum(-1)
         events = [progress, lap.float(), off_track.float(), change]
         terms = torch.stack(events, -1) * self._weights
-        self._remember(lap, off_track)
-        info = {"reward_terms": terms, "success": lap}
+        lap_s = self.episode_steps * self.step_dt_s
+        self._remember(lap, off_track, lap_s)
+        info = {
+            "reward_terms": terms,
+            "outcome": off_track.long(),
+            "episode_metrics": {"lap_time_s": lap_s.masked_fill(~lap, math.nan)},
+        }
         return terms.sum(-1), lap | off_track, info
 
     def _is_off_track(self, state: CarState, place: TrackPlace) -> Tensor:
@@ -191,9 +200,8 @@ class CarTrack(PlanView, EpisodeEnv):
         reach = 0.5 * (self.body.width_m * cosine.abs() + self.body.length_m * sine.abs())
         return (place.aside.abs() + reach > self.tracks.half_width[self.track]) | (cosine < 0.0)
 
-    def _remember(self, lap: Tensor, off_track: Tensor) -> None:
+    def _remember(self, lap: Tensor, off_track: Tensor, lap_s: Tensor) -> None:
         self.tally.add_(torch.stack([lap, off_track], -1))
-        lap_s = self.episode_steps * self.step_dt_s
         self.last_lap_s.copy_(torch.where(lap, lap_s, self.last_lap_s))
         self.last_was_lap.copy_(torch.where(lap | off_track, lap, self.last_was_lap))
 

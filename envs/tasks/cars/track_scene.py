@@ -33,6 +33,7 @@ class TrackPainter:
     def __init__(self, env: CarTrack) -> None:
         self._env = env
         self._lines: list[list[tuple[float, float, float]]] = [[] for _ in range(env.num_envs)]
+        self._steps = [0] * env.num_envs
 
     def scenes(self) -> list[Scene]:
         """Return the worlds as they are now."""
@@ -58,8 +59,10 @@ class TrackPainter:
         """Return the line of this episode, red where the car is slow and green where it is fast."""
         env = self._env
         line = self._lines[world]
-        if int(env.episode_steps[world]) == 0:
+        steps = int(env.episode_steps[world])
+        if steps < self._steps[world]:
             line.clear()
+        self._steps[world] = steps
         state = env.state
         line.append((float(state.x[world]), float(state.y[world]), float(state.forward[world])))
         pieces: list[Shape] = []
