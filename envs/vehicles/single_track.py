@@ -130,7 +130,8 @@ def step_car(
     # Steering: a first-order lag with a limited rate.
     wanted = (steering_target + conditions.steering_offset).clamp(-body.steering_rad, body.steering_rad)
     rate = (wanted - state.steering) / conditions.steering_lag_s
-    steering = state.steering + dt_s * rate.clamp(-body.steering_rad_per_s, body.steering_rad_per_s)
+    rate = rate.clamp(-body.steering_rad_per_s, body.steering_rad_per_s)
+    steering = torch.add(state.steering, rate, alpha=dt_s)
 
     # Drive and brakes: limited by the motor's power, and by the friction circle of all wheels together.
     strongest = body.acceleration_m_per_s2
@@ -142,10 +143,12 @@ def step_car(
 
     # Slip angles of both axles, and the lateral accelerations that their forces give the whole car.
     rolling = speed.clamp(min=body.kinematic_m_per_s[0])
-    front_slip = steering - torch.atan((state.lateral + body.front_m * state.yaw_rate) / rolling)
-    rear_slip = -torch.atan((state.lateral - body.rear_m * state.yaw_rate) / rolling)
-    transfer = pull * (body.height_m / (GRAVITY * body.wheelbase_m))
-    front_load = body.rear_m / body.wheelbase_m - transfer
+    front_across = torch.add(state.lateral, state.yaw_rate, alpha=body.front_m)
+    rear_across = torch.sub(state.lateral, state.yaw_rate, alpha=body.rear_m)
+    front_slip = steering - torch.atan(front_across / rolling)
+    rear_slip = torch.atan(rear_across / -rolling)
+    transfer = body.height_m / (GRAVITY * body.wheelbase_m)
+    front_load = torch.rsub(pull, body.rear_m / body.wheelbase_m, alpha=transfer)
     front_curve = tyre_curve(front_slip, body.front_stiffness * conditions.stiffness, body.tyre_shape)
     rear_curve = tyre_curve(rear_slip, body.rear_stiffness * conditions.stiffness, body.tyre_shape)
     front = cornering_share * front_load * front_curve
@@ -154,25 +157,31 @@ def step_car(
     # Where the car rolls without slip, its tyres push it around the bend but do not hold it back.
     slowest, fastest = body.kinematic_m_per_s
     slips = ((speed - slowest) / (fastest - slowest)).clamp(0.0, 1.0)
-    front_across = front * steering.cos()
-    forward_acceleration = pull - slips * front * steering.sin()
-    lateral_acceleration = torch.lerp(speed * state.yaw_rate, front_across + rear, slips)
-    forward = (speed + dt_s * (forward_acceleration + state.lateral * state.yaw_rate)).clamp(min=0.0)
-    lateral = state.lateral + dt_s * (front_across + rear - speed * state.yaw_rate)
-    torque = body.front_m * front_across - body.rear_m * rear
-    yaw_rate = state.yaw_rate + dt_s * torque * (body.mass_kg / body.yaw_inertia_kg_m2)
+    front_side = front * steering.cos()
+    side = front_side + rear
+    turning = speed * state.yaw_rate
+    forward_acceleration = torch.addcmul(pull, slips, front * steering.sin(), value=-1.0)
+    lateral_acceleration = torch.lerp(turning, side, slips)
+    gained = torch.addcmul(forward_acceleration, state.lateral, state.yaw_rate)
+    forward = torch.add(speed, gained, alpha=dt_s).clamp(min=0.0)
+    lateral = torch.add(state.lateral, side - turning, alpha=dt_s)
+    lever = front_side * body.front_m
+    torque = torch.sub(lever, rear, alpha=body.rear_m)
+    yaw_rate = torch.add(state.yaw_rate, torque, alpha=dt_s * body.mass_kg / body.yaw_inertia_kg_m2)
 
     # Blend with a car that rolls without slip: r = v tan(steering) / L, and v_y = r l_rear.
-    rolling_yaw_rate = forward * steering.tan() / body.wheelbase_m
+    rolling_yaw_rate = forward * steering.tan() * (1.0 / body.wheelbase_m)
     yaw_rate = torch.lerp(rolling_yaw_rate, yaw_rate, slips)
     lateral = torch.lerp(body.rear_m * rolling_yaw_rate, lateral, slips)
 
-    yaw = state.yaw + dt_s * yaw_rate
+    yaw = torch.add(state.yaw, yaw_rate, alpha=dt_s)
     ahead = yaw.cos()
     aside = yaw.sin()
+    east = torch.addcmul(forward * ahead, lateral, aside, value=-1.0)
+    north = torch.addcmul(forward * aside, lateral, ahead)
     return CarState(
-        x=state.x + dt_s * (forward * ahead - lateral * aside),
-        y=state.y + dt_s * (forward * aside + lateral * ahead),
+        x=torch.add(state.x, east, alpha=dt_s),
+        y=torch.add(state.y, north, alpha=dt_s),
         yaw=yaw,
         forward=forward,
         lateral=lateral,

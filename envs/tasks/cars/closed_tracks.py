@@ -79,20 +79,18 @@ class ClosedTracks:
 
     def locate(self, track: Tensor, x: Tensor, y: Tensor, *, guess: Tensor) -> TrackPlace:
         """Return where cars are, near the `guess` of their distance from the start. Shapes: (N,)."""
-        along = guess
-        # Newton's method for (point - c(s)) . t(s) = 0; from a guess within a metre two steps are enough.
-        for _ in range(2):
-            rows = self.rows(track, along)
-            point_x, point_y, forward_x, forward_y = self.line.index_select(0, rows).unbind(-1)
-            index = (rows - track * NUM_POINTS).float()
-            offset_x = x - point_x
-            offset_y = y - point_y
-            aside = forward_x * offset_y - forward_y * offset_x
-            ahead = forward_x * offset_x + forward_y * offset_y
-            # A step along a bend is shorter or longer on the centre line than beside it.
-            shrink = (1.0 - aside * self.curvature.index_select(0, rows)).clamp(min=0.3)
-            along = index * (self.length / NUM_POINTS)[track] + ahead / shrink
-        return TrackPlace(along.remainder(self.length[track]), aside, forward_x, forward_y)
+        # Newton's method for (point - c(s)) . t(s) = 0; one step is enough from a guess within 0.2 m.
+        rows = self.rows(track, guess)
+        point_x, point_y, forward_x, forward_y = self.line.index_select(0, rows).unbind(-1)
+        offset_x = x - point_x
+        offset_y = y - point_y
+        aside = forward_x * offset_y - forward_y * offset_x
+        ahead = forward_x * offset_x + forward_y * offset_y
+        # A way beside a bend is longer or shorter than on the centre line.
+        shrink = (1.0 - aside * self.curvature.index_select(0, rows)).clamp(min=0.3)
+        length = self.length[track]
+        along = (rows - track * NUM_POINTS) * (length / NUM_POINTS) + ahead / shrink
+        return TrackPlace(along.remainder(length), aside, forward_x, forward_y)
 
     def points(self, track: Tensor, along: Tensor) -> Tensor:
         """Return points of the centre line. Shapes: (N,), (N, K) -> (N, K, 2) [m]."""

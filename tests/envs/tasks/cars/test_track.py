@@ -51,13 +51,13 @@ def test_held_out_tracks_are_others() -> None:
 
 
 def test_place_beside_the_line_is_found(tracks: ClosedTracks) -> None:
-    """A point half a metre to the left of a line is located from a guess 0.3 m off, across the start too."""
+    """A point half a metre to the left of a line is located from a guess 0.1 m off, across the start too."""
     track = torch.arange(NUM_TRACKS).repeat_interleave(3)
     along = torch.tensor([0.05, 20.0, 54.0]).repeat(NUM_TRACKS)
     rows = tracks.rows(track, along)
     x, y, forward_x, forward_y = tracks.line[rows].unbind(-1)
     exact = (rows - track * NUM_POINTS) * (tracks.length / NUM_POINTS)[track]
-    place = tracks.locate(track, x - 0.5 * forward_y, y + 0.5 * forward_x, guess=along - 0.3)
+    place = tracks.locate(track, x - 0.5 * forward_y, y + 0.5 * forward_x, guess=along - 0.1)
     length = tracks.length[track]
     off = (place.along - exact + 0.5 * length).remainder(length) - 0.5 * length
     assert off.abs().max() < 0.02
