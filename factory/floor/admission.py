@@ -74,6 +74,8 @@ def _not_ready(line: LineView, view: FloorView, power: Headroom, now: float, set
     """Return the reason for which a line takes no part in the choice; empty if it does."""
     if line.is_held:
         return "paused by a user"
+    if view.bar.holds(line):
+        return view.bar.reason
     if line.state is LineState.QUEUED:
         if view.is_draining:
             return "the floor is draining: nothing starts any more"

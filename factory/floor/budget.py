@@ -7,7 +7,7 @@ anew at every tick and remembers nothing, so a clock that jumps changes the row 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from heapq import heappop, heappush
 from math import inf
@@ -30,6 +30,10 @@ class Target:
     """First moment at which it no longer holds; None without an end."""
     source: str = "target"
     """Origin, for people: a name, or the message of a grid."""
+    issued: float = 0.0
+    """Time at which it was made; among targets in force the one that was made last counts."""
+    is_hard: bool = False
+    """True if in the end even lines of flex 0 are paused for it, as for the limit of the site."""
 
 
 class Budget:
@@ -49,17 +53,21 @@ class Budget:
             site_w: Limit of the site, which is never exceeded knowingly [W].
             schedule: Time [s since 1970, UTC] and power [W] of each row, by rising time; rows hold until the
                 next one.
-            targets: Targets in the order in which they were set; of those in force the latest counts.
+            targets: Targets in the order in which they were made; of those in force the latest counts.
             ramp_w_per_s: Greatest change of schedule and targets that are known in advance [W/s].
         """
         self._site_w = site_w
         self._schedule = Steps(schedule, ramp_w_per_s=ramp_w_per_s)
-        self._targets = Steps(_latest(targets), ramp_w_per_s=ramp_w_per_s)
+        self._targets = Steps(latest_steps(targets), ramp_w_per_s=ramp_w_per_s)
+        # The latest target wins here too, so one that is not hard lifts an earlier one that is.
+        hard = [target if target.is_hard else replace(target, watts=inf) for target in targets]
+        self._hard = Steps(latest_steps(hard), ramp_w_per_s=ramp_w_per_s)
 
     def at(self, time_s: float) -> PowerLimit:
         """Return the limits at a time [s since 1970, UTC]."""
         limit_w = min(self._site_w, self._schedule.ramped_at(time_s), self._targets.ramped_at(time_s))
-        return PowerLimit(limit_w=limit_w, hard_w=self._site_w)
+        hard_w = min(self._site_w, self._hard.ramped_at(time_s))
+        return PowerLimit(limit_w=limit_w, hard_w=hard_w)
 
     def describe(self, time_s: float) -> str:
         """Return the budget now and next, such as `60 W (schedule) until 14:00 UTC, then 120 W`."""
@@ -102,8 +110,8 @@ def reserve_w(limit_w: float, *, share: float, power_sd_w: float) -> float:
     return max(share * limit_w, 2.0 * power_sd_w)
 
 
-def _latest(targets: Sequence[Target]) -> Iterable[tuple[float, float]]:
-    """Return steps with the power of the latest target that is in force, and no limit where none is."""
+def latest_steps(targets: Sequence[Target]) -> Iterable[tuple[float, float]]:
+    """Yield steps with the value of the latest target in force, and infinity where none is."""
     starts: dict[float, list[int]] = {}
     moments: set[float] = set()
     for index, target in enumerate(targets):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from math import inf, isfinite
@@ -16,6 +17,7 @@ from factory.floor.store import Store
 
 _SHOWN_ROWS = 10
 _KEPT_TARGETS = 1000
+_FORGOTTEN_S = 86400.0
 
 
 def read_budget(store: Store, *, site_w: float = inf, ramp_w_per_s: float = inf) -> Budget:
@@ -23,7 +25,7 @@ def read_budget(store: Store, *, site_w: float = inf, ramp_w_per_s: float = inf)
     return Budget(
         site_w=site_w,
         schedule=[(at, watts) for at, watts in store.get("schedule", [])],
-        targets=_targets(store),
+        targets=targets(store),
         ramp_w_per_s=ramp_w_per_s,
     )
 
@@ -42,12 +44,23 @@ def set_target(given: argparse.Namespace) -> int:
     target = make_target(given.watts, now=time.time(), duration=given.duration, at=given.at)
     cli.check_writable(given.root, key="--root")
     with Store(given.root, create=True) as store, store.transaction():
-        plain = [_plain(known) for known in (*_targets(store), target)]
-        store.put("targets", plain[-_KEPT_TARGETS:])
-        _mark_changed(store)
-        store.record("budget set", details=_plain(target))
+        add_targets(store, [target], now=time.time())
         print(read_budget(store).describe(max(time.time(), target.start)))
     return 0
+
+
+def add_targets(store: Store, added: Sequence[Target], *, now: float) -> None:
+    """Add targets to the budget, at the place in the order at which they were made.
+
+    Call it inside a transaction. Targets that ended a day ago are forgotten.
+    """
+    known = [target for target in targets(store) if target.end is None or target.end > now - _FORGOTTEN_S]
+    # Sorting is stable: of targets that were made at the same time, the one that came last counts.
+    ordered = sorted((*known, *added), key=lambda target: target.issued)
+    store.put("targets", [_plain(target) for target in ordered[-_KEPT_TARGETS:]])
+    _mark_changed(store)
+    for target in added:
+        store.record("budget set", details=_plain(target))
 
 
 def import_schedule(given: argparse.Namespace) -> int:
@@ -71,7 +84,7 @@ def show(given: argparse.Namespace) -> int:
     with Store(given.root) as store:
         now = time.time()
         print(read_budget(store).describe(now))
-        for target in _targets(store)[-_SHOWN_ROWS:]:
+        for target in targets(store)[-_SHOWN_ROWS:]:
             end = ""
             if target.end is not None:
                 end = f" until {_moment(target.end)}"
@@ -85,14 +98,15 @@ def show(given: argparse.Namespace) -> int:
     return 0
 
 
-def _targets(store: Store) -> list[Target]:
-    targets: list[Target] = []
+def targets(store: Store) -> list[Target]:
+    """Return the targets of a floor in the order in which they were made."""
+    found: list[Target] = []
     for plain in store.get("targets", []):
         watts = plain["watts"]
         if watts is None:
             watts = inf
-        targets.append(Target(**{**plain, "watts": watts}))
-    return targets
+        found.append(Target(**{**plain, "watts": watts}))
+    return found
 
 
 def _plain(target: Target) -> dict[str, Any]:

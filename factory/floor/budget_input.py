@@ -165,7 +165,7 @@ def make_target(watts: str, *, now: float, duration: str | None = None, at: str 
     end = None
     if duration is not None:
         end = start + parse_duration(duration, key="--for")
-    return Target(watts=power_w, start=start, end=end)
+    return Target(watts=power_w, start=start, end=end, issued=now)
 
 
 def _start(text: str, now: float) -> float:

@@ -16,6 +16,7 @@ from factory.floor.demo import demo
 from factory.floor.engines import ENGINES
 from factory.floor.sweeps import command as sweep_commands
 from factory.floor.sweeps.methods import METHODS
+from factory.grid import command as grid_command
 from factory.operator import command as operator_command
 from factory.operator.words import Mode
 from factory.reporting.stream import steady_stdout
@@ -68,6 +69,7 @@ def parser() -> argparse.ArgumentParser:
     _add_lines(add)
     add("drain", commands.drain, "start no more lines, and end the floor when those that run have ended")
     _add_budget(add, common)
+    _add_grid(add, common)
     _add_operator(add)
     _add_looking_back(add)
     return top
@@ -161,6 +163,37 @@ def _add_budget(add: _Add, common: _Parser) -> None:
     schedule = parts.add_parser("import", parents=[common], help="take a schedule from a CSV file")
     schedule.add_argument("file", type=Path, metavar="FILE", help="CSV with the columns time_utc,budget_w")
     schedule.set_defaults(action=budget_commands.import_schedule)
+
+
+def _add_grid(add: _Add, common: _Parser) -> None:
+    """Add the commands about messages and signals of the grid."""
+    grid = add("grid", grid_command.show, "take load targets, prices and carbon intensities of the grid")
+    parts = grid.add_subparsers(
+        dest="part", metavar="list|import|rule|feed|costs|listen|outbox", parser_class=_Parser
+    )
+    parts.add_parser("list", parents=[common], help="show signals, rule and feed")
+    taken = parts.add_parser("import", parents=[common], help="take a file with targets or a signal")
+    taken.add_argument("file", type=Path, metavar="FILE", help="JSON or CSV, see docs/grid.md")
+    taken.add_argument("--forecast", action="store_true", help="the values of the table are forecasts")
+    taken.set_defaults(action=grid_command.import_file)
+    rule = parts.add_parser("rule", parents=[common], help="run background lines in cheap or clean hours")
+    rule.add_argument("--below-price", metavar="N", help="price [USD/kWh], or none")
+    rule.add_argument("--below-carbon", metavar="N", help="carbon intensity [gCO2e/kWh], or none")
+    rule.add_argument("--carbon", choices=("average", "marginal"), help="signal of --below-carbon")
+    rule.add_argument("--flex", type=int, metavar="1..3", help="least flex of a background line (3)")
+    rule.set_defaults(action=grid_command.set_rule)
+    feed = parts.add_parser("feed", parents=[common], help="name the feed of this floor, and its PUE")
+    feed.add_argument("name", nargs="?", metavar="NAME")
+    feed.add_argument("--pue", type=float, metavar="N", help="facility power over IT power")
+    feed.set_defaults(action=grid_command.set_feed)
+    costs = parts.add_parser("costs", parents=[common], help="show money and carbon of the lines")
+    costs.add_argument("--json", action="store_true", help="print JSON")
+    costs.set_defaults(action=grid_command.show_costs)
+    listen = parts.add_parser("listen", parents=[common], help="take messages on the loopback interface")
+    listen.add_argument("--port", type=int, default=8790, metavar="N", help="port; 0 takes a free one")
+    listen.set_defaults(action=grid_command.listen)
+    outbox = parts.add_parser("outbox", parents=[common], help="print the messages for the grid")
+    outbox.set_defaults(action=grid_command.outbox)
 
 
 def _add_looking_back(add: _Add) -> None:

@@ -24,6 +24,7 @@ from factory.floor.runner import run_floor
 from factory.floor.store import Store
 from factory.floor.submission import Order
 from factory.floor.sweeps import table, view
+from factory.grid import watcher as grid_watcher
 from factory.operator import command as operator_command
 from factory.operator import config as operator_config
 from factory.operator.words import Mode
@@ -81,7 +82,7 @@ def run(given: argparse.Namespace) -> int:
         _check_engine(store, given.engine)
         engine = ENGINES[given.engine](root=given.root, cores=given.cores, address=given.address)
         rules = Rules(watts=watts, tick_s=given.tick, profile=given.profile, is_forever=given.forever)
-        return run_floor(store, engine, rules, watch=watch)
+        return run_floor(store, engine, rules, watch=grid_watcher.beside(watch))
 
 
 def _check_engine(store: Store, name: str) -> None:

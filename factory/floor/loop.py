@@ -16,13 +16,15 @@ from factory.floor.engines.base import Engine
 from factory.floor.learning import CurveWatch
 from factory.floor.lines import ACTIVE, Handle, Line, LineState, Needs
 from factory.floor.orders import carry_out
-from factory.floor.plan import Action, FloorView, LineView, PowerLimit, Settings, Verb
+from factory.floor.plan import Action, Bar, FloorView, LineView, PowerLimit, Settings, Verb
 from factory.floor.power import PowerWatch
 from factory.floor.records import Command, Sample
 from factory.floor.store import Store
 from factory.floor.supervisor import Supervisor
 from factory.floor.sweeps import driver, table
 
+BAR = "bar"
+"""Key of the store under which lines of some flexibility are kept from running, with the reason."""
 NOT_FINAL = tuple(state for state in LineState if not state.is_final)
 _SAMPLE_S = 1.0
 _NODE_S = 10.0
@@ -215,6 +217,7 @@ class Floor:
             is_estimated=self.power.is_estimated,
             is_fresh=bool(self.power.samples),
             is_draining=self.is_draining,
+            bar=_bar(self.store),
             last_start_s=self.supervisor.last_start_s,
         )
 
@@ -299,6 +302,14 @@ def _recent_acts(store: Store, times: MonotonicTimes) -> dict[tuple[Verb, int], 
         if event.kind in (Verb.PAUSE, Verb.PREEMPT) and event.line is not None:
             acted.setdefault((Verb(event.kind), event.line), []).append(times.past(event.at))
     return acted
+
+
+def _bar(store: Store) -> Bar:
+    """Return what keeps background lines from running, as others have put it into the store."""
+    plain = store.get(BAR)
+    if plain is None:
+        return Bar()
+    return Bar(**plain)
 
 
 def _finite(value: float) -> float | None:

@@ -92,6 +92,19 @@ class LineView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """Keeps lines from running whatever the power is, such as background lines while electricity is dear."""
+
+    flex: int = 4
+    """Least flexibility of the lines that it keeps; none has 4."""
+    reason: str = ""
+
+    def holds(self, line: LineView) -> bool:
+        """Tell whether it keeps a line from running."""
+        return line.flex >= self.flex
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FloorView:
     """The floor at a moment."""
 
@@ -109,6 +122,7 @@ class FloorView:
     """False if the meter has failed: nothing starts, and lines are shed by their predicted power."""
     is_draining: bool = False
     """True if nothing is started any more."""
+    bar: Bar = field(default_factory=Bar)
     last_start_s: float = -inf
     """Time of the last start or resume; starts are staggered."""
 

@@ -12,7 +12,7 @@ from factory.floor.headroom import headroom
 from factory.floor.plan import FloorView, Plan, PowerLimit, Settings
 from factory.floor.preemption import preempt_for, tidy
 from factory.floor.room import Room
-from factory.floor.shedding import shed
+from factory.floor.shedding import shed, stop_barred
 
 
 def plan(view: FloorView, limit: PowerLimit, now: float, settings: Settings) -> Plan:
@@ -32,8 +32,9 @@ def plan(view: FloorView, limit: PowerLimit, now: float, settings: Settings) -> 
     if power.is_over:
         pauses, excess_w = shed(view, power)
         return Plan(actions=pauses, waiting=served.waiting, excess_w=excess_w)
-    if not power.is_known:
-        return Plan(waiting=served.waiting)
+    barred = stop_barred(view)
+    if barred or not power.is_known:
+        return Plan(actions=barred, waiting=served.waiting)
     actions = preempt_for(served, view, now, settings)
     # A small line that came after one that is blocked must not take the place that others leave for it.
     if served.first is not None and served.is_due:

@@ -56,6 +56,21 @@ def shed(view: FloorView, room: Headroom) -> tuple[tuple[Action, ...], float]:
     return tuple(_pause(line, room) for line in chosen), max(0.0, left_w - room.limit_w)
 
 
+def stop_barred(view: FloorView) -> tuple[Action, ...]:
+    """Return the pauses of the running lines that a bar keeps from running."""
+    return tuple(
+        Action(
+            verb=Verb.PAUSE,
+            line=line.id,
+            reason=view.bar.reason,
+            predicted_w=-line.point.power_w,
+            predicted_sd_w=line.point.power_sd_w,
+        )
+        for line in view.lines
+        if line.state is LineState.RUNNING and view.bar.holds(line)
+    )
+
+
 def _pause(line: LineView, room: Headroom) -> Action:
     order = f"flex {line.flex}, priority {line.priority}"
     if line.flex <= 0:

@@ -10,6 +10,7 @@ from math import inf
 from factory.floor.lines import LineState, Needs
 from factory.floor.plan import (
     Action,
+    Bar,
     FloorView,
     LineView,
     OperatingPoint,
@@ -92,6 +93,7 @@ class Plant:
     log: list[tuple[float, Action]] = field(default_factory=list)
     last_start_s: float = -inf
     last_plan: Plan = field(default_factory=Plan)
+    bar: Bar = field(default_factory=Bar)
 
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
@@ -109,6 +111,7 @@ class Plant:
             power=tuple(self.samples[-60:]),
             idle_w=self.idle_w,
             last_start_s=self.last_start_s,
+            bar=self.bar,
         )
 
     def tick(self, limit: PowerLimit) -> Plan:

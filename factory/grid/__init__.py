@@ -1,0 +1,1 @@
+"""Messages and signals of the grid: load targets, power states, prices and carbon intensities."""

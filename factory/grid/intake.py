@@ -1,0 +1,161 @@
+"""Load targets on their way into the budget of a floor: once, in the order in which they were made.
+
+A target of the grid becomes a target of the budget (`factory.floor.budget`), where the latest wins. Messages
+may come twice, late, or in any order: the time of the message decides, not that of its arrival.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from factory.floor.budget import Target
+from factory.floor.budget_commands import add_targets
+from factory.floor.store import Store
+from factory.grid.messages import LARGEST_EVENT_BYTES, Event, LoadTarget, load_targets, parse_event
+from factory.runtime import stored_files
+
+SOURCE = "grid"
+"""First word of the source of a target that came from a grid."""
+DEFAULT_FEED = "floor"
+_SEEN = "grid_seen"
+_MOST_SEEN = 5000
+_LATEST_AHEAD_S = 600.0
+"""Time by which a sender's clock may be ahead; from the far future it would win for ever."""
+_UNFINISHED_S = 2.0
+"""Age below which a file that cannot be read may still be being written."""
+_MOST_FILES = 100
+"""Files of the inbox that are taken at once."""
+
+
+def settings(store: Store) -> dict[str, Any]:
+    """Return the settings of the grid: the name of this floor's feed."""
+    return {"feed": DEFAULT_FEED, **store.get("grid", {})}
+
+
+def take(store: Store, event: Event, *, now: float) -> str:
+    """Make the targets of a message targets of the budget, and return a sentence about it.
+
+    A message that was taken before changes nothing, and neither does one that is over or for another feed.
+
+    Raises:
+        ValueError: The message is wrong; nothing is changed.
+    """
+    targets = load_targets(event)
+    if event.time > now + _LATEST_AHEAD_S:
+        ahead_s = event.time - now
+        raise ValueError(f"time: {ahead_s:.0f} s ahead of this machine; set the clocks of both by NTP")
+    feed = settings(store)["feed"]
+    own = [target for target in targets if not target.feeds or feed in target.feeds]
+    if not own:
+        return f"not for the feed {feed}; nothing changed"
+    return put_targets(
+        store, own, key=event.key, issued=event.time, correlation=event.correlation_id, now=now
+    )
+
+
+def put_targets(
+    store: Store, targets: Sequence[LoadTarget], *, key: str, issued: float, correlation: str, now: float
+) -> str:
+    """Make targets of a message targets of the budget, and return a sentence about it.
+
+    Args:
+        store: the floor's store.
+        targets: targets for this floor.
+        key: identity of the message; it is taken once.
+        issued: time at which the message was made.
+        correlation: name under which the floor reports about the targets.
+        now: present time.
+    """
+    with store.transaction():
+        if not remember(store, key):
+            return "taken before; nothing changed"
+        added = [
+            Target(
+                watts=target.watts,
+                start=issued if target.start is None else target.start,
+                end=target.end,
+                source=f"{SOURCE} {correlation}",
+                issued=issued,
+                is_hard=target.is_hard,
+            )
+            for target in targets
+            if target.end is None or target.end > now
+        ]
+        store.record("grid message", details={"key": key, "issued": issued, "targets": len(added)})
+        if not added:
+            return "over already; nothing changed"
+        add_targets(store, added, now=now)
+    return f"{len(added)} targets set"
+
+
+def remember(store: Store, key: str) -> bool:
+    """Note that a message was taken; return False if it was before."""
+    seen = store.get(_SEEN, [])
+    if key in seen:
+        return False
+    store.put(_SEEN, [*seen, key][-_MOST_SEEN:])
+    return True
+
+
+def take_bytes(store: Store, content: bytes, *, now: float) -> str:
+    """Take a message as it came.
+
+    Raises:
+        ValueError: It is wrong; nothing is changed.
+    """
+    return take(store, parse_event(content), now=now)
+
+
+def inbox(root: Path) -> Path:
+    """Return the folder in which a floor looks for messages."""
+    return root / "grid" / "inbox"
+
+
+def take_inbox(store: Store, *, now: float) -> list[str]:
+    """Take the messages in the inbox in the order of their names, and return a sentence for each.
+
+    Files are moved to `grid/taken`, or to `grid/refused` with the reason beside them.
+    """
+    return [f"{path.name}: {_take_file(store, path, now)}" for path in _files(inbox(store.root))]
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    if not folder.is_dir():
+        return
+    found = sorted(folder.glob("*.json"))[:_MOST_FILES]
+    for path in found:
+        # A link or a pipe in the inbox is nobody's message.
+        if path.is_file() and not path.is_symlink():
+            yield path
+
+
+def _take_file(store: Store, path: Path, now: float) -> str:
+    try:
+        outcome = take_bytes(store, stored_files.read_bytes(path, limit=LARGEST_EVENT_BYTES), now=now)
+    except ValueError as error:
+        if time.time() - path.stat().st_mtime < _UNFINISHED_S:
+            return "may still be being written; looked at again"
+        store.record("grid message refused", details={"file": path.name, "reason": str(error)})
+        _put_away(path, "refused").with_suffix(".reason").write_text(f"{error}\n")
+        return f"refused: {error}"
+    _put_away(path, "taken")
+    return outcome
+
+
+def _put_away(path: Path, name: str) -> Path:
+    folder = path.parent.parent / name
+    folder.mkdir(exist_ok=True)
+    return path.replace(folder / path.name)
+
+
+def write_inbox(root: Path, plain: dict[str, Any], *, name: str) -> Path:
+    """Leave a message in the inbox of a floor, whole or not at all."""
+    folder = inbox(root)
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = folder / f".{name}.part"
+    unfinished.write_text(json.dumps(plain))
+    return unfinished.replace(folder / f"{name}.json")

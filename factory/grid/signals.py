@@ -1,0 +1,153 @@
+"""Prices and carbon intensities over time: actual values apart from forecasts, gaps known as such."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass
+from enum import StrEnum
+from math import inf, isfinite
+
+from factory.floor.budget import Target, latest_steps
+from factory.floor.store import Store
+
+MOST_POINTS = 20_000
+"""Two months of five minutes; the oldest make room."""
+_VERSION = "grid_signal_version"
+
+
+class Kind(StrEnum):
+    """Quantity that a signal tells."""
+
+    PRICE = "price"
+    """Price of electricity [USD/kWh]."""
+    CARBON_AVERAGE = "carbon_average"
+    """Carbon of all that is generated [gCO2e/kWh]."""
+    CARBON_MARGINAL = "carbon_marginal"
+    """Carbon of what one more kilowatt-hour takes [gCO2e/kWh]; never mixed with the average."""
+
+    @property
+    def unit(self) -> str:
+        """Unit for people."""
+        if self is Kind.PRICE:
+            return "USD/kWh"
+        return "gCO2e/kWh"
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A value in a half-open interval of time [s since 1970, UTC]."""
+
+    start: float
+    end: float
+    value: float
+    issued: float
+    """Time at which it was published; of values for the same time the latest counts."""
+    is_forecast: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Value of a signal at a moment."""
+
+    value: float
+    is_forecast: bool = False
+    stale_s: float = 0.0
+    """Time since the last known interval ended [s]; 0 while one covers the moment."""
+
+
+class Signal:
+    """One quantity over time."""
+
+    def __init__(self, points: Iterable[Point] = ()) -> None:
+        """Keep the points, in any order."""
+        self.points = tuple(sorted(set(points), key=lambda point: (point.issued, point.start)))
+        self._actual = _Steps([point for point in self.points if not point.is_forecast])
+        self._forecast = _Steps([point for point in self.points if point.is_forecast])
+
+    def joined(self, added: Iterable[Point]) -> Signal:
+        """Return the signal with more points; those that it has already change nothing."""
+        latest: dict[tuple[float, float, bool], Point] = {}
+        # In the order in which they were published, so a late message replaces nothing that is newer.
+        for point in sorted((*self.points, *added), key=lambda point: point.issued):
+            key = (point.start, point.end, point.is_forecast)
+            # Told once more, a value is no news.
+            if key not in latest or latest[key].value != point.value:
+                latest[key] = point
+        kept = sorted(latest.values(), key=lambda point: point.start)
+        return Signal(kept[-MOST_POINTS:])
+
+    def at(self, time_s: float) -> Reading | None:
+        """Return the value at a moment: the actual one, else a forecast, else the last one known."""
+        actual = self._actual.at(time_s)
+        if actual is not None and actual.stale_s == 0.0:
+            return actual
+        forecast = self._forecast.at(time_s)
+        if forecast is not None and forecast.stale_s == 0.0:
+            return Reading(forecast.value, is_forecast=True)
+        return actual
+
+
+class _Steps:
+    """Steps of a signal, with the moment at which each value ends."""
+
+    def __init__(self, points: Sequence[Point]) -> None:
+        # The same rule as for targets of the budget: of the points in force the latest counts.
+        found = list(
+            latest_steps([Target(watts=point.value, start=point.start, end=point.end) for point in points])
+        )
+        self._times = [at for at, _ in found]
+        self._values = [value for _, value in found]
+
+    def at(self, time_s: float) -> Reading | None:
+        index = bisect_right(self._times, time_s) - 1
+        if index < 0:
+            return None
+        if isfinite(self._values[index]):
+            return Reading(self._values[index])
+        # A gap: the last value before it, and its age.
+        return Reading(self._values[index - 1], stale_s=max(time_s - self._times[index], 1e-9))
+
+
+def read(store: Store, kind: Kind) -> Signal:
+    """Return a signal as the floor knows it."""
+    return Signal(Point(*row) for row in store.get(f"grid_signal/{kind}", []))
+
+
+def join(store: Store, kind: Kind, added: Sequence[Point]) -> int:
+    """Add points to a signal of the floor, and return how many of them told something new."""
+    with store.transaction():
+        before = read(store, kind)
+        after = before.joined(added)
+        num_new = len(set(after.points) - set(before.points))
+        if num_new:
+            store.put(f"grid_signal/{kind}", [astuple(point) for point in after.points])
+            store.put(_VERSION, version(store) + 1)
+            store.record("grid signal", details={"kind": kind.value, "points": num_new})
+    return num_new
+
+
+def version(store: Store) -> int:
+    """Return a number that grows with every change of a signal."""
+    return int(store.get(_VERSION, 0))
+
+
+def closed(starts: Sequence[tuple[float, float]], *, last_s: float) -> list[tuple[float, float, float]]:
+    """Return start, end and value of rows that hold until the next one.
+
+    Args:
+        starts: start [s since 1970, UTC] and value of each row, by rising time.
+        last_s: length of the last row, where there is only one [s].
+    """
+    found: list[tuple[float, float, float]] = []
+    for place, (start, value) in enumerate(starts):
+        end = inf
+        if place + 1 < len(starts):
+            end = starts[place + 1][0]
+        elif place > 0:
+            # The last row is as long as the one before it.
+            end = start + start - starts[place - 1][0]
+        else:
+            end = start + last_s
+        found.append((start, end, value))
+    return found
