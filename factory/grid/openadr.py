@@ -27,7 +27,7 @@ _HIGHEST = 1e12
 
 @dataclass(kw_only=True)
 class Contents:
-    """What an event asks for and tells."""
+    """Targets and signals of an event."""
 
     name: str
     issued: float
