@@ -20,6 +20,7 @@ from factory.envs.tasks.cars import parking_lots
 from factory.envs.tasks.cars.conditions import between
 from factory.envs.tasks.cars.park_config import CarParkConfig
 from factory.envs.tasks.cars.park_scene import ParkPainter
+from factory.envs.tasks.cars.parking_costs import cost_to_go, look_up
 from factory.envs.tasks.cars.parking_lots import CAR, GOAL_Y_M, GOAL_YAW
 from factory.envs.terms.symmetry import Mirror
 from factory.envs.vehicles.boxes import Boxes
@@ -36,8 +37,6 @@ SUCCESS_M_PER_S = 0.1
 """A car stands in the slot if its middle is this close, its heading so, and it is this slow."""
 _HISTORY = 3
 """H: actions that may be on their way to the car."""
-_KEY_POINT_M = 1.5
-"""Distance of the key points from the car's middle, to the front and to the back."""
 _FARTHEST_M = 3.0
 """Range of the sensors that measure gaps."""
 _NOISE = (0.03, 0.03, 0.01, 0.01, 0.03, 0.03, 0.02, 0.01)
@@ -55,8 +54,6 @@ class _Errors(NamedTuple):
     cosine: Tensor
     """Cosine of the angle between car and slot; `sine` is its sine."""
     sine: Tensor
-    key_points_m: Tensor
-    """Mean distance of both key points from their places."""
 
 
 class CarPark(PlanView, EpisodeEnv):
@@ -76,7 +73,7 @@ class CarPark(PlanView, EpisodeEnv):
     walls up to 3 m, 8 [m], places of the two neighbours' front corners beside the slot, 4 [m]. `critic`
     (num_envs, 31), exact: the same, steering lag [s], latency [s], remaining share of the time.
 
-    Reward terms: approach, by which two key points on the car's axis come closer to their places; parked;
+    Reward terms: approach, by which the way to the goal gets shorter, as a planner knows it; parked;
     contact; turnarounds, between forward and backward; time; jumps of the action. Outcomes: `success`, the
     car stands within 0.3 m and 10 degrees; `contact`; `timeout`, after 40 s. Metrics: `parking_time_s`
     of successes, `turnarounds`, and `least_gap_m`, the smallest gap of the episode. Reference level: 88 %
@@ -93,7 +90,7 @@ class CarPark(PlanView, EpisodeEnv):
         "lot",
         "drawn",
         "actions",
-        "key_points_m",
+        "way_left_m",
         "direction",
         "num_turnarounds",
         "least_gap_m",
@@ -107,12 +104,13 @@ class CarPark(PlanView, EpisodeEnv):
         rows = self.num_envs
         lots = parking_lots.draw_lots(cfg.split, cfg.num_lots, cfg.curriculum_share)
         self.lots = lots.to(device)
+        self._costs = cost_to_go().to(device)
         self.lot = torch.zeros(rows, dtype=torch.int64, device=device)
         # A row for each world, so that checkpoints can be cut into worlds.
         self.car = torch.zeros(rows, len(RollingState._fields), device=device)
         self.drawn = torch.zeros(rows, 2, device=device)
         self.actions = torch.zeros(rows, 2 * _HISTORY, device=device)
-        self.key_points_m = torch.zeros(rows, device=device)
+        self.way_left_m = torch.zeros(rows, device=device)
         self.direction = torch.zeros(rows, device=device)
         self.num_turnarounds = torch.zeros(rows, device=device)
         self.least_gap_m = torch.zeros(rows, device=device)
@@ -158,7 +156,7 @@ class CarPark(PlanView, EpisodeEnv):
         self.direction.masked_fill_(mask, 0.0)
         self.num_turnarounds.masked_fill_(mask, 0.0)
         self.least_gap_m.masked_fill_(mask, math.inf)
-        self.key_points_m.copy_(torch.where(mask, self._errors(self.state).key_points_m, self.key_points_m))
+        self.way_left_m.copy_(torch.where(mask, self._way_left(), self.way_left_m))
 
     def _advance(self, action: Tensor) -> None:
         action = self.native_actions(action)
@@ -181,8 +179,9 @@ class CarPark(PlanView, EpisodeEnv):
         is_aligned = errors.cosine > math.cos(SUCCESS_RAD)
         parked = is_close & is_aligned & (state.speed.abs() < SUCCESS_M_PER_S) & ~contact
 
-        approach = self.key_points_m - errors.key_points_m
-        self.key_points_m.copy_(errors.key_points_m)
+        way_left_m = self._way_left()
+        approach = self.way_left_m - way_left_m
+        self.way_left_m.copy_(way_left_m)
         turnaround = self._turnarounds(state.speed)
         change = (self.actions[:, :2] - self.actions[:, 2:4]).square().sum(-1)
         events = [approach, parked, contact, turnaround, torch.ones_like(change), change]
@@ -209,6 +208,10 @@ class CarPark(PlanView, EpisodeEnv):
         self.num_turnarounds.add_(turned)
         return turned
 
+    def _way_left(self) -> Tensor:
+        """Return the way to the goal that is left in the tightest lot. Shape: (N,) [m]."""
+        return look_up(self._costs, *self.car[:, :3].unbind(-1))
+
     def _errors(self, state: RollingState) -> _Errors:
         """Return how far the cars are from their places."""
         ahead = state.yaw.cos()
@@ -217,18 +220,11 @@ class CarPark(PlanView, EpisodeEnv):
         goal_aside = math.sin(GOAL_YAW)
         offset_x = -(state.x + CAR.center_m * ahead)
         offset_y = GOAL_Y_M - (state.y + CAR.center_m * aside)
-        # Two points on the axis of the car weigh place and heading in one unit.
-        distances = []
-        for lever in (_KEY_POINT_M, -_KEY_POINT_M):
-            point_x = offset_x + lever * (goal_ahead - ahead)
-            point_y = offset_y + lever * (goal_aside - aside)
-            distances.append((point_x.square() + point_y.square()).sqrt())
         return _Errors(
             x=offset_x * ahead + offset_y * aside,
             y=offset_y * ahead - offset_x * aside,
             cosine=ahead * goal_ahead + aside * goal_aside,
             sine=aside * goal_ahead - ahead * goal_aside,
-            key_points_m=0.5 * (distances[0] + distances[1]),
         )
 
     def body(self) -> Boxes:

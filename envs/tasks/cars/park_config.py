@@ -21,7 +21,7 @@ class ParkRewards:
     """Weights of the reward terms, each for a control step."""
 
     approach: float = 1.0
-    """Reward of a metre by which the car's key points come closer to those of the parked car [1/m]."""
+    """Reward of a metre by which the way to the goal gets shorter in the tightest lot [1/m]."""
     parked: float = 10.0
     """Applied once, when the car stands in the slot."""
     contact: float = -10.0
