@@ -12,6 +12,7 @@ from factory.envs.core.graph_safety import check_graph_safety
 from factory.envs.tasks.cars.park import CarPark, park_mirrors
 from factory.envs.tasks.cars.park_config import CarParkConfig
 from factory.envs.tasks.cars.park_planner import Planner
+from factory.envs.tasks.cars.parking_costs import cost_to_go, look_up
 from factory.envs.tasks.cars.parking_lots import CAR, GOAL_Y_M, GOAL_YAW, body_box, draw_lots, parked_gaps
 
 NUM_LOTS = 64
@@ -108,6 +109,20 @@ def test_turnarounds_are_counted() -> None:
         for _ in range(8):
             env.step(torch.tensor([[0.0, speed]]).expand(8, 2))
         assert (env.num_turnarounds == count).all()
+
+
+def test_way_that_is_left_ends_at_the_goal_and_is_no_shorter_than_the_straight_line() -> None:
+    """It is 0 at the goal, a metre out of the slot a metre, and longer for a car that stands across."""
+    way = cost_to_go()
+    y = GOAL_Y_M + CAR.center_m
+    x = torch.tensor([0.0, 0.0, 0.0, 1.0, 8.0, -8.0])
+    above = torch.tensor([y, y + 1.0, y + 2.0, 3.0, 3.0, 3.0])
+    yaw = torch.tensor([GOAL_YAW, GOAL_YAW, GOAL_YAW, 0.0, math.pi, 0.0])
+    left = look_up(way, x, above, yaw)
+    assert left[:3].tolist() == pytest.approx([0.0, 1.0, 2.0], abs=0.35)
+    assert left[3] > 6.0
+    assert (left[4:] > 9.0).all() and (left[4:] < 25.0).all()
+    assert left[4] == pytest.approx(float(left[5]), abs=1e-3)
 
 
 @pytest.mark.slow
