@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import MISSING
 
 from factory import cli
+from factory.config import TrainConfig
 from factory.registry import load
 from factory.reporting.waiting import waiting
 from factory.runtime import provenance
@@ -98,8 +99,7 @@ def _of_baseline(cfg: SuiteConfig, suite: Suite) -> tuple[TrainingEnv, Controlle
     from factory.runtime import device
     from factory.training.build import make_env
 
-    job = cli.single_job([f"task={suite.task}", f"device={cfg.device}"])
-    job.task = suite.task_config(cfg.split)
+    job = TrainConfig(task=suite.task_config(cfg.split), device=cfg.device)
     known = choices(job.task)
     require(cfg.baseline in known, "baseline", cfg.baseline, f"choose one of {', '.join(known)}")
     device.set_up(job.runtime.torch_threads)

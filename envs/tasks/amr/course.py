@@ -5,6 +5,7 @@ Sizes: N environments, H halls, B boxes, G goals, E episodes, M movers.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -29,6 +30,12 @@ class Start(NamedTuple):
     """Shape: (N, 2) [m]."""
     shortest: Tensor
     """Length of the shortest path. Shape: (N,) [m]."""
+
+
+@functools.cache
+def course_of(name: str, device: torch.device) -> Course:
+    """Return the episodes of a set on a device; all environments of a process share them."""
+    return Course(name, device)
 
 
 class Course:
@@ -60,7 +67,7 @@ class Course:
             tensor(table.movers[..., 4] / 1000.0).float(),
         )
         # To half a centimetre, which is enough for rewards.
-        self._lengths = tensor((table.lengths / 1000.0).astype(np.float16))
+        self._lengths = tensor(table.lengths.astype(np.int32)).mul(0.001).half()
 
     def start(self, episode: Tensor) -> Start:
         """Return starts. Shape of episode: (N,)."""

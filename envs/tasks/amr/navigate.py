@@ -19,7 +19,7 @@ from factory.envs.core.observations import Observation
 from factory.envs.rendering.plan_view import PlanView, Scene
 from factory.envs.tasks.amr import drawing, scene, scoring
 from factory.envs.tasks.amr.config import AmrNavigateConfig
-from factory.envs.tasks.amr.course import Course
+from factory.envs.tasks.amr.course import course_of
 from factory.envs.tasks.amr.features import goal_features, log_range, mover_features
 from factory.envs.tasks.amr.lidar import Lidar, put
 from factory.envs.tasks.amr.obstacles import Boxes, Movers, gaps, is_yielding, moved
@@ -82,7 +82,7 @@ class AmrNavigate(PlanView, BatchEnv):
     cfg: AmrNavigateConfig
 
     def _load_model(self) -> mujoco.MjModel:
-        self.course = Course(self.cfg.episodes, self.device)
+        self.course = course_of(self.cfg.episodes, self.device)
         recipe = self.course.recipe
         return scene.load_hall(
             size_m=self.course.size_m,
