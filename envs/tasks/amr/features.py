@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from factory.envs.tasks.amr.obstacles import Movers
-from factory.envs.tasks.amr.robot import ROBOT_RADIUS_M
+from factory.envs.tasks.amr.robot import NUM_BEAMS, ROBOT_RADIUS_M
+from factory.envs.terms.symmetry import Mirror
 
 MOVERS_SEEN = 4
 """Nearest movers that the critic sees."""
@@ -52,3 +53,15 @@ def mover_features(pose: Tensor, movers: Movers) -> Tensor:
     seen = torch.stack(columns, -1).gather(1, nearest[..., None].expand(-1, -1, len(columns)))
     padding = seen.new_zeros(len(pose), (MOVERS_SEEN - count) * len(columns))
     return torch.cat([seen.flatten(1), padding], -1)
+
+
+ACTION_MIRROR = Mirror.signs(1.0, -1.0)
+"""Mirror image of an action: the turn rate changes its sign."""
+
+
+def policy_mirror() -> Mirror:
+    """Return the mirror of a `policy` observation: left and right of the robot change places."""
+    beams = Mirror((-torch.arange(NUM_BEAMS)).remainder(NUM_BEAMS), torch.ones(NUM_BEAMS))
+    goal = Mirror.signs(1.0, 1.0, 1.0, -1.0)
+    twist = Mirror.signs(1.0, -1.0)
+    return Mirror.concatenate(beams, beams, goal, twist, ACTION_MIRROR)
