@@ -60,8 +60,12 @@ def main() -> None:
         for name, content in test.items()
     ]
     shifted = [
-        [split, f"`{name}`", share(metrics["success"]), share(metrics["collision_at_fault"])]
-        + [f"{metrics['spl'][1]:.3f}", f"{metrics['sct'][1]:.3f}"]
+        [
+            split,
+            f"`{name}`",
+            *(share(metrics[column]) for column in ("success", "collision_at_fault")),
+            *(f"{metrics[column][1]:.3f}" for column in ("spl", "sct")),
+        ]
         for (split, name), content in sorted(found.items(), key=lambda item: item[0][0])
         for metrics in [content["metrics"]]
         if split != "test"
