@@ -7,14 +7,18 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FrameType
 
+from factory.floor import attempt_files, progress
 from factory.floor.engines.base import Engine
-from factory.floor.lines import ACTIVE, FINAL, LineState
+from factory.floor.lines import ACTIVE, FINAL, Attempt, LineState
 from factory.floor.loop import Floor, Rules, Watcher
 from factory.floor.page import FILE, write_page
 from factory.floor.store import Store
 
+_LOOK_S = 0.1
+"""Time between two looks at the files of a line that starts or ends."""
 _PAGE_S = 3.0
 """Time between two versions of the floor's page."""
 
@@ -49,7 +53,7 @@ def run_floor(store: Store, engine: Engine, rules: Rules, *, watch: Callable[[Fl
                     write_page(store)
                 if floor.is_done and not rules.is_forever:
                     break
-                stop.wait(rules.tick_s)
+                _wait(floor, stop, rules.tick_s)
     finally:
         floor.power.close()
         floor.watcher.close()
@@ -65,6 +69,25 @@ def run_floor(store: Store, engine: Engine, rules: Rules, *, watch: Callable[[Fl
     ended = store.lines(tuple(FINAL))
     print(f"{len(ended)} lines ended, {len(failed)} failed; page: {store.root / FILE}")
     return int(bool(failed))
+
+
+def _wait(floor: Floor, stop: threading.Event, duration_s: float) -> None:
+    """Wait until the next tick is due, or a line that starts or ends has come to the next state."""
+    moving = floor.supervisor.in_transition()
+    look_s = duration_s
+    if moving:
+        look_s = min(_LOOK_S, duration_s)
+    due_s = time.monotonic() + duration_s
+    while not stop.wait(look_s) and time.monotonic() < due_s:
+        if any(has_arrived(state, attempt, run_dir) for state, attempt, run_dir in moving):
+            return
+
+
+def has_arrived(state: LineState, attempt: Attempt, run_dir: Path) -> bool:
+    """Return whether an attempt that starts has made an iteration, or one that ends has an outcome."""
+    if state is LineState.STARTING:
+        return progress.read(run_dir).written_at > attempt.started_at
+    return attempt_files.read_outcome(Path(attempt.folder)) is not None
 
 
 def _announce(store: Store, seen: dict[int, LineState]) -> dict[int, LineState]:

@@ -77,6 +77,15 @@ class Supervisor:
         self._follow(line, attempt, handle, now)
         return handle
 
+    def in_transition(self) -> list[tuple[LineState, Attempt, Path]]:
+        """Return state, attempt and run folder of lines that start or end."""
+        found: list[tuple[LineState, Attempt, Path]] = []
+        for line in self.store.lines((LineState.STARTING, LineState.PREEMPTING)):
+            attempt = self.store.last_attempt(line.id)
+            if attempt is not None:
+                found.append((line.state, attempt, Path(line.run_dir)))
+        return found
+
     def _give_up_late_start(self, line: Line, attempt: Attempt, now: float) -> None:
         """End an attempt whose wrapper never came, so that it can never come later."""
         if now - attempt.started_at < _CLAIM_S:

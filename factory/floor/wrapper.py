@@ -83,8 +83,19 @@ def run(folder: Path) -> Outcome | None:
         # Linux counts in KiB.
         peak_memory_bytes=usage.ru_maxrss * 1024,
     )
+    if attempt_files.read_reason(folder) == "cancel":
+        _report(Path(spec.run_dir))
     attempt_files.write_outcome(folder, outcome)
     return outcome
+
+
+def _report(run_dir: Path) -> None:
+    """Write the report of a run that was interrupted for good, if it left anything."""
+    # Imported here: other attempts end without it.
+    from factory.reporting.report import write_report
+
+    with contextlib.suppress(OSError, ValueError):
+        write_report(run_dir)
 
 
 def _start(spec: Spec, folder: Path) -> subprocess.Popen[bytes]:

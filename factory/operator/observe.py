@@ -69,7 +69,8 @@ class Observer:
         step_s = (wall - self._clocks[0]) - (now_s - self._clocks[1])
         tick_s = max(now_s - self._clocks[1], 1e-3)
         self._clocks = (wall, now_s)
-        lines = [line for line in self._floor.store.lines() if not line.state.is_final]
+        # A line that was never started shows nothing, and thousands of them may wait.
+        lines = [line for line in self._floor.store.lines() if line.attempts > 0 and not line.state.is_final]
         self._attempts = {line.id: self._attempt(line) for line in lines}
         return View(
             now_s=now_s,

@@ -141,8 +141,9 @@ def report(job: TrainingJob, state: TrainState, *, idle: Interval | None = None)
         job.tracker.log(state.metrics, state.env_steps)
         job.tracker.set_tags(state.tags)
         write_summary(job, state, "interrupted" if state.is_interrupted else "finished")
-        path = write_report(job.run_dir)
-        job.tracker.log_artifacts(path)
+        # A line that leaves the floor for another is expected back; drawing a report would keep that waiting.
+        if not (state.is_interrupted and provenance.floor_tags()):
+            job.tracker.log_artifacts(write_report(job.run_dir))
         job.tracker.log_artifacts(job.run_dir / "summary.json")
     return state
 

@@ -1,9 +1,9 @@
 """Asynchronous successive halving, ASHA (Li et al. 2018, arXiv:1810.05934), independent of timing.
 
-At every rung 1/eta of the trials go on. As in ASHA, a place is given away before all trials are there: the
-place number j of a rung goes to the best of the first j * eta trials that has none yet, the last place to the
-best of all. "First" is the order in which trials got their place at the rung before, not the order in which
-they arrive. So machines, pauses and restarts change no decision, and the best at a rung always goes on.
+As in ASHA, trials go on before all others are there: of the first eta, 2 eta, 3 eta, ... trials at a rung,
+and at last of all, the best 1/eta are promoted, unless they are already. "First" is the order in which trials
+were promoted at the rung before, not the order in which they arrive. So machines, pauses and restarts change
+no decision, and the best at a rung always goes on.
 """
 
 from __future__ import annotations
@@ -35,61 +35,45 @@ class SuccessiveHalving:
             if number not in known
         ]
         entrants = list(range(len(self.candidates)))
-        size = len(entrants)
         are_all_there = True
         for rung in range(len(self.rungs) - 1):
-            size = places(size, self.eta)
-            winners, is_decided = self._winners(known, entrants, rung, size, are_all_there=are_all_there)
+            winners, are_all_there = self._winners(known, entrants, rung, are_all_there=are_all_there)
             for number in entrants:
                 trial = known.get(number)
                 if trial is None or trial.state != TrialState.PAUSED or trial.next_rung != rung + 1:
                     continue
                 if number in winners:
                     actions.append(Promote(trial=number, stop_at_steps=self.rungs[rung + 1]))
-                elif is_decided:
-                    reason = f"not among the best {size} of {len(entrants)} at {self.rungs[rung]} steps"
+                elif are_all_there:
+                    reason = (
+                        f"not among the best {len(winners)} of {len(entrants)} at {self.rungs[rung]} steps"
+                    )
                     actions.append(Stop(trial=number, reason=reason))
             entrants = winners
-            are_all_there = is_decided
         return actions
 
     def _winners(
-        self,
-        known: Mapping[int, Trial],
-        entrants: Sequence[int],
-        rung: int,
-        num_places: int,
-        *,
-        are_all_there: bool,
+        self, known: Mapping[int, Trial], entrants: Sequence[int], rung: int, *, are_all_there: bool
     ) -> tuple[list[int], bool]:
-        """Return the trials that got a place at the next rung, in order, and whether all places are decided.
+        """Return the trials that are promoted at a rung, in order, and whether no more will be.
 
         Args:
             known: records by number.
-            entrants: trials at this rung, in the order of their places.
+            entrants: trials at this rung, in the order of their promotions.
             rung: index of the rung.
-            num_places: places at the next rung.
             are_all_there: whether no further entrants will follow.
         """
+        looks = list(range(self.eta, len(entrants) + 1, self.eta))
+        if are_all_there and len(entrants) not in looks:
+            looks.append(len(entrants))
         winners: list[int] = []
-        for place in range(1, num_places + 1):
-            needed = place * self.eta
-            if (place == num_places or len(entrants) < needed) and not are_all_there:
+        for number in looks:
+            pool = [known[entrant] for entrant in entrants[:number] if entrant in known]
+            if len(pool) < number or not all(trial.has_reached(rung) for trial in pool):
                 return winners, False
-            if place == num_places:
-                needed = len(entrants)
-            pool = [known[number] for number in entrants[:needed] if number in known]
-            if len(pool) < len(entrants[:needed]) or not all(trial.has_reached(rung) for trial in pool):
-                return winners, False
-            rest = [trial.id for trial in ranked(pool, rung=rung, sign=self.sign) if trial.id not in winners]
-            # Where too many trials failed, a place stays empty.
-            winners += rest[:1]
-        return winners, True
-
-
-def places(entrants: int, eta: int) -> int:
-    """Return how many of the trials at a rung go on to the next one."""
-    return max(1, entrants // eta)
+            best = ranked(pool, rung=rung, sign=self.sign)[: max(1, number // self.eta)]
+            winners += [trial.id for trial in best if trial.id not in winners]
+        return winners, are_all_there
 
 
 def default_rungs(total_steps: int, *, num_trials: int, eta: int) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sweep_play import decisions, play
 
 from factory.floor.sweeps import space
-from factory.floor.sweeps.halving import SuccessiveHalving, default_rungs, places
+from factory.floor.sweeps.halving import SuccessiveHalving, default_rungs
 from factory.floor.sweeps.listed import ListedSearch
 from factory.floor.sweeps.population import PopulationTraining
 from factory.floor.sweeps.trials import Exploit, Promote, Start, Sweep, Trial, TrialState, Value
@@ -88,28 +88,29 @@ def test_order_and_kills_change_no_decision(
     seed=st.integers(0, 10**6),
     failures=st.sampled_from([0.0, 0.3]),
 )
-def test_asha_promotes_one_in_eta_and_always_the_best(
+def test_asha_promotes_the_best_of_every_prefix(
     trials: int, eta: int, rungs: int, seed: int, failures: float
 ) -> None:
-    """No more than 1/eta of a rung goes on, at least one, and the best at the rung among them."""
+    """Of the first eta, 2 eta, ... and of all at a rung the best 1/eta go on, and nobody else."""
     records, actions = play(
         lambda: asha(trials, eta, rungs), noise(seed, failures), order=random.Random(seed), slots=7
     )
-    expected = trials
+    entrants = list(range(trials))
     for rung in range(rungs - 1):
-        there = [trial for trial in records.values() if trial.has_reached(rung)]
-        sound = [trial for trial in there if trial.value_at(rung) is not None]
-        promoted = [trial for trial in there if trial.next_rung > rung + 1]
-        expected = places(expected, eta)
-        assert len(promoted) == min(expected, len(sound)) <= max(1, len(there) / eta)
-        best = max((trial.value_at(rung) for trial in sound), default=None)
-        assert not sound or best in [trial.value_at(rung) for trial in promoted]
-    assert sum(isinstance(action, Promote) for action in actions) <= 2 * trials
+        expected: list[int] = []
+        for number in sorted({*range(eta, len(entrants) + 1, eta), len(entrants)}):
+            sound = [i for i in entrants[:number] if records[i].value_at(rung) is not None]
+            sound.sort(key=lambda i: (-(records[i].value_at(rung) or (0.0,))[0], i))
+            expected += [i for i in sound[: max(1, number // eta)] if i not in expected]
+        promoted = {trial.id for trial in records.values() if trial.next_rung > rung + 1}
+        assert promoted == set(expected)
+        entrants = expected
+    assert len({action.trial for action in actions if isinstance(action, Start)}) == trials
 
 
 @given(seed=st.integers(0, 10**6), sign=st.sampled_from([1, -1]))
-def test_asha_finds_the_best_of_a_grid_with_a_third_of_its_steps(seed: int, sign: int) -> None:
-    """Nine curves that keep their order: the best is at the last rung after 21 of 81 steps, in any order."""
+def test_asha_finds_the_best_of_a_grid_with_half_of_its_steps(seed: int, sign: int) -> None:
+    """Nine curves that keep their order: the best is at the last rung, in any order of arrival."""
     quality = random.Random(seed).sample(range(9), 9)
     rungs = default_rungs(9, num_trials=9, eta=3)
     assert rungs == (1, 3, 9)
@@ -120,13 +121,12 @@ def test_asha_finds_the_best_of_a_grid_with_a_third_of_its_steps(seed: int, sign
         return (sign * (quality[trial.id] + 1.0) * rungs[rung],)
 
     records, _ = play(make, curve, order=random.Random(seed), slots=2)
-    (winner,) = (trial for trial in records.values() if trial.state == TrialState.DONE)
-    assert quality[winner.id] == 8
-    assert sum(trial.steps for trial in records.values()) == 21 <= 0.5 * 81
+    assert 8 in [quality[trial.id] for trial in records.values() if trial.state == TrialState.DONE]
+    assert sum(trial.steps for trial in records.values()) <= 0.5 * 81
 
 
 def test_asha_promotes_before_all_are_there() -> None:
-    """After the first three of nine, the best of them goes on; the last place waits for all."""
+    """Of the first three of nine the best goes on, of the first six the best two; the rest waits for all."""
     sweep = asha(9, 3, 3)
     trials = [
         Trial(id=number, overrides=sweep.candidates[number]).after_rung(
@@ -137,9 +137,9 @@ def test_asha_promotes_before_all_are_there() -> None:
     starts = [Start(trial=number, overrides=sweep.candidates[number], stop_at_steps=1) for number in range(9)]
     assert sweep.propose([]) == starts
     assert sweep.propose(trials[:2]) == starts[2:]
-    first, second = Promote(trial=2, stop_at_steps=3), Promote(trial=5, stop_at_steps=3)
+    first, *others = (Promote(trial=number, stop_at_steps=3) for number in (2, 4, 5))
     assert sweep.propose(trials[:3]) == [*starts[3:], first]
-    assert sweep.propose(trials) == [starts[8], first, second]
+    assert sweep.propose(trials) == [starts[8], first, *others]
     # Those that arrive early wait for the ones before them.
     assert sweep.propose([trials[2], trials[3], trials[4]]) == [
         starts[number] for number in (0, 1, 5, 6, 7, 8)
