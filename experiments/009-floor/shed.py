@@ -13,7 +13,7 @@ from pathlib import Path
 
 from workshop import FloorUnderTest
 
-OVERRIDES = ("task=cartpole_swingup", "total_steps=3000000", "runtime.video_s=0", "tracking=jsonl")
+OVERRIDES = ("task=cartpole_swingup", "total_steps=9000000", "runtime.video_s=0", "tracking=jsonl")
 
 
 def main() -> None:
