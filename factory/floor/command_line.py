@@ -188,6 +188,8 @@ def _add_grid(add: _Add, common: _Parser) -> None:
     feed.set_defaults(action=grid_command.set_feed)
     costs = parts.add_parser("costs", parents=[common], help="show money and carbon of the lines")
     costs.add_argument("--json", action="store_true", help="print JSON")
+    costs.add_argument("--log", action="store_true", help="log them to the lines' runs in MLflow, too")
+    costs.add_argument("--uri", default="", metavar="URI", help="store of these runs; else the floor's own")
     costs.set_defaults(action=grid_command.show_costs)
     listen = parts.add_parser("listen", parents=[common], help="take messages on the loopback interface")
     listen.add_argument("--port", type=int, default=8790, metavar="N", help="port; 0 takes a free one")

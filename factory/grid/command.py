@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -116,6 +117,12 @@ def show_costs(given: argparse.Namespace) -> int:
     with Store(given.root) as store:
         found = {line: costs.read(store, line.id) for line in store.lines()}
         known = {line: cost for line, cost in found.items() if cost is not None}
+    if given.log:
+        # Loading MLflow takes seconds.
+        from factory.grid.ledger import log_costs
+
+        num_runs = log_costs(known, root=given.root, uri=given.uri)
+        print(f"logged to {num_runs} runs in MLflow: cost/* and carbon/*", file=sys.stderr)
     if given.json:
         rows = [{"id": line.id, "name": line.name, **asdict(cost)} for line, cost in known.items()]
         print(json.dumps(rows, indent=1))

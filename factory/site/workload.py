@@ -234,6 +234,8 @@ def relative_bounds(runs: Sequence[ComparedRun]) -> Interval:
     Raises:
         ValueError: A run was not metered, or has no bounds on record.
     """
+    if not runs:
+        raise ValueError("from=: no run has the bounds of its energy on record; give runs that were metered")
     joules = _sum(runs, "energy/total_j")
     # Runs of one machine share the source's error, so bounds add up.
     return Interval(1.0, _sum(runs, "energy/total_j_lo") / joules, _sum(runs, "energy/total_j_hi") / joules)
