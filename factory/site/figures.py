@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from factory.reporting.curves import GRID, LINE, MARK, MUTED, POINTS_PER_INCH, Panel, style_axes, to_svg
+from factory.reporting.curves import LINE, MARK, MUTED, POINTS_PER_INCH, Panel, style_axes, to_svg
 from factory.site import questions
 from factory.site.projection import Projection
 from factory.site.table import LABELS, number_text
@@ -46,6 +46,7 @@ def _tornado(projection: Projection, prefix: str) -> Panel:
         axes.barh(place, found.at_low - middle, left=middle, color=LINE, height=0.62)
         axes.barh(place, found.at_high - middle, left=middle, color=MARK, height=0.62)
     style_axes(axes, x_label="break-even price of a good policy (USD)")
+    axes.grid(visible=False)
     axes.set_yticks(range(len(influences)), [LABELS[found.input] for found in influences])
     axes.tick_params(axis="y", labelsize=_LABEL_SIZE, length=0)
     _log_axis(axes, "x")
@@ -139,4 +140,3 @@ def _log_axis(axes: Axes, name: str) -> None:
     axis.set_major_locator(LogLocator(subs=subs, numticks=6))
     axis.set_major_formatter(FuncFormatter(lambda value, _: number_text(value)))
     axis.set_minor_formatter(NullFormatter())
-    axes.grid(axis="y", color=GRID, linewidth=0.8)

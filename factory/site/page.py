@@ -36,7 +36,7 @@ def write_page(found: Sequence[Projection], pair: Contrast | None, path: Path, *
         "command": command,
         "parts": [_part(projection, prefix=f"p{place}") for place, projection in enumerate(found)],
         "contrast": None,
-        "title": f"A site like {found[0].site.name}",
+        "title": f"Site {found[0].site.name}",
     }
     if pair is not None:
         values["title"] = f"{pair.names[0]} and {pair.names[1]}"
