@@ -12,14 +12,17 @@ after the other.
 """
 
 from factory.kernels.compiling import are_enabled
+from factory.kernels.networks import Network, network_outputs
 from factory.kernels.passes import backward, forward, prepare_passes
 from factory.kernels.ppo_gradient import Samples, ppo_gradient, prepare_gradient
 
 __all__ = [
+    "Network",
     "Samples",
     "are_enabled",
     "backward",
     "forward",
+    "network_outputs",
     "ppo_gradient",
     "prepare_gradient",
     "prepare_passes",

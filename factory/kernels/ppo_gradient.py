@@ -6,21 +6,21 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from numba import prange
 
 from factory.kernels.activation import ACTIVATIONS
 from factory.kernels.compiling import Floats, check, compiled, share
-from factory.kernels.layout import (
-    as_flat,
-    empty_sums,
-    num_parameters,
-    pack_backward,
-    pack_forward,
-    padded,
-    rows_of,
+from factory.kernels.layout import padded, rows_of
+from factory.kernels.networks import (
+    Network,
+    gradient_of,
+    laid_out,
+    make_room,
+    network_backward,
+    network_forward,
+    num_weights,
 )
-from factory.kernels.passes import BLOCK, backward_blocks, forward_blocks, num_units, part_of
+from factory.kernels.passes import BLOCK, part_of
 
 _HALF_LOG_TAU = 0.5 * math.log(math.tau)
 _CACHED = 50_000
@@ -106,32 +106,26 @@ def _gradient_rows(
     obs, critic_obs, actions, samples, log_std, coefficients, actor, critic, activation, sums, threads, part
 ):
     """Run `_gradient` for the rows of one thread."""
-    # A network: parameters for the forward pass, for the backward pass, sizes, sums of every thread.
-    actor_in, actor_out, actor_sizes, actor_sums = actor
-    critic_in, critic_out, critic_sizes, critic_sums = critic
     begin, end = part_of(len(obs), threads, part)
     # The outputs of the layers stay in the cache until the backward pass, unless weights alone fill it.
-    if len(actor_in) + len(critic_in) < _CACHED:
+    if num_weights(actor) + num_weights(critic) < _CACHED:
         chunk = BLOCK
     else:
         chunk = max(end - begin, 1)
-    actor_hidden = np.empty(chunk * num_units(actor_sizes), np.float32)
-    critic_hidden = np.empty(chunk * num_units(critic_sizes), np.float32)
-    means = np.empty(chunk * padded(actor_sizes[-1]), np.float32)
+    actor_room = make_room(actor, chunk)
+    critic_room = make_room(critic, chunk)
+    size = len(log_std)
+    means = np.empty(chunk * padded(size), np.float32)
     values = np.empty(chunk * padded(1), np.float32)
-    # No gradient by observations is needed.
-    nothing = np.empty((0, 0), np.float32)
     for low in range(begin, end, chunk):
         high = min(low + chunk, end)
         seen = obs[low:high]
         critic_seen = critic_obs[low:high]
-        a_hidden = actor_hidden[: (high - low) * num_units(actor_sizes)]
-        c_hidden = critic_hidden[: (high - low) * num_units(critic_sizes)]
         # Forward, loss and backward of one chunk before the next one begins.
-        forward_blocks(seen, actor_in, actor_sizes, activation, a_hidden, means)
-        forward_blocks(critic_seen, critic_in, critic_sizes, activation, c_hidden, values)
+        network_forward(seen, actor, activation, actor_room, means)
+        network_forward(critic_seen, critic, activation, critic_room, values)
         _surrogate(
-            rows_of(means, 0, high - low, padded(actor_sizes[-1])),
+            rows_of(means, 0, high - low, padded(size)),
             rows_of(values, 0, high - low, padded(1)),
             actions[low:high],
             Samples(
@@ -146,10 +140,8 @@ def _gradient_rows(
             sums[part],
         )
         # `means` and `values` now hold the gradients of the loss.
-        backward_blocks(means, seen, actor_out, actor_sizes, activation, a_hidden, actor_sums[part], nothing)
-        backward_blocks(
-            values, critic_seen, critic_out, critic_sizes, activation, c_hidden, critic_sums[part], nothing
-        )
+        network_backward(means, seen, actor, activation, actor_room, part)
+        network_backward(values, critic_seen, critic, activation, critic_room, part)
 
 
 @compiled(parallel=True)
@@ -180,8 +172,8 @@ def ppo_gradient(
     actions: Floats,
     samples: Samples,
     flat: Floats,
-    actor: list[int],
-    critic: list[int],
+    actor: Network,
+    critic: Network,
     activation: str,
     *,
     clip_coef: float,
@@ -202,8 +194,8 @@ def ppo_gradient(
         actions: actions that were executed, (B, A).
         samples: numbers of every sample, each (B,).
         flat: logarithm of the deviation (A,), then actor and critic as in `factory.kernels`, (P,).
-        actor: layer sizes of the actor.
-        critic: layer sizes of the critic.
+        actor: the actor's layers.
+        critic: the critic's layers.
         activation: of both networks: tanh, elu or relu.
         clip_coef: ratios further from 1 count as clipped.
         value_coef: weight of the value error in the loss.
@@ -215,15 +207,15 @@ def ppo_gradient(
     """
     # `flat` and the gradient hold log_std (A,), actor, critic; the gradient has six sums behind them.
     rows = len(obs)
-    size = actor[-1]
-    middle = size + num_parameters(actor)
-    check(obs, rows, actor[0])
-    check(critic_obs, rows, critic[0])
+    size = actor.trunk[-1]
+    middle = size + actor.num_parameters
+    check(obs, rows, actor.num_inputs)
+    check(critic_obs, rows, critic.num_inputs)
     check(actions, rows, size)
     for values in samples:
         check(values, rows)
-    check(flat, middle + num_parameters(critic))
-    nets = [_laid_out(flat[size:middle], actor, threads), _laid_out(flat[middle:], critic, threads)]
+    check(flat, middle + critic.num_parameters)
+    nets = [laid_out(flat[size:middle], actor, threads), laid_out(flat[middle:], critic, threads)]
     coefficients = np.array([clip_coef, value_coef, entropy_coef], np.float32)
     # In float64: sums over many thousands of samples would lose digits in float32.
     sums = np.zeros((threads, size + 6))
@@ -244,40 +236,24 @@ def ppo_gradient(
     total = sums.sum(0)
     result[:size] = total[:size]
     result[-6:] = total[size:]
-    gradients = (result[size:middle], result[middle:-6])
-    for (_, _, net_sizes, net_sums), net_gradient in zip(nets, gradients, strict=True):
-        as_flat(net_sums, net_sizes, net_gradient)
+    gradient_of(nets[0], actor, result[size:middle])
+    gradient_of(nets[1], critic, result[middle:-6])
     return result
-
-
-def _laid_out(
-    flat: Floats, sizes: list[int], threads: int
-) -> tuple[Floats, Floats, npt.NDArray[np.int64], Floats]:
-    """Return a network as `_gradient` expects it.
-
-    These are the parameters for the forward pass, those for the backward pass, sizes and sums by thread.
-    """
-    sizes_arr = np.array(sizes)
-    return (
-        pack_forward(flat, sizes_arr),
-        pack_backward(flat, sizes_arr),
-        sizes_arr,
-        empty_sums(sizes, threads),
-    )
 
 
 def prepare_gradient(threads: int) -> None:
     """Compile the kernels of `ppo_gradient`, or load them from the cache, before the first iteration."""
     number = np.zeros((1, 1), np.float32)
-    sizes = [1, 1, 1]
+    # All networks have the same types, with a set or without.
+    network = Network([1, 1, 1])
     ppo_gradient(
         number,
         number,
         number,
         Samples(*np.zeros((5, 1), np.float32)),
         np.zeros(9, np.float32),
-        sizes,
-        sizes,
+        network,
+        network,
         "tanh",
         clip_coef=0.2,
         value_coef=1.0,

@@ -92,7 +92,11 @@ def _tile_of(rows: int, vectors: int) -> Any:
 
 _tile = _tile_of(_ROWS, _VECTORS)
 _tile_narrow = _tile_of(_ROWS, 1)
+# Half as wide and twice as high: as many sums, for layers of 32 units with AVX-512.
+_HALF = _VECTORS // 2
+_tile_half = _tile_of(2 * _ROWS, _HALF)
 _row = _tile_of(1, _VECTORS)
+_row_half = _tile_of(1, _HALF)
 _row_narrow = _tile_of(1, 1)
 
 
@@ -111,7 +115,15 @@ def product(a, b, c, fresh):
             _tile(a, b, c, i, j, fresh)
         for i in range(tall, rows):
             _row(a, b, c, i, j, fresh)
-    for j in range(whole, width, LANES):
+    halves = whole
+    if width - whole >= _HALF * LANES:
+        tallest = rows // (2 * _ROWS) * (2 * _ROWS)
+        for i in range(0, tallest, 2 * _ROWS):
+            _tile_half(a, b, c, i, whole, fresh)
+        for i in range(tallest, rows):
+            _row_half(a, b, c, i, whole, fresh)
+        halves += _HALF * LANES
+    for j in range(halves, width, LANES):
         for i in range(0, tall, _ROWS):
             _tile_narrow(a, b, c, i, j, fresh)
         for i in range(tall, rows):

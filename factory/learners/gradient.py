@@ -134,8 +134,8 @@ class NumbaGradient:
         assert isinstance(policy, MlpPolicy)
         self.flat = flat
         self.activation = policy.actor.activation
-        self.actor = policy.actor.sizes
-        self.critic = policy.critic.sizes
+        self.actor = policy.actor.layers
+        self.critic = policy.critic.layers
         self.coefficients = {"clip_coef": clip_coef, "value_coef": value_coef, "entropy_coef": entropy_coef}
         kernels.prepare_gradient(torch.get_num_threads())
 

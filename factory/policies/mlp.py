@@ -15,7 +15,7 @@ from factory.policies import distribution
 from factory.policies.base import ActorCritic, Evaluation, Observations, Policy
 from factory.policies.mlp_config import MlpPolicyConfig
 from factory.policies.normalizer import RunningNormalizer
-from factory.policies.perceptron import Perceptron
+from factory.policies.set_encoder import SetNormalizer, make_network
 
 
 class MlpPolicy(ActorCritic):
@@ -53,23 +53,23 @@ class MlpPolicy(ActorCritic):
         self.token_spec = TokenSpec(
             kind=self.distribution.kind, control_hz=control_hz, obs_dim=obs_size, act_dim=outputs
         )
-        perceptron = functools.partial(Perceptron, activation=cfg.activation, precision=cfg.precision)
+        layout = cfg.set_layout
+        network = functools.partial(
+            make_network, layout=layout, activation=cfg.activation, precision=cfg.precision
+        )
         # The small gain makes first actions nearly independent of observations, so that exploration starts
         # from the noise alone (Andrychowicz et al. 2020, arXiv:2006.05990).
-        self.actor = perceptron(obs_size, cfg.actor_hidden, outputs, gain=0.01)
-        self.critic = perceptron(critic_obs_size, cfg.critic_hidden, 1, gain=1.0)
-        normalizer: type[RunningNormalizer | Identity] = Identity
-        if cfg.normalize_observations:
-            normalizer = RunningNormalizer
-        self.obs_normalizer = normalizer(obs_size)
-        self.critic_normalizer = normalizer(critic_obs_size)
+        self.actor = network(obs_size, cfg.actor_hidden, outputs, gain=0.01)
+        self.critic = network(critic_obs_size, cfg.critic_hidden, 1, gain=1.0)
+        self.obs_normalizer = _normalizer(cfg, obs_size)
+        self.critic_normalizer = _normalizer(cfg, critic_obs_size)
         # Returns grow while the policy improves, so their statistics forget after a million samples.
         self.return_normalizer = RunningNormalizer(1, max_count=1e6)
 
     @property
     def num_multiply_adds(self) -> int:
         """Multiply-adds of the actor for one observation; the critic is not part of acting."""
-        return sum(layer.weight.numel() for layer in self.actor if isinstance(layer, nn.Linear))
+        return self.actor.num_multiply_adds
 
     def prepare(self) -> None:
         """Compile the passes of the networks for a CPU."""
@@ -142,11 +142,20 @@ class MlpPolicy(ActorCritic):
 
         # The critic's last layer w x + b predicts (return - mean) / std. With new statistics the same return
         # is predicted by w' = w std / std' and b' = (b std + mean - mean') / std'.
-        last: Any = self.critic[-1]
+        last = self.critic.last
         ratio = (old_std / stats.std).float()
         shift = ((old_mean - stats.mean) / stats.std).float()
         last.weight.mul_(ratio)
         last.bias.mul_(ratio).add_(shift)
+
+
+def _normalizer(cfg: MlpPolicyConfig, size: int) -> RunningNormalizer | Identity:
+    """Return the normaliser of observations with `size` features."""
+    if not cfg.normalize_observations:
+        return Identity(size)
+    if cfg.set_layout is not None:
+        return SetNormalizer(size, layout=cfg.set_layout)
+    return RunningNormalizer(size)
 
 
 class Identity(nn.Module):

@@ -64,7 +64,7 @@ class RunningNormalizer(nn.Module):
         values = batch.reshape(-1, batch.shape[-1])
         if live is None:
             live = torch.ones_like(values[:, 0], dtype=torch.bool)
-        mean, var, rows = _sound_moments(values, live.flatten())
+        mean, var, rows = self._moments(values, live.flatten())
         # A capped count gives every new batch at least the weight rows / (max_count + rows).
         count = self.count.clamp(max=self.max_count)
         total = count + rows
@@ -79,6 +79,10 @@ class RunningNormalizer(nn.Module):
         self.mean.add_(delta * weight)
         self.count.copy_(torch.where(rows > 0, total, self.count))
         self._note_far_features()
+
+    def _moments(self, values: Tensor, live: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return mean and variance of a batch, float64, and the number of its sound live rows."""
+        return _sound_moments(values, live)
 
     def _note_far_features(self) -> None:
         """Note whether a feature is far from zero; a GPU would have to be asked, and always may have one."""

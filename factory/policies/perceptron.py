@@ -57,6 +57,21 @@ class Perceptron(nn.Sequential):
         """Features, units of every hidden layer, outputs."""
         return _sizes(self._linear_layers())
 
+    @property
+    def layers(self) -> kernels.Network:
+        """The layers as kernels take them."""
+        return kernels.Network(self.sizes)
+
+    @property
+    def last(self) -> nn.Linear:
+        """The last layer."""
+        return self._linear_layers()[-1]
+
+    @property
+    def num_multiply_adds(self) -> int:
+        """Multiply-adds for one observation."""
+        return sum(layer.weight.numel() for layer in self._linear_layers())
+
     def forward(self, features: Tensor) -> Tensor:
         """Return the last layer's output. Shape: (..., inputs) -> (..., outputs)."""
         # torch.export must see plain layers, since the file has to run without this package.

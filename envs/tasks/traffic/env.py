@@ -1,0 +1,281 @@
+"""The traffic task: many cars a scene, each a row with an episode of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box
+from torch import Tensor
+
+from factory.envs.core.episode_env import EpisodeEnv
+from factory.envs.core.observations import Observation
+from factory.envs.tasks.traffic import rewards
+from factory.envs.tasks.traffic.config import TrafficConfig
+from factory.envs.tasks.traffic.junctions import road_map
+from factory.envs.tasks.traffic.map_table import map_table, snapped
+from factory.envs.tasks.traffic.perception import Cars, Perception, observe, perceive
+from factory.envs.tasks.traffic.policies import rule_actions
+from factory.envs.tasks.traffic.vehicles import (
+    LEAST_LENGTH_M,
+    MOST_ACCELERATION,
+    MOST_BRAKING,
+    MOST_LENGTH_M,
+    MOST_STEERING,
+    Motion,
+    drive,
+)
+
+_HALF_LANE_M = 1.75
+"""Distance from the middle of the lane at which a car has left it [m]."""
+_ENTRY_GAP_S = 2.0
+"""Time gap to the car ahead with which a car enters [s]."""
+_HARD_BRAKING = 4.0
+"""Deceleration that counts as hard braking [m/s^2]."""
+_MOTION = ("x", "y", "heading", "speed", "steering")
+_CAR = ("acceleration", "along_m", "lateral_m", "length_m", "standing_s")
+
+
+class Traffic(EpisodeEnv):
+    """Cars cross a junction, each on a route of its own, at 10 Hz.
+
+    A scene is a junction and its cars; every car is a row with an episode of its own. An episode ends at the
+    end of the route (success), with a contact, off the lane or at the time limit. Its car leaves the road,
+    and a new one enters where the lane has a free gap of 2 s; until then the row is not live.
+
+    Observation (num_envs, 132) at 10 Hz: speed / 10 m/s, recommended minus own speed / 10 m/s, steering angle
+    / 0.6 rad, acceleration / 6 m/s^2, distance to the left of the route [m], sine and cosine of the angle to
+    the route, remaining length / 50 m, own length / 6 m, standing time / 5 s; 5 points of the route 3 to 24 m ahead in the car's axes / their distance, first the five forward
+    coordinates, then the five to the left. Then 16 numbers for each of the 7 nearest cars within 45 m, zeros
+    where there is none: 1, place / 45 m (2), cosine and sine of its direction, speed / 10 m/s, closing speed
+    / 10 m/s, its intention, the place on its route in 2 s / 45 m (2), nearness of both cars to the next zone
+    that their routes share (2), difference of arrival there, lead within it, length of it, imminence of a
+    contact at constant speeds, standing time / 5 s.
+    Action (num_envs, 2): acceleration, 1 = 3 m/s^2, -1 = -6 m/s^2; angle of the front wheels / 0.6 rad, which
+    follow with a lag of 0.2 s.
+    """
+
+    config = TrafficConfig
+    step_dt_s = 0.1
+    defines_success = True
+    reward_terms = ("progress", "goal", "collision", "off_road", "closeness", "deviation", "effort")
+    persistent = ("map", "route", "is_driving", "is_queued", "has_ended", *_MOTION, *_CAR)
+
+    def _action_box(self) -> Box:
+        return Box(-1.0, 1.0, (2,), np.float32)
+
+    def _setup(self) -> None:
+        cfg = self.cfg
+        maps = [road_map(cfg.maps, index) for index in range(cfg.num_maps)]
+        self.kinds = [found.kind for found in maps]
+        self.table = map_table(maps, self.device)
+        self.shape = (self.num_worlds, cfg.agents_per_world)
+        on = self.device
+        for name in ("map", "route"):
+            setattr(self, name, torch.zeros(self.num_envs, dtype=torch.int64, device=on))
+        for name in ("is_driving", "is_queued", "has_ended"):
+            setattr(self, name, torch.zeros(self.num_envs, dtype=torch.bool, device=on))
+        for name in (*_MOTION, *_CAR):
+            setattr(self, name, torch.zeros(self.num_envs, device=on))
+        self.length_m.fill_(LEAST_LENGTH_M)
+        self._most_places = int(self.table.num_places.max())
+        # The last cars of a scene are driven by rules.
+        number = torch.arange(cfg.agents_per_world, device=on).expand(self.shape)
+        self.is_rule_driven = (number >= cfg.agents_per_world - cfg.rule_drivers).flatten()
+        self._view: Perception | None = None
+        self._acted = torch.zeros(self.num_envs, dtype=torch.bool, device=on)
+
+    @property
+    def cars(self) -> Cars:
+        """All cars by scene, as views of the environment's own tensors."""
+        motion = Motion(*(getattr(self, name).view(self.shape) for name in _MOTION))
+        values = {name: getattr(self, name).view(self.shape) for name in ("route", "is_driving", *_CAR)}
+        return Cars(motion=motion, **values)
+
+    def perception(self) -> Perception:
+        """Return what the cars know about each other now."""
+        if self._view is None:
+            self._view = perceive(self.table, self.cars)
+        return self._view
+
+    def _advance(self, action: Tensor) -> None:
+        self._view = None
+        # Cars leave the road when their episode has ended, also where nobody has reset their row yet.
+        self.is_driving &= ~self.has_ended
+        commands = self.native_actions(action).view(*self.shape, 2)
+        if self.cfg.rule_drivers:
+            own = self.is_rule_driven.view(self.shape)[..., None]
+            ruled = rule_actions(self.table, self.cars, self.perception(), rule="idm")
+            commands = torch.where(own, ruled, commands)
+            self._view = None
+        pedal, wheel = commands.unbind(-1)
+        acceleration = torch.where(pedal > 0.0, MOST_ACCELERATION * pedal, MOST_BRAKING * pedal)
+        self._acted = self.is_driving.clone()
+        self._commands = commands
+        self._move(acceleration, MOST_STEERING * wheel)
+        self._enter(self.is_queued)
+
+    def _move(self, acceleration: Tensor, steering: Tensor) -> None:
+        """Move all cars on the road by one step. Shapes: (S, C) [m/s^2], [rad]."""
+        cars = self.cars
+        moved = drive(cars.motion, acceleration, steering, length_m=cars.length_m, dt_s=self.step_dt_s)
+        # Project the new place onto the route, at the point nearest to where the car is expected.
+        expected = snapped(cars.along_m + self.step_dt_s * moved.speed)
+        x, y, cos, sin, _ = self.table.at(cars.route, expected).unbind(-1)
+        dx = moved.x - x
+        dy = moved.y - y
+        along_m = expected + cos * dx + sin * dy
+        self._driven_m = along_m - cars.along_m
+        is_still = moved.speed < 0.1
+        values = {
+            **moved._asdict(),
+            "acceleration": (moved.speed - cars.motion.speed) / self.step_dt_s,
+            "along_m": along_m,
+            "lateral_m": cos * dy - sin * dx,
+            "standing_s": torch.where(is_still, cars.standing_s + self.step_dt_s, 0.0),
+        }
+        self._write(values, self.is_driving)
+
+    def _write(self, values: dict[str, Tensor], mask: Tensor) -> None:
+        """Set tensors of the rows in `mask` (num_envs,). Shapes: (S, C)."""
+        for name, value in values.items():
+            own = getattr(self, name)
+            own.copy_(torch.where(mask, value.flatten().to(own.dtype), own))
+
+    def _reset_envs(self, mask: Tensor) -> None:
+        self._view = None
+        self.is_driving &= ~mask
+        self.is_queued |= mask
+        self.has_ended &= ~mask
+        # A scene in which all cars start anew is a new scene.
+        is_whole = mask.view(self.shape).all(-1, keepdim=True).expand(self.shape).flatten()
+        self._begin_scenes(is_whole)
+        self._enter(mask & self.is_queued)
+
+    def _begin_scenes(self, mask: Tensor) -> None:
+        """Draw maps for the scenes in `mask` (num_envs,), and put their cars at places of their own."""
+        table = self.table
+        worlds, cars = self.shape
+        which = self._draw(1)[:, :1, 0]
+        map_ = (which * self.cfg.num_maps).long()
+        if self.cfg.maps != "train":
+            # Scene after scene, so that every evaluation has the same maps.
+            first = self.shard.rows(worlds).start
+            map_ = ((first + torch.arange(worlds, device=self.device)) % self.cfg.num_maps)[:, None]
+
+        # The places in random order; those that the map does not have come last.
+        most = self._most_places
+        keys = self._draw(-(-most // cars)).flatten(1)[:, :most]
+        number = torch.arange(most, device=self.device)
+        keys = torch.where(number < table.num_places[map_], keys, 2.0)
+        order = keys.argsort(-1)[:, :cars]
+        order = torch.nn.functional.pad(order, (0, cars - order.shape[1]), value=most)
+        is_place = order < table.num_places[map_]
+        place = table.first_place[map_] + torch.where(is_place, order, 0)
+
+        drawn = self._draw(3)
+        entering = mask & is_place.flatten()
+        self._write({"map": map_.expand(self.shape)}, mask)
+        self._put(entering, table.place_entry[place], table.place_m[place], 2.0 + 4.0 * drawn[..., 2], drawn)
+
+    def _enter(self, mask: Tensor) -> None:
+        """Let a car of every scene enter, the first one in `mask` (num_envs,) if its lane is free."""
+        table = self.table
+        waiting = mask.view(self.shape)
+        is_first = waiting & (waiting.cumsum(-1) == 1)
+        drawn = self._draw(4)
+        map_ = self.map.view(self.shape)
+        entry = table.first_entry[map_] + (drawn[..., 3] * table.num_entries[map_]).long()
+        speed = 4.0 + 4.0 * drawn[..., 2]
+
+        # Nobody else has entered there within the gap.
+        cars = self.cars
+        needed_m = _ENTRY_GAP_S * speed + 0.5 * (cars.length_m + MOST_LENGTH_M)
+        rear_m = cars.along_m - 0.5 * cars.length_m
+        shares = (table.entry[cars.route][:, None, :] == entry[..., None]) & cars.is_driving[:, None, :]
+        is_free = ~(shares & (rear_m[:, None, :] < needed_m[..., None])).any(-1)
+        self._put((is_first & is_free).flatten(), entry, torch.zeros_like(speed), speed, drawn)
+
+    def _put(self, mask: Tensor, entry: Tensor, along_m: Tensor, speed: Tensor, drawn: Tensor) -> None:
+        """Put cars in `mask` (num_envs,) on the road, on a random route of their entry.
+
+        Shapes: (S, C); `drawn` (S, C, >= 2), random numbers in [0, 1).
+        """
+        table = self.table
+        route = table.first_route[entry] + (drawn[..., 0] * table.num_routes[entry]).long()
+        x, y, cos, sin, _ = table.at(route, along_m).unbind(-1)
+        nothing = torch.zeros_like(speed)
+        is_true = torch.ones_like(speed)
+        values = {
+            "x": x,
+            "y": y,
+            "heading": torch.atan2(sin, cos),
+            "speed": speed,
+            "steering": nothing,
+            "acceleration": nothing,
+            "along_m": along_m,
+            "lateral_m": nothing,
+            "length_m": LEAST_LENGTH_M + (MOST_LENGTH_M - LEAST_LENGTH_M) * drawn[..., 1],
+            "standing_s": nothing,
+            "route": route,
+            "is_driving": is_true,
+            "is_queued": nothing,
+        }
+        self._write(values, mask)
+
+    def _draw(self, size: int) -> Tensor:
+        """Draw random numbers in [0, 1). Shape: (S, C, size)."""
+        return self.uniform(0.0, 1.0, size).view(*self.shape, size)
+
+    def _get_rewards_and_dones(self) -> tuple[Tensor, Tensor, dict[str, Any]]:
+        cars = self.cars
+        view = self.perception()
+        acted = self._acted.view(self.shape)
+        # Whichever comes first in this order is the outcome.
+        is_collision = rewards.is_in_contact(view) & acted
+        has_left = rewards.has_left_lane(view, cars.motion.heading, cars.lateral_m, half_lane_m=_HALF_LANE_M)
+        is_off_road = has_left & acted & ~is_collision
+        arrives = cars.along_m >= self.table.length_m[cars.route] - 1.0
+        is_goal = arrives & acted & ~is_collision & ~is_off_road
+
+        weights = self.cfg.rewards
+        terms = {
+            "progress": weights.progress * rewards.reward_progress(self._driven_m),
+            "goal": weights.goal * is_goal,
+            "collision": -weights.collision * rewards.cost_collision(view),
+            "off_road": -weights.off_road * is_off_road,
+            "closeness": -weights.closeness * rewards.cost_closeness(view),
+            "deviation": -weights.deviation * rewards.cost_deviation(cars.lateral_m),
+            "effort": -weights.effort * rewards.cost_effort(self._commands),
+        }
+        by_term = torch.stack([terms[name] for name in self.reward_terms], -1) * acted[..., None]
+        by_term = by_term.flatten(0, 1)
+        ended = (is_collision | is_off_road | is_goal).flatten()
+        self.has_ended |= ended
+        # A row that waits for a free gap has no episode yet.
+        self.episode_steps.masked_fill_(~self._acted, 0)
+        learns = self._acted & ~self.is_rule_driven
+        info = {
+            "reward_terms": by_term,
+            "success": is_goal.flatten(),
+            "live": learns,
+            "diagnostics": self._diagnostics(cars, view, acted),
+            "collision": is_collision.flatten(),
+            "off_road": is_off_road.flatten(),
+        }
+        return by_term.sum(-1), ended, info
+
+    def _diagnostics(self, cars: Cars, view: Perception, acted: Tensor) -> dict[str, Tensor]:
+        """Return numbers of every step that an evaluation averages. Shape: (num_envs,) each."""
+        numbers = {
+            "speed": cars.motion.speed,
+            "hard_braking": cars.acceleration < -_HARD_BRAKING,
+            "close": view.imminence.amax(-1) > 0.45,
+            "standing": cars.standing_s > 0.0,
+        }
+        return {name: (value * acted).flatten().float() for name, value in numbers.items()}
+
+    def _get_observations(self) -> Observation:
+        seen = observe(self.table, self.cars, self.perception(), neighbours=self.cfg.neighbours)
+        return {"policy": seen.flatten(0, 1)}
