@@ -9,6 +9,7 @@ from factory.envs.tasks.cars.track_config import CarTrackConfig
 from factory.envs.tasks.cartpole_config import CartpoleSwingupConfig
 from factory.envs.tasks.gym_mujoco.config import GYM_TASKS
 from factory.envs.tasks.quadruped_config import QuadrupedVelocityConfig
+from factory.envs.tasks.traffic.config import TrafficConfig
 from factory.registry import register_task
 
 register_task(CartpoleSwingupConfig)
@@ -18,4 +19,5 @@ register_task(QuadrupedVelocityConfig)
 register_task(CarTrackConfig)
 register_task(CarParkConfig)
 register_task(AmrNavigateConfig)
+register_task(TrafficConfig)
 register_task(GymnasiumConfig)

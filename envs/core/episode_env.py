@@ -192,7 +192,9 @@ class EpisodeEnv(TrainingEnv):
         terminated = terminated | nonfinite
         # A terminal state at the time limit is terminal: there is nothing to bootstrap.
         truncated = (self.episode_steps >= self.max_episode_steps) & ~terminated
-        info |= {"nonfinite": nonfinite, "live": ~reset_now} | self._outcome(info, terminated, nonfinite)
+        # A task knows of further rows that no action moves, such as cars that wait for a free road.
+        live = ~reset_now & info.get("live", self._all_worlds)
+        info |= {"nonfinite": nonfinite, "live": live} | self._outcome(info, terminated, nonfinite)
         return self._autoreset(obs, reward, terminated, truncated, info, reset_now=reset_now)
 
     # Video. Tasks that are drawn derive from `PlanView`, too, or from `BatchEnv`.

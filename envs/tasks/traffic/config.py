@@ -68,9 +68,7 @@ class TrafficConfig(TaskConfig):
         """Raise ValueError when a value is out of its range."""
         super().__post_init__()
         cars = self.agents_per_world
-        require(
-            self.robot == "default", "robot", self.robot, "traffic has one kind of car; use robot=default"
-        )
+        require(self.robot == "default", "robot", self.robot, "traffic has no robots; use robot=default")
         require(self.maps in MAP_SETS, "task.maps", self.maps, f"choose one of {', '.join(MAP_SETS)}")
         for key, low, high in (
             ("agents_per_world", 1, _MOST_CARS),

@@ -46,8 +46,9 @@ class Traffic(EpisodeEnv):
 
     Observation (num_envs, 132) at 10 Hz: speed / 10 m/s, recommended minus own speed / 10 m/s, steering angle
     / 0.6 rad, acceleration / 6 m/s^2, distance to the left of the route [m], sine and cosine of the angle to
-    the route, remaining length / 50 m, own length / 6 m, standing time / 5 s; 5 points of the route 3 to 24 m ahead in the car's axes / their distance, first the five forward
-    coordinates, then the five to the left. Then 16 numbers for each of the 7 nearest cars within 45 m, zeros
+    the route, remaining length / 50 m, own length / 6 m, standing time / 5 s; 5 points of the route
+    3 to 24 m ahead in the car's axes / their distance, first the five forward coordinates, then the five to
+    the left. Then 16 numbers for each of the 7 nearest cars within 45 m, zeros
     where there is none: 1, place / 45 m (2), cosine and sine of its direction, speed / 10 m/s, closing speed
     / 10 m/s, its intention, the place on its route in 2 s / 45 m (2), nearness of both cars to the next zone
     that their routes share (2), difference of arrival there, lead within it, length of it, imminence of a
@@ -58,9 +59,10 @@ class Traffic(EpisodeEnv):
 
     config = TrafficConfig
     step_dt_s = 0.1
-    defines_success = True
+    outcomes = ("success", "collision", "off_road")
+    episode_metrics = ("time_s", "delay_s", "speed")
     reward_terms = ("progress", "goal", "collision", "off_road", "closeness", "deviation", "effort")
-    persistent = ("map", "route", "is_driving", "is_queued", "has_ended", *_MOTION, *_CAR)
+    persistent = ("map", "route", "is_driving", "is_queued", "has_ended", *_MOTION, *_CAR, "start_m")
 
     def _action_box(self) -> Box:
         return Box(-1.0, 1.0, (2,), np.float32)
@@ -76,7 +78,7 @@ class Traffic(EpisodeEnv):
             setattr(self, name, torch.zeros(self.num_envs, dtype=torch.int64, device=on))
         for name in ("is_driving", "is_queued", "has_ended"):
             setattr(self, name, torch.zeros(self.num_envs, dtype=torch.bool, device=on))
-        for name in (*_MOTION, *_CAR):
+        for name in (*_MOTION, *_CAR, "start_m"):
             setattr(self, name, torch.zeros(self.num_envs, device=on))
         self.length_m.fill_(LEAST_LENGTH_M)
         self._most_places = int(self.table.num_places.max())
@@ -215,6 +217,7 @@ class Traffic(EpisodeEnv):
             "steering": nothing,
             "acceleration": nothing,
             "along_m": along_m,
+            "start_m": along_m,
             "lateral_m": nothing,
             "length_m": LEAST_LENGTH_M + (MOST_LENGTH_M - LEAST_LENGTH_M) * drawn[..., 1],
             "standing_s": nothing,
@@ -256,15 +259,29 @@ class Traffic(EpisodeEnv):
         # A row that waits for a free gap has no episode yet.
         self.episode_steps.masked_fill_(~self._acted, 0)
         learns = self._acted & ~self.is_rule_driven
+        outcome = is_collision * 1 + is_off_road * 2
         info = {
             "reward_terms": by_term,
-            "success": is_goal.flatten(),
+            "outcome": outcome.flatten(),
             "live": learns,
             "diagnostics": self._diagnostics(cars, view, acted),
-            "collision": is_collision.flatten(),
-            "off_road": is_off_road.flatten(),
+            "episode_metrics": self._episode_metrics(cars, is_goal),
         }
         return by_term.sum(-1), ended, info
+
+    def _episode_metrics(self, cars: Cars, is_goal: Tensor) -> dict[str, Tensor]:
+        """Return numbers of an episode, valid where it ended. Shape: (num_envs,) each."""
+        time_s = self.episode_steps * self.step_dt_s
+        # Of cars that arrive: the time beyond that at the recommended speed, from where they began.
+        share = (cars.along_m - self.start_m.view(self.shape)) / self.table.length_m[cars.route]
+        free_s = self.table.free_flow_s[cars.route] * share
+        late_s = time_s.view(self.shape) - free_s
+        driven_m = (cars.along_m - self.start_m.view(self.shape)).flatten()
+        return {
+            "time_s": time_s,
+            "delay_s": torch.where(is_goal, late_s, torch.nan).flatten(),
+            "speed": driven_m / time_s.clamp(min=self.step_dt_s),
+        }
 
     def _diagnostics(self, cars: Cars, view: Perception, acted: Tensor) -> dict[str, Tensor]:
         """Return numbers of every step that an evaluation averages. Shape: (num_envs,) each."""

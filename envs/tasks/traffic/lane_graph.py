@@ -77,7 +77,7 @@ class LaneGraph:
         self.join(between, second)
 
     def routes(self) -> list[Route]:
-        """Return the shortest route from every entry to every exit, by entry; none leads back into its arm."""
+        """Return the shortest route from every entry to every exit but those of its own arm, by entry."""
         led_to = {successor for lane in self.lanes for successor in lane.successors}
         entries = [index for index in range(len(self.lanes)) if index not in led_to]
         shortest: dict[tuple[int, int], Route] = {}

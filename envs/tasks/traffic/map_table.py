@@ -81,7 +81,7 @@ class MapTable(NamedTuple):
     """Distance of every place from its entry [m]. Shape: (S,)."""
 
     def at(self, route: Tensor, along_m: Tensor) -> Tensor:
-        """Return the points of routes at a distance from their entries. Shapes: (...,), (...,) -> (..., 5)."""
+        """Return the points of routes at distances from their entries. Shapes: (...), (...) -> (..., 5)."""
         step = (snapped(along_m) / SPACING_M).long()
         index = torch.minimum(self.first_point[route] + step, self.last_point[route])
         return self.points.index_select(0, index.flatten()).view(*index.shape, 5)

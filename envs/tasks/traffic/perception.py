@@ -51,7 +51,7 @@ class Cars(NamedTuple):
 
 
 class Perception(NamedTuple):
-    """All that the cars of a scene know about each other. Shapes: (S, C, C), [s, i, j] as car i sees car j."""
+    """All that cars know about each other. Shapes: (S, C, C); [s, i, j] is car j as car i sees it."""
 
     here: Tensor
     """Point of the route at each car, see `MapTable.points`. Shape: (S, C, 5)."""

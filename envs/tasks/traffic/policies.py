@@ -1,4 +1,4 @@
-"""Actions of the rule drivers: `idm` and `pursuit_yield` are baselines of the benchmark, `idm` also its traffic."""
+"""Actions of the rule drivers: baselines of the benchmark; `idm` is also the traffic of mixed populations."""
 
 from __future__ import annotations
 

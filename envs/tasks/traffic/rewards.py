@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from factory.envs.tasks.traffic.perception import Perception
@@ -44,6 +43,6 @@ def is_in_contact(view: Perception) -> Tensor:
 
 
 def has_left_lane(view: Perception, heading: Tensor, lateral_m: Tensor, *, half_lane_m: float) -> Tensor:
-    """Return the cars whose centre is off the lane, or that drive against its direction. Shape: (S, C) bool."""
+    """Return the cars whose centre is off the lane, or that drive against it. Shape: (S, C) bool."""
     along = heading.cos() * view.here[..., 2] + heading.sin() * view.here[..., 3]
     return (lateral_m.abs() > half_lane_m) | (along < 0.0)
