@@ -47,8 +47,7 @@ class Traffic(EpisodeEnv):
     Observation (num_envs, 132) at 10 Hz: speed / 10 m/s, recommended minus own speed / 10 m/s, steering angle
     / 0.6 rad, acceleration / 6 m/s^2, distance to the left of the route [m], sine and cosine of the angle to
     the route, remaining length / 50 m, own length / 6 m, standing time / 5 s; 5 points of the route
-    3 to 24 m ahead in the car's axes / their distance, first the five forward coordinates, then the five to
-    the left. Then 16 numbers for each of the 7 nearest cars within 45 m, zeros
+    3 to 24 m ahead in the car's axes / 24 m, first the five forward coordinates, then the five to the left. Then 16 numbers for each of the 7 nearest cars within 45 m, zeros
     where there is none: 1, place / 45 m (2), cosine and sine of its direction, speed / 10 m/s, closing speed
     / 10 m/s, its intention, the place on its route in 2 s / 45 m (2), nearness of both cars to the next zone
     that their routes share (2), difference of arrival there, lead within it, length of it, imminence of a

@@ -76,8 +76,7 @@ def perceive(table: MapTable, cars: Cars) -> Perception:
     on_road = cars.is_driving[:, :, None] & cars.is_driving[:, None, :] & others
 
     # Every car goes on along its route, as far from the middle of the lane as now. Shape: (5, S, C).
-    horizons = torch.tensor(HORIZONS_S, device=cars.route.device)[:, None, None]
-    along_m = cars.along_m + horizons * motion.speed
+    along_m = torch.stack([cars.along_m + time_s * motion.speed for time_s in HORIZONS_S])
     points = table.at(cars.route.expand_as(along_m), along_m)
     x, y, cos, sin, _ = points.unbind(-1)
     later = Pose(x - sin * cars.lateral_m, y + cos * cars.lateral_m, cos, sin)
@@ -159,14 +158,13 @@ def _own_features(table: MapTable, cars: Cars, view: Perception) -> Tensor:
         cars.length_m / MOST_LENGTH_M,
         (cars.standing_s / 5.0).clamp(max=1.0),
     ]
-    preview_m = torch.tensor(PREVIEW_M, device=cars.route.device)
-    along_m = cars.along_m[..., None] + preview_m
+    along_m = torch.stack([cars.along_m + ahead_m for ahead_m in PREVIEW_M], -1)
     points = table.at(cars.route[..., None].expand_as(along_m), along_m)
     dx = points[..., 0] - motion.x[..., None]
     dy = points[..., 1] - motion.y[..., None]
     ahead_m = pose.cos[..., None] * dx + pose.sin[..., None] * dy
     left_m = pose.cos[..., None] * dy - pose.sin[..., None] * dx
-    return torch.cat([torch.stack(features, -1), ahead_m / preview_m, left_m / preview_m], -1)
+    return torch.cat([torch.stack(features, -1), ahead_m / PREVIEW_M[-1], left_m / PREVIEW_M[-1]], -1)
 
 
 def _neighbour_features(cars: Cars, view: Perception) -> Tensor:
