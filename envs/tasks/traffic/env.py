@@ -14,6 +14,7 @@ from factory.envs.core.observations import Observation
 from factory.envs.tasks.traffic import rewards
 from factory.envs.tasks.traffic.config import TrafficConfig
 from factory.envs.tasks.traffic.junctions import road_map
+from factory.envs.tasks.traffic.lane_keeper import lane_keeping
 from factory.envs.tasks.traffic.map_table import map_table, snapped
 from factory.envs.tasks.traffic.perception import Cars, Perception, observe, perceive
 from factory.envs.tasks.traffic.policies import rule_actions
@@ -21,6 +22,7 @@ from factory.envs.tasks.traffic.vehicles import (
     LEAST_LENGTH_M,
     MOST_ACCELERATION,
     MOST_BRAKING,
+    MOST_CORRECTION,
     MOST_LENGTH_M,
     MOST_STEERING,
     Motion,
@@ -52,8 +54,8 @@ class Traffic(EpisodeEnv):
     / 10 m/s, its intention, the place on its route in 2 s / 45 m (2), nearness of both cars to the next zone
     that their routes share (2), difference of arrival there, lead within it, length of it, imminence of a
     contact at constant speeds, standing time / 5 s.
-    Action (num_envs, 2): acceleration, 1 = 3 m/s^2, -1 = -6 m/s^2; angle of the front wheels / 0.6 rad, which
-    follow with a lag of 0.2 s.
+    Action (num_envs, 2): acceleration, 1 = 3 m/s^2, -1 = -6 m/s^2, beside a drag of 0.1 m/s^2 for each m/s;
+    angle of the front wheels beyond that of a lane keeper / 0.3 rad. They follow with a lag of 0.2 s.
     """
 
     config = TrafficConfig
@@ -114,7 +116,8 @@ class Traffic(EpisodeEnv):
         acceleration = torch.where(pedal > 0.0, MOST_ACCELERATION * pedal, MOST_BRAKING * pedal)
         self._acted = self.is_driving.clone()
         self._commands = commands
-        self._move(acceleration, MOST_STEERING * wheel)
+        steering = lane_keeping(self.table, self.cars) + MOST_CORRECTION * wheel
+        self._move(acceleration, steering.clamp(-MOST_STEERING, MOST_STEERING))
         self._enter(self.is_queued)
 
     def _move(self, acceleration: Tensor, steering: Tensor) -> None:

@@ -20,10 +20,14 @@ MOST_BRAKING = 6.0
 """Acceleration of full throttle, deceleration of full braking [m/s^2]."""
 MOST_STEERING = 0.6
 """Largest angle of the front wheels [rad]."""
+MOST_CORRECTION = 0.3
+"""Largest difference of that angle from the lane keeper's that a driver asks for [rad]."""
 TOP_SPEED = 12.0
 """Speed that no car exceeds [m/s]."""
 _STEERING_LAG_S = 0.2
 """Time constant of the steering [s]."""
+_DRAG = 0.1
+"""Deceleration of a car without throttle by its speed [1/s]."""
 _WHEELBASE = 0.6
 """Wheelbase as a share of a car's length."""
 _GRIP = 7.0
@@ -75,7 +79,7 @@ def drive(motion: Motion, acceleration: Tensor, steering: Tensor, *, length_m: T
     # First-order lag, exact for a constant command: the decay is exp(-dt / tau).
     decay = 2.718281828459045 ** (-dt_s / _STEERING_LAG_S)
     turned = steering + (motion.steering - steering) * decay
-    speed = (motion.speed + acceleration * dt_s).clamp(0.0, TOP_SPEED)
+    speed = (motion.speed + (acceleration - _DRAG * motion.speed) * dt_s).clamp(0.0, TOP_SPEED)
     mean_speed = 0.5 * (motion.speed + speed)
 
     # Curvature k = tan(delta) cos(beta) / wheelbase with tan(beta) = tan(delta) / 2, and v^2 |k| <= grip
