@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from factory.envs.core.task import TaskConfig
@@ -40,3 +41,7 @@ class Suite(ABC):
     def kinds(self, env: TrainingEnv, split: str) -> dict[str, Tensor]:
         """Return masks of the episodes that are reported apart, by name. Shape: (num_episodes,)."""
         return {}
+
+    def counted(self, env: TrainingEnv, split: str) -> Tensor:
+        """Return the rows whose episodes count: all, unless others drive some. Shape: (rows,) bool."""
+        return torch.ones(env.num_envs, dtype=torch.bool)

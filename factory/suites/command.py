@@ -128,22 +128,22 @@ def _score(
     """Return the score of what was played."""
     from factory.suites import score
 
-    outcome = result.table["outcome"]
+    counted = suite.counted(env, cfg.split).repeat(result.episodes // env.num_envs)
+    table = {name: rows[counted] for name, rows in result.table.items()}
+    outcome = table["outcome"]
     names = env.outcome_names
     shares = score.shares(outcome, names, suite.combined)
-    metrics = {name: score.mean(result.table[name]) for name in env.episode_metrics}
-    quantiles = {
-        name: score.quantile(result.table[of], share) for name, (of, share) in suite.quantiles.items()
-    }
+    metrics = {name: score.mean(table[name]) for name in env.episode_metrics}
+    quantiles = {name: score.quantile(table[of], share) for name, (of, share) in suite.quantiles.items()}
     kinds = {
-        name: score.shares(outcome[mask], names, suite.combined)
+        name: score.shares(outcome[mask[counted]], names, suite.combined)
         for name, mask in suite.kinds(env, cfg.split).items()
     }
     return score.Score(
         suite=suite.name,
         table_sha256=suite.table_sha256(cfg.split),
         split=cfg.split,
-        episodes=result.episodes,
+        episodes=outcome.numel(),
         seed=cfg.seed,
         outcomes={name: shares[name][1] for name in names},
         metrics=shares | metrics | quantiles,

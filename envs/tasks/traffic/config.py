@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from factory.envs.core.task import TaskConfig, TaskFacts
 from factory.validation import require
@@ -48,6 +48,12 @@ class TrafficConfig(TaskConfig):
         observations={"policy": OWN_FEATURES + 7 * NEIGHBOUR_FEATURES}, actions="2", control_hz=10.0
     )
     eval_worlds: ClassVar[int] = 1024
+    video_worlds: ClassVar[int] = 6
+    baselines: ClassVar[dict[str, str]] = {
+        "pursuit": "factory.envs.tasks.traffic.baselines:Pursuit",
+        "pursuit_yield": "factory.envs.tasks.traffic.baselines:PursuitYield",
+        "idm": "factory.envs.tasks.traffic.baselines:Idm",
+    }
     name: str = "traffic"
     id: str = "factory/Traffic-v0"
     max_episode_steps: int = 400
@@ -78,3 +84,10 @@ class TrafficConfig(TaskConfig):
         ):
             value = getattr(self, key)
             require(low <= value <= high, f"task.{key}", value, f"must be in [{low}, {high}]")
+
+    def eval_kwargs(self) -> dict[str, Any]:
+        """Return the keywords for evaluations and videos, on the test maps where training has its own."""
+        values = self.env_kwargs()
+        if self.maps == "train":
+            values |= {"maps": "test", "num_maps": 64}
+        return values

@@ -11,19 +11,21 @@ from torch import Tensor
 
 from factory.envs.core.episode_env import EpisodeEnv
 from factory.envs.core.observations import Observation
-from factory.envs.tasks.traffic import rewards
+from factory.envs.rendering.plan_view import PlanView, Scene
+from factory.envs.tasks.traffic import entering, rewards
 from factory.envs.tasks.traffic.config import TrafficConfig
 from factory.envs.tasks.traffic.junctions import road_map
 from factory.envs.tasks.traffic.lane_keeper import lane_keeping
 from factory.envs.tasks.traffic.map_table import map_table, snapped
 from factory.envs.tasks.traffic.perception import Cars, Perception, observe, perceive
 from factory.envs.tasks.traffic.policies import rule_actions
+from factory.envs.tasks.traffic.scene import Ends, draw_scene
+from factory.envs.tasks.traffic.scoring import EPISODE_METRICS, TALLIES, episode_metrics, tallied
 from factory.envs.tasks.traffic.vehicles import (
     LEAST_LENGTH_M,
     MOST_ACCELERATION,
     MOST_BRAKING,
     MOST_CORRECTION,
-    MOST_LENGTH_M,
     MOST_STEERING,
     Motion,
     drive,
@@ -31,29 +33,26 @@ from factory.envs.tasks.traffic.vehicles import (
 
 _HALF_LANE_M = 1.75
 """Distance from the middle of the lane at which a car has left it [m]."""
-_ENTRY_GAP_S = 2.0
-"""Time gap to the car ahead with which a car enters [s]."""
-_HARD_BRAKING = 4.0
-"""Deceleration that counts as hard braking [m/s^2]."""
+_FLAGS = ("is_driving", "is_queued", "has_ended")
 _MOTION = ("x", "y", "heading", "speed", "steering")
 _CAR = ("acceleration", "along_m", "lateral_m", "length_m", "standing_s")
 
 
-class Traffic(EpisodeEnv):
+class Traffic(PlanView, EpisodeEnv):
     """Cars cross a junction, each on a route of its own, at 10 Hz.
 
     A scene is a junction and its cars; every car is a row with an episode of its own. An episode ends at the
     end of the route (success), with a contact, off the lane or at the time limit. Its car leaves the road,
     and a new one enters where the lane has a free gap of 2 s; until then the row is not live.
 
-    Observation (num_envs, 132) at 10 Hz: speed / 10 m/s, recommended minus own speed / 10 m/s, steering angle
-    / 0.6 rad, acceleration / 6 m/s^2, distance to the left of the route [m], sine and cosine of the angle to
-    the route, remaining length / 50 m, own length / 6 m, standing time / 5 s; 5 points of the route
-    3 to 24 m ahead in the car's axes / 24 m, first the five forward coordinates, then the five to the left. Then 16 numbers for each of the 7 nearest cars within 45 m, zeros
-    where there is none: 1, place / 45 m (2), cosine and sine of its direction, speed / 10 m/s, closing speed
-    / 10 m/s, its intention, the place on its route in 2 s / 45 m (2), nearness of both cars to the next zone
-    that their routes share (2), difference of arrival there, lead within it, length of it, imminence of a
-    contact at constant speeds, standing time / 5 s.
+    Observation (num_envs, 132): speed / 10 m/s, recommended minus own speed / 10 m/s, steering angle / 0.6
+    rad, acceleration / 6 m/s^2, distance to the left of the route [m], sine and cosine of the angle to the
+    route, remaining length / 50 m, own length / 6 m, standing time / 5 s; 5 points of the route 3 to 24 m
+    ahead in the car's axes / 24 m, first the forward coordinates, then those to the left. Then 16 numbers for
+    each of the 7 nearest cars within 45 m, zeros where there is none: 1, place / 45 m (2), cosine and sine of
+    its direction, speed / 10 m/s, closing speed / 10 m/s, its place on its route in 2 s / 45 m (2), nearness
+    of both cars to the next zone that their routes share (2), difference of arrival there, lead within it,
+    length of it, imminence of a contact at constant speeds, standing time / 5 s.
     Action (num_envs, 2): acceleration, 1 = 3 m/s^2, -1 = -6 m/s^2, beside a drag of 0.1 m/s^2 for each m/s;
     angle of the front wheels beyond that of a lane keeper / 0.3 rad. They follow with a lag of 0.2 s.
     """
@@ -61,9 +60,27 @@ class Traffic(EpisodeEnv):
     config = TrafficConfig
     step_dt_s = 0.1
     outcomes = ("success", "collision", "off_road")
-    episode_metrics = ("time_s", "delay_s", "speed")
+    episode_metrics = EPISODE_METRICS
     reward_terms = ("progress", "goal", "collision", "off_road", "closeness", "deviation", "effort")
-    persistent = ("map", "route", "is_driving", "is_queued", "has_ended", *_MOTION, *_CAR, "start_m")
+    persistent = (
+        "map",
+        "route",
+        "is_driving",
+        "is_queued",
+        "has_ended",
+        *_MOTION,
+        *_CAR,
+        "start_m",
+        *TALLIES,
+    )
+
+    map: Tensor
+    route: Tensor
+    is_driving: Tensor
+    is_queued: Tensor
+    has_ended: Tensor
+    length_m: Tensor
+    start_m: Tensor
 
     def _action_box(self) -> Box:
         return Box(-1.0, 1.0, (2,), np.float32)
@@ -77,9 +94,9 @@ class Traffic(EpisodeEnv):
         on = self.device
         for name in ("map", "route"):
             setattr(self, name, torch.zeros(self.num_envs, dtype=torch.int64, device=on))
-        for name in ("is_driving", "is_queued", "has_ended"):
+        for name in _FLAGS:
             setattr(self, name, torch.zeros(self.num_envs, dtype=torch.bool, device=on))
-        for name in (*_MOTION, *_CAR, "start_m"):
+        for name in (*_MOTION, *_CAR, "start_m", *TALLIES):
             setattr(self, name, torch.zeros(self.num_envs, device=on))
         self.length_m.fill_(LEAST_LENGTH_M)
         self._most_places = int(self.table.num_places.max())
@@ -87,6 +104,8 @@ class Traffic(EpisodeEnv):
         number = torch.arange(cfg.agents_per_world, device=on).expand(self.shape)
         self.is_rule_driven = (number >= cfg.agents_per_world - cfg.rule_drivers).flatten()
         self._view: Perception | None = None
+        nothing = torch.zeros(self.shape, device=on)
+        self._ends = Ends(nothing, nothing, nothing.long(), nothing + torch.inf)
         self._acted = torch.zeros(self.num_envs, dtype=torch.bool, device=on)
 
     @property
@@ -168,20 +187,12 @@ class Traffic(EpisodeEnv):
             first = self.shard.rows(worlds).start
             map_ = ((first + torch.arange(worlds, device=self.device)) % self.cfg.num_maps)[:, None]
 
-        # The places in random order; those that the map does not have come last.
-        most = self._most_places
-        keys = self._draw(-(-most // cars)).flatten(1)[:, :most]
-        number = torch.arange(most, device=self.device)
-        keys = torch.where(number < table.num_places[map_], keys, 2.0)
-        order = keys.argsort(-1)[:, :cars]
-        order = torch.nn.functional.pad(order, (0, cars - order.shape[1]), value=most)
-        is_place = order < table.num_places[map_]
-        place = table.first_place[map_] + torch.where(is_place, order, 0)
-
+        keys = self._draw(-(-self._most_places // cars)).flatten(1)[:, : self._most_places]
+        place, has_place = entering.places(table, map_, keys, num_cars=cars)
         drawn = self._draw(3)
-        entering = mask & is_place.flatten()
+        speed = 2.0 + 4.0 * drawn[..., 2]
         self._write({"map": map_.expand(self.shape)}, mask)
-        self._put(entering, table.place_entry[place], table.place_m[place], 2.0 + 4.0 * drawn[..., 2], drawn)
+        self._put(mask & has_place.flatten(), table.place_entry[place], table.place_m[place], speed, drawn)
 
     def _enter(self, mask: Tensor) -> None:
         """Let a car of every scene enter, the first one in `mask` (num_envs,) if its lane is free."""
@@ -193,41 +204,14 @@ class Traffic(EpisodeEnv):
         entry = table.first_entry[map_] + (drawn[..., 3] * table.num_entries[map_]).long()
         speed = 4.0 + 4.0 * drawn[..., 2]
 
-        # Nobody else has entered there within the gap.
-        cars = self.cars
-        needed_m = _ENTRY_GAP_S * speed + 0.5 * (cars.length_m + MOST_LENGTH_M)
-        rear_m = cars.along_m - 0.5 * cars.length_m
-        shares = (table.entry[cars.route][:, None, :] == entry[..., None]) & cars.is_driving[:, None, :]
-        is_free = ~(shares & (rear_m[:, None, :] < needed_m[..., None])).any(-1)
+        is_free = entering.is_free(table, self.cars, entry, speed)
         self._put((is_first & is_free).flatten(), entry, torch.zeros_like(speed), speed, drawn)
 
     def _put(self, mask: Tensor, entry: Tensor, along_m: Tensor, speed: Tensor, drawn: Tensor) -> None:
-        """Put cars in `mask` (num_envs,) on the road, on a random route of their entry.
-
-        Shapes: (S, C); `drawn` (S, C, >= 2), random numbers in [0, 1).
-        """
-        table = self.table
-        route = table.first_route[entry] + (drawn[..., 0] * table.num_routes[entry]).long()
-        x, y, cos, sin, _ = table.at(route, along_m).unbind(-1)
-        nothing = torch.zeros_like(speed)
-        is_true = torch.ones_like(speed)
-        values = {
-            "x": x,
-            "y": y,
-            "heading": torch.atan2(sin, cos),
-            "speed": speed,
-            "steering": nothing,
-            "acceleration": nothing,
-            "along_m": along_m,
-            "start_m": along_m,
-            "lateral_m": nothing,
-            "length_m": LEAST_LENGTH_M + (MOST_LENGTH_M - LEAST_LENGTH_M) * drawn[..., 1],
-            "standing_s": nothing,
-            "route": route,
-            "is_driving": is_true,
-            "is_queued": nothing,
-        }
-        self._write(values, mask)
+        """Put cars in `mask` (num_envs,) on the road, see `entering.new_cars`."""
+        self._write(entering.new_cars(self.table, entry, along_m, speed, drawn), mask)
+        for name in TALLIES:
+            getattr(self, name).masked_fill_(mask, 0.0)
 
     def _draw(self, size: int) -> Tensor:
         """Draw random numbers in [0, 1). Shape: (S, C, size)."""
@@ -260,40 +244,56 @@ class Traffic(EpisodeEnv):
         self.has_ended |= ended
         # A row that waits for a free gap has no episode yet.
         self.episode_steps.masked_fill_(~self._acted, 0)
+        tally = {name: getattr(self, name).view(self.shape) for name in TALLIES}
+        self._write(tallied(tally, cars, view, is_goal), self._acted)
+        metrics = episode_metrics(
+            self.table,
+            cars,
+            tally,
+            start_m=self.start_m.view(self.shape),
+            time_s=(self.episode_steps * self.step_dt_s).view(self.shape),
+            dt_s=self.step_dt_s,
+        )
         learns = self._acted & ~self.is_rule_driven
         outcome = is_collision * 1 + is_off_road * 2
         info = {
             "reward_terms": by_term,
             "outcome": outcome.flatten(),
             "live": learns,
-            "diagnostics": self._diagnostics(cars, view, acted),
-            "episode_metrics": self._episode_metrics(cars, is_goal),
+            "episode_metrics": {name: value.flatten() for name, value in metrics.items()},
         }
         return by_term.sum(-1), ended, info
 
-    def _episode_metrics(self, cars: Cars, is_goal: Tensor) -> dict[str, Tensor]:
-        """Return numbers of an episode, valid where it ended. Shape: (num_envs,) each."""
-        time_s = self.episode_steps * self.step_dt_s
-        # Of cars that arrive: the time beyond that at the recommended speed, from where they began.
-        share = (cars.along_m - self.start_m.view(self.shape)) / self.table.length_m[cars.route]
-        free_s = self.table.free_flow_s[cars.route] * share
-        late_s = time_s.view(self.shape) - free_s
-        driven_m = (cars.along_m - self.start_m.view(self.shape)).flatten()
-        return {
-            "time_s": time_s,
-            "delay_s": torch.where(is_goal, late_s, torch.nan).flatten(),
-            "speed": driven_m / time_s.clamp(min=self.step_dt_s),
-        }
+    def step(self, actions: Any) -> tuple[Any, Tensor, Tensor, Tensor, dict[str, Any]]:
+        """Advance every car by one control step, see `EpisodeEnv.step`."""
+        if self.render_mode is None:
+            return super().step(actions)
+        # A film shows outcomes where the cars were, and they have left when the step is over.
+        before = [value.clone() for value in self.cars.motion[:2]]
+        result = super().step(actions)
+        ended = (result[2] | result[3]).view(self.shape)
+        now = (*before, result[4]["outcome"].view(self.shape), torch.zeros_like(before[0]))
+        kept = self._ends._replace(age=self._ends.age + 1.0)
+        pairs = zip(now, kept, strict=True)
+        self._ends = Ends(*(torch.where(ended, new, old) for new, old in pairs))
+        return result
 
-    def _diagnostics(self, cars: Cars, view: Perception, acted: Tensor) -> dict[str, Tensor]:
-        """Return numbers of every step that an evaluation averages. Shape: (num_envs,) each."""
-        numbers = {
-            "speed": cars.motion.speed,
-            "hard_braking": cars.acceleration < -_HARD_BRAKING,
-            "close": view.imminence.amax(-1) > 0.45,
-            "standing": cars.standing_s > 0.0,
-        }
-        return {name: (value * acted).flatten().float() for name, value in numbers.items()}
+    def scenes(self) -> list[Scene]:
+        """Return every scene as it is now."""
+        maps = self.map.view(self.shape)[:, 0].tolist()
+        return [
+            draw_scene(
+                self.table,
+                self.cars,
+                self._ends,
+                world=world,
+                map_=map_,
+                names=self.outcome_names,
+                title=self.kinds[map_].replace("_", " "),
+                num_ruled=self.cfg.rule_drivers,
+            )
+            for world, map_ in enumerate(maps)
+        ]
 
     def _get_observations(self) -> Observation:
         seen = observe(self.table, self.cars, self.perception(), neighbours=self.cfg.neighbours)

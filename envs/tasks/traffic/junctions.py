@@ -87,13 +87,13 @@ def _arm(
     return Arm(incoming=incoming, outgoing=outgoing)
 
 
-def _spread(rng: np.random.Generator, angles: Sequence[float], *, jitter: float = 0.2) -> list[float]:
+def _spread(rng: np.random.Generator, angles: Points, *, jitter: float = 0.2) -> list[float]:
     """Return angles with a jitter, all turned by the same random angle [rad]."""
     turn = rng.uniform(0.0, math.tau)
-    return [angle + turn + rng.uniform(-jitter, jitter) for angle in angles]
+    return [float(angle + turn + rng.uniform(-jitter, jitter)) for angle in angles]
 
 
-def _crossing_of(rng: np.random.Generator, angles: Sequence[float], *, near_m: float) -> LaneGraph:
+def _crossing_of(rng: np.random.Generator, angles: Points, *, near_m: float) -> LaneGraph:
     """Return a junction of single-lane roads in which every arm leads to every other."""
     graph = LaneGraph()
     width_m = rng.uniform(3.3, 3.7)

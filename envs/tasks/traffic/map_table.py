@@ -108,8 +108,10 @@ def map_table(maps: Sequence[RoadMap], device: torch.device) -> MapTable:
         if name in (*_FLOATS, "points", "zones"):
             dtype = torch.float32
         if name in ("points", "zones"):
-            values = np.concatenate(values)
-        tensors[name] = torch.as_tensor(np.asarray(values), dtype=dtype, device=device)
+            joined = np.concatenate(values)
+        else:
+            joined = np.asarray(values)
+        tensors[name] = torch.as_tensor(joined, dtype=dtype, device=device)
     return MapTable(**tensors)
 
 
@@ -192,14 +194,14 @@ def _close_stretches(routes: Sequence[Route]) -> Points:
     is_close = (distance < _NEAR_M**2).view(count, longest, count, longest).transpose(1, 2).byte().numpy()
 
     # For every point of the own route: the first and the last point of the other one that is close.
-    touches = is_close.any(-1)
+    touches = np.asarray(is_close.any(-1))
     first = is_close.argmax(-1)
     last = longest - 1 - is_close[..., ::-1].argmax(-1)
 
     # A zone ends where no point is close, or where the close ones are elsewhere on the other route.
     jumps = np.abs(np.diff(first, axis=-1, prepend=first[..., :1])) > 8
-    begins = touches & (~np.roll(touches, 1, axis=-1) | jumps)
-    begins[..., 0] = touches[..., 0]
+    before = np.concatenate([np.zeros_like(touches[..., :1]), touches[..., :-1]], -1)
+    begins = touches & (~before | jumps)
     number = np.cumsum(begins, -1)
     zones = np.full((count, count, 4, NUM_ZONES), -1e3)
     for zone in range(NUM_ZONES):
