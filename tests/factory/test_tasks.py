@@ -27,7 +27,7 @@ def test_declared_facts_are_those_of_the_environment(name: str) -> None:
     cfg, _ = cli.compose_config([f"task={name}"])
     facts = cfg.task.facts
     assert facts is not None
-    with contextlib.closing(make_env(cfg, num_envs=1)) as env:
+    with contextlib.closing(make_env(cfg, num_envs=cfg.task.agents_per_world)) as env:
         observations: Any = env.single_observation_space
         groups = getattr(observations, "spaces", {"policy": observations})
         assert facts.observations == {key: math.prod(group.shape) for key, group in groups.items()}

@@ -14,9 +14,8 @@ from factory.envs.core.observations import Observation
 from factory.envs.rendering.plan_view import PlanView, Scene
 from factory.envs.tasks.traffic import entering, rewards
 from factory.envs.tasks.traffic.config import TrafficConfig
-from factory.envs.tasks.traffic.junctions import road_map
 from factory.envs.tasks.traffic.lane_keeper import lane_keeping
-from factory.envs.tasks.traffic.map_table import map_table, snapped
+from factory.envs.tasks.traffic.map_table import maps_of, snapped
 from factory.envs.tasks.traffic.perception import Cars, Perception, observe, perceive
 from factory.envs.tasks.traffic.policies import rule_actions
 from factory.envs.tasks.traffic.scene import Ends, draw_scene
@@ -87,9 +86,7 @@ class Traffic(PlanView, EpisodeEnv):
 
     def _setup(self) -> None:
         cfg = self.cfg
-        maps = [road_map(cfg.maps, index) for index in range(cfg.num_maps)]
-        self.kinds = [found.kind for found in maps]
-        self.table = map_table(maps, self.device)
+        self.kinds, self.table = maps_of(cfg.maps, cfg.num_maps, self.device)
         self.shape = (self.num_worlds, cfg.agents_per_world)
         on = self.device
         for name in ("map", "route"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from factory.envs.tasks.traffic.junctions import RoadMap
+from factory.envs.tasks.traffic.junctions import RoadMap, road_map
 from factory.envs.tasks.traffic.lane_graph import SPACING_M, Points, Route
 
 SPEED_LIMIT = 10.0
@@ -97,11 +98,18 @@ _FLOATS = ("length_m", "free_flow_s", "place_m")
 """Columns of `MapTable` that are no indices."""
 
 
+@functools.cache
+def maps_of(split: str, count: int, device: torch.device) -> tuple[tuple[str, ...], MapTable]:
+    """Return the kinds and the table of the first maps of a split; environments share them."""
+    maps = [road_map(split, index) for index in range(count)]
+    return tuple(found.kind for found in maps), map_table(maps, device)
+
+
 def map_table(maps: Sequence[RoadMap], device: torch.device) -> MapTable:
     """Return the table of maps."""
     columns: dict[str, list[Any]] = {name: [] for name in MapTable._fields}
-    for road_map in maps:
-        _add_map(columns, road_map)
+    for junction in maps:
+        _add_map(columns, junction)
     tensors = {}
     for name, values in columns.items():
         dtype = torch.int64
@@ -115,9 +123,9 @@ def map_table(maps: Sequence[RoadMap], device: torch.device) -> MapTable:
     return MapTable(**tensors)
 
 
-def _add_map(columns: dict[str, list[Any]], road_map: RoadMap) -> None:
+def _add_map(columns: dict[str, list[Any]], junction: RoadMap) -> None:
     """Append a map to the columns of a table."""
-    routes = road_map.routes
+    routes = junction.routes
     first_route = len(columns["entry"])
     first_entry = len(columns["first_route"])
     entries = list(dict.fromkeys(route.entry for route in routes))
