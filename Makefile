@@ -21,10 +21,10 @@ floor-demo: $(VENV)/.installed  ## set up, and show the factory floor: five line
 	$(BIN)/python -m factory.floor demo --root $(ROOT)/floor-demo
 
 test: $(VENV)/.installed-dev check  ## set up, then lint, types and all tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-fast: $(VENV)/.installed-dev  ## the tests without the slow ones
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" $(ARGS)
 
 check: $(VENV)/.installed-dev  ## lint, format and types
 	$(BIN)/ruff check .

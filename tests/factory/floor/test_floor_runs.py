@@ -16,6 +16,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from factory.floor.store import Store
+
 _LINE = (
     "experiment=smoke",
     "total_steps=60000",
@@ -43,11 +45,11 @@ def status(root: Path) -> dict[str, Any]:
 def wait_for(root: Path, *states: str) -> dict[str, Any]:
     """Wait until the only line is in one of some states, and return it."""
     deadline = time.monotonic() + _PATIENCE_S
-    while time.monotonic() < deadline:
-        (line,) = status(root)["lines"]
-        if line["state"] in states:
-            return line
-    raise AssertionError(f"line is {line['state']}, not {states}: {line['reason']}")
+    with Store(root) as store:
+        while (line := store.line(1)).state not in states:
+            assert time.monotonic() < deadline, f"line is {line.state}, not {states}: {line.reason}"
+            time.sleep(0.1)
+    return status(root)["lines"][0]
 
 
 def processes(root: Path) -> list[psutil.Process]:

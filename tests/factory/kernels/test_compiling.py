@@ -49,22 +49,36 @@ train(single_job([*job, f"output_root={sys.argv[1]}"]), Path(sys.argv[1]) / "run
 """
 
 
+def learned(folder: Path, **environment: str) -> dict[str, torch.Tensor]:
+    """Return the weights after a short training in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", TRAINING, str(folder)],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    if environment:
+        assert "compiling" not in done.stderr
+    return load_file(folder / "run/checkpoints/last/policy.safetensors")
+
+
+@pytest.fixture(scope="module")
+def with_kernels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
+    """Return the weights that compiled kernels learn."""
+    return learned(tmp_path_factory.mktemp("on"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("switch", [{"FACTORY_KERNELS": "off"}, {"NUMBA_DISABLE_JIT": "1"}], ids=str)
-def test_torch_learns_the_same_without_kernels(switch: dict[str, str], tmp_path: Path) -> None:
+def test_torch_learns_the_same_without_kernels(
+    switch: dict[str, str], with_kernels: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
     """The off-switch changes rounding only: after four updates all weights agree to 1e-6."""
-    weights = []
-    for name, environment in (("on", {}), ("off", switch)):
-        folder = tmp_path / name
-        command = [sys.executable, "-c", TRAINING, str(folder)]
-        done = subprocess.run(
-            command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, check=True
-        )
-        if environment:
-            assert "compiling" not in done.stderr
-        weights.append(load_file(folder / "run/checkpoints/last/policy.safetensors"))
-    for name, value in weights[0].items():
-        torch.testing.assert_close(weights[1][name], value, rtol=1e-5, atol=1e-6, msg=name)
+    without = learned(tmp_path, **switch)
+    for name, value in with_kernels.items():
+        torch.testing.assert_close(without[name], value, rtol=1e-5, atol=1e-6, msg=name)
 
 
 def test_switch_takes_two_values(monkeypatch: pytest.MonkeyPatch) -> None:

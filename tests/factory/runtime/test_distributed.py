@@ -72,13 +72,12 @@ def learned(found: checkpoint.Checkpoint) -> dict[str, torch.Tensor]:
     return {name: value for name, value in found.tensors["policy"].items() if value.is_floating_point()}
 
 
-@pytest.mark.parametrize("task", [(), DOG], ids=["cartpole", "dog"])
-def test_two_processes_are_one(tmp_path: Path, task: tuple[str, ...]) -> None:
+def test_two_processes_are_one(tmp_path: Path) -> None:
     """Policy, worlds, token and episode counts after three iterations are those of one process, but for
     rounding.
     """
     total = f"total_steps={3 * ITERATION}"
-    one, two = (train(tmp_path / str(n), *task, total, processes=n) for n in (1, 2))
+    one, two = (train(tmp_path / str(n), *DOG, total, processes=n) for n in (1, 2))
     torch.testing.assert_close(learned(two), learned(one), rtol=1e-3, atol=1e-5)
     for name, value in one.tensors["env"].items():
         assert two.tensors["env"][name].shape == value.shape, name
