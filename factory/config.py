@@ -7,7 +7,7 @@ import difflib
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from omegaconf import MISSING, Container, DictConfig, ListConfig, OmegaConf, open_dict
@@ -114,6 +114,8 @@ class TrainConfig:
         self.task.check_num_envs(self.num_envs // processes)
         self.learner.check(num_envs=self.num_envs // processes)
         self.physics = self.physics.one_of(self.task.engines)
+        episodes = self.runtime.eval_episodes or self.task.eval_episodes
+        self.runtime = replace(self.runtime, eval_episodes=episodes)
         self._check_names()
 
     @property

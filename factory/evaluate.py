@@ -1,9 +1,9 @@
 """Evaluate a trained policy.
 
-usage: python -m factory.evaluate run=<run folder | MLflow run id | last> [episodes=256] [video=true]
+usage: python -m factory.evaluate run=<run folder | MLflow run id | last> [episodes=...] [video=true]
                                   [seed=...] [device=cpu|cuda] [output_root=outputs] [plugins=[<file.py>,...]]
                                   [robot=file:<path.xml>] [env_id=<module:Id>] [task.wrappers=[...]]
-       python -m factory.evaluate task=... baseline=NAME [options.<keyword>=...] [episodes=256] [seed=...]
+       python -m factory.evaluate task=... baseline=NAME [options.<keyword>=...] [episodes=...] [seed=...]
                                   [video=FILE.mp4] [out=FILE.json] [any key=value of factory.train]
        python -m factory.evaluate suite=amr-v1 run=...|baseline=NAME [split=test] [seed=0] [device=cpu|cuda]
                                   [out=FILE.json]
@@ -62,8 +62,8 @@ class EvaluateConfig:
 
     run: str = MISSING
     """Run folder, MLflow run id, or `last` for the newest under `output_root`."""
-    episodes: int = 256
-    """Episodes to play, rounded up to whole batches of at most 256."""
+    episodes: int = 0
+    """Episodes to play, rounded up to whole batches; 0 takes the task's number."""
     seed: int | None = None
     """Seed of the environment; by default that of the evaluation at the end of training."""
     video: bool = False
@@ -84,7 +84,7 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         """Raise ValueError when a value is out of its range."""
         require(self.run != MISSING, "run", "", "name a run folder, an MLflow run id or last")
-        require(self.episodes >= 1, "episodes", self.episodes, "must be at least 1")
+        require(self.episodes >= 0, "episodes", self.episodes, "must not be negative")
         is_seed = self.seed is None or 0 <= self.seed < 2**31
         require(is_seed, "seed", self.seed, "must be in [0, 2^31)")
         require(self.device in ("", "cpu", "cuda"), "device", self.device, "choose cpu or cuda")
@@ -121,7 +121,8 @@ def run_evaluation(cfg: EvaluateConfig) -> Evaluated:
         seed = EVAL_SEED
     watch = watching(run_dir, train_cfg.task.step_timeout_s, close=lambda: None)
     with cli.one_line_faults(run_dir), contextlib.closing(env), watch, waiting("evaluate") as progress:
-        result = evaluate(env, policy, episodes=cfg.episodes, seed=seed, on_progress=progress)
+        episodes = cfg.episodes or train_cfg.task.eval_episodes
+        result = evaluate(env, policy, episodes=episodes, seed=seed, on_progress=progress)
     found = result.metrics()
     intervals = share_intervals(found)
     content = {"env_steps": env_steps, "seed": seed, "metrics": found, "intervals": intervals}
@@ -171,7 +172,7 @@ def load_run(
     try:
         fit.check_size(found.config["policy"], stored_policy)
         task = train_cfg.task
-        num_envs = task.whole_worlds(min(cfg.episodes, task.eval_worlds))
+        num_envs = task.whole_worlds(min(cfg.episodes or task.eval_episodes, task.eval_worlds))
         env = make_env(train_cfg, num_envs=num_envs, evaluation=True)
         policy = make_policy(train_cfg, env)
         fit.load_part(policy, stored_policy, name="policy")

@@ -18,6 +18,7 @@ class GymnasiumConfig(TaskConfig):
     env: ClassVar[str] = "factory.envs.adapters.gymnasium_env:GymnasiumEnv"
     name: str = "gymnasium"
     id: str = "factory/Gymnasium-v0"
+    eval_episodes: ClassVar[int] = 100
     eval_worlds: ClassVar[int] = 25
     example: ClassVar[tuple[str, ...]] = ("env_id=CartPole-v1",)
     max_episode_steps: int = 0

@@ -107,6 +107,7 @@ class BatchEnv(EpisodeEnv):
         """Put the worlds in `mask` (default all) into a state. Shapes: (num_envs, nq), (num_envs, nv)."""
         mask = self._all_worlds if mask is None else checked_mask(self, mask)
         qpos, qvel = (torch.as_tensor(value, device=self.device) for value in (qpos, qvel))
+        self._ctrl.masked_fill_(mask[:, None], 0.0)
         self._write_state(qpos, qvel, mask)
         self.physics.reset(mask)
 
@@ -126,5 +127,7 @@ class BatchEnv(EpisodeEnv):
             field.copy_(torch.where(mask[:, None], value.to(field.dtype), field))
 
     def _reset(self, mask: Tensor) -> None:
+        # A task may write the controls that an episode begins with.
+        self._ctrl.masked_fill_(mask[:, None], 0.0)
         super()._reset(mask)
         self.physics.reset(mask)

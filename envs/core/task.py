@@ -33,6 +33,8 @@ class TaskConfig:
     """Facts for the list of tasks; without them the list builds an environment."""
     engines: ClassVar[tuple[str, ...]] = ("mujoco", "warp")
     """Engines that simulate the task, its default first; `("none",)` if torch alone does."""
+    eval_episodes: ClassVar[int] = 256
+    """Episodes of an evaluation, unless `runtime.eval_episodes` says otherwise."""
     eval_worlds: ClassVar[int] = 256
     """Most environments of an evaluation; the same for every run, so that all play the same episodes."""
     video_worlds: ClassVar[int] = 1

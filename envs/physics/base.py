@@ -49,14 +49,19 @@ class Physics(Protocol):
     def reset(self, mask: Tensor) -> None:
         """Reset the worlds in `mask` to the model's defaults. Shape: (num_envs,) bool.
 
-        Values written to `qpos`, `qvel`, `mocap_pos` and `mocap_quat` of those worlds before the call survive
-        it as their new state;
-        time, controls, warm start and actuator activations start anew; derived fields become current.
+        Values of `qpos`, `qvel`, `ctrl`, `mocap_pos` and `mocap_quat` of those worlds survive the call as
+        their new state; time, warm start and actuator activations start anew; derived fields become current.
         """
         ...
 
     def rays(
-        self, origin: Tensor, direction: Tensor, *, max_group: int = 3, worlds: Tensor | None = None
+        self,
+        origin: Tensor,
+        direction: Tensor,
+        *,
+        max_group: int = 3,
+        body_exclude: int = -1,
+        worlds: Tensor | None = None,
     ) -> Tensor:
         """Return the distance to the first geom hit, -1 for none.
 
@@ -66,6 +71,8 @@ class Physics(Protocol):
             origin: origins of the rays in the world's frame [m].
             direction: their directions.
             max_group: geom groups from this one on are not hit.
+            body_exclude: number of a body whose geoms are not hit, such as the one that carries the sensor;
+                -1 for none.
             worlds: mask of the worlds that matter, (num_envs,); the result is undefined in the others.
         """
         ...

@@ -42,6 +42,8 @@ class MujocoPhysics:
         self._fields: dict[str, Tensor] = {}
         self._model_fields: dict[str, Tensor] = {}
         self._kept = ["qpos", "qvel"]
+        if model.nu:
+            self._kept.append("ctrl")
         if model.nmocap:
             self._kept += ["mocap_pos", "mocap_quat"]
         self._batch.reset()
@@ -76,7 +78,7 @@ class MujocoPhysics:
         self._timed(self._batch.forward)
 
     def reset(self, mask: Tensor) -> None:
-        """Reset the worlds in `mask`, keeping the positions and velocities written to them just before.
+        """Reset the worlds in `mask`, keeping their positions, velocities and controls.
 
         `Batch.reset` would take a written value that equals the old one for no write, and put the model's
         default there; so the rows are made here and `forward` fills the derived fields.
@@ -92,16 +94,32 @@ class MujocoPhysics:
             self._timed(self._batch.forward, worlds)
 
     def rays(
-        self, origin: Tensor, direction: Tensor, *, max_group: int = 3, worlds: Tensor | None = None
+        self,
+        origin: Tensor,
+        direction: Tensor,
+        *,
+        max_group: int = 3,
+        body_exclude: int = -1,
+        worlds: Tensor | None = None,
     ) -> Tensor:
         """Cast rays against geoms of the groups below `max_group`; worlds that do not matter are left out."""
         distance = np.full(origin.shape[:2], -1.0, np.float32)
         # MuJoCo has six geom groups.
         groups = (np.arange(6) < max_group).astype(np.uint8)
+        # One body for each ray.
+        excluded = np.full(origin.shape[1], body_exclude, np.int32)
         only = {}
         if worlds is not None and not bool(worlds.all()):
             only["ids"] = np.flatnonzero(worlds.numpy())
-        self._timed(self._batch.rays, origin.numpy(), direction.numpy(), distance, geomgroup=groups, **only)
+        self._timed(
+            self._batch.rays,
+            origin.numpy(),
+            direction.numpy(),
+            distance,
+            geomgroup=groups,
+            bodyexclude=excluded,
+            **only,
+        )
         return torch.from_numpy(distance)
 
     def state(self) -> dict[str, Tensor]:

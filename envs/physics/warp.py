@@ -166,13 +166,13 @@ class WarpPhysics:
         self._run("forward", lambda: mjw.forward(self._m, self._d))
 
     def reset(self, mask: Tensor) -> None:
-        """Reset the worlds in `mask`, keeping the positions and velocities written to them just before.
+        """Reset the worlds in `mask`, keeping their positions, velocities and controls.
 
         Only derived fields that were asked for are brought up to date, and only in the worlds in `mask`:
         those of the others lag by a substep before and after, or a reset elsewhere would show in them.
         """
         for name, value in self._state.items():
-            if name not in ("qpos", "qvel", "mocap_pos", "mocap_quat"):
+            if name not in ("qpos", "qvel", "ctrl", "mocap_pos", "mocap_quat"):
                 _write(value, self._defaults[name], mask)
         if not self._fields:
             return
@@ -186,7 +186,13 @@ class WarpPhysics:
             _write(value, before[name], ~mask)
 
     def rays(
-        self, origin: Tensor, direction: Tensor, *, max_group: int = 3, worlds: Tensor | None = None
+        self,
+        origin: Tensor,
+        direction: Tensor,
+        *,
+        max_group: int = 3,
+        body_exclude: int = -1,
+        worlds: Tensor | None = None,
     ) -> Tensor:
         """Cast rays of all worlds against geoms of the groups below `max_group`."""
         shape = origin.shape[:2]
@@ -196,12 +202,12 @@ class WarpPhysics:
         distance = torch.empty(shape, device=self.device)
         normal = torch.empty(*shape, 3, device=self.device)
         geom = torch.empty(shape, dtype=torch.int32, device=self.device)
-        # No ray leaves out the body that casts it.
-        nobody = torch.full(shape[1:], -1, dtype=torch.int32, device=self.device)
+        # One body for each ray.
+        excluded = torch.full(shape[1:], body_exclude, dtype=torch.int32, device=self.device)
         groups = wp.types.vector(6, float)(*(float(group < max_group) for group in range(6)))
         outputs = (wp.from_torch(distance), wp.from_torch(geom), wp.from_torch(normal, dtype=wp.vec3))
         with self._recorder.ordered():
-            mjw.rays(self._m, self._d, points, vectors, groups, True, wp.from_torch(nobody), *outputs)
+            mjw.rays(self._m, self._d, points, vectors, groups, True, wp.from_torch(excluded), *outputs)
         return distance
 
     def state(self) -> dict[str, Tensor]:

@@ -64,7 +64,7 @@ def schemas(schema: type = TrainConfig) -> Iterator[type]:
 def test_every_folder_of_choices_is_a_group() -> None:
     """`conf/` and the list that `--help` and the checks go by name the same groups."""
     folders = {path.relative_to(options.CONF_DIR).parts[0] for path in options.CONF_DIR.glob("*/**/*.yaml")}
-    assert folders - {"hydra"} == set(options.GROUPS)
+    assert folders - {"hydra", "site"} == set(options.GROUPS)
 
 
 @pytest.mark.parametrize(("group", "option"), CHOICES, ids=lambda value: str(value))

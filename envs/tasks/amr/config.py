@@ -38,6 +38,7 @@ class AmrNavigateConfig(TaskConfig):
     facts: ClassVar[TaskFacts | None] = TaskFacts(
         observations={"policy": 136, "critic": 99}, actions="2", control_hz=10.0
     )
+    eval_episodes: ClassVar[int] = 1024
     eval_worlds: ClassVar[int] = 1024
     video_worlds: ClassVar[int] = 4
     baselines: ClassVar[dict[str, str]] = {

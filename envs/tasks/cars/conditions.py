@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from factory.validation import require
+
+# The check is needed where settings are read, which loads no torch.
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def require_ranges(ranges: Any, keys: Sequence[str]) -> None:

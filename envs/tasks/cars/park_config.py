@@ -67,6 +67,7 @@ class CarParkConfig(TaskConfig):
         observations={"policy": 28, "critic": 31}, actions="2", control_hz=10.0
     )
     engines: ClassVar[tuple[str, ...]] = ("none",)
+    eval_episodes: ClassVar[int] = 1024
     eval_worlds: ClassVar[int] = 1024
     video_worlds: ClassVar[int] = 4
     baselines: ClassVar[dict[str, str]] = {"planner": "factory.envs.tasks.cars.park_planner:Planner"}

@@ -70,6 +70,7 @@ class CarTrackConfig(TaskConfig):
         observations={"policy": 36, "critic": 43}, actions="2", control_hz=20.0
     )
     engines: ClassVar[tuple[str, ...]] = ("none",)
+    eval_episodes: ClassVar[int] = 1024
     eval_worlds: ClassVar[int] = 1024
     video_worlds: ClassVar[int] = 4
     baselines: ClassVar[dict[str, str]] = {

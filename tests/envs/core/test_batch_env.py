@@ -212,3 +212,19 @@ def test_an_absurd_reward_ends_its_world_and_is_not_passed_on(
     assert terminated.tolist() == info["nonfinite"].tolist() == [False, False, True]
     assert str(float(info["raw"]["reward"][2])) == str(float(torch.tensor(value)))
     assert inner.episode_steps.tolist() == [1, 1, 0]
+
+
+class HeldCartpole(CartpoleSwingup):
+    """Begins every episode with a force."""
+
+    def _reset_envs(self, mask: torch.Tensor) -> None:
+        super()._reset_envs(mask)
+        self._ctrl.copy_(torch.where(mask[:, None], 0.5, self._ctrl))
+
+
+def test_an_episode_begins_with_the_controls_that_the_task_writes() -> None:
+    """They are zero unless it writes some, whatever the episode before ended with."""
+    for task, expected in ((CartpoleSwingup, 0.0), (HeldCartpole, 0.5)):
+        env = task(num_envs=2, max_episode_steps=1, seed=0)
+        env.step(torch.ones(2, 1))
+        assert env.physics.field("ctrl")[:, 0].tolist() == [expected, expected]

@@ -22,6 +22,11 @@ XML = """
   <geom name="floor" type="plane" size="0 0 1"/>
 </worldbody></mujoco>
 """
+SERVO = """
+<mujoco><worldbody><body><joint name="x" type="slide" axis="1 0 0"/><geom size="0.1"/></body></worldbody>
+  <actuator><position joint="x" kp="10"/></actuator>
+</mujoco>
+"""
 ROUNDING_M = {"mujoco": 1e-5, "warp": 1e-4}
 """How exactly the engines find where a ray hits a ball: Warp takes all steps in float32."""
 
@@ -154,6 +159,29 @@ def test_rays_measure_distances(engine: str, model: mujoco.MjModel) -> None:
     assert physics.rays(origin, direction)[0].tolist() == pytest.approx(
         [0.9, 2.0, -1.0], abs=ROUNDING_M[engine]
     )
+
+
+def test_rays_leave_out_the_body_that_casts_them(engine: str, model: mujoco.MjModel) -> None:
+    """From within the ball a ray meets the ball, or, without its body, the floor."""
+    physics = opened(engine, model, 2)
+    origin = torch.tensor([[[0.0, 0, 1]]] * 2)
+    direction = torch.tensor([[[0.0, 0, -1]]] * 2)
+    ball = int(model.geom("ball").bodyid[0])
+    found = physics.rays(origin, direction)
+    assert found.flatten().tolist() == pytest.approx([0.1, 0.1], abs=ROUNDING_M[engine])
+    found = physics.rays(origin, direction, body_exclude=ball)
+    assert found.flatten().tolist() == pytest.approx([1.0, 1.0], abs=ROUNDING_M[engine])
+
+
+def test_reset_keeps_controls_that_were_written(engine: str) -> None:
+    """A servo's target written before `reset` holds from the first step on."""
+    model = mujoco.MjModel.from_xml_string(SERVO)
+    physics = opened(engine, model, 2)
+    physics.field("ctrl")[:, 0] = torch.tensor([0.5, -0.5])
+    physics.reset(torch.tensor([True, False]))
+    assert physics.field("ctrl")[:, 0].tolist() == [0.5, -0.5]
+    physics.step(1)
+    assert physics.field("qvel")[0, 0] > 0.0 > physics.field("qvel")[1, 0]
 
 
 def test_time_in_the_engine_is_counted(engine: str, model: mujoco.MjModel) -> None:
