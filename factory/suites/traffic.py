@@ -19,6 +19,7 @@ _SPLITS: dict[str, dict[str, Any]] = {
     "test": {"maps": "test", "num_maps": 64},
     "validation": {"maps": "validation", "num_maps": 64},
     "topology": {"maps": "topology", "num_maps": 32},
+    "dense": {"maps": "test", "num_maps": 64, "agents_per_world": 16},
     "mixed": {"maps": "test", "num_maps": 64, "rule_drivers": 4},
     "rules": {"maps": "test", "num_maps": 64, "rule_drivers": 7},
 }
