@@ -51,18 +51,24 @@ def num_nodes(it_w: Value, *, wall_w: Value, reserve: Value) -> Value:
     return it_w * (1.0 - reserve) / wall_w
 
 
-def mean_power_w(provisioned_w: Value, *, idle_share: Value, utilisation: Value) -> Value:
-    """Return the mean power of machines that draw a share of their full power when idle [W]."""
-    return provisioned_w * (idle_share + (1.0 - idle_share) * utilisation)
+def mean_load(*, idle_share: Value, utilisation: Value) -> Value:
+    """Return the mean IT power relative to full: machines draw a share of their full power when idle."""
+    return idle_share + (1.0 - idle_share) * utilisation
 
 
-def capping_gain(*, speed: Value, energy: Value, overhead: Value) -> Value:
-    """Return the throughput of a power-limited site under a cap, relative to that without.
+def mean_power_w(facility_w: Value, *, pue: Value, fixed_overhead: Value, load: Value) -> Value:
+    """Return the mean power of a facility at a mean IT load [W].
 
-    G = s (1 + h) / (e s + h): a device has speed s and energy per unit of work e, and the more devices that
-    fit carry an overhead h, relative to a device's power, that no cap lowers.
+    Args:
+        facility_w: Power at full load [W].
+        pue: PUE at full load.
+        fixed_overhead: Share of the overhead at full load that no load moves.
+        load: Mean IT power relative to full.
     """
-    return speed * (1.0 + overhead) / (energy * speed + overhead)
+    fixed = fixed_overhead * (pue - 1.0)
+    proportional = (1.0 - fixed_overhead) * (pue - 1.0)
+    mean_it_w = it_power_w(facility_w, pue=pue) * load
+    return mean_it_w * pue_at_load(load, fixed=fixed, proportional=proportional)
 
 
 # ---- output -----------------------------------------------------------------------------------------------
@@ -83,11 +89,6 @@ def productive_share(*, gang: Value, failures_per_node_day: Value, lost_s: Value
 def utilisation(*, scheduled: Value, productive: Value, maintenance: Value) -> Value:
     """Return the share of time in which a machine makes output that counts."""
     return scheduled * productive * (1.0 - maintenance)
-
-
-def tokens_per_s_per_mw(joules_per_token: Value) -> Value:
-    """Return tokens a second for each megawatt drawn, 1e6 / (J/token); no measure of its own."""
-    return 1e6 / joules_per_token
 
 
 # ---- money and carbon -------------------------------------------------------------------------------------

@@ -78,8 +78,10 @@ def evaluate(
     capex_usd_per_year = capex_usd * economics.capital_recovery_factor(
         inputs["rate"], years=inputs["life_years"]
     )
-    # The whole facility follows its machines: overhead and conversion losses are taken as proportional.
-    mean_w = economics.mean_power_w(facility_w, idle_share=inputs["idle_share"], utilisation=utilisation)
+    load = economics.mean_load(idle_share=inputs["idle_share"], utilisation=utilisation)
+    mean_w = economics.mean_power_w(
+        facility_w, pue=inputs["pue"], fixed_overhead=inputs["fixed_overhead"], load=load
+    )
     electricity_usd = economics.electricity_usd_per_year(
         mean_w, price_usd_per_kwh=inputs["price_usd_per_kwh"]
     )

@@ -32,6 +32,7 @@ INPUTS: dict[str, tuple[Scale, str]] = {
     "price_usd_per_kwh": (Scale.POSITIVE, "USD/kWh"),
     "carbon_g_per_kwh": (Scale.POSITIVE, "gCO2e/kWh"),
     "pue": (Scale.ABOVE_ONE, ""),
+    "fixed_overhead": (Scale.SHARE, "of overhead"),
     "chain_efficiency": (Scale.SHARE, ""),
     "outside_share": (Scale.POSITIVE, "of measured power"),
     "idle_share": (Scale.SHARE, "of full power"),

@@ -29,6 +29,7 @@ LABELS = {
     "price_usd_per_kwh": "price of electricity",
     "carbon_g_per_kwh": "carbon of electricity",
     "pue": "PUE",
+    "fixed_overhead": "overhead that no load moves",
     "chain_efficiency": "efficiency of the supply",
     "outside_share": "power outside the meter",
     "idle_share": "idle power",

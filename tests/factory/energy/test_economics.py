@@ -67,9 +67,8 @@ def test_published_prices_of_tokens_are_met() -> None:
 def test_identities_of_energy_and_output_hold() -> None:
     """Tokens a second and megawatt are 1e6 over joules a token; cost per million tokens adds up."""
     joules_per_token = 392e-6
-    per_mw = economics.tokens_per_s_per_mw(joules_per_token)
+    per_mw = 1e6 * kpi.tokens_per_joule(392.0, tokens=1_000_000)
     assert per_mw == pytest.approx(1e6 / joules_per_token, rel=1e-12)
-    assert per_mw == pytest.approx(1e6 * kpi.tokens_per_joule(392.0, tokens=1_000_000), rel=1e-9)
     year_tokens = per_mw * economics.S_PER_DAY * economics.DAYS_PER_YEAR
     electricity = economics.electricity_usd_per_year(1.2 * MW, price_usd_per_kwh=0.07)
     by_year = economics.breakeven_usd(electricity, units_per_year=year_tokens / 1e6)
@@ -87,7 +86,12 @@ def test_machines_of_a_megawatt_by_hand() -> None:
     assert it_w == pytest.approx(800e3)
     assert wall_w == pytest.approx(500.0)
     assert economics.num_nodes(it_w, wall_w=wall_w, reserve=0.05) == pytest.approx(1520.0)
-    assert economics.mean_power_w(MW, idle_share=0.3, utilisation=0.5) == pytest.approx(0.65e6)
+    load = economics.mean_load(idle_share=0.3, utilisation=0.5)
+    assert load == pytest.approx(0.65)
+    # 800 kW of IT at 65 % are 520 kW; of 200 kW of overhead 80 stay, and 65 % of 120 are 78.
+    mean_w = economics.mean_power_w(MW, pue=1.25, fixed_overhead=0.4, load=load)
+    assert mean_w == pytest.approx(678e3)
+    assert economics.mean_power_w(MW, pue=1.25, fixed_overhead=0.4, load=1.0) == pytest.approx(MW)
     assert economics.pue_at_load(0.5, fixed=0.05, proportional=0.1) == pytest.approx(1.2)
 
 
@@ -97,12 +101,6 @@ def test_gangs_lose_more_time_than_single_machines() -> None:
     assert 1.0 - economics.productive_share(gang=1, **failures) == pytest.approx(1.4e-5, rel=0.02)
     assert 1.0 - economics.productive_share(gang=2048, **failures) == pytest.approx(0.028, rel=0.02)
     assert economics.productive_share(gang=10**6, **failures) == 0.0
-
-
-def test_capping_gains_what_its_source_says() -> None:
-    """15 % energy and 3 % speed give 13 % throughput at an overhead of 24 %, and 1 / e without any."""
-    assert economics.capping_gain(speed=0.97, energy=0.85, overhead=0.24) == pytest.approx(1.13, abs=2e-3)
-    assert economics.capping_gain(speed=0.97, energy=0.85, overhead=0.0) == pytest.approx(1 / 0.85, abs=1e-9)
 
 
 def test_payback_by_hand_and_its_bounds() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from math import inf
@@ -25,6 +26,8 @@ from factory.grid.times import duration_s, text_of
 
 NOW = 1_795_700_000.0
 HOUR = 3600.0
+DAY = Path(__file__).parents[3] / "experiments" / "012-grid" / "day.csv"
+"""Germany, 28 June 2024."""
 
 
 @pytest.fixture
@@ -272,36 +275,37 @@ def test_rule_holds_background_lines_while_electricity_is_dear_or_dirty() -> Non
     assert rules.obstacle(Rule(), {Kind.PRICE: Reading(9.0)}) == ""
 
 
-def test_bar_moves_background_work_into_cheap_hours() -> None:
-    """The same lines finish for less money, none is lost, and lines that are no background run on."""
-    finished: list[float] = []
-    paid: list[float] = []
+def test_rule_moves_background_work_into_the_cheap_and_clean_hours_of_a_recorded_day() -> None:
+    """The same lines finish for less money and less carbon; none is lost, and other lines run on."""
+    with DAY.open(newline="") as file:
+        hours = [(float(row["usd_per_mwh"]) / 1e3, float(row["g_per_kwh"])) for row in csv.DictReader(file)]
+    assert len(hours) == 24
+    rule = Rule(below_price=0.08)
+    spent: list[tuple[float, float]] = []
     for has_rule in (False, True):
-        plant = Plant(
-            [
-                PlantLine(id=1, watts=10.0, flex=1, work_s=600.0),
-                PlantLine(id=2, watts=10.0, flex=3, work_s=200.0),
-                PlantLine(id=3, watts=10.0, flex=3, work_s=200.0),
-            ]
-        )
+        background = [PlantLine(id=number, watts=10.0, flex=3, work_s=50.0) for number in (2, 3)]
+        plant = Plant([PlantLine(id=1, watts=10.0, flex=1, work_s=300.0), *background])
         usd = 0.0
-        while not all(line.state is LineState.FINISHED for line in plant.lines) and plant.now < 5000.0:
-            # A day of 240 s, dear in its first half.
-            price = 0.20 if (plant.now - 1000.0) % 240.0 < 120.0 else 0.05
-            if has_rule and price >= 0.10:
-                plant.bar = Bar(flex=3, reason="waits for cheaper electricity")
-            else:
-                plant.bar = Bar()
+        grams = 0.0
+        for second in range(360):
+            # A day passes 240 times faster than the clock.
+            price, intensity = hours[second // 15]
+            plant.bar = Bar()
+            if has_rule:
+                plant.bar = Bar(**(rules.bar(rule, {Kind.PRICE: Reading(price)}) or {}))
             plant.tick(PowerLimit())
-            usd += sum(line.watts for line in plant.lines if line.state is LineState.RUNNING) * price
-            if has_rule and price >= 0.10 and (plant.now - 1000.0) % 240.0 > 5.0:
-                background = [line for line in plant.lines if line.flex == 3]
-                assert all(line.state is not LineState.RUNNING for line in background)
-        finished.append(sum(line.done_s for line in plant.lines))
-        paid.append(usd)
+            watts = sum(line.watts for line in background if line.state is LineState.RUNNING)
+            usd += watts * price / 3.6e6
+            grams += watts * intensity / 3.6e6
+            if has_rule and price >= 0.08 and second % 15 > 3:
+                assert watts == 0.0
+        assert all(line.state is LineState.FINISHED for line in plant.lines)
+        assert sum(line.done_s for line in plant.lines) == 400.0
         assert not [action for _, action in plant.log if action.line == 1 and action.verb is Verb.PAUSE]
-    assert finished[0] == finished[1] == 1000.0
-    assert paid[1] < 0.8 * paid[0]
+        spent.append((usd, grams))
+    (usd_before, grams_before), (usd_after, grams_after) = spent
+    assert usd_after < 0.5 * usd_before
+    assert grams_after < 0.5 * grams_before
 
 
 def test_commands_set_rule_and_feed_and_say_what_is_wrong(

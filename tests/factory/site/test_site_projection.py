@@ -68,6 +68,7 @@ def test_equations_by_hand(projection: Projection) -> None:
         "outside_share": 0.25,
         "chain_efficiency": 1.0,
         "pue": 1.0,
+        "fixed_overhead": 0.4,
         "reserve": 0.0,
         "spares": 0.1,
         "scheduled": 0.5,
