@@ -82,7 +82,10 @@ def run(arguments: Sequence[str]) -> None:
         suite: Suite = load(SUITES[cfg.suite])()
         cfg = replace(cfg, split=cfg.split or suite.splits[0])
         require(cfg.split in suite.splits, "split", cfg.split, f"choose one of {', '.join(suite.splits)}")
-        env, controller, origin = _of_run(cfg, suite) if cfg.run else _of_baseline(cfg, suite)
+        of_policy = _of_baseline
+        if cfg.run:
+            of_policy = _of_run
+        env, controller, origin = of_policy(cfg, suite)
     episodes = suite.num_episodes(cfg.split)
     with contextlib.closing(env), waiting("evaluate") as progress:
         result = evaluate(env, controller, episodes=episodes, seed=cfg.seed, on_progress=progress)

@@ -22,6 +22,8 @@ class Lidar:
     def __init__(self, physics: Physics) -> None:
         """Prepare the beams."""
         self._physics = physics
+        # Rays meet geoms, whose places Warp brings up to date at a reset only if they were asked for.
+        physics.field("geom_xpos")
         num_envs = physics.num_envs
         device = physics.device
         angle = torch.arange(NUM_BEAMS, device=device) * (math.tau / NUM_BEAMS)
