@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from factory.floor.lines import ACTIVE, FINAL, Attempt, LineState
 from factory.floor.loop import Floor, Rules, Watcher
 from factory.floor.page import FILE, write_page
 from factory.floor.store import Store
+from factory.runtime.flag import Flag
 
 _LOOK_S = 0.1
 """Time between two looks at the files of a line that starts or ends."""
@@ -35,7 +35,7 @@ def run_floor(store: Store, engine: Engine, rules: Rules, *, watch: Callable[[Fl
     Returns:
         0 if all lines ended well, 1 if one failed, 130 if the floor was interrupted.
     """
-    stop = threading.Event()
+    stop = Flag()
     floor = Floor(store, engine, rules, watch=watch)
     seen = {line.id: line.state for line in store.lines()}
     written_s = -_PAGE_S
@@ -71,7 +71,7 @@ def run_floor(store: Store, engine: Engine, rules: Rules, *, watch: Callable[[Fl
     return int(bool(failed))
 
 
-def _wait(floor: Floor, stop: threading.Event, duration_s: float) -> None:
+def _wait(floor: Floor, stop: Flag, duration_s: float) -> None:
     """Wait until the next tick is due, or a line that starts or ends has come to the next state."""
     moving = floor.supervisor.in_transition()
     look_s = duration_s
@@ -101,7 +101,7 @@ def _announce(store: Store, seen: dict[int, LineState]) -> dict[int, LineState]:
 
 
 @contextlib.contextmanager
-def _stop_on_signals(stop: threading.Event) -> Iterator[None]:
+def _stop_on_signals(stop: Flag) -> Iterator[None]:
     """Let SIGINT, SIGTERM and SIGHUP end the loop after the tick at hand."""
 
     def handle(number: int, frame: FrameType | None) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import signal
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
+
+from factory.runtime.flag import Flag
 
 MetricsListener = Callable[[Mapping[str, float], int], None]
 """Takes an iteration's metrics and its environment steps."""
@@ -27,11 +28,9 @@ class RunControl:
         Args:
             on_metrics: called after every iteration, in the thread of the job.
         """
-        # Events are safe to set from signal handlers and other threads.
-        self._stop = threading.Event()
-        self._checkpoint = threading.Event()
-        self._unpaused = threading.Event()
-        self._unpaused.set()
+        self._stop = Flag()
+        self._checkpoint = Flag()
+        self._unpaused = Flag(is_set=True)
         self._on_metrics = on_metrics
         self.current = "iteration, then writing a checkpoint"
         """Work that a stop lets the job finish, for messages to the user."""
@@ -47,9 +46,10 @@ class RunControl:
 
     def take_checkpoint_request(self) -> bool:
         """Return whether a checkpoint was requested since the last call."""
-        is_requested = self._checkpoint.is_set()
+        if not self._checkpoint.is_set():
+            return False
         self._checkpoint.clear()
-        return is_requested
+        return True
 
     def pause(self) -> None:
         """Ask the job to wait after the current iteration."""
