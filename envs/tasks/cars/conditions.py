@@ -8,13 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from factory.validation import require
 
-<<<<<<< HEAD
 # The check is needed where settings are read, which loads no torch.
 if TYPE_CHECKING:
-=======
-if TYPE_CHECKING:
-    # Settings are read before torch is loaded.
->>>>>>> 3030c2d (Ranges of car tasks are checked without torch)
     from torch import Tensor
 
 
