@@ -2,8 +2,8 @@
 
 usage: python experiments/010-mobility/cars.py [runs=<run folder>,<run folder>,...] [episodes=1024]
 
-Baselines are scored at several settings, so that a policy is compared with their best. Results of runs that
-are in cars.json already are kept.
+Baselines are scored at several settings, so that a policy is compared with their best. Those that are in
+cars.json already are not played again.
 """
 
 from __future__ import annotations
@@ -58,14 +58,18 @@ def row(task: str, name: str, result: EvaluationResult) -> dict[str, Any]:
     return shown | {"metrics": result.metrics()}
 
 
+def label(name: str, options: dict[str, float]) -> str:
+    """Return the name of a baseline with its options."""
+    return " ".join([name, *(f"{key}={value:g}" for key, value in options.items())])
+
+
 def score_baseline(task: str, name: str, options: dict[str, float], episodes: int) -> dict[str, Any]:
     """Play a baseline on the worlds of an evaluation."""
     job = cli.single_job([f"task={task}", "runtime.torch_threads=1"])
     device.set_up(1)
-    label = " ".join([name, *(f"{key}={value:g}" for key, value in options.items())])
     with contextlib.closing(make_env(job, num_envs=episodes, evaluation=True)) as env:
         baseline = make_baseline(name, job.task, env, options)
-        return row(task, label, evaluate(env, baseline, episodes=episodes, seed=EVAL_SEED))
+        return row(task, label(name, options), evaluate(env, baseline, episodes=episodes, seed=EVAL_SEED))
 
 
 def score_run(folder: Path, episodes: int) -> dict[str, Any]:
@@ -100,6 +104,8 @@ def main() -> None:
     commit = provenance.git_tags()["git.commit"]
     for task, listed in BASELINES.items():
         for name, options, episodes in listed:
+            if (task, label(name, options)) in rows:
+                continue
             scored = score_baseline(task, name, options, episodes) | {"commit": commit}
             rows[task, scored["name"]] = scored
             print(scored["task"], scored["name"], scored["success"], flush=True)
