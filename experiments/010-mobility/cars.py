@@ -36,6 +36,9 @@ BASELINES: dict[str, list[tuple[str, dict[str, float], int]]] = {
         ("zero", {}, 256),
         ("random", {}, 256),
         *(("pure_pursuit", {"friction_share": share}, 1024) for share in (0.5, 0.6, 0.65, 0.7, 0.75, 0.8)),
+        ("pure_pursuit", {"friction_share": 0.6, "braking_share": 0.6}, 1024),
+        ("pure_pursuit", {"friction_share": 0.55, "braking_share": 0.7}, 1024),
+        ("pure_pursuit", {"friction_share": 0.75, "braking_share": 0.35}, 1024),
     ],
     "car_park": [
         ("zero", {}, 256),
@@ -52,9 +55,13 @@ def row(task: str, name: str, result: EvaluationResult) -> dict[str, Any]:
     episodes = result.episodes
     interval = wilson(result.success_rate, episodes)
     times = result.table[TIME[task]]
+    # JSON knows no NaN.
+    median_s = None
+    if result.success_rate > 0.0:
+        median_s = float(times.nanmedian())
     shown = {"task": task, "name": name, "episodes": episodes, "outcomes": result.outcomes}
     shown |= {"success": [interval.lo, result.success_rate, interval.hi]}
-    shown |= {f"median_{TIME[task]}": float(times.nanmedian())}
+    shown |= {f"median_{TIME[task]}": median_s}
     return shown | {"metrics": result.metrics()}
 
 
@@ -146,7 +153,7 @@ def table(rows: list[dict[str, Any]], task: str) -> str:
             trained = f"{training['env_steps'] / 1e6:.1f} M steps, {training['cpu_s']:.0f} CPU-s"
         time_s = entry[f"median_{TIME[task]}"]
         shown_s = "-"
-        if time_s == time_s:
+        if time_s is not None:
             shown_s = f"{time_s:.2f} s"
         lines.append(
             f"| {entry['name']} | {entry['episodes']} | {share:.1f} % ({low:.1f} to {high:.1f}) | "
