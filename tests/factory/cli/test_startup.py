@@ -41,6 +41,8 @@ print("LOADED", status, *[name for name in {heavy!r} if name in sys.modules])
         ("factory.compare --help", 0),
         ("factory.compare nokey=1", 2),
         ("factory.doctor --help", 0),
+        ("factory.site --help", 0),
+        ("factory.site project from=nowhere", 2),
         ("factory.tasks", 0),
         ("factory.tasks --version", 0),
     ],
