@@ -28,7 +28,7 @@ class TrafficRewards:
     """The end of the route, once."""
     collision: float = 3.0
     """A collision; a car that is hit from behind is not to blame."""
-    off_road: float = 3.0
+    off_road: float = 2.0
     """A lane that is left, once."""
     closeness: float = 0.1
     """A second in which another car would be hit within 2 s at constant speeds, times its imminence."""
