@@ -57,7 +57,7 @@ class MlpPolicyConfig(PolicyConfig):
     """Elements of the set that observations end with, such as the cars around; 0: they have none."""
     set_size: int = 0
     """Features of an element."""
-    set_hidden: list[int] = field(default_factory=lambda: [32, 32])
+    set_hidden: list[int] = field(default_factory=list)
     """Units of the layers that every element goes through; the largest outputs of all join the rest."""
 
     @property
@@ -76,7 +76,10 @@ class MlpPolicyConfig(PolicyConfig):
             self.activation in ACTIVATIONS, "policy.activation", self.activation, f"choose one of {choices}"
         )
         require(self.init_std > 0, "policy.init_std", self.init_std, "must be positive")
-        for key in ("actor_hidden", "critic_hidden", "set_hidden"):
+        layers = ["actor_hidden", "critic_hidden"]
+        if self.set_count or self.set_hidden:
+            layers.append("set_hidden")
+        for key in layers:
             sizes = getattr(self, key)
             require(
                 bool(sizes) and min(sizes) > 0, f"policy.{key}", sizes, "needs at least one positive size"

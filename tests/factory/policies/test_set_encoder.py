@@ -103,7 +103,7 @@ def test_gradient_of_kernels_is_that_of_autograd(activation: str) -> None:
 
 def test_a_set_larger_than_the_observation_is_refused() -> None:
     """The message names the key and the size."""
-    cfg = MlpPolicyConfig(set_count=7, set_size=16)
+    cfg = MlpPolicyConfig(set_count=7, set_size=16, set_hidden=[8])
     with pytest.raises(ValueError, match=r"policy\.set_count=7: the set has more features than the 10"):
         cfg.build(
             obs_sizes={"policy": 10, "critic": 10},
@@ -112,4 +112,6 @@ def test_a_set_larger_than_the_observation_is_refused() -> None:
             generator=torch.Generator(),
         )
     with pytest.raises(ValueError, match=r"policy\.set_size=0: set_count and set_size belong together"):
-        MlpPolicyConfig(set_count=7)
+        MlpPolicyConfig(set_count=7, set_hidden=[8])
+    with pytest.raises(ValueError, match=r"policy\.set_hidden=\[\]: needs at least one positive size"):
+        MlpPolicyConfig(set_count=7, set_size=16)
