@@ -1,1 +1,1 @@
-"""Projection of measured lines to a data centre."""
+"""Projection of runs or a floor to a data centre."""

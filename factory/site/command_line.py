@@ -1,4 +1,4 @@
-"""Project measured lines to a data centre: output, capital, electricity, break-even price and payback.
+"""Project runs or a floor to a data centre: output, capital, electricity, break-even price and payback.
 
 usage: python -m factory.site project from=<floor | its folder | run folder | MLflow run id | last> [...]
                               [site=gigawatt|megawatt|cellar|<file>.yaml] [inputs.<input>=<number or range>]

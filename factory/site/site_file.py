@@ -34,7 +34,7 @@ INPUTS: dict[str, tuple[Scale, str]] = {
     "pue": (Scale.ABOVE_ONE, ""),
     "fixed_overhead": (Scale.SHARE, "of overhead"),
     "chain_efficiency": (Scale.SHARE, ""),
-    "outside_share": (Scale.POSITIVE, "of measured power"),
+    "outside_share": (Scale.POSITIVE, "of metered power"),
     "idle_share": (Scale.SHARE, "of full power"),
     "reserve": (Scale.SHARE, "of IT power"),
     "spares": (Scale.SHARE, "of machines"),

@@ -76,7 +76,7 @@ def headline(projection: Projection) -> list[str]:
     return [
         f"{DISCLAIMER}: {format_si(projection.site.facility_w, 'W')} from {format_si(measured_w, 'W')},"
         f" extrapolation factor {projection.extrapolation_factor:.2g}.",
-        f"Measured: {visible(work.task)} on {visible(work.device)}, {work.num_good} good of"
+        f"Workload: {visible(work.task)} on {visible(work.device)}, {work.num_good} good of"
         f" {len(work.outcomes)} runs ({work.gate}).",
         f"Energy: {work.tier}, {format_si(bounds.value, 'J')} a token"
         f" [{format_si(bounds.lo, 'J')}, {format_si(bounds.hi, 'J')}], boundary {visible(work.boundary)}.",
@@ -91,7 +91,7 @@ def answer(projection: Projection, *, years: float) -> str:
     return (
         f"At {number_text(price)} USD a policy, a megawatt must make {number_text(required[1])}"
         f" [{number_text(required[0])}, {number_text(required[2])}] good policies a day to pay back in"
-        f" {years:g} years; machines like the measured one make {number_text(made[1])}"
+        f" {years:g} years; machines like this one make {number_text(made[1])}"
         f" [{number_text(made[0])}, {number_text(made[2])}]."
     )
 
