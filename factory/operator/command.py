@@ -42,7 +42,7 @@ class OperatorWatcher:
             mode,
             ranker=table.make_ranker(config, journal),
         )
-        journal.record("started", mode=mode.value, decider=config.decider, llm=bool(config.llm.base_url))
+        journal.record("started", mode=mode.value, decider=config.decider)
 
     def tick(self) -> None:
         """Run the operator's loop once; a mistake in it must not stop the floor."""

@@ -12,41 +12,7 @@ from factory.operator.thresholds import Thresholds
 from factory.operator.words import Verb
 from factory.validation import require
 
-DECIDERS = ("rule", "bandit", "none")
-
-
-@dataclass(kw_only=True)
-class LlmConfig:
-    """A language model that may choose another candidate than the rule did; off without an address."""
-
-    base_url: str = ""
-    """Address of an endpoint with OpenAI's interface, such as `http://127.0.0.1:8080/v1`."""
-    model: str = "default"
-    key_variable: str = "OPENAI_API_KEY"
-    """Environment variable with the key; none is sent if it is empty."""
-    deadline_s: float = 10.0
-    """Longest time for an answer; after it the rule's choice stands."""
-    max_tokens: int = 200
-    watts: float = 0.0
-    """Power of the endpoint while it answers [W]; 0 if unknown."""
-    usd_per_mtoken_in: float = 0.0
-    usd_per_mtoken_out: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Raise ValueError when a value is out of its range."""
-        is_address = not self.base_url or self.base_url.startswith(("http://", "https://"))
-        require(is_address, "operator.llm.base_url", self.base_url, "must begin with http:// or https://")
-        require(
-            0.0 < self.deadline_s <= 60.0,
-            "operator.llm.deadline_s",
-            self.deadline_s,
-            "must be in (0, 60]",
-        )
-        require(
-            1 <= self.max_tokens <= 4096, "operator.llm.max_tokens", self.max_tokens, "must be in [1, 4096]"
-        )
-        for name in ("watts", "usd_per_mtoken_in", "usd_per_mtoken_out"):
-            require(getattr(self, name) >= 0.0, f"operator.llm.{name}", getattr(self, name), "must be >= 0")
+DECIDERS = ("rule", "none")
 
 
 @dataclass(kw_only=True)
@@ -86,7 +52,6 @@ class OperatorConfig:
     expire_s: float = 3600.0
     """Time after which a proposal that nobody approved is dropped."""
     detect: Thresholds = field(default_factory=Thresholds)
-    llm: LlmConfig = field(default_factory=LlmConfig)
 
     def __post_init__(self) -> None:
         """Raise ValueError when a value is out of its range."""
