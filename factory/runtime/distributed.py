@@ -53,13 +53,31 @@ def process_group(device: str) -> Iterator[None]:
     if device == "cuda":
         backend = "nccl"
     try:
-        dist.init_process_group(backend, timeout=timedelta(minutes=10))
+        _connect(backend)
     finally:
         hint.cancel()
     try:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def _connect(backend: str) -> None:
+    """Connect to the other processes, in a thread: torch answers no signal while it waits for them."""
+    errors: list[BaseException] = []
+
+    def connect() -> None:
+        try:
+            dist.init_process_group(backend, timeout=timedelta(minutes=10))
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(0.1)
+    if errors:
+        raise errors[0]
 
 
 def all_reduce_sum_(tensor: Tensor) -> Tensor:

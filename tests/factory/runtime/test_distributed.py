@@ -157,3 +157,23 @@ def test_what_only_prints_is_printed_once() -> None:
     ends = [job.communicate(timeout=60) for job in jobs]
     assert [job.returncode for job in jobs] == [0, 0], ends
     assert ends[0][0] and ends[0][1] == "" and ends[1] == ("", "")
+
+
+ALONE = """
+import os, signal, sys, threading
+from factory.runtime import distributed
+signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(7))
+threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM)).start()
+with distributed.process_group("cpu"):
+    pass
+"""
+
+
+def test_signal_ends_the_wait_for_the_other_processes() -> None:
+    """A process whose companion never comes answers SIGTERM at once, not after ten minutes."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    variables = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    done = subprocess.run([sys.executable, "-c", ALONE], env=os.environ | variables, timeout=60)
+    assert done.returncode == 7
