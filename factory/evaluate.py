@@ -62,8 +62,8 @@ class EvaluateConfig:
 
     run: str = MISSING
     """Run folder, MLflow run id, or `last` for the newest under `output_root`."""
-    episodes: int = 0
-    """Episodes to play, rounded up to whole batches; 0 takes the task's number."""
+    episodes: int | None = None
+    """Episodes to play, rounded up to whole batches; by default the task's number."""
     seed: int | None = None
     """Seed of the environment; by default that of the evaluation at the end of training."""
     video: bool = False
@@ -84,7 +84,8 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         """Raise ValueError when a value is out of its range."""
         require(self.run != MISSING, "run", "", "name a run folder, an MLflow run id or last")
-        require(self.episodes >= 0, "episodes", self.episodes, "must not be negative")
+        is_some = self.episodes is None or self.episodes >= 1
+        require(is_some, "episodes", self.episodes, "must be at least 1")
         is_seed = self.seed is None or 0 <= self.seed < 2**31
         require(is_seed, "seed", self.seed, "must be in [0, 2^31)")
         require(self.device in ("", "cpu", "cuda"), "device", self.device, "choose cpu or cuda")

@@ -29,8 +29,8 @@ class BaselineConfig:
     """Name of the baseline: zero, random, or one of the task's own."""
     options: dict[str, Any] = field(default_factory=dict)
     """Keywords of the baseline."""
-    episodes: int = 0
-    """Episodes to play; 0: as many as at the end of a training."""
+    episodes: int | None = None
+    """Episodes to play; by default as many as at the end of a training."""
     seed: int | None = None
     """Seed of the environment; by default that of the evaluation at the end of a training."""
     video: str = ""
@@ -40,7 +40,8 @@ class BaselineConfig:
 
     def __post_init__(self) -> None:
         """Raise ValueError when a value is out of its range."""
-        require(self.episodes >= 0, "episodes", self.episodes, "must not be negative")
+        is_some = self.episodes is None or self.episodes >= 1
+        require(is_some, "episodes", self.episodes, "must be at least 1")
         for key, suffix in (("video", ".mp4"), ("out", ".json")):
             path = getattr(self, key)
             require(not path or path.endswith(suffix), key, path, f"name a file that ends in {suffix}")
@@ -78,7 +79,7 @@ def run(arguments: Sequence[str]) -> None:
     def baseline(env: TrainingEnv) -> Baseline:
         return make_baseline(cfg.baseline, job.task, env, cfg.options)
 
-    episodes = cfg.episodes or job.runtime.eval_episodes
+    episodes = cfg.episodes or job.runtime.eval_episodes or job.task.eval_episodes
     num_envs = job.task.whole_worlds(min(episodes, job.task.eval_worlds))
     env = make_env(job, num_envs=num_envs, evaluation=True)
     with contextlib.closing(env), waiting("evaluate") as progress:

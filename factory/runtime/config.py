@@ -23,8 +23,8 @@ class RuntimeConfig:
     """On a GPU, launch a rollout and an update as one CUDA graph each; false: operation by operation."""
     require_cuda_graphs: bool = False
     """Stop with an error where CUDA graphs are not possible; false: go on operation by operation."""
-    eval_episodes: int = 0
-    """Episodes of the final deterministic evaluation; 0 takes the task's number."""
+    eval_episodes: int | None = None
+    """Episodes of the final deterministic evaluation; by default the task's number."""
     video_s: float = 12.0
     """Length of the video of the trained policy [s]; 0 makes none."""
     video_fps: int = 25
@@ -45,8 +45,9 @@ class RuntimeConfig:
         threads = self.torch_threads
         remedy = f"must be in [0, {MOST_THREADS}]; 0 is automatic"
         require(0 <= threads <= MOST_THREADS, "runtime.torch_threads", threads, remedy)
-        remedy = "must not be negative; 0 takes the task's number"
-        require(self.eval_episodes >= 0, "runtime.eval_episodes", self.eval_episodes, remedy)
+        episodes = self.eval_episodes
+        is_some = episodes is None or episodes >= 1
+        require(is_some, "runtime.eval_episodes", episodes, "must be at least 1")
         # This is False for NaN.
         in_range = 0 <= self.video_s <= _LONGEST_VIDEO_S
         require(in_range, "runtime.video_s", self.video_s, f"must be in [0, {_LONGEST_VIDEO_S:g}]")

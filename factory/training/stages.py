@@ -41,7 +41,7 @@ Stage = Callable[[TrainingJob, TrainState], TrainState]
 def evaluate(job: TrainingJob, state: TrainState) -> TrainState:
     """Run fixed-seed episodes with the deterministic policy."""
     cfg = job.cfg
-    episodes = cfg.runtime.eval_episodes
+    episodes = cfg.runtime.eval_episodes or cfg.task.eval_episodes
     with job.console.stage("evaluate") as progress, job.meter.phase("eval"):
         num_envs = cfg.task.whole_worlds(min(episodes, cfg.task.eval_worlds))
         env = make_env(cfg, num_envs=num_envs, evaluation=True)

@@ -91,6 +91,7 @@ OUT_OF_RANGE = [
     ("energy.estimate.calibration.relative_u=0.02", "energy.estimate.calibration.max_w_per_core=0.0"),
     ("energy.estimate.calibration={{origin:plug}}", "energy.estimate.calibration.max_w_per_core=0.0"),
     ("runtime.eval_episodes=-1", "runtime.eval_episodes=-1"),
+    ("runtime.eval_episodes=0", "runtime.eval_episodes=0: must be at least 1"),
     ("runtime.video_s=-1", "runtime.video_s=-1.0"),
     ("runtime.keep_checkpoints=0", "runtime.keep_checkpoints=0"),
 ]
@@ -333,7 +334,8 @@ def test_folder_without_permission_is_refused(
         (["run={given}"], "no checkpoint there"),
         (["run={given}/damaged"], "run={given}/damaged: {given}/damaged/checkpoints/96 cannot be read"),
         (["run={given}/cartpole", "device=tpu"], "device=tpu: choose cpu or cuda"),
-        (["run=last", "episodes=-1"], "episodes=-1: must not be negative"),
+        (["run=last", "episodes=-1"], "episodes=-1: must be at least 1"),
+        (["run=last", "episodes=0"], "episodes=0: must be at least 1"),
         (["run=last", "episodes=many"], "episodes"),
         (["run=last", "episods=3"], "episods"),
         (["last"], "last: give key=value"),
