@@ -49,7 +49,7 @@ def patient_tracker() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def no_addresses_of_mlflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Take back the addresses that a test, or MLflow's server, sets for its process and its children."""
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "FACTORY_TRACKING_URI"):
         monkeypatch.setenv(name, "")  # so that it is taken back even if only the test sets it
         monkeypatch.delenv(name)
     yield

@@ -130,7 +130,6 @@ class EngineChecks:
             training = int((folder / "starts").read_text())
         assert not psutil.pid_exists(training) or psutil.Process(training).status() == psutil.STATUS_ZOMBIE
         assert attempt_files.read_outcome(folder) is None
-        assert not (folder / "checkpoint").exists()
 
     def test_a_killed_wrapper_leaves_an_attempt_that_is_alive(self, engine: Engine, tmp_path: Path) -> None:
         """The training gets SIGTERM from the kernel and saves; until it has ended the attempt is alive."""

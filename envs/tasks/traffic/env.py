@@ -86,7 +86,7 @@ class Traffic(PlanView, EpisodeEnv):
 
     def _setup(self) -> None:
         cfg = self.cfg
-        self.kinds, self.table = maps_of(cfg.maps, cfg.num_maps, self.device)
+        self.kinds, self.table, self._most_places = maps_of(cfg.maps, cfg.num_maps, self.device)
         self.shape = (self.num_worlds, cfg.agents_per_world)
         on = self.device
         for name in ("map", "route"):
@@ -96,7 +96,6 @@ class Traffic(PlanView, EpisodeEnv):
         for name in (*_MOTION, *_CAR, "start_m", *TALLIES):
             setattr(self, name, torch.zeros(self.num_envs, device=on))
         self.length_m.fill_(LEAST_LENGTH_M)
-        self._most_places = int(self.table.num_places.max())
         # The last cars of a scene are driven by rules.
         number = torch.arange(cfg.agents_per_world, device=on).expand(self.shape)
         self.is_rule_driven = (number >= cfg.agents_per_world - cfg.rule_drivers).flatten()
@@ -104,6 +103,8 @@ class Traffic(PlanView, EpisodeEnv):
         nothing = torch.zeros(self.shape, device=on)
         self._ends = Ends(nothing, nothing, nothing.long(), nothing + torch.inf)
         self._acted = torch.zeros(self.num_envs, dtype=torch.bool, device=on)
+        self._commands = torch.zeros(*self.shape, 2, device=on)
+        self._driven_m = torch.zeros(self.shape, device=on)
 
     @property
     def cars(self) -> Cars:
@@ -130,8 +131,8 @@ class Traffic(PlanView, EpisodeEnv):
             self._view = None
         pedal, wheel = commands.unbind(-1)
         acceleration = torch.where(pedal > 0.0, MOST_ACCELERATION * pedal, MOST_BRAKING * pedal)
-        self._acted = self.is_driving.clone()
-        self._commands = commands
+        self._acted.copy_(self.is_driving)
+        self._commands.copy_(commands)
         steering = lane_keeping(self.table, self.cars) + MOST_CORRECTION * wheel
         self._move(acceleration, steering.clamp(-MOST_STEERING, MOST_STEERING))
         self._enter(self.is_queued)
@@ -146,7 +147,7 @@ class Traffic(PlanView, EpisodeEnv):
         dx = moved.x - x
         dy = moved.y - y
         along_m = expected + cos * dx + sin * dy
-        self._driven_m = along_m - cars.along_m
+        self._driven_m.copy_(along_m - cars.along_m)
         is_still = moved.speed < 0.1
         values = {
             **moved._asdict(),

@@ -99,10 +99,16 @@ _FLOATS = ("length_m", "free_flow_s", "place_m")
 
 
 @functools.cache
-def maps_of(split: str, count: int, device: torch.device) -> tuple[tuple[str, ...], MapTable]:
-    """Return the kinds and the table of the first maps of a split; environments share them."""
+def maps_of(split: str, count: int, device: torch.device) -> tuple[tuple[str, ...], MapTable, int]:
+    """Return kinds and table of the first maps of a split, and the most places of a map.
+
+    Environments share them.
+    """
     maps = [road_map(split, index) for index in range(count)]
-    return tuple(found.kind for found in maps), map_table(maps, device)
+    # Counted on the host: a device would have to be waited for.
+    table = map_table(maps, torch.device("cpu"))
+    on_device = MapTable(*(column.to(device) for column in table))
+    return tuple(found.kind for found in maps), on_device, int(table.num_places.max())
 
 
 def map_table(maps: Sequence[RoadMap], device: torch.device) -> MapTable:

@@ -36,7 +36,10 @@ class Shapes:
     elapsed_s = 0.0
 
     def __init__(self, settings: Any, model: mujoco.MjModel, *, num_envs: int, device: torch.device) -> None:
-        self.model, self._num_envs, self._of = model, num_envs, {"data": mujoco.MjData(model), "model": model}
+        self.model = model
+        self.num_envs = num_envs
+        self.device = device
+        self._of = {"data": mujoco.MjData(model), "model": model}
         self._tensors: dict[str, torch.Tensor] = {}
 
     def field(self, name: str, *, precise: bool = False) -> torch.Tensor:
@@ -51,9 +54,13 @@ class Shapes:
         if name not in self._tensors:
             source = self._of[where] if hasattr(self._of[where], name) else self.model.opt
             self._tensors[name] = torch.zeros(
-                self._num_envs, *torch.as_tensor(getattr(source, name)).shape, device=META
+                self.num_envs, *torch.as_tensor(getattr(source, name)).shape, device=META
             )
         return self._tensors[name]
+
+    def rays(self, origin: torch.Tensor, direction: torch.Tensor, **options: Any) -> torch.Tensor:
+        """Return a distance for each ray."""
+        return torch.zeros(origin.shape[:2], device=META)
 
     def step(self, num_substeps: int) -> None:
         """Stay."""
