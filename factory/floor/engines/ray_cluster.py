@@ -21,6 +21,9 @@ import psutil
 OBJECT_STORE_BYTES = 78_643_200
 """Least size that Ray accepts; no data of a training goes through it."""
 _START_S = 120.0
+_END_S = 5.0
+"""Longest time that the end of a cluster waits for its processes."""
+_LOOK_S = 0.05
 _PR_SET_PDEATHSIG = 1
 
 
@@ -115,9 +118,13 @@ class OwnCluster:
         # There is nothing that Ray could save; its processes end with the one that started them.
         self._process.kill()
         self._process.wait()
-        for process in _session(self.pid):
-            with contextlib.suppress(psutil.Error):
-                process.kill()
+        # One may be started by another that is killed a moment later.
+        due_s = time.monotonic() + _END_S
+        while (members := _session(self.pid)) and time.monotonic() < due_s:
+            for process in members:
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+            time.sleep(_LOOK_S)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -157,8 +164,8 @@ def _private_folder(root: Path) -> Path:
 def _session(leader: int) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            if os.getsid(process.pid) == leader:
+        with contextlib.suppress(ProcessLookupError, PermissionError, psutil.Error):
+            if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
     return found
 

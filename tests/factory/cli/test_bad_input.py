@@ -130,7 +130,7 @@ EVALUATE = [
     ("rnu=last", "did you mean run"),
     ("run=last episodes=-3", "episodes"),
     ("run=last episodes=nan", "episodes"),
-    ("run=last episodes=null", "episodes"),
+    ("run=last episodes=0", "episodes"),
     ("run=last seed=2147483648", "seed"),
     ("run=last seed=-1", "seed"),
     ("run=last video=perhaps", "video"),

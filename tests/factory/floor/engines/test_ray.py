@@ -49,8 +49,8 @@ def two_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoNodes]:
         finally:
             cluster.stop()
     wait_for(lambda: not left_over(str(cluster.root.parent)))
-    assert not session(cluster.head.pid)
-    assert not session(cluster.second.pid)
+    wait_for(lambda: not session(cluster.head.pid))
+    wait_for(lambda: not session(cluster.second.pid))
 
 
 def left_over(folder: str) -> list[str]:
