@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from factory.envs.rendering.plan_view import Color, Line, Polygon, Scene, Shape, rectangle
+from factory.envs.tasks.cars.painting import DrivenLines, accent
 from factory.envs.tasks.cars.parking_lots import CAR, DEPTH_M, GOAL_Y_M, GOAL_YAW, SIDE_M
 
 if TYPE_CHECKING:
@@ -22,20 +23,17 @@ TARGET: Color = (60, 170, 90, 110)
 AHEAD: Color = (214, 48, 49, 150)
 BACK: Color = (30, 95, 190, 150)
 CAR_PAINT: Color = (214, 48, 49)
-GOOD: Color = (60, 170, 90)
-BAD: Color = (214, 48, 49)
 _ACCENT_S = 1.5
 """Time for which the outcome of an episode is shown in the next one."""
 _LONGEST_LINE = 600
 
 
 class ParkPainter:
-    """Draws the worlds of an environment; it remembers where the cars of earlier snapshots were."""
+    """Draws the worlds of an environment."""
 
     def __init__(self, env: CarPark) -> None:
         self._env = env
-        self._lines: list[list[tuple[float, float, float]]] = [[] for _ in range(env.num_envs)]
-        self._steps = [0] * env.num_envs
+        self._lines = DrivenLines(env.num_envs)
 
     def scenes(self) -> list[Scene]:
         """Return the worlds as they are now."""
@@ -58,19 +56,15 @@ class ParkPainter:
             center=(0.0, 0.5 * (aisle_m - DEPTH_M)),
             span_m=aisle_m + DEPTH_M + 3.0,
             caption=self._caption(world),
-            accent=self._accent(world),
+            accent=accent(env, world, tally=env.tally, was_good=env.last_was_parked, shown_s=_ACCENT_S),
         )
 
     def _driven_line(self, world: int) -> list[Shape]:
         """Return the line of the rear axle in this episode: red forward, blue backward."""
         env = self._env
-        line = self._lines[world]
-        steps = int(env.episode_steps[world])
-        if steps < self._steps[world]:
-            line.clear()
-        self._steps[world] = steps
         state = env.state
-        line.append((float(state.x[world]), float(state.y[world]), float(state.speed[world])))
+        steps = int(env.episode_steps[world])
+        line = self._lines.add(world, steps=steps, x=state.x, y=state.y, speed=state.speed)
         pieces: list[Shape] = []
         recent = line[-_LONGEST_LINE:]
         for (x, y, _), (next_x, next_y, speed) in itertools.pairwise(recent):
@@ -105,15 +99,6 @@ class ParkPainter:
             f"nearest {nearest_m:.2f} m   turnarounds {float(env.num_turnarounds[world]):.0f}\n"
             f"parked {parked:.0f}   contacts {contacts:.0f}"
         )
-
-    def _accent(self, world: int) -> Color | None:
-        """Return the colour of the outcome of the episode before, shortly after its end."""
-        env = self._env
-        if float(env.episode_steps[world]) * env.step_dt_s > _ACCENT_S or not env.tally[world].any():
-            return None
-        if bool(env.last_was_parked[world]):
-            return GOOD
-        return BAD
 
 
 def _lot(aisle_m: float, slot_width_m: float) -> list[Shape]:

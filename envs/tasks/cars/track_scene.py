@@ -9,6 +9,7 @@ import numpy as np
 
 from factory.envs.rendering.plan_view import Circle, Color, Line, Polygon, Scene, Shape, rectangle
 from factory.envs.tasks.cars.closed_tracks import NUM_POINTS
+from factory.envs.tasks.cars.painting import DrivenLines, accent
 
 if TYPE_CHECKING:
     from factory.envs.tasks.cars.track import CarTrack
@@ -19,8 +20,6 @@ CENTRE: Color = (255, 255, 255, 70)
 PREVIEW: Color = (255, 196, 61)
 CAR: Color = (214, 48, 49)
 GLASS: Color = (45, 52, 60)
-GOOD: Color = (60, 170, 90)
-BAD: Color = (214, 48, 49)
 _FASTEST_M_PER_S = 9.0
 """Speed at which the driven line is as green as it gets."""
 _ACCENT_S = 1.0
@@ -28,12 +27,11 @@ _ACCENT_S = 1.0
 
 
 class TrackPainter:
-    """Draws the worlds of an environment; it remembers where the cars of earlier snapshots were."""
+    """Draws the worlds of an environment."""
 
     def __init__(self, env: CarTrack) -> None:
         self._env = env
-        self._lines: list[list[tuple[float, float, float]]] = [[] for _ in range(env.num_envs)]
-        self._steps = [0] * env.num_envs
+        self._lines = DrivenLines(env.num_envs)
 
     def scenes(self) -> list[Scene]:
         """Return the worlds as they are now."""
@@ -52,19 +50,15 @@ class TrackPainter:
             center=(float(middle[0]), float(middle[1])),
             span_m=span_m,
             caption=self._caption(world),
-            accent=self._accent(world),
+            accent=accent(env, world, tally=env.tally, was_good=env.last_was_lap, shown_s=_ACCENT_S),
         )
 
     def _driven_line(self, world: int) -> list[Shape]:
         """Return the line of this episode, red where the car is slow and green where it is fast."""
         env = self._env
-        line = self._lines[world]
-        steps = int(env.episode_steps[world])
-        if steps < self._steps[world]:
-            line.clear()
-        self._steps[world] = steps
         state = env.state
-        line.append((float(state.x[world]), float(state.y[world]), float(state.forward[world])))
+        steps = int(env.episode_steps[world])
+        line = self._lines.add(world, steps=steps, x=state.x, y=state.y, speed=state.forward)
         pieces: list[Shape] = []
         for (x, y, speed), (next_x, next_y, _) in itertools.pairwise(line):
             share = min(1.0, speed / _FASTEST_M_PER_S)
@@ -108,15 +102,6 @@ class TrackPainter:
             f"friction {friction:.2f}   latency {1e3 * latency_s:.0f} ms\n"
             f"laps {laps:.0f}   off {failures:.0f}{last}"
         )
-
-    def _accent(self, world: int) -> Color | None:
-        """Return the colour of the outcome of the episode before, shortly after its end."""
-        env = self._env
-        if float(env.episode_steps[world]) * env.step_dt_s > _ACCENT_S or not env.tally[world].any():
-            return None
-        if bool(env.last_was_lap[world]):
-            return GOOD
-        return BAD
 
 
 def _road(table: np.ndarray, half_width_m: float) -> list[Shape]:

@@ -1,0 +1,59 @@
+"""Parts of the pictures that both car tasks draw: driven lines, and the outcome of the episode before."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from factory.envs.core.episode_env import EpisodeEnv
+from factory.envs.rendering.plan_view import Color
+
+_GOOD: Color = (60, 170, 90)
+_BAD: Color = (214, 48, 49)
+
+
+class DrivenLines:
+    """Remembers where the cars of earlier snapshots were, as snapshots hold the present alone."""
+
+    def __init__(self, num_envs: int) -> None:
+        """Begin without a point."""
+        self._lines: list[list[tuple[float, float, float]]] = [[] for _ in range(num_envs)]
+        self._steps = [0] * num_envs
+
+    def add(
+        self, world: int, *, steps: int, x: Tensor, y: Tensor, speed: Tensor
+    ) -> list[tuple[float, float, float]]:
+        """Add the present state of a world, and return the points of its episode.
+
+        Args:
+            world: index of the world.
+            steps: control steps of its episode; fewer than at the last call begin a new line.
+            x: positions of the cars. Shape: (num_envs,) [m].
+            y: positions of the cars. Shape: (num_envs,) [m].
+            speed: speeds of the cars. Shape: (num_envs,) [m/s].
+
+        Returns:
+            x, y and speed, oldest first.
+        """
+        line = self._lines[world]
+        if steps < self._steps[world]:
+            line.clear()
+        self._steps[world] = steps
+        line.append((float(x[world]), float(y[world]), float(speed[world])))
+        return line
+
+
+def accent(env: EpisodeEnv, world: int, *, tally: Tensor, was_good: Tensor, shown_s: float) -> Color | None:
+    """Return the colour of the outcome of the episode before, shortly after its end.
+
+    Args:
+        env: the environment.
+        world: index of the world.
+        tally: outcomes so far; without any there is no episode before. Shape: (num_envs, ...).
+        was_good: outcome of the last episode. Shape: (num_envs,) bool.
+        shown_s: time after the end for which it is shown [s].
+    """
+    if float(env.episode_steps[world]) * env.step_dt_s > shown_s or not tally[world].any():
+        return None
+    if bool(was_good[world]):
+        return _GOOD
+    return _BAD
