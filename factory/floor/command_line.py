@@ -109,7 +109,9 @@ def _add_running(add: _Add) -> None:
     run.add_argument(
         "--operator", choices=[mode.value for mode in Mode], default="suggest", help="freedom of the operator"
     )
-    run.add_argument("overrides", nargs="*", metavar="operator.key=value", help="settings of the operator")
+    run.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="settings: floor.<key> and operator.<key>"
+    )
     run.add_argument("--tick", type=float, default=1.0, metavar="S", help=argparse.SUPPRESS)
     run.add_argument("--forever", action="store_true", help="wait for more lines when all have ended")
 

@@ -10,7 +10,7 @@ import time
 from math import inf
 from pathlib import Path
 
-from factory import cli, options
+from factory import cli, options, sections
 from factory.floor import floor_lock, status_view, submission
 from factory.floor.answers import answer
 from factory.floor.budget_input import parse_duration, parse_time, parse_watts
@@ -19,6 +19,7 @@ from factory.floor.history import shift_report
 from factory.floor.lines import ACTIVE
 from factory.floor.loop import Rules
 from factory.floor.page import write_page
+from factory.floor.plan import Settings
 from factory.floor.report_view import print_report
 from factory.floor.runner import run_floor
 from factory.floor.store import Store
@@ -26,7 +27,7 @@ from factory.floor.submission import Order
 from factory.floor.sweeps import table, view
 from factory.grid import watcher as grid_watcher
 from factory.operator import command as operator_command
-from factory.operator import config as operator_config
+from factory.operator.config import OperatorConfig
 from factory.operator.words import Mode
 from factory.validation import require
 
@@ -76,12 +77,20 @@ def run(given: argparse.Namespace) -> int:
         # The limit of a capped line is a number of its own.
         raise ValueError(f"--profile={given.profile}: choose one of {', '.join(profiles)}")
     require(0.05 <= given.tick <= 60.0, "--tick", given.tick, "must be in [0.05, 60]")
-    config = operator_config.parse(given.overrides)
+    sections.check(given.overrides, ("floor", "operator"))
+    scheduler = sections.parse(Settings, "floor", given.overrides, page="docs/budget.md")
+    config = sections.parse(OperatorConfig, "operator", given.overrides, page="docs/operator.md")
     watch = operator_command.watching(config, Mode(given.operator))
     with Store(given.root, create=given.forever) as store, floor_lock.locked(given.root):
         _check_engine(store, given.engine)
         engine = ENGINES[given.engine](root=given.root, cores=given.cores, address=given.address)
-        rules = Rules(watts=watts, tick_s=given.tick, profile=given.profile, is_forever=given.forever)
+        rules = Rules(
+            watts=watts,
+            tick_s=given.tick,
+            profile=given.profile,
+            is_forever=given.forever,
+            scheduler=scheduler,
+        )
         return run_floor(store, engine, rules, watch=grid_watcher.beside(watch))
 
 

@@ -238,6 +238,7 @@ class Floor:
             not_before_s=self._times.future(line.not_before),
             deadline_s=deadline_s,
             remaining_tokens=line.remaining_tokens,
+            restart_s=self.supervisor.restarts.cost_s(line.task),
             is_held=line.is_held,
             preempted_s=tuple(self._acted.get((Verb.PREEMPT, line.id), ())),
             shed_s=tuple(self._acted.get((Verb.PAUSE, line.id), ())),

@@ -11,6 +11,7 @@ from math import inf
 
 from factory.energy.uncertainty import COVERAGE_FACTOR
 from factory.floor.lines import ExitClass, LineState, Needs
+from factory.floor.restarts import PRIOR_S
 from factory.validation import require
 
 
@@ -74,7 +75,7 @@ class LineView:
     """Earliest time of the next start."""
     deadline_s: float | None = None
     remaining_tokens: float = 0.0
-    restart_s: float = 6.0
+    restart_s: float = PRIOR_S
     """CPU time that a pre-emption and the resume after it cost [s]."""
     preempted_s: tuple[float, ...] = ()
     """Times of its pre-emptions, newest last; those of the last hour count."""

@@ -13,6 +13,7 @@ from factory.floor.books import LineAccount
 from factory.floor.engines.base import Engine
 from factory.floor.lines import Attempt, ExitClass, Handle, Line, LineState, Needs
 from factory.floor.power import PowerWatch
+from factory.floor.restarts import RestartCosts
 from factory.floor.store import Store
 from factory.runtime.cpus import usable_cpus
 
@@ -40,6 +41,7 @@ class Supervisor:
         self.engine = engine
         self.power = power
         self._profile = profile
+        self.restarts = RestartCosts(store.get("restarts", {}))
         self.last_start_s = -inf
         """Monotonic time of the last start or resume."""
         self._cpus: dict[int, list[int]] = {}
@@ -132,6 +134,9 @@ class Supervisor:
             )
         if line.state is LineState.STARTING and found.written_at > attempt.started_at:
             self.store.move(line, LineState.RUNNING, "runs")
+            if account is not None and account.attempt == attempt.number:
+                self.restarts.note(line.task, account.attempt_cpu_s)
+                self.store.put("restarts", self.restarts.to_plain())
         asked_at = self._asked_at.get(line.id)
         if line.state is LineState.PREEMPTING:
             if asked_at is None:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from factory.operator.thresholds import Thresholds
 from factory.operator.words import Verb
@@ -69,25 +65,3 @@ class OperatorConfig:
             "must be in [0, 3600]",
         )
         require(self.breaker >= 1, "operator.breaker", self.breaker, "must be >= 1")
-
-
-def parse(overrides: Sequence[str]) -> OperatorConfig:
-    """Return the settings that `operator.<key>=<value>` arguments ask for.
-
-    Raises:
-        ValueError: a key is unknown, or a value is malformed or out of its range.
-    """
-    texts: list[str] = []
-    for override in overrides:
-        key, equals, _ = override.partition("=")
-        if not key.startswith("operator.") or not equals:
-            raise ValueError(f"{override}: `run` takes operator.<key>=<value> only; see docs/operator.md")
-        texts.append(override.removeprefix("operator."))
-    try:
-        merged = OmegaConf.merge(OmegaConf.structured(OperatorConfig), OmegaConf.from_dotlist(texts))
-        found = OmegaConf.to_object(merged)
-    except OmegaConfBaseException as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"{' '.join(overrides)}: {reason}; see docs/operator.md") from error
-    assert isinstance(found, OperatorConfig)
-    return found

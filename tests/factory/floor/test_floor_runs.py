@@ -105,6 +105,10 @@ def test_a_disturbed_line_ends_with_the_weights_of_an_undisturbed_one(root: Path
     charged_j = line["joules"] + state["floor"]["unattributed_j"]
     assert math.isclose(charged_j, state["floor"]["joules"], rel_tol=1e-9)
     assert "each follows" in call(root, "audit", "verify")
+    with Store(root) as store:
+        (starts,) = store.get("restarts", {}).values()
+    assert len(starts) >= 2
+    assert all(cpu_s > 0.5 for cpu_s in starts)  # torch alone takes longer to import
 
     alone = tmp_path / "alone"
     command = [sys.executable, "-m", "factory.train", *_LINE, f"hydra.run.dir={alone}"]

@@ -10,7 +10,7 @@ import pytest
 
 from factory.floor.lines import ExitClass, LineState
 from factory.floor.store import Store
-from factory.operator.config import OperatorConfig, parse
+from factory.operator.config import OperatorConfig
 from factory.operator.deciders.rule import RuleDecider
 from factory.operator.journal import Journal
 from factory.operator.operator import Operator
@@ -230,20 +230,3 @@ def test_a_crash_is_retried_at_once(store: Store) -> None:
     operator.tick()
     assert plant.acts == ["retry_now"]
     assert Journal(store).decisions()[0].status is Status.ACTING
-
-
-@pytest.mark.parametrize(
-    "override",
-    [
-        "operator.dwell_s=-1",
-        "operator.allow=[x]",
-        "operator.nothing=1",
-        "seed=1",
-        "operator.llm.base_url=ftp://x",
-    ],
-)
-def test_mistakes_in_settings_name_the_key(override: str) -> None:
-    """One line names key or argument."""
-    with pytest.raises(ValueError, match=override.partition("=")[0]) as caught:
-        parse([override])
-    assert "\n" not in str(caught.value)
