@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from factory.floor.lines import ExitClass, Handle
 from factory.runtime import stored_files
 from factory.runtime.atomic_write import write_durably
 
+CUDA_DEVICES = "CUDA_VISIBLE_DEVICES"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _MAX_BYTES = 1 << 20
 
@@ -41,6 +42,8 @@ class Spec:
     cwd: str
     cpus: list[int] = field(default_factory=list)
     """CPUs the processes are bound to; empty: all."""
+    gpus: int = 0
+    """GPUs that the attempt is given, by the floor or by the engine."""
     niceness: int = 0
     environment: dict[str, str] = field(default_factory=dict)
     """Variables in addition to the wrapper's own."""
@@ -76,9 +79,13 @@ def read_spec(folder: Path) -> Spec:
     return Spec(**_read(folder / "spec.json"))
 
 
-def claim(folder: Path) -> bool:
-    """Write this process into `started.json`; return False if the attempt was started or given up before."""
-    return _claim(folder, asdict(own_handle(engine="")))
+def claim(folder: Path, *, devices: str = "") -> bool:
+    """Write this process and its GPUs into `started.json`.
+
+    Returns:
+        False if the attempt was started or given up before.
+    """
+    return _claim(folder, asdict(replace(own_handle(engine=""), devices=devices)))
 
 
 def give_up(folder: Path) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,16 @@ _ENDED_BY_THE_FLOOR = {
 """Outcome of attempts whose processes were all killed, by the reason that was written before."""
 
 
-def start(store: Store, engine: Engine, line: Line, *, reason: str, cpus: list[int], profile: str) -> Line:
+def start(
+    store: Store,
+    engine: Engine,
+    line: Line,
+    *,
+    reason: str,
+    cpus: Sequence[int],
+    gpus: Sequence[str],
+    profile: str,
+) -> Line:
     """Start the next attempt of a queued line.
 
     Args:
@@ -55,6 +65,7 @@ def start(store: Store, engine: Engine, line: Line, *, reason: str, cpus: list[i
         line: the line.
         reason: sentence that explains the start.
         cpus: CPUs to bind it to; empty: all.
+        gpus: GPUs to give it, by UUID; empty: the engine's choice.
         profile: power profile of lines that name none; empty for the default.
 
     Raises:
@@ -85,20 +96,24 @@ def start(store: Store, engine: Engine, line: Line, *, reason: str, cpus: list[i
             argv=argv,
             run_dir=line.run_dir,
             cwd=line.cwd,
-            cpus=cpus,
-            environment=_environment(store.floor_id, line),
+            cpus=list(cpus),
+            gpus=line.needs.gpus,
+            environment=_environment(store.floor_id, line, gpus),
         ),
     )
     engine.start(folder, line.needs)
     return line
 
 
-def _environment(floor_id: str, line: Line) -> dict[str, str]:
-    """Return the variables of an attempt: names for the experiment tracker, and threads that do not spin."""
+def _environment(floor_id: str, line: Line, gpus: Sequence[str]) -> dict[str, str]:
+    """Return the variables of an attempt: names for the tracker, its GPUs, and threads that do not spin."""
     names = {"floor.id": floor_id, "floor.line": str(line.id), "floor.attempt": str(line.attempts)}
     tags = {FLOOR_VARIABLES[tag]: value for tag, value in names.items()}
+    devices: dict[str, str] = {}
+    if gpus:
+        devices[attempt_files.CUDA_DEVICES] = ",".join(gpus)
     # A thread that spins keeps a core from the other lines.
-    return tags | {"GOMP_SPINCOUNT": "0", "OMP_WAIT_POLICY": "PASSIVE"}
+    return tags | devices | {"GOMP_SPINCOUNT": "0", "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def arguments(line: Line, root: Path, *, kept: int) -> list[str]:

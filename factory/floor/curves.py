@@ -50,6 +50,7 @@ class Subject:
     machine: str
     version: str
     """Commit and driver; observations of others count less."""
+    gpus: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +76,15 @@ class Observation:
 class Curves:
     """Observations of all subjects, and the operating points that follow from them."""
 
-    def __init__(self, *, prior_w_per_core: float) -> None:
+    def __init__(self, *, prior_w_per_core: float, prior_w_per_gpu: float = 0.0) -> None:
         """Begin without observations.
 
         Args:
             prior_w_per_core: Power of a busy core above an idle one, by the bound of the budget [W].
+            prior_w_per_gpu: Power limit of a GPU [W].
         """
         self._prior_w_per_core = prior_w_per_core
+        self._prior_w_per_gpu = prior_w_per_gpu
         self._seen: dict[Subject, list[Observation]] = {}
         self._points: dict[Subject, OperatingPoint] = {}
 
@@ -147,12 +150,12 @@ class Curves:
         relatives = [
             (other, seen)
             for other, seen in self._seen.items()
-            if other.family == subject.family and other.machine == subject.machine
+            if (other.family, other.machine, other.gpus) == (subject.family, subject.machine, subject.gpus)
         ]
         if sum(len(seen) for _, seen in relatives) >= LEAST_OBSERVATIONS:
             return _family_point(subject, relatives)
-        # A line cannot use more than its cores, so that is the upper bound (k = 2) of the prior.
-        most_w = self._prior_w_per_core * subject.cores
+        # A line cannot use more than its cores and GPUs, so that is the upper bound (k = 2) of the prior.
+        most_w = self._prior_w_per_core * subject.cores + self._prior_w_per_gpu * subject.gpus
         spread_w = (1.0 - _PRIOR_SHARE) * most_w / COVERAGE_FACTOR
         return OperatingPoint(power_w=_PRIOR_SHARE * most_w, power_sd_w=spread_w)
 

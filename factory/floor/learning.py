@@ -40,6 +40,7 @@ class CurveWatch:
         plain: Iterable[Mapping[str, Any]],
         *,
         prior_w_per_core: float,
+        prior_w_per_gpu: float = 0.0,
         machine: str | None = None,
         version: str | None = None,
     ) -> None:
@@ -48,10 +49,11 @@ class CurveWatch:
         Args:
             plain: Curves as `Curves.to_plain` gave them.
             prior_w_per_core: Power of a busy core above an idle one, by the bound of the budget [W].
+            prior_w_per_gpu: Power limit of a GPU [W].
             machine: Name of the machine; that of this host if None.
             version: Commit and driver; those of this process if None.
         """
-        self.curves = Curves(prior_w_per_core=prior_w_per_core)
+        self.curves = Curves(prior_w_per_core=prior_w_per_core, prior_w_per_gpu=prior_w_per_gpu)
         self.curves.load(plain)
         self._machine = machine or platform.node()
         self._version = version or _version()
@@ -109,6 +111,7 @@ class CurveWatch:
                 configuration=configuration_hash(line.task, line.overrides, cores=line.needs.cores),
                 family=family_of(line.task),
                 cores=line.needs.cores,
+                gpus=line.needs.gpus,
                 machine=self._machine,
                 version=self._version,
             )

@@ -150,6 +150,8 @@ class Handle:
     started: float
     """Start time of the process, as `psutil.Process.create_time` gives it [s]."""
     boot_id: str
+    devices: str = ""
+    """GPUs that the attempt was given, as in `CUDA_VISIBLE_DEVICES`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

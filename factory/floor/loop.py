@@ -98,7 +98,7 @@ class Floor:
         self.store = store
         self.engine = engine
         self.rules = rules
-        self.power = PowerWatch(store.get("books"))
+        self.power = PowerWatch(store.get("books"), engine)
         self.is_draining = False
         self._budget: Budget | None = None
         self._budget_version = 0
@@ -107,7 +107,11 @@ class Floor:
         """Lines and limit for which the last plan was made; None if it led to actions."""
         self.supervisor = Supervisor(store, engine, self.power, profile=rules.profile)
         self._core_w = self.power.prior_w(Needs(cores=1.0, memory_bytes=0))
-        self.learning = CurveWatch(store.get("curves", []), prior_w_per_core=self._core_w)
+        self.learning = CurveWatch(
+            store.get("curves", []),
+            prior_w_per_core=self._core_w,
+            prior_w_per_gpu=self.power.prior_w(Needs(cores=0.0, memory_bytes=0, gpus=1)),
+        )
         self._times = MonotonicTimes()
         self._acted = _recent_acts(store, self._times)
         self._sampled_s = -inf
@@ -280,7 +284,6 @@ class Floor:
             return
         self._sampled_s = now_s
         running = self.store.lines((LineState.RUNNING,))
-        last = self.power.books.last
         self.store.add_sample(
             Sample(
                 at=time.time(),
@@ -289,7 +292,7 @@ class Floor:
                 joules=self.power.books.node_j,
                 tokens=tokens,
                 tokens_per_s=sum(line.tokens_per_s for line in running),
-                cpu_s=last.cpu_s if last else 0.0,
+                cpu_s=self.power.books.cpu_s,
                 running=len(running),
             )
         )

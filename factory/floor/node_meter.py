@@ -30,6 +30,8 @@ class NodeReading:
     """Energy of CPUs and memory that follows their load [J]; all of it where the idle power is unknown."""
     gpu_j: float = 0.0
     """Energy of the GPUs [J]."""
+    gpu_hi_j: float = 0.0
+    """Upper bound of `gpu_j` [J]."""
     idle_j: float = 0.0
     """Energy of CPUs and memory that no work is needed for [J], as far as that is known."""
     lo_j: float = 0.0
@@ -146,6 +148,11 @@ class NodeMeter:
         self._t_ns = now_ns
 
         bounds_j = [channel.bounds_j(now_ns) for channel in self._channels]
+        gpu_hi_j = sum(
+            hi_j
+            for channel, (_, hi_j) in zip(self._channels, bounds_j, strict=True)
+            if tuple(channel.source.components) == ("gpu",)
+        )
         tiers = [channel.tier(now_ns) for channel in self._channels]
         since = self._since
         if since.joules_total > 0.0:
@@ -154,6 +161,7 @@ class NodeMeter:
             t_mono=now_ns * 1e-9,
             dynamic_j=since.dynamic_j + max(0.0, load_j - self._idle_j),
             gpu_j=since.gpu_j + gpu_j,
+            gpu_hi_j=since.gpu_hi_j + gpu_hi_j,
             idle_j=since.idle_j + self._idle_j,
             lo_j=since.lo_j + sum(lo_j for lo_j, _ in bounds_j),
             hi_j=since.hi_j + sum(hi_j for _, hi_j in bounds_j),
@@ -163,6 +171,12 @@ class NodeMeter:
             boot_id=boot_id(),
             positions=self._positions(),
         )
+
+    def devices_j(self) -> dict[str, float]:
+        """Return the energy of each GPU since this meter was opened, by its UUID [J]."""
+        return {
+            uuid: joules for channel in self._channels for uuid, joules in channel.source.devices_j().items()
+        }
 
     def close(self) -> None:
         """Release the sources."""

@@ -1,4 +1,4 @@
-"""Power and energy of the node, tick by tick: its meter, the books, and the recent samples."""
+"""Power and energy of the floor's hosts, tick by tick: their meters, the books, and the recent samples."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import fsum
 from typing import Any
 
-from factory.energy.process_tree import ProcessTable, ProcessTree
 from factory.energy.sources.estimate import EstimateConfig
 from factory.energy.types import Tier
-from factory.floor.books import Books, LineAccount, LineShare
+from factory.floor import gpus
+from factory.floor.books import LineAccount, LineShare
+from factory.floor.engines.base import Engine
+from factory.floor.floor_books import FloorBooks
+from factory.floor.host_meter import HostMeter, HostReading, Running
 from factory.floor.lines import Handle, Line, Needs
-from factory.floor.node_meter import NodeMeter, NodeReading
+from factory.floor.node_meter import NodeReading
 from factory.floor.plan import PowerSample
 
 _HISTORY_S = 120.0
@@ -23,10 +27,12 @@ _COUNTED = frozenset({Tier.MEASURED, Tier.SAMPLED})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodePower:
-    """Power of the node over the last tick."""
+    """Power of one host, or of all, over the last tick."""
 
     power_w: float = 0.0
     """By the meter's own value."""
+    gpu_w: float = 0.0
+    """Part of `upper_w` that the GPUs draw."""
     upper_w: float = 0.0
     """By the upper bound, on which a budget is held."""
     idle_w: float = 0.0
@@ -37,131 +43,149 @@ class NodePower:
 
 
 class PowerWatch:
-    """Meters the node and charges its energy to lines."""
+    """Meters the hosts on which lines run, and charges their energy to the lines."""
 
-    def __init__(self, plain: Mapping[str, Any] | None) -> None:
+    def __init__(self, plain: Mapping[str, Any] | None, engine: Engine) -> None:
         """Open the meter of this host and go on with earlier books.
 
         Args:
-            plain: books of an earlier process, as `Books.to_plain` gave them.
+            plain: books of an earlier process, as `FloorBooks.to_plain` gave them.
+            engine: reaches the meters of other hosts.
         """
-        self.books = Books.from_plain(plain) if plain else Books()
-        self._meter = NodeMeter.open(since=self.books.last)
+        self._engine = engine
+        self.here = socket.gethostname()
+        self.books = FloorBooks()
+        if plain:
+            self.books = FloorBooks.from_plain(plain, here=self.here)
+        self._meter = HostMeter(self.books.last(self.here))
+        self.explanation = self._meter.explanation
         self._coefficients = EstimateConfig()
-        self._table = ProcessTable()
-        self._trees: dict[tuple[int, int], ProcessTree] = {}
-        self._shares: dict[int, LineShare] = {}
-        self._is_first = True
-        self._before: NodeReading | None = None
+        self._most_gpu_w = max(gpus.visible().values(), default=0.0)
+        self._before: dict[str, HostReading] = {}
+        """Last reading of each host by this process."""
+        self._attempts: dict[int, int] = {}
+        """Attempt of each line in the last tick."""
+        self._by_host: dict[str, NodePower] = {}
         self.now = NodePower()
         self.charged_w: dict[int, float] = {}
         """Power of each line over the last tick, its share of the idle power included [W]."""
         self.line_w: dict[int, float] = {}
-        """Power that each line added to the node's over the last tick, by the upper bound."""
+        """Power that each line added to its host's over the last tick, by the upper bound [W]."""
         self.samples: deque[PowerSample] = deque()
-        self.explanation = self._meter.explanation
 
     @property
     def is_estimated(self) -> bool:
-        """True unless counters measure the node."""
+        """True unless counters measure the hosts."""
         return self.now.tier not in _COUNTED
 
     def tick(self, active: list[tuple[Line, Handle | None]], *, limit_w: float, tokens: float) -> None:
-        """Read the meter, charge the lines, and keep a sample.
+        """Read the meters, charge the lines, and keep a sample.
+
+        A host that does not answer keeps its power until it does; the energy since then follows in one step.
 
         Args:
             active: lines whose attempts may have processes, with these.
             limit_w: budget in force [W].
             tokens: control tokens of all lines so far.
         """
-        here = socket.gethostname()
-        # The meter sees this host only.
-        shares = {
-            line.id: self._share(line, handle)
-            for line, handle in active
-            if handle is None or handle.host == here
-        }
-        used_s = {line: self._used_s(line, share) for line, share in shares.items()}
-        self._shares = shares
-        accounts = self.books.lines
-        reading = self._meter.read()
-        if self._is_first and self.books.last is not None:
-            # Nobody watched while the floor was away.
-            self.books = self.books.gap(reading, shares)
-        else:
-            self.books = self.books.tick(reading, shares)
-        self.charged_w = self._charged_w(accounts, reading)
-        self._is_first = False
-        if self._before is not None and reading.t_mono > self._before.t_mono:
-            self.now = self._power(self._before, reading)
-            node_s = max(reading.cpu_s - self._before.cpu_s, sum(used_s.values()), 1e-9)
-            dynamic_w = self.now.upper_w - self.now.idle_w
-            self.line_w = {line: dynamic_w * cpu_s / node_s for line, cpu_s in used_s.items()}
+        by_host: dict[str, dict[int, Line]] = {self.here: {}}
+        running: dict[str, dict[int, Running]] = {self.here: {}}
+        for host in self._before:
+            # A host that ran a line stays on the books while this process lives.
+            by_host.setdefault(host, {})
+            running.setdefault(host, {})
+        for line, handle in active:
+            host = handle.host if handle is not None else self.here
+            by_host.setdefault(host, {})[line.id] = line
+            running.setdefault(host, {})[line.id] = Running(attempt=line.attempts, handle=handle)
+        self.charged_w = {}
+        self.line_w = {}
+        for host, lines in by_host.items():
+            found = self._read(host, running[host])
+            if found is not None:
+                self._settle(host, lines, found)
+        self._attempts = {line.id: line.attempts for line, _ in active}
+        if self._by_host:
+            self.now = _sum(list(self._by_host.values()))
             now_s = time.monotonic()
             self.samples.append(PowerSample(now_s, self.now.upper_w, limit_w, tokens))
             while self.samples and self.samples[0].t_s < now_s - _HISTORY_S:
                 self.samples.popleft()
-        self._before = reading
 
     def prior_w(self, needs: Needs) -> float:
         """Return the power that a line of these needs is expected to add, by the upper bound [W]."""
         coefficients = self._coefficients
-        return needs.cores * (coefficients.highest_w_per_core - self._upper_idle_w_per_core())
+        per_core_w = coefficients.highest_w_per_core - self._upper_idle_w_per_core()
+        # Nothing is known of a GPU's load, so it counts with the limit of its board.
+        return needs.cores * per_core_w + needs.gpus * self._most_gpu_w
 
     def close(self) -> None:
         """Let go of the counters."""
         self._meter.close()
 
-    def _share(self, line: Line, handle: Handle | None) -> LineShare:
-        cpu_s = self._cpu_s(line, handle)
-        return LineShare(cpu_s_total=cpu_s, cores_allocated=line.needs.cores, attempt=line.attempts)
+    def _read(self, host: str, running: Mapping[int, Running]) -> HostReading | None:
+        if host == self.here:
+            return self._meter.read(running)
+        return self._engine.read_meter(host, self.books.last(host), running)
 
-    def _charged_w(self, before: Mapping[int, LineAccount], reading: NodeReading) -> dict[int, float]:
-        """Return the energy a second that each line was charged with since the last tick [W]."""
-        if self._before is None or reading.t_mono <= self._before.t_mono:
-            return {}
-        elapsed_s = reading.t_mono - self._before.t_mono
-        nothing = LineAccount()
-        return {
-            line: (account.joules - before.get(line, nothing).joules) / elapsed_s
-            for line, account in self.books.lines.items()
+    def _settle(self, host: str, lines: Mapping[int, Line], found: HostReading) -> None:
+        """Charge the energy of a host since its last reading, and note the power of host and lines."""
+        shares = {
+            number: LineShare(
+                cpu_s_total=found.cpu_s.get(number, 0.0),
+                cores_allocated=line.needs.cores,
+                gpu_share=found.gpu_share.get(number, 0.0),
+                attempt=line.attempts,
+            )
+            for number, line in lines.items()
         }
+        accounts = self.books.lines
+        before = self._before.get(host)
+        if before is None and self.books.last(host) is not None:
+            # Nobody watched while the floor was away.
+            self.books = self.books.gap(host, found.node, shares)
+        else:
+            self.books = self.books.tick(host, found.node, shares)
+        self._before[host] = found
+        if before is None or found.node.t_mono <= before.node.t_mono:
+            return
+        elapsed_s = found.node.t_mono - before.node.t_mono
+        for number in lines:
+            before_j = accounts.get(number, LineAccount()).joules
+            now = self.books.account(number)
+            if now is not None:
+                self.charged_w[number] = (now.joules - before_j) / elapsed_s
+        power = self._power(before.node, found.node)
+        self._by_host[host] = power
+        used_s = {number: self._used_s(line, before, found) for number, line in lines.items()}
+        host_s = max(found.node.cpu_s - before.node.cpu_s, fsum(used_s.values()), 1e-9)
+        dynamic_w = power.upper_w - power.gpu_w - power.idle_w
+        for number, cpu_s in used_s.items():
+            gpu_share = found.gpu_share.get(number, 0.0)
+            self.line_w[number] = dynamic_w * cpu_s / host_s + power.gpu_w * gpu_share
 
-    def _used_s(self, line: int, share: LineShare) -> float:
+    def _used_s(self, line: Line, before: HostReading, now: HostReading) -> float:
         """Return the CPU time of a line since the last tick [s]; nothing in the first tick of an attempt."""
-        before = self._shares.get(line)
-        if before is None or before.attempt != share.attempt:
+        if line.id not in before.cpu_s or self._attempts.get(line.id) != line.attempts:
             return 0.0
-        return max(0.0, share.cpu_s_total - before.cpu_s_total)
-
-    def _cpu_s(self, line: Line, handle: Handle | None) -> float:
-        """Return the CPU time of the newest attempt [s]."""
-        key = (line.id, line.attempts)
-        if key not in self._trees and handle is not None:
-            # Trees of earlier attempts are of no more use.
-            self._trees = {other: tree for other, tree in self._trees.items() if other[0] != line.id}
-            try:
-                self._trees[key] = ProcessTree(handle.pid, table=self._table)
-            except ProcessLookupError:
-                return 0.0
-        tree = self._trees.get(key)
-        if tree is None:
-            return 0.0
-        return tree.cpu_s()
+        return max(0.0, now.cpu_s.get(line.id, 0.0) - before.cpu_s[line.id])
 
     def _power(self, before: NodeReading, now: NodeReading) -> NodePower:
         elapsed_s = now.t_mono - before.t_mono
         power_w = (now.joules_total - before.joules_total) / elapsed_s
+        gpu_w = (now.gpu_hi_j - before.gpu_hi_j) / elapsed_s
         idle_w = (now.idle_j - before.idle_j) / elapsed_s
         upper_w = (now.hi_j - before.hi_j) / elapsed_s
         if now.tier in (Tier.ESTIMATED, Tier.SHARED):
             # The bounds of an estimate do not depend on the load, but a budget can only be held on something
             # that does: so the estimate is scaled to meet its upper bound at full load.
             scale = self._coefficients.highest_w_per_core / self._coefficients.max_w_per_core
-            upper_w = power_w * scale
+            cpu_w = power_w - (now.gpu_j - before.gpu_j) / elapsed_s
+            upper_w = cpu_w * scale + gpu_w
             idle_w *= scale
         return NodePower(
             power_w=power_w,
+            gpu_w=gpu_w,
             upper_w=upper_w,
             idle_w=idle_w,
             cores_busy=(now.cpu_s - before.cpu_s) / elapsed_s,
@@ -171,3 +195,15 @@ class PowerWatch:
     def _upper_idle_w_per_core(self) -> float:
         coefficients = self._coefficients
         return coefficients.idle_w_per_core * coefficients.highest_w_per_core / coefficients.max_w_per_core
+
+
+def _sum(hosts: list[NodePower]) -> NodePower:
+    """Return the power of all hosts, with the worst tier of any."""
+    return NodePower(
+        power_w=fsum(host.power_w for host in hosts),
+        gpu_w=fsum(host.gpu_w for host in hosts),
+        upper_w=fsum(host.upper_w for host in hosts),
+        idle_w=fsum(host.idle_w for host in hosts),
+        cores_busy=fsum(host.cores_busy for host in hosts),
+        tier=Tier.worst([Tier(host.tier) for host in hosts]).value,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
 from dataclasses import replace
@@ -11,7 +12,7 @@ from pathlib import Path
 from factory.floor import attempt_files, attempts, progress
 from factory.floor.books import LineAccount
 from factory.floor.engines.base import Engine
-from factory.floor.lines import Attempt, ExitClass, Handle, Line, LineState, Needs
+from factory.floor.lines import ACTIVE, Attempt, ExitClass, Handle, Line, LineState, Needs
 from factory.floor.power import PowerWatch
 from factory.floor.restarts import RestartCosts
 from factory.floor.store import Store
@@ -98,7 +99,7 @@ class Supervisor:
 
     def _settle(self, line: Line, attempt: Attempt, outcome: attempt_files.Outcome | None) -> None:
         """Move a line on whose attempt has ended, and put what was lost on the books."""
-        account = self.power.books.lines.get(line.id)
+        account = self.power.books.account(line.id)
         before_j = sum(
             other.joules for other in self.store.attempts(line.id) if other.number < attempt.number
         )
@@ -122,7 +123,7 @@ class Supervisor:
     def _follow(self, line: Line, attempt: Attempt, handle: Handle, now: float) -> None:
         """Note the progress of a line that has processes; end it if it does not move."""
         found = progress.read(Path(line.run_dir))
-        account = self.power.books.lines.get(line.id)
+        account = self.power.books.account(line.id)
         if account and found.kept_steps != self.kept.get(line.id, (-1, 0.0))[0]:
             self.kept[line.id] = (found.kept_steps, account.useful_j)
         if (found.steps, found.tokens) != (line.steps, line.tokens):
@@ -160,7 +161,15 @@ class Supervisor:
         if self.engine.is_local:
             cpus = self._free_cpus(line.needs)
         try:
-            attempts.start(self.store, self.engine, line, reason=reason, cpus=cpus, profile=self._profile)
+            attempts.start(
+                self.store,
+                self.engine,
+                line,
+                reason=reason,
+                cpus=cpus,
+                gpus=self._free_gpus(line.needs),
+                profile=self._profile,
+            )
         except OSError as error:
             attempt = self.store.last_attempt(line.id)
             self.store.record("start failed", line=line.id, details={"error": str(error)})
@@ -172,11 +181,11 @@ class Supervisor:
 
     def _reopen_account(self, line: Line) -> None:
         """Let the account of a line that had ended, and was promoted since, go on where it was closed."""
-        if not line.attempts or line.id in self.power.books.lines:
+        if not line.attempts or self.power.books.account(line.id) is not None:
             return
         cpu_s = sum(attempt.cpu_s for attempt in self.store.attempts(line.id))
         account = LineAccount(joules=line.joules, waste_j=line.waste_j, cpu_s=cpu_s)
-        self.power.books = self.power.books.reopen(line.id, account)
+        self.power.books = self.power.books.reopen(line.id, account, host=self.power.here)
         self.kept[line.id] = (line.steps, account.useful_j)
 
     def pause(self, line: Line, reason: str, *, is_held: bool = False) -> None:
@@ -221,6 +230,19 @@ class Supervisor:
     def note_cpus(self, line: Line, cpus: list[int]) -> None:
         """Remember the CPUs that the processes of a line were bound to after its start."""
         self._cpus[line.id] = cpus
+
+    def _free_gpus(self, needs: Needs) -> list[str]:
+        """Return GPUs that no active line has, as many as the line needs."""
+        taken: set[str] = set()
+        for line in self.store.lines(ACTIVE):
+            attempt = self.store.last_attempt(line.id)
+            if attempt is not None and line.needs.gpus:
+                # The order is on the disk before the process is, and outlives the floor. Without one, no
+                # process ever came to be.
+                with contextlib.suppress(ValueError):
+                    order = attempt_files.read_spec(Path(attempt.folder))
+                    taken.update(order.environment.get(attempt_files.CUDA_DEVICES, "").split(","))
+        return [uuid for uuid in self.engine.gpus if uuid not in taken][: needs.gpus]
 
     def _free_cpus(self, needs: Needs) -> list[int]:
         """Return the CPUs that the fewest lines are bound to, as many as the line may use."""

@@ -18,7 +18,7 @@ from types import FrameType
 
 from factory.energy.cgroup import Cgroup
 from factory.floor import attempt_files
-from factory.floor.attempt_files import Outcome, Spec
+from factory.floor.attempt_files import CUDA_DEVICES, Outcome, Spec
 from factory.floor.exit_class import classify
 
 _PR_SET_PDEATHSIG = 1
@@ -56,7 +56,7 @@ def run(folder: Path) -> Outcome | None:
     # A signal that arrives before the training does is passed on as soon as there is one.
     for number in _FORWARDED:
         signal.signal(number, forward)
-    if not attempt_files.claim(folder):
+    if not attempt_files.claim(folder, devices=_devices(spec)):
         return None
     signal.signal(signal.SIGALRM, look)
     signal.setitimer(signal.ITIMER_REAL, _LOOK_S, _LOOK_S)
@@ -87,6 +87,14 @@ def run(folder: Path) -> Outcome | None:
         _report(Path(spec.run_dir))
     attempt_files.write_outcome(folder, outcome)
     return outcome
+
+
+def _devices(spec: Spec) -> str:
+    """Return the GPUs of the training, as in `CUDA_VISIBLE_DEVICES`; none if it needs none."""
+    if not spec.gpus:
+        return ""
+    # The floor names them in the order; Ray sets them in the environment.
+    return (os.environ | spec.environment).get(CUDA_DEVICES, "")
 
 
 def _report(run_dir: Path) -> None:

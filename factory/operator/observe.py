@@ -136,10 +136,11 @@ class Observer:
     def _processes(self, line: Line, attempt: _Attempt, now_s: float) -> processes.ProcessesView:
         """Look at the processes of a line, and remember their CPU time and memory."""
         handle = self._floor.supervisor.handle(line) if line.state.is_active else None
-        if handle is None:
+        # Process numbers of another host mean nothing here.
+        if handle is None or handle.host != self._floor.power.here:
             return processes.ProcessesView()
         seen = processes.look(handle.pid)
-        account = self._floor.power.books.lines.get(line.id)
+        account = self._floor.power.books.account(line.id)
         if line.state is LineState.PAUSED:
             attempt.cpu.clear()
         elif account is not None and account.attempt == line.attempts:

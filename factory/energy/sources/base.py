@@ -72,6 +72,10 @@ class EnergySource(ABC):
             SourceError: When the hardware does not answer. Energy counted before stays valid.
         """
 
+    def devices_j(self) -> dict[str, float]:
+        """Return the energy since `open` of each device that a job can have for itself, by its UUID [J]."""
+        return {}
+
     def position(self) -> dict[str, float]:
         """Return the counts of the last read, from which a later process can go on; empty if it cannot."""
         return {}

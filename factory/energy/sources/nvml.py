@@ -144,6 +144,10 @@ class NvmlSource(EnergySource):
             lost_s=self._lost_s,
         )
 
+    def devices_j(self) -> dict[str, float]:
+        """Return the energy of every board, as it was last read [J]."""
+        return {board.uuid: board.energy_j for board in self._boards}
+
     def position(self) -> dict[str, float]:
         """Return the last values of every board."""
         values: dict[str, float] = {}

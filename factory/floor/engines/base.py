@@ -7,10 +7,13 @@ the outcome: the wrapper writes that into `exit.json`. Lines live on when the fl
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 
 from factory.floor import attempt_files
+from factory.floor.host_meter import HostReading, Running
 from factory.floor.lines import Handle, Needs
+from factory.floor.node_meter import NodeReading
 
 
 class Engine(ABC):
@@ -19,6 +22,9 @@ class Engine(ABC):
     name: str
     is_local: bool = False
     """True if all attempts run on this host, so that the floor can bind them to its CPUs."""
+
+    gpus: tuple[str, ...] = ()
+    """UUIDs of GPUs that the floor hands out by itself; empty if the engine does."""
 
     @abstractmethod
     def capacity(self) -> Needs:
@@ -59,6 +65,21 @@ class Engine(ABC):
     @abstractmethod
     def kill(self, handle: Handle) -> None:
         """End all processes of the attempt at once."""
+
+    def read_meter(
+        self, host: str, since: NodeReading | None, running: Mapping[int, Running]
+    ) -> HostReading | None:
+        """Read the meter of another host (`HostMeter.read`), which is opened at the first call.
+
+        Args:
+            host: name of the host.
+            since: totals that a meter continues from when it is opened.
+            running: attempts on that host, by line.
+
+        Returns:
+            None if the host does not answer.
+        """
+        return None
 
     @abstractmethod
     def close(self) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 from factory.energy.cgroup import Cgroup
-from factory.floor import attempt_files
+from factory.floor import attempt_files, gpus
 from factory.floor.engines.base import Engine
 from factory.floor.lines import Handle, Needs
 from factory.runtime.cpus import usable_cpus
@@ -33,10 +33,13 @@ class LocalEngine(Engine):
             cores: CPUs that lines may occupy together; those of this process if None.
         """
         limit = Cgroup().memory_limit_bytes() or psutil.virtual_memory().total
-        self._capacity = Needs(cores=cores or float(len(usable_cpus())), memory_bytes=limit)
+        self.gpus = tuple(gpus.visible())
+        self._capacity = Needs(
+            cores=cores or float(len(usable_cpus())), memory_bytes=limit, gpus=len(self.gpus)
+        )
 
     def capacity(self) -> Needs:
-        """Return cores and memory of this machine."""
+        """Return cores, memory and GPUs of this machine."""
         return self._capacity
 
     def fits(self, needs: Needs, occupied: list[Needs]) -> bool:

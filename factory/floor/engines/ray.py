@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import socket
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +19,9 @@ from typing import Any
 from factory.floor.engines.base import Engine
 from factory.floor.engines.local import LocalEngine
 from factory.floor.engines.ray_client import RayClient
+from factory.floor.host_meter import HostReading, Running
 from factory.floor.lines import Handle, Needs
+from factory.floor.node_meter import NodeReading
 
 _CONNECT_S = 5.0
 _START_S = 180.0
@@ -109,6 +112,22 @@ class RayEngine(Engine):
     def kill(self, handle: Handle) -> None:
         """Kill the whole session."""
         self._send("kill", handle)
+
+    def read_meter(
+        self, host: str, since: NodeReading | None, running: Mapping[int, Running]
+    ) -> HostReading | None:
+        """Have the agent of another host read its meter."""
+        plain_since = None
+        if since is not None:
+            plain_since = asdict(since)
+        attempts: dict[str, Any] = {}
+        for line, found in running.items():
+            handle = asdict(found.handle) if found.handle is not None else None
+            attempts[str(line)] = (found.attempt, handle)
+        answer = self._ask("meter", host, plain_since, attempts)
+        if answer is None:
+            return None
+        return HostReading.from_plain(answer)
 
     def close(self) -> None:
         """Leave the cluster; one that this engine started ends, its lines do not."""

@@ -16,9 +16,8 @@ import sys
 from pathlib import Path
 from typing import Any, TextIO
 
-from factory.floor.engines.local import LocalEngine
 from factory.floor.engines.ray_cluster import OwnCluster
-from factory.floor.engines.ray_node import Holder
+from factory.floor.engines.ray_node import Agent, Holder
 from factory.floor.lines import Handle
 
 _ANSWER_S = 5.0
@@ -75,7 +74,7 @@ class Driver:
         ).remote(folder, gpus)
 
     def act(self, verb: str, handle: dict[str, Any], arguments: list[Any]) -> bool | None:
-        """Have `LocalEngine` do something to an attempt on its own host.
+        """Have an agent do something to an attempt on its own host.
 
         Returns:
             True if the attempt has processes, False if it has none, None if its host does not answer.
@@ -95,11 +94,25 @@ class Driver:
             is_known = is_known and found is not None
         return False if is_known else None
 
+    def meter(
+        self, host: str, since: dict[str, Any] | None, running: dict[str, Any]
+    ) -> dict[str, Any] | None:
+        """Read the meter of a host through one of its nodes; return None if none of them answers."""
+        for node in self._ray.nodes():
+            if node["Alive"] and node["NodeManagerHostname"] == host:
+                found: dict[str, Any] | None = self._call(node["NodeID"], "meter", since, running)
+                if found is not None:
+                    return found
+        return None
+
     def _ask(self, node: str, verb: str, handle: dict[str, Any], *arguments: Any) -> Any:
-        """Return the answer of the local engine on a node, None if it has none."""
+        """Return the answer of the agent on a node about an attempt, None if it has none."""
+        return self._call(node, verb, Handle(**handle), *arguments)
+
+    def _call(self, node: str, verb: str, *arguments: Any) -> Any:
         try:
             method = getattr(self._agent(node), verb)
-            return self._ray.get(method.remote(Handle(**handle), *arguments), timeout=_ANSWER_S)
+            return self._ray.get(method.remote(*arguments), timeout=_ANSWER_S)
         except self._ray.exceptions.GetTimeoutError:
             return None
         except self._ray.exceptions.RayError:
@@ -117,7 +130,7 @@ class Driver:
             from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
             place = NodeAffinitySchedulingStrategy(node_id=node, soft=False)
-            agent = self._ray.remote(num_cpus=0, max_restarts=0)(LocalEngine)
+            agent = self._ray.remote(num_cpus=0, max_restarts=0)(Agent)
             self._agents[node] = agent.options(scheduling_strategy=place).remote()
         return self._agents[node]
 

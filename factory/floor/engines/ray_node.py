@@ -12,12 +12,40 @@ import subprocess
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from factory.floor.engines.local import LocalEngine, start_wrapper
+from factory.floor.host_meter import HostMeter, Running
+from factory.floor.lines import Handle
+from factory.floor.node_meter import NodeReading
 
 _POLL_S = 0.5
+
+
+class Agent(LocalEngine):
+    """Actor of a node that speaks for its host: acts on attempts there, and reads the host's meter."""
+
+    _meter: HostMeter | None = None
+
+    def meter(self, since: dict[str, Any] | None, running: dict[str, Any]) -> dict[str, Any]:
+        """Read the host's meter.
+
+        Args:
+            since: fields of the `NodeReading` to continue from; they count at the first call.
+            running: number and handle of each line's attempt on this host.
+
+        Returns:
+            The reading, as plain values.
+        """
+        if self._meter is None:
+            self._meter = HostMeter(NodeReading(**since) if since else None)
+        attempts = {
+            int(line): Running(attempt=number, handle=Handle(**handle) if handle else None)
+            for line, (number, handle) in running.items()
+        }
+        return self._meter.read(attempts).to_plain()
 
 
 class Holder:

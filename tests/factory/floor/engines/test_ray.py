@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from ray_nodes import TwoNodes, session
 from factory.floor.engines import ray_client
 from factory.floor.engines.ray import RayEngine
 from factory.floor.engines.ray_node import node_environment
+from factory.floor.host_meter import Running
 from factory.floor.lines import Handle
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[ray]'")
@@ -130,6 +132,20 @@ def test_a_line_gets_the_environment_of_its_node(engine: RayEngine, tmp_path: Pa
     names = ("OMP_NUM_THREADS", "LD_PRELOAD", "PYTHONBREAKPOINT", "CUDA_VISIBLE_DEVICES", "PATH", "HOME")
     assert {name: found.get(name) for name in names} == {name: os.environ.get(name) for name in names}
     assert [name for name in found if name.startswith("RAY_")] == []
+
+
+def test_the_meter_of_a_host_is_read_through_an_agent_on_it(engine: RayEngine, tmp_path: Path) -> None:
+    """Energy and CPU time never fall; a host that is not in the cluster does not answer."""
+    host = socket.gethostname()
+    with running(engine, attempt(tmp_path)) as handle:
+        attempts = {3: Running(attempt=1, handle=handle)}
+        before = engine.read_meter(host, None, attempts)
+        assert before is not None
+        now = engine.read_meter(host, before.node, attempts)
+        assert now is not None
+    assert now.node.joules_total > before.node.joules_total >= 0.0
+    assert now.cpu_s[3] >= before.cpu_s[3] >= 0.0
+    assert engine.read_meter("nowhere", None, attempts) is None
 
 
 def test_a_gpu_line_keeps_its_devices(monkeypatch: pytest.MonkeyPatch) -> None:
