@@ -215,6 +215,7 @@ class Floor:
         return FloorView(
             lines=tuple(self._line_view(line) for line in lines),
             capacity=self.engine.capacity(),
+            nodes=self.engine.nodes(),
             power=tuple(self.power.samples),
             idle_w=self.power.now.idle_w,
             core_w=self._core_w,

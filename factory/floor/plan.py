@@ -112,6 +112,8 @@ class FloorView:
     lines: tuple[LineView, ...]
     capacity: Needs
     """All that lines may occupy together."""
+    nodes: tuple[Needs, ...] = ()
+    """Resources of each node, where there are several; a line occupies one of them."""
     power: tuple[PowerSample, ...] = ()
     """One sample a tick, oldest first, over the last minute or longer."""
     idle_w: float = 0.0

@@ -19,6 +19,7 @@ class Room:
     def __init__(self, view: FloorView, power: Headroom, quota_cores: Mapping[str, float]) -> None:
         """Count the resources that the lines of a floor occupy."""
         self._capacity = view.capacity
+        self._nodes = view.nodes
         self._power = power
         self._quota_cores = quota_cores
         self._bound = "upper bound"
@@ -89,6 +90,9 @@ class Room:
             return f"needs {_gigabytes(needs.memory_bytes)} GB of memory; {has}"
         if needs.gpus > capacity.gpus:
             return f"needs {_count(needs.gpus, 'GPU')}; the floor has {capacity.gpus}"
+        if self._nodes and not any(_holds(node, needs) for node in self._nodes):
+            nodes = "; ".join(_described(node) for node in self._nodes[:_MOST_NAMES])
+            return f"needs {_described(needs)} on one node; nodes have {nodes}"
         if line.point.upper_w > self._power.most_w:
             most_w = max(0.0, self._power.most_w)
             most = f"the budget of {self._power.limit_w:.1f} W leaves {most_w:.1f} W for lines"
@@ -113,6 +117,22 @@ def _names(ids: list[int]) -> str:
     if len(names) < 2:
         return "".join(names)
     return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _holds(node: Needs, needs: Needs) -> bool:
+    return (
+        needs.cores <= node.cores + 1e-9
+        and needs.memory_bytes <= node.memory_bytes
+        and needs.gpus <= node.gpus
+    )
+
+
+def _described(needs: Needs) -> str:
+    """Return resources as in `2 cores, 3.0 GB, 1 GPU`."""
+    parts = [_count(needs.cores, "core"), f"{_gigabytes(needs.memory_bytes)} GB"]
+    if needs.gpus:
+        parts.append(_count(needs.gpus, "GPU"))
+    return ", ".join(parts)
 
 
 def _count(number: float, noun: str) -> str:

@@ -30,6 +30,10 @@ class Engine(ABC):
     def capacity(self) -> Needs:
         """Return all that lines may occupy together, over all nodes."""
 
+    def nodes(self) -> tuple[Needs, ...]:
+        """Return the resources of each node; nothing for an engine of one machine."""
+        return ()
+
     @abstractmethod
     def fits(self, needs: Needs, occupied: list[Needs]) -> bool:
         """Return whether a line can be placed beside others; a line occupies one node."""

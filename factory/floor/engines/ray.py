@@ -77,6 +77,10 @@ class RayEngine(Engine):
             gpus=sum(node.gpus for node in self._nodes),
         )
 
+    def nodes(self) -> tuple[Needs, ...]:
+        """Return the resources of each node, as `capacity` last saw them."""
+        return tuple(self._nodes)
+
     def fits(self, needs: Needs, occupied: list[Needs]) -> bool:
         """Return whether one node has the resources left; Ray knows which of them are taken."""
         return any(

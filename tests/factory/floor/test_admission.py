@@ -8,7 +8,7 @@ from math import inf
 import pytest
 from floor_plant import Plant, PlantLine
 
-from factory.floor.lines import ExitClass, LineState
+from factory.floor.lines import ExitClass, LineState, Needs
 from factory.floor.plan import FloorView, LineView, Plan, PowerLimit, PowerSample, Settings, Verb
 from factory.floor.preemption import longest_pause_s
 from factory.floor.scheduler import plan
@@ -114,6 +114,18 @@ def test_sentences_name_the_constraint(line: PlantLine, sentence: str) -> None:
     """Two lines of 5 W fill two cores of a node that idles at 10 W, under 23.6 W of which 5 % are reserve."""
     view = floor_of(placed(3), placed(4), line)
     assert decide(view, 23.6).waiting == {9: sentence}
+
+
+def test_a_line_that_fits_on_no_node_says_so_and_keeps_nobody_waiting() -> None:
+    """Two nodes of one core have two cores, but none for a line of two."""
+    view = floor_of(queued(1, cores=2.0), queued(2, cores=1.0))
+    node = Needs(cores=1.0, memory_bytes=4 * 10**9)
+    made = decide(replace(view, nodes=(node, node)))
+    assert started(made) == [2]
+    assert made.waiting[1].endswith("on one node; nodes have 1 core, 4.0 GB; 1 core, 4.0 GB")
+    # Where one node is large enough, it waits for that.
+    large = Needs(cores=2.0, memory_bytes=4 * 10**9)
+    assert started(decide(replace(view, nodes=(node, large)))) == [1]
 
 
 def test_sentences_name_what_is_no_resource() -> None:
