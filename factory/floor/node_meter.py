@@ -149,9 +149,7 @@ class NodeMeter:
 
         bounds_j = [channel.bounds_j(now_ns) for channel in self._channels]
         gpu_hi_j = sum(
-            hi_j
-            for channel, (_, hi_j) in zip(self._channels, bounds_j, strict=True)
-            if tuple(channel.source.components) == ("gpu",)
+            hi_j for joules, (_, hi_j) in zip(components_j, bounds_j, strict=True) if joules.keys() == {"gpu"}
         )
         tiers = [channel.tier(now_ns) for channel in self._channels]
         since = self._since
