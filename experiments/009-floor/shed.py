@@ -1,6 +1,6 @@
 """A budget that halves and comes back while three lines of flex 0, 1 and 3 run.
 
-python experiments/009-floor/shed.py [--root DIR] [--watts 24]
+python experiments/009-floor/shed.py [--root DIR] [--watts 28]
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from pathlib import Path
 
 from workshop import FloorUnderTest
 
-OVERRIDES = ("task=cartpole_swingup", "total_steps=9000000", "runtime.video_s=0", "tracking=jsonl")
+OVERRIDES = ("task=cartpole_swingup", "total_steps=20000000", "runtime.video_s=0", "tracking=jsonl")
 
 
 def main() -> None:
     """Run the trial and print one JSON object."""
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--root", type=Path, default=None)
-    arguments.add_argument("--watts", type=float, default=24.0)
+    arguments.add_argument("--watts", type=float, default=28.0)
     arguments.add_argument("--low-s", type=float, default=30.0, help="time at half the budget [s]")
-    arguments.add_argument("--after-s", type=float, default=60.0, help="time to watch after it [s]")
+    arguments.add_argument("--after-s", type=float, default=100.0, help="time to watch after it [s]")
     given = arguments.parse_args()
     root = given.root or Path(tempfile.mkdtemp(prefix="floor-"))
     floor = FloorUnderTest(root / "floor")
