@@ -241,6 +241,25 @@ def test_losses_of_any_learner_are_drawn(tmp_path: Path) -> None:
     assert "Q function" in Page(write_report(folder)).text
 
 
+def test_outcomes_and_metrics_of_episodes_have_curves(tmp_path: Path) -> None:
+    """Outcomes come before other metrics of the task, and evaluations are marks on the same panels."""
+    folder = make_run(tmp_path / "run")
+    with (folder / "metrics.jsonl").open("w") as file:
+        for number, share in enumerate((0.25, 0.5, 0.75), start=1):
+            metrics = {"train/clearance_min_m": 0.1 * number, "train/outcome/collision": share}
+            if number == 3:
+                metrics["eval/outcome/collision"] = 0.3125
+            row = {"step": number, "time_unix_s": float(number), "metrics": metrics}
+            file.write(json.dumps(row) + "\n")
+    page = Page(write_report(folder))
+    outcome = page.source.index(
+        "Outcome collision, training against env steps: from 0.25 to 0.75, lowest 0.25, highest 0.75"
+    )
+    assert outcome < page.source.index("Clearance min, training (m) against env steps")
+    assert "Diamonds: evaluations." in page.text
+    assert "0.3125" in page.source[outcome:]
+
+
 def test_the_command_line_repeats_the_run(page: Page) -> None:
     """Overrides are quoted for a shell; commit and uncommitted changes are told."""
     assert "python -m factory.train task=quadruped_velocity 'task.range=[-1, 1]'" in page.text
