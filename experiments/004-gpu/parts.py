@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import basics
+import floors
 
 CHECKOUT = Path(__file__).parents[2]
 TASKS = {
@@ -311,6 +312,7 @@ def _all_jobs() -> Iterator[Job]:
     yield Job(name="engine", cells=engines, need_s=20.0, take=basics.engine)
     yield Job(name="check", cells=("check tests/factory/runtime/test_graphs.py",), need_s=40.0, take=check)
     yield Job(name="first-run", cells=("first-run",), need_s=60.0, take=basics.first_run)
+    yield Job(name="floor", cells=("floor",), need_s=60.0, take=floors.floor)
     pairs = ("quadruped_velocity", "half_cheetah")
     yield Job(name="graphs", cells=tuple(f"graphs {name}" for name in pairs), need_s=45.0, take=graphs)
     yield Job(name="trace", cells=("trace",), need_s=30.0, take=basics.trace)

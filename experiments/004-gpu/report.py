@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Iterator
 from typing import Any
 
+import floors
+
 
 def table(results: dict[str, Any]) -> str:
     """Return the machine, and a line for every cell."""
@@ -149,6 +151,7 @@ _WORDS = {
     "failure": _failure,
     "engine": _engine,
     "first-run": _first_run,
+    "floor": floors.words,
     "trace": _trace,
     "compile": _compile,
     "check": _check,
