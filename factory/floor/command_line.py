@@ -14,6 +14,7 @@ from factory import cli
 from factory.floor import budget_commands, commands, profile_command
 from factory.floor.demo import demo
 from factory.floor.engines import ENGINES
+from factory.floor.questions import command as question_command
 from factory.floor.sweeps import command as sweep_commands
 from factory.floor.sweeps.methods import METHODS
 from factory.grid import command as grid_command
@@ -29,6 +30,7 @@ _EXAMPLES = """examples:
   python -m factory.floor run --watts 60
   python -m factory.floor status --watch
   python -m factory.floor why 2
+  python -m factory.floor ask "which lines were pre-empted in the last 2 hours"
 """
 
 
@@ -205,6 +207,10 @@ def _add_looking_back(add: _Add) -> None:
     report = add("report", commands.report, "print output, energy, waste and downtime")
     report.add_argument("--shift", metavar="TIME", help="such as 8h; else since the floor was made")
     report.add_argument("--json", action="store_true", help="print JSON")
+
+    asked = add("ask", question_command.ask, "answer a question about the floor, or list the questions")
+    asked.add_argument("overrides", nargs="*", metavar="WORD", help="words of a question, and key=value")
+    asked.add_argument("--json", action="store_true", help="print JSON")
 
     profile = add("profile", profile_command.profile, "list the power profiles, or calibrate them here")
     profile_command.add_arguments(profile)

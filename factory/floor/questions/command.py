@@ -1,0 +1,93 @@
+"""`floor ask`: a sentence, the question that it means, the query, and the answer."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from factory.floor.questions import QUESTIONS
+from factory.floor.questions.answer import Answer, answer, reading
+from factory.floor.questions.matching import Choice, Chooser, NearWords
+from factory.floor.questions.question import Parameters, changed
+
+_TIMES = ("since", "now")
+
+
+def ask(given: argparse.Namespace) -> int:
+    """Answer a question, or list the questions."""
+    if not given.overrides:
+        _list(is_json=given.json)
+        return 0
+    choice = choose(given.overrides, NearWords(QUESTIONS))
+    with reading(given.root) as connection:
+        found = answer(connection, choice, now=time.time())
+    if given.json:
+        plain = asdict(found)
+        plain["rows"] = [dict(zip(found.columns, row, strict=True)) for row in found.rows]
+        print(json.dumps(plain, indent=1))
+    else:
+        _print(found)
+    return 0
+
+
+def choose(words: list[str], chooser: Chooser) -> Choice:
+    """Return the question that words mean; `key=value` among them sets a parameter.
+
+    Raises:
+        ValueError: no question fits, or a parameter is wrong.
+    """
+    settings = dict(word.split("=", 1) for word in words if "=" in word)
+    # They are checked first, as the mistake that is easier to mend.
+    changed(Parameters(), settings)
+    choice = chooser.choose(" ".join(word for word in words if "=" not in word))
+    return Choice(question=choice.question, parameters=changed(choice.parameters, settings))
+
+
+def _list(*, is_json: bool) -> None:
+    defaults = asdict(Parameters())
+    plain = [
+        {"name": one.name, "text": one.text, "parameters": {key: defaults[key] for key in one.parameters}}
+        for one in QUESTIONS.values()
+    ]
+    if is_json:
+        print(json.dumps(plain, indent=1))
+        return
+    for one in plain:
+        keys = " ".join(f"{key}={value or 'ID'}" for key, value in one["parameters"].items())
+        print(f"{one['name']:<17} {one['text']:<71} {keys}")
+
+
+def _print(found: Answer) -> None:
+    print(f"{found.text}  ({found.question})\n\n{found.query}")
+    for name, value in found.bindings.items():
+        remark = ""
+        if name in _TIMES:
+            remark = f"  -- {datetime.fromtimestamp(value, UTC):%Y-%m-%d %H:%M:%S} UTC"
+        print(f":{name} = {value}{remark}")
+    print()
+    if not found.rows:
+        print(found.note or "nothing")
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in found.columns:
+        table.add_column(column, overflow="fold")
+    for row in found.rows:
+        table.add_row(*(_text(value) for value in row))
+    Console().print(table)
+    print(f"\njoules and watts: {found.tier}")
+
+
+def _text(value: object) -> str:
+    """Return a cell; what users wrote is text and no markup."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return escape(str(value))
