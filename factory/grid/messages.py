@@ -1,7 +1,8 @@
 """Messages of DSX Flex 1.7 that a floor takes: CloudEvents with load targets, as plain JSON.
 
 The format is that of the public specification (`dsx-ai-factory/dsx-exchange`, Apache-2.0); the schema beside
-this file describes all four types. Signed data (JWS) is for a bridge in front of the floor to check.
+this file describes all four types. A floor takes more than the schema allows: names that are no UUIDs, and
+envelopes without `subject` and `traceparent`. Signed data (JWS) is for a bridge in front of it to check.
 """
 
 from __future__ import annotations
@@ -125,7 +126,7 @@ def _target(entry: Any, *, key: str) -> LoadTarget:
     require(is_list, f"{key}.feed_tags", shown(feeds), "must be a list of names")
     strategy = entry.get("strategy") or {}
     require(isinstance(strategy, dict), f"{key}.strategy", shown(strategy), "must be an object")
-    is_best_effort = strategy.get("best_effort", True)
+    is_best_effort = strategy.get("best_effort", False)
     is_flag = isinstance(is_best_effort, bool)
     require(is_flag, f"{key}.strategy.best_effort", shown(is_best_effort), "must be true or false")
     require(

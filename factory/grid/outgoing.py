@@ -1,4 +1,8 @@
-"""Messages of DSX Flex 1.7 that a floor sends: its power state, breaches, and what it did about them."""
+"""Messages of DSX Flex 1.7 that a floor sends: its power state, breaches, and what it did about them.
+
+Names and values are those of the public specification, which knows nodes, GPUs and chassis as resources, but no
+jobs: a line is reported as a `node` of its own.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,8 @@ from factory.grid.messages import BREACH, ENFORCEMENT, POWER_STATE
 from factory.grid.times import text_of
 
 _SPEC_VERSION = "1.0.2"
+_ACTION = "suspend"
+"""A line that is shed is paused or pre-empted, never slowed down."""
 CRITICAL_EXCESS = 0.2
 """Power above the target, relative to it, from which on a breach is critical."""
 
@@ -40,32 +46,54 @@ class FloorPower:
         return self.power_w <= self.limit_w
 
 
-def envelope(kind: str, data: dict[str, Any], *, source: str, now: float, correlation: str) -> dict[str, Any]:
-    """Return a CloudEvent."""
+def envelope(kind: str, data: dict[str, Any], *, name: str, now: float, correlation: str) -> dict[str, Any]:
+    """Return a CloudEvent.
+
+    Args:
+        kind: type of the message.
+        data: its content.
+        name: name of the floor, as it is registered.
+        now: time of the message.
+        correlation: name of the target that it is about.
+    """
+    # Whoever carries out what a breach asks for is the infrastructure, the rest is the agent.
+    role = "dsx-flex-agent"
+    if kind == ENFORCEMENT:
+        role = "infra"
     # The trace context is that of a request that nobody else traces.
     trace = f"00-{uuid.uuid4().hex}-{uuid.uuid4().hex[:16]}-00"
     return {
         "specversion": _SPEC_VERSION,
         "id": str(uuid.uuid4()),
-        "source": source,
+        "source": f"//grid/v1/{role}/{name}",
         "type": kind,
         "time": text_of(now),
         "datacontenttype": "application/json",
-        "subject": kind.partition(".")[2],
-        "correlationid": correlation,
+        "subject": kind.split(".")[1],
+        "correlationid": as_uuid(correlation),
         "traceparent": trace,
         "data": data,
     }
 
 
+def as_uuid(name: str) -> str:
+    """Return a name that is a UUID as it is; others, such as those of OpenADR, get one that is always the same."""
+    try:
+        return str(uuid.UUID(name))
+    except ValueError:
+        return str(uuid.uuid5(uuid.NAMESPACE_URL, name))
+
+
+def in_force(targets: Sequence[Target], now: float) -> Target | None:
+    """Return the target that counts at a moment, the latest of those whose interval it is in; None if none is."""
+    for target in reversed(targets):
+        if target.start <= now and (target.end is None or now < target.end):
+            return target
+    return None
+
+
 def power_state(
-    power: FloorPower,
-    targets: Sequence[Target],
-    *,
-    feed: str,
-    event: str,
-    since: float | None,
-    num_running: int,
+    power: FloorPower, targets: Sequence[Target], *, feed: str, event: str, since: float | None
 ) -> dict[str, Any]:
     """Return the data of a power state.
 
@@ -75,22 +103,24 @@ def power_state(
         feed: name of the floor's feed.
         event: cause of the message.
         since: start of the ramp that goes on; None if none does.
-        num_running: lines that run.
     """
-    listed = [target for target in targets if target.source.startswith(SOURCE) and isfinite(target.watts)]
+    own = [target for target in targets if target.source.startswith(SOURCE)]
+    obeyed = in_force(own, power.now)
+    listed = [target for target in own if isfinite(target.watts)]
     state = {
         "metadata": {
             "power_minimum": _power(power.idle_w),
             "power_maximum": _power(power.most_w),
             "default_constraint": _power(power.most_w),
         },
-        "targets": [_target(target, power.now) for target in listed],
+        "targets": [_target(target, is_active=target is obeyed) for target in listed],
         "calculated_load": _power(power.power_w),
-        "in_flight": num_running > 0,
+        "in_flight": since is not None,
         "event": event,
-        "power_event_start_time": None if since is None else text_of(since),
         "compliant": power.is_compliant,
     }
+    if since is not None:
+        state["power_event_start_time"] = text_of(since)
     return {"type": POWER_STATE, "data": {"snapshot_time": text_of(power.now), "feeds": {feed: state}}}
 
 
@@ -112,20 +142,20 @@ def breach(
     # The most flexible line is the first to go.
     ordered = sorted(running, key=lambda line: (-line.flex, line.priority, line.id))
     hints = [
-        {**_resource(line), "priority": place, "target_power": _power(0.0)}
-        for place, line in enumerate(ordered, start=1)
+        {**_resource(line), "action": _ACTION, "priority": place} for place, line in enumerate(ordered, start=1)
     ]
     data = {
         "feed_tag": feed,
         "status": status,
         "severity": severity(power),
         "breach": details,
-        "target": {"correlation_id": correlation, "load_constraint": _power(power.limit_w)},
+        "target": {"correlation_id": as_uuid(correlation), "load_constraint": _power(power.limit_w)},
         "measured_load": _power(power.power_w),
-        "shed_hints": hints,
         # A floor switches nothing off that is not its own.
         "infrastructure_actions": [],
     }
+    if status != "resolved":
+        data["shed_hints"] = hints
     return {"type": BREACH, "data": data}
 
 
@@ -149,40 +179,55 @@ def enforcement(
         now: time of the enforcement.
     """
     by_id = {line.id: line for line in after}
-    resources = [
-        {**_resource(line), **_fate(by_id.get(line.id))} for line in before if line.state is LineState.RUNNING
+    results = [
+        {**_resource(line), "requested_action": _ACTION, **_fate(by_id.get(line.id))}
+        for line in before
+        if line.state is LineState.RUNNING
     ]
-    if not resources:
+    if not results:
         return None
-    data = {"feed_tag": feed, "breach_id": breach_id, "enforced_at": text_of(now), "resources": resources}
+    data = {
+        "breach_id": breach_id,
+        "feed_tag": feed,
+        "action": "applied",
+        # It is sent when the power is back below the target.
+        "code": "success",
+        "results": results,
+        "timestamp": text_of(now),
+    }
     return {"type": ENFORCEMENT, "data": data}
 
 
 def _fate(line: Line | None) -> dict[str, str]:
-    """Return what was done to a line that ran during a breach."""
+    """Return the outcome of a breach for a line that ran when it began."""
     if line is None or line.state is not LineState.RUNNING:
         state = "gone" if line is None else line.state.value
-        return {"status": "applied", "reason": f"the line is {state}"}
+        return {"code": "applied", "message": f"the line is {state}"}
     if line.flex <= 0:
-        return {"status": "skipped", "reason": "the line tolerates no slowdown"}
-    return {"status": "skipped", "reason": "the budget was met without it"}
+        return {"code": "skipped", "message": "the line tolerates no slowdown"}
+    return {"code": "skipped", "message": "the budget was met without it"}
 
 
 def _resource(line: Line) -> dict[str, str]:
-    return {"resource_id": f"line-{line.id}", "resource_type": "training_job", "action": "suspend"}
+    return {"resource_id": f"line-{line.id}", "resource_type": "node"}
 
 
-def _target(target: Target, now: float) -> dict[str, Any]:
+def _target(target: Target, *, is_active: bool) -> dict[str, Any]:
     interval = {"start_time": text_of(target.start)}
     if target.end is not None:
         interval["end_time"] = text_of(target.end)
     return {
-        "active": target.start <= now and (target.end is None or now < target.end),
+        "active": is_active,
         "load_constraint": _power(target.watts),
         "interval": interval,
         "strategy": {"best_effort": not target.is_hard},
-        "correlation_id": target.source.removeprefix(SOURCE).strip() or SOURCE,
+        "correlation_id": as_uuid(name_of(target)),
     }
+
+
+def name_of(target: Target) -> str:
+    """Return the name under which the sender of a target asks about it."""
+    return target.source.removeprefix(SOURCE).strip() or SOURCE
 
 
 def _power(watts: float) -> dict[str, Any]:

@@ -71,10 +71,8 @@ def advance(
     ramp, ramp_since = _ramp(state, events, power.now)
     if not events and power.now - state.reported_at >= PERIOD_S:
         events = ["periodic"]
-    num_running = sum(line.state is LineState.RUNNING for line in lines)
     messages = [
-        outgoing.power_state(power, own, feed=feed, event=event, since=ramp_since, num_running=num_running)
-        for event in events
+        outgoing.power_state(power, own, feed=feed, event=event, since=ramp_since) for event in events
     ]
     over_since, under_since = _timers(state, power)
     breach, alerts = _breach(state, power, own, lines, feed, over_since, under_since)
@@ -176,22 +174,22 @@ def _breach(
 
 
 def _correlation(own: Sequence[Target], now: float) -> str:
-    """Return the message of the latest target in force; the feed's own limit has none."""
-    for target in reversed(own):
-        if target.start <= now and (target.end is None or now < target.end):
-            return target.source.removeprefix(SOURCE).strip() or SOURCE
-    return "budget"
+    """Return the name of the target in force; the feed's own limit has none."""
+    target = outgoing.in_force(own, now)
+    if target is None:
+        return "budget"
+    return outgoing.name_of(target)
 
 
-def write(state: ReportState, root: Path, *, source: str, now: float) -> None:
-    """Append the messages of a tick to the outbox, each a CloudEvent on a line of its own."""
+def write(state: ReportState, root: Path, *, name: str, now: float) -> None:
+    """Append the messages of a tick to the outbox of the floor `name`, each a CloudEvent on its own line."""
     if not state.messages:
         return
     path = root / FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     correlation = _correlation(state.targets, now)
     rows = [
-        outgoing.envelope(message["type"], message["data"], source=source, now=now, correlation=correlation)
+        outgoing.envelope(message["type"], message["data"], name=name, now=now, correlation=correlation)
         for message in state.messages
     ]
     with path.open("a", encoding="utf-8") as file:

@@ -95,8 +95,7 @@ class GridWatcher:
         lines = floor.store.lines(tuple(LineState))
         feed = intake.settings(floor.store)["feed"]
         self._state = reporter.advance(self._state, seen, known, lines, feed=feed)
-        source = f"robot-factory/floor/{floor.store.floor_id[:12]}"
-        reporter.write(self._state, floor.store.root, source=source, now=now)
+        reporter.write(self._state, floor.store.root, name=f"floor-{floor.store.floor_id[:12]}", now=now)
 
 
 class Beside:

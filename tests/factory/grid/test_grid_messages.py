@@ -8,6 +8,7 @@ import json
 import os
 import threading
 import time
+import uuid
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import jsonschema
 import pytest
 
 import factory.grid
+from factory.floor.budget import Target
 from factory.floor.budget_commands import add_targets, budget_version, read_budget, targets
 from factory.floor.budget_input import make_target
 from factory.floor.lines import Line, LineState, Needs
@@ -31,6 +33,11 @@ NOW = 1_795_700_000.0
 HOUR = 3600.0
 SCHEMA = json.loads((Path(factory.grid.__file__).parent / "dsx_flex.schema.json").read_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+
+
+def named(name: str) -> str:
+    """Return the UUID that stands for a short name."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, name))
 
 
 def load_target(
@@ -54,11 +61,13 @@ def load_target(
         constraint = {"value": watts, "unit": unit}
     return {
         "specversion": "1.0.2",
-        "id": name,
-        "source": "grid/v1/isv/test",
+        "id": named(name),
+        "source": "//grid/v1/isv/test",
         "type": LOAD_TARGET,
         "time": text_of(made),
         "datacontenttype": "application/json",
+        "subject": "loadtarget",
+        "traceparent": f"00-{'a' * 32}-{'b' * 16}-01",
         "data": {"targets": [{"interval": interval, "load_constraint": constraint, **target}]},
     }
 
@@ -87,7 +96,6 @@ def test_target_is_a_step_of_the_budget_in_a_half_open_interval(store: Store) ->
     assert take(store, plain) == "1 targets set"
     at = [watts_at(store, time_s) for time_s in (NOW - 1, NOW, NOW + HOUR - 1, NOW + HOUR)]
     assert at == [inf, 60.0, 60.0, inf]
-    assert read_budget(store).at(NOW).hard_w == inf
     store.verify_events()
 
 
@@ -114,10 +122,13 @@ def test_null_takes_a_target_back_and_no_end_means_until_replaced(store: Store) 
 
 
 def test_target_without_best_effort_is_hard(store: Store) -> None:
-    """Lines of flex 0 are shed for a target that has to be met, until a later one that has not."""
-    take(store, load_target(40.0, strategy={"best_effort": False}))
+    """Lines of flex 0 are shed for a target that has to be met, which is the default, until a milder one."""
+    take(store, load_target(40.0))
     assert read_budget(store).at(NOW).hard_w == 40.0
-    take(store, load_target(30.0, name="b", made=NOW + 1.0, start=NOW + 60.0), now=NOW + 1.0)
+    milder = load_target(
+        30.0, name="b", made=NOW + 1.0, start=NOW + 60.0, strategy={"best_effort": True}
+    )
+    take(store, milder, now=NOW + 1.0)
     limit = read_budget(store).at(NOW + 60.0)
     assert (limit.limit_w, limit.hard_w) == (30.0, inf)
 
@@ -129,7 +140,11 @@ def test_grid_and_user_share_the_budget(store: Store) -> None:
     assert watts_at(store, NOW + 20.0) == 70.0
     take(store, load_target(50.0, name="b", made=NOW + 30.0), now=NOW + 30.0)
     assert watts_at(store, NOW + 40.0) == 50.0
-    assert [target.source for target in targets(store)] == ["grid a", "target", "grid b"]
+    assert [target.source for target in targets(store)] == [
+        f"grid {named('a')}",
+        "target",
+        f"grid {named('b')}",
+    ]
 
 
 def test_messages_that_change_nothing(store: Store) -> None:
@@ -201,6 +216,7 @@ MALFORMED = [
 def test_malformed_messages_are_refused_by_schema_and_floor(store: Store, plain: dict[str, Any]) -> None:
     """Each is refused in one line, and the store is as before."""
     before = list(store.events())
+    assert VALIDATOR.is_valid(load_target())
     assert not VALIDATOR.is_valid(plain)
     with pytest.raises(ValueError) as caught:
         take(store, plain)
@@ -308,7 +324,7 @@ def test_floor_reports_an_event_from_its_target_to_its_end(store: Store) -> None
         lines = shed if 20 <= second < 93 else running
         power = FloorPower(now=at, power_w=power_w, limit_w=limit_w, idle_w=7.0, most_w=30.0)
         state = reporter.advance(state, power, known, lines, feed="floor")
-        reporter.write(state, store.root, source="robot-factory/floor/1", now=at)
+        reporter.write(state, store.root, name="floor-1", now=at)
     messages = [json.loads(row) for row in (store.root / reporter.FILE).read_text().splitlines()]
     for message in messages:
         VALIDATOR.validate(message)
@@ -334,9 +350,14 @@ def test_floor_reports_an_event_from_its_target_to_its_end(store: Store) -> None
     ]
     alert = next(message for message in messages if message["type"] == BREACH)
     assert [hint["resource_id"] for hint in alert["data"]["shed_hints"]] == ["line-2"]
-    assert alert["data"]["target"]["correlation_id"] == "a"
+    assert alert["data"]["target"]["correlation_id"] == named("a")
+    states = [message["data"]["feeds"]["floor"] for message in messages if message["type"] == POWER_STATE]
+    assert [state["in_flight"] for state in states] == [False, True, False, False, True, False]
+    assert [state["targets"][0]["active"] for state in states[:3]] == [False, True, True]
     done = next(message for message in messages if message["type"] == ENFORCEMENT)
-    assert [(one["resource_id"], one["status"]) for one in done["data"]["resources"]] == [
+    assert done["source"] == "//grid/v1/infra/floor-1"
+    assert (done["data"]["action"], done["data"]["code"]) == ("applied", "success")
+    assert [(one["resource_id"], one["code"]) for one in done["data"]["results"]] == [
         ("line-1", "skipped"),
         ("line-2", "applied"),
     ]
@@ -350,6 +371,24 @@ def test_floor_without_a_grid_reports_nothing(store: Store) -> None:
     state = reporter.advance(ReportState(), power, targets(store), [], feed="floor")
     assert state.messages == ()
     assert outgoing.severity(power) == "critical"
+
+
+def test_of_overlapping_targets_one_is_enforced() -> None:
+    """The latest whose interval it is is active; a name that is no UUID stands for one that never changes."""
+    known = [
+        Target(watts=50.0, start=NOW, end=None, source=f"grid {named('a')}", issued=NOW),
+        Target(watts=40.0, start=NOW, end=NOW + 60.0, source="grid evening peak", issued=NOW + 1.0),
+    ]
+    seen = []
+    for at in (NOW + 30.0, NOW + 60.0):
+        power = FloorPower(now=at, power_w=23.0, limit_w=50.0, idle_w=7.0, most_w=30.0)
+        message = outgoing.power_state(power, known, feed="floor", event="periodic", since=None)
+        targets_now = message["data"]["feeds"]["floor"]["targets"]
+        seen.append([target["active"] for target in targets_now])
+        plain = outgoing.envelope(message["type"], message["data"], name="f", now=at, correlation="peak")
+        VALIDATOR.validate(plain)
+        assert [target["correlation_id"] for target in targets_now] == [named("a"), named("evening peak")]
+    assert seen == [[False, True], [True, False]]
 
 
 def test_targets_of_a_message_are_read(store: Store) -> None:

@@ -11,7 +11,7 @@ from factory.floor.engines import ENGINES
 from factory.floor.lines import Line, LineState, Needs
 from factory.floor.loop import BAR, Floor, NoWatcher, Rules
 from factory.floor.store import Store
-from factory.grid import intake, rules, signals, watcher
+from factory.grid import intake, outgoing, rules, signals, watcher
 from factory.grid.messages import LOAD_TARGET
 from factory.grid.reporter import FILE
 from factory.grid.rules import Rule
@@ -57,7 +57,7 @@ def test_floor_obeys_a_message_and_holds_background_lines(tmp_path: Path) -> Non
             engine.close()
         rows = [json.loads(row) for row in (tmp_path / FILE).read_text().splitlines()]
         assert rows[0]["data"]["feeds"]["floor"]["event"] == "target_set"
-        assert rows[0]["correlationid"] == "a"
+        assert rows[0]["correlationid"] == outgoing.as_uuid("a")
         assert store.verify_events() > 0
 
 
