@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from math import floor, inf
+from math import floor, inf, isfinite
 
 from factory.floor.headroom import Headroom
 from factory.floor.lines import ExitClass, LineState
@@ -116,7 +116,7 @@ def _deadline(line: LineView, now: float) -> float:
     if line.deadline_s is None:
         return inf
     needed_s = 0.0
-    if line.point.tokens_per_s > 0.0:
+    if line.point.tokens_per_s > 0.0 and isfinite(line.remaining_tokens):
         needed_s = line.remaining_tokens / line.point.tokens_per_s
     if now + needed_s > line.deadline_s:
         return inf

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,8 @@ class CurveWatch:
         self._version = version or _version()
         self._subjects: dict[int, Subject] = {}
         self._windows: dict[int, _Window] = {}
+        self._tokens_a_step: dict[str, float] = {}
+        """By task; its observations and actions have the same sizes in every line."""
 
     def point(self, line: Line) -> OperatingPoint:
         """Return the operating point of a line; its own speed counts if it has one."""
@@ -66,6 +69,17 @@ class CurveWatch:
         if line.tokens_per_s > 0.0:
             return replace(point, tokens_per_s=line.tokens_per_s)
         return point
+
+    def see(self, line: Line) -> None:
+        """Remember how many control tokens a step of the line's task makes."""
+        if line.steps > 0 and line.tokens > 0:
+            self._tokens_a_step[line.task] = line.tokens / line.steps
+
+    def remaining_tokens(self, line: Line) -> float:
+        """Return the control tokens until a line ends; infinite if no line of its task has made any yet."""
+        if line.steps > 0 and line.tokens > 0:
+            return line.remaining_tokens
+        return self._tokens_a_step.get(line.task, inf) * line.total_steps
 
     def tick(self, line: Line, *, now_s: float, power_w: float) -> bool:
         """Add a tick of a line, and return whether a window has become an observation.
@@ -75,6 +89,7 @@ class CurveWatch:
             now_s: Monotonic time at the end of the tick [s].
             power_w: Power that the line added to the node's in the tick, by the bound of the budget [W].
         """
+        self.see(line)
         if line.state not in _OBSERVED:
             self._windows.pop(line.id, None)
             return False

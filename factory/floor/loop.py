@@ -112,6 +112,8 @@ class Floor:
             prior_w_per_core=self._core_w,
             prior_w_per_gpu=self.power.prior_w(Needs(cores=0.0, memory_bytes=0, gpus=1)),
         )
+        for line in store.lines():
+            self.learning.see(line)
         self._times = MonotonicTimes()
         self._acted = _recent_acts(store, self._times)
         self._sampled_s = -inf
@@ -242,7 +244,7 @@ class Floor:
             owner=line.owner,
             not_before_s=self._times.future(line.not_before),
             deadline_s=deadline_s,
-            remaining_tokens=line.remaining_tokens,
+            remaining_tokens=self.learning.remaining_tokens(line),
             restart_s=self.supervisor.restarts.cost_s(line.task),
             is_held=line.is_held,
             preempted_s=tuple(self._acted.get((Verb.PREEMPT, line.id), ())),

@@ -75,6 +75,7 @@ class LineView:
     """Earliest time of the next start."""
     deadline_s: float | None = None
     remaining_tokens: float = 0.0
+    """Control tokens until it ends; infinite as long as no line of its task has shown how many a step makes."""
     restart_s: float = PRIOR_S
     """CPU time that a pre-emption and the resume after it cost [s]."""
     preempted_s: tuple[float, ...] = ()
@@ -99,10 +100,12 @@ class Bar:
     flex: int = 4
     """Least flexibility of the lines that it keeps; none has 4."""
     reason: str = ""
+    spared: frozenset[int] = frozenset()
+    """Lines that it lets run all the same, for their deadlines."""
 
     def holds(self, line: LineView) -> bool:
         """Tell whether it keeps a line from running."""
-        return line.flex >= self.flex
+        return line.flex >= self.flex and line.id not in self.spared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +196,8 @@ class Settings:
     """Waiting time that is worth one step of priority."""
     patience_s: float = 1800.0
     """Waiting time after which a line that does not fit is served before smaller ones behind it."""
+    deadline_reserve_s: float = 60.0
+    """Time before the latest start for a deadline at which a line runs although electricity is dear."""
     quota_cores: dict[str, float] = field(default_factory=dict)
     """Most cores that the lines of an owner occupy together; owners that are not named have no limit."""
 
@@ -222,4 +227,5 @@ _DURATIONS = (
     "pause_s",
     "min_run_s",
     "patience_s",
+    "deadline_reserve_s",
 )

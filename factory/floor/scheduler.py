@@ -8,6 +8,7 @@ pre-emptions. It remembers nothing; all that it knows about the past is in the v
 from __future__ import annotations
 
 from factory.floor.admission import admit, start
+from factory.floor.deadlines import spare
 from factory.floor.headroom import headroom
 from factory.floor.plan import FloorView, Plan, PowerLimit, Settings
 from factory.floor.preemption import preempt_for, tidy
@@ -26,6 +27,7 @@ def plan(view: FloorView, limit: PowerLimit, now: float, settings: Settings) -> 
         now: Monotonic time of the view [s].
         settings: Rules.
     """
+    view = spare(view, now, settings)
     power = headroom(view, limit, now, settings)
     room = Room(view, power, settings.quota_cores)
     served = admit(view, room, power, now, settings)

@@ -44,6 +44,7 @@ class PlantLine:
     start_s: float = 3.0
     stop_s: float = 2.0
     submitted_s: float = 0.0
+    deadline_s: float | None = None
     is_held: bool = False
     state: LineState = LineState.QUEUED
     since_s: float = 0.0
@@ -69,6 +70,7 @@ class PlantLine:
             priority=self.priority,
             flex=self.flex,
             remaining_tokens=(self.work_s - self.done_s) * self.tokens_per_s,
+            deadline_s=self.deadline_s,
             preempted_s=self.preempted_s,
             shed_s=self.shed_s,
             is_held=self.is_held,
