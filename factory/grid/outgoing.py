@@ -142,7 +142,8 @@ def breach(
     # The most flexible line is the first to go.
     ordered = sorted(running, key=lambda line: (-line.flex, line.priority, line.id))
     hints = [
-        {**_resource(line), "action": _ACTION, "priority": place} for place, line in enumerate(ordered, start=1)
+        {**_resource(line), "action": _ACTION, "priority": place}
+        for place, line in enumerate(ordered, start=1)
     ]
     data = {
         "feed_tag": feed,

@@ -44,9 +44,7 @@ class Parameters:
         require(0.0 < self.hours <= _LONGEST_H, "hours", self.hours, "must be a time > 0 [h], such as 8")
         require(1 <= self.rows <= _MOST_ROWS, "rows", self.rows, f"must be in [1, {_MOST_ROWS}]")
         if self.line is not None:
-            require(
-                1 <= self.line < _HIGHEST_LINE, "line", self.line, "must be an id that `status` lists"
-            )
+            require(1 <= self.line < _HIGHEST_LINE, "line", self.line, "must be an id that `status` lists")
 
 
 KEYS = ("hours", "rows", "line")

@@ -125,9 +125,7 @@ def test_target_without_best_effort_is_hard(store: Store) -> None:
     """Lines of flex 0 are shed for a target that has to be met, which is the default, until a milder one."""
     take(store, load_target(40.0))
     assert read_budget(store).at(NOW).hard_w == 40.0
-    milder = load_target(
-        30.0, name="b", made=NOW + 1.0, start=NOW + 60.0, strategy={"best_effort": True}
-    )
+    milder = load_target(30.0, name="b", made=NOW + 1.0, start=NOW + 60.0, strategy={"best_effort": True})
     take(store, milder, now=NOW + 1.0)
     limit = read_budget(store).at(NOW + 60.0)
     assert (limit.limit_w, limit.hard_w) == (30.0, inf)

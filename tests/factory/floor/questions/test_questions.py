@@ -105,7 +105,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
                 )
             )
         half = START + 1800.0
-        signals.join(store, Kind.PRICE, [Point(START, half, 0.36, START), Point(half, half + 900.0, 0.72, START)])
+        signals.join(
+            store, Kind.PRICE, [Point(START, half, 0.36, START), Point(half, half + 900.0, 0.72, START)]
+        )
         signals.join(store, Kind.PRICE, [Point(START, half, 9.0, START + 1.0, is_forecast=True)])
         store.put("grid", {"pue": 1.5})
         store.put("running", {"tier": "estimated"})
@@ -299,9 +301,7 @@ def test_mistakes_are_one_line(
     assert said in error
 
 
-def test_floor_that_is_not_there_is_a_mistake(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_floor_that_is_not_there_is_a_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing is made where there is no floor."""
     assert call("ask", "broke", "--root", str(tmp_path / "none")) == 2
     assert "no floor there" in capsys.readouterr().err
