@@ -51,7 +51,7 @@ def _urgent(held: list[LineView], cores: float, now: float, settings: Settings) 
 
 
 def _needed_s(line: LineView) -> float:
-    """Return the time that a line needs, with a margin; without an idea of its speed, all that there is [s]."""
+    """Return the time that a line needs, with a margin [s]; infinite without an idea of its speed."""
     if line.point.tokens_per_s <= 0.0:
         return inf
     margin = _MARGIN

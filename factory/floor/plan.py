@@ -75,7 +75,7 @@ class LineView:
     """Earliest time of the next start."""
     deadline_s: float | None = None
     remaining_tokens: float = 0.0
-    """Control tokens until it ends; infinite as long as no line of its task has shown how many a step makes."""
+    """Control tokens until it ends; infinite until a line of its task has shown how many a step makes."""
     restart_s: float = PRIOR_S
     """CPU time that a pre-emption and the resume after it cost [s]."""
     preempted_s: tuple[float, ...] = ()

@@ -1,7 +1,7 @@
 """Messages of DSX Flex 1.7 that a floor sends: its power state, breaches, and what it did about them.
 
-Names and values are those of the public specification, which knows nodes, GPUs and chassis as resources, but no
-jobs: a line is reported as a `node` of its own.
+Names and values are those of the public specification, which knows nodes, GPUs and chassis as resources, but
+no jobs: a line is reported as a `node` of its own.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def envelope(kind: str, data: dict[str, Any], *, name: str, now: float, correlat
 
 
 def as_uuid(name: str) -> str:
-    """Return a name that is a UUID as it is; others, such as those of OpenADR, get one that is always the same."""
+    """Return a name that is a UUID; others, such as those of OpenADR, have one that is always the same."""
     try:
         return str(uuid.UUID(name))
     except ValueError:
@@ -85,7 +85,7 @@ def as_uuid(name: str) -> str:
 
 
 def in_force(targets: Sequence[Target], now: float) -> Target | None:
-    """Return the target that counts at a moment, the latest of those whose interval it is in; None if none is."""
+    """Return the target that counts at a moment, the latest of those in their interval; None if none is."""
     for target in reversed(targets):
         if target.start <= now and (target.end is None or now < target.end):
             return target

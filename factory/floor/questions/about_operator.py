@@ -20,7 +20,7 @@ LIMIT :rows""",
     Question(
         name="suggested",
         text="What does the operator suggest?",
-        words="suggestion suggestions suggest propose proposal proposals recommend advice approve open operator",
+        words="suggestion suggest propose proposal recommend advice approve open operator",
         parameters=("rows",),
         table="decision",
         query="""
@@ -40,7 +40,8 @@ LIMIT :rows""",
         table="operator_cost",
         query="""
 SELECT sum(ticks) AS ticks, round(sum(cpu_s), 3) AS cpu_s,
-       round(1000 * sum(cpu_s) / sum(ticks), 3) AS ms_a_tick, round(1000 * max(longest_s), 3) AS ms_longest_tick,
+       round(1000 * sum(cpu_s) / sum(ticks), 3) AS ms_a_tick,
+       round(1000 * max(longest_s), 3) AS ms_longest_tick,
        round(100 * sum(cpu_s) / sum(seconds), 3) AS percent_of_a_core
 FROM operator_cost
 WHERE at >= :since""",

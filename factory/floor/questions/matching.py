@@ -12,11 +12,12 @@ from typing import Protocol
 from factory.floor.questions.question import Parameters, Question, changed
 
 _WORD = re.compile(r"[a-z0-9]+")
-_STOP_WORDS = frozenset(
-    "a an and any are at be been by can did does each for from had has have how i in is it last me much"
-    " many my of on or over please show since tell than that the there they this to today us was we were"
-    " what when where which why will with you".split()
-)
+_STOP_WORDS = """
+a an and any are at be been by can did does each for from had has have how i in is it last me much many my of on
+or over please show since tell than that the there they this to today us was we were what when where which why
+will with you
+"""
+_NO_MATTER = frozenset(_WORD.findall(_STOP_WORDS))
 _ENDINGS = ("ings", "ing", "ions", "ion", "ies", "ed", "es", "s", "e")
 _SHORTEST_STEM = 3
 _LIKENESS = 0.8
@@ -102,7 +103,7 @@ def stems(text: str) -> set[str]:
     found: set[str] = set()
     # `pre-empted` and `preempted` are one word.
     for word in _WORD.findall(text.lower().replace("pre-", "pre")):
-        if word in _STOP_WORDS or word.isdigit():
+        if word in _NO_MATTER or word.isdigit():
             continue
         for ending in _ENDINGS:
             if word.endswith(ending) and len(word) - len(ending) >= _SHORTEST_STEM:
