@@ -2,10 +2,10 @@
 
 PYTHONPATH=. python experiments/012-grid/day.py [--days 2] [--scale 240] [--root DIR]
 
-Two floors get the same four lines at midnight of 28 June 2024 in Germany: one of flex 1, two of flex 3, and one
-of flex 3 that must end by six in the morning, before electricity is cheap. One floor lets lines of flex 3 run
-only below 80 USD/MWh. The day passes `scale` times faster than the clock. Each floor gets a control group of its
-own for its CPU time where the kernel allows that, or each meters both.
+Two floors get the same four lines at midnight of 28 June 2024 in Germany: one of flex 1, two of flex 3, and
+one of flex 3 that must end by six in the morning, before electricity is cheap. One floor lets lines of flex 3
+run only below 80 USD/MWh. The day passes `scale` times faster than the clock. Each floor gets a control group
+of its own for its CPU time where the kernel allows that, or each meters both.
 """
 
 from __future__ import annotations

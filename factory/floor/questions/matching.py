@@ -13,9 +13,9 @@ from factory.floor.questions.question import Parameters, Question, changed
 
 _WORD = re.compile(r"[a-z0-9]+")
 _STOP_WORDS = """
-a an and any are at be been by can did does each for from had has have how i in is it last me much many my of on
-or over please show since tell than that the there they this to today us was we were what when where which why
-will with you
+a an and any are at be been by can did does each for from had has have how i in is it last me much many my of
+on or over please show since tell than that the there they this to today us was we were what when where which
+why will with you
 """
 _NO_MATTER = frozenset(_WORD.findall(_STOP_WORDS))
 _ENDINGS = ("ings", "ing", "ions", "ion", "ies", "ed", "es", "s", "e")
