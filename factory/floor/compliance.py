@@ -63,7 +63,7 @@ class Baseline:
     def forecast(cls, *, power_w: float, tokens_per_s: float, horizon_s: float) -> Baseline:
         """Return the floor's own forecast, frozen at the start of the event."""
         return cls(
-            statement="the floor's forecast, frozen at the start of the event",
+            statement="the floor's forecast, frozen at the start of the event: the mean of the minute before",
             power_w=power_w,
             times_s=(0.0, horizon_s),
             tokens=(0.0, tokens_per_s * horizon_s),
