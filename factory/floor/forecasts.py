@@ -1,7 +1,7 @@
 """Error of the forecast that events are compared with, in the time without an event.
 
-The forecast of an event is that power and speed stay as they were in the minute before it. In every other pair of
-neighbouring minutes the same forecast is made as well, and there its error is known.
+The forecast of an event is that power and speed stay as they were in the minute before it. In every other
+pair of neighbouring minutes the same forecast is made as well, and there its error is known.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ def forecast_error(
     means_w = {
         minute: fmean(powers_w)
         for minute, powers_w in minutes.items()
-        if not any(start_s < (minute + 1) * BEFORE_S and minute * BEFORE_S < end_s for start_s, end_s in events)
+        if not any(
+            start_s < (minute + 1) * BEFORE_S and minute * BEFORE_S < end_s for start_s, end_s in events
+        )
     }
     errors_w = [
-        means_w[after] - means_w[before]
-        for before, after in pairwise(sorted(means_w))
-        if after == before + 1
+        means_w[after] - means_w[before] for before, after in pairwise(sorted(means_w)) if after == before + 1
     ]
     if not errors_w:
         return None

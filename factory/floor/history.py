@@ -12,9 +12,11 @@ from typing import Any
 from factory.floor.audit import Event
 from factory.floor.calibration import Prediction, calibrate, score
 from factory.floor.compliance import compliance, max_excess_w, report_events, violation_ws
+from factory.floor.forecasts import forecast_error
 from factory.floor.lines import Line, LineState
 from factory.floor.plan import PowerSample
 from factory.floor.records import Sample
+from factory.floor.shift import shift_answers
 from factory.floor.store import Store
 
 _MOST_EVENTS = 100_000
@@ -83,6 +85,9 @@ def shift_report(store: Store, *, since: float) -> dict[str, Any]:
     now = time.time()
     events = store.events(limit=_MOST_EVENTS)
     samples = store.samples(since=since)
+    powers = power_samples(samples)
+    reports = report_events(powers)
+    error = forecast_error(powers, [(start_s, end_s) for start_s, end_s, _ in reports])
     ended = [line for line in store.lines() if line.state.is_final and line.state_since >= since]
     active = [line for line in store.lines() if line.state_since >= since or not line.state.is_final]
     return {
@@ -93,11 +98,13 @@ def shift_report(store: Store, *, since: float) -> dict[str, Any]:
         "cancelled": sum(line.state is LineState.CANCELLED for line in ended),
         **_work(samples, active),
         "time_s": _times(spans(events, now=now), since=since),
-        "budget": _obedience(power_samples(samples)),
-        "events": [asdict(report) for _, _, report in report_events(power_samples(samples))],
-        "predictions": _predictions(events, power_samples(samples), since=since),
+        "budget": _obedience(powers),
+        "events": [asdict(report) for _, _, report in reports],
+        "forecast": error and asdict(error),
+        "predictions": _predictions(events, powers, since=since),
         "attempts": sum(attempt.started_at >= since for attempt in store.attempts()),
         "tier": store.get("running", {}).get("tier", "none"),
+        **shift_answers(store.root, since=since, now=now),
     }
 
 

@@ -13,6 +13,10 @@ from factory.floor import drawing, status_view
 from factory.floor.drawing import Axis, Curve
 from factory.floor.history import Span, spans
 from factory.floor.lines import LineState
+from factory.floor.questions import QUESTIONS
+from factory.floor.questions.answer import answer, reading
+from factory.floor.questions.matching import Choice
+from factory.floor.questions.question import Parameters
 from factory.floor.records import Sample
 from factory.floor.store import Store
 from factory.reporting.formatting import format_si
@@ -21,6 +25,7 @@ from factory.runtime.atomic_write import atomic_write
 
 FILE = "floor.html"
 _MOST_ROWS = 40
+_MOST_ACTIONS = 20
 _MOST_LINES = 200
 _MOST_EVENTS = 5000
 _MOST_SAMPLES = 2000
@@ -52,6 +57,7 @@ def write_page(store: Store) -> Path:
             power=_power(samples, axis),
             power_label=f"upper bound, {state['floor']['tier']}",
             tokens=_tokens(samples, axis),
+            operator=_operator(store, now),
             lines=[_row(line) for line in shown],
             num_hidden=len(state["lines"]) - len(shown),
         )
@@ -147,6 +153,18 @@ def _tokens(samples: Sequence[Sample], axis: Axis) -> Any:
     return drawing.plot(
         [Curve(label="tokens", css_class="tokens", times=times, values=values)], axis, unit="1/s"
     )
+
+
+def _operator(store: Store, now: float) -> dict[str, Any]:
+    """Return open findings, open suggestions and the newest actions of a day."""
+    parameters = Parameters(hours=24.0, rows=_MOST_ACTIONS)
+    found: dict[str, Any] = {"findings": [one["id"] for one in store.get("operator findings", [])]}
+    with reading(store.root) as connection:
+        for name in ("suggested", "done"):
+            given = answer(connection, Choice(question=QUESTIONS[name], parameters=parameters), now=now)
+            found[name] = [dict(zip(given.columns, row, strict=True)) for row in given.rows]
+    found["done"] = [row for row in found["done"] if row["status"] != "proposed"]
+    return found
 
 
 def _newest_lines(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -7,6 +7,9 @@ from typing import Any
 from factory.floor.sweeps import view
 from factory.reporting.formatting import format_duration, format_si
 
+_MOST_ROWS = 12
+_LABEL = 18
+
 
 def print_report(found: dict[str, Any]) -> None:
     """Print what `history.shift_report` returned."""
@@ -24,6 +27,8 @@ def print_report(found: dict[str, Any]) -> None:
         f" {format_si(found['waste_j'], 'J')} of it in work that was lost"
     )
     print(f"CPU time          {format_duration(found['cpu_s'])} (counted)")
+    _print_money(found["money"], tier)
+    _print_rows("ran", [_ran_text(row) for row in found["ran"]], question="ran")
     for name, spent_s in found["time_s"].items():
         print(f"  lines were {name:<24} {format_duration(spent_s)}")
     budget = found["budget"]
@@ -38,11 +43,15 @@ def print_report(found: dict[str, Any]) -> None:
         print(
             f"  event           {event['mean_w']:.1f} W instead of {event['baseline_w']:.1f} W,"
             f" {event['violation_ws']:.1f} W s above the budget; fell by {event['fall_w_per_s']:.2f} W/s,"
-            f" rose by {event['rise_w_per_s']:.2f} W/s, peak after it {100 * event['snap_back']:.0f} %"
+            f" rose by {event['rise_w_per_s']:.2f} W/s, peak after it {100 * event['snap_back']:.0f} %,"
+            f" {format_si(event['tokens_lost'])} tokens fewer ({tier})"
         )
+        print(f"                  compared with {event['baseline']}")
+    error = found["forecast"]
+    if error is not None:
         print(
-            f"                  {format_si(event['tokens_lost'])} tokens fewer than"
-            f" {event['baseline']} ({tier})"
+            f"forecasts         of {error['number']} minutes without an event were wrong by"
+            f" {error['mean_absolute_w']:.2f} W on average, bias {error['bias_w']:+.2f} W"
         )
     predictions = found["predictions"]
     if predictions is not None:
@@ -52,3 +61,60 @@ def print_report(found: dict[str, Any]) -> None:
         )
     for sweep in found["sweeps"]:
         print(view.summary(sweep))
+    _print_operator(found["operator"], tier)
+
+
+def _print_money(money: dict[str, float] | None, tier: str) -> None:
+    """Print money and carbon of the node, at the values of the hours."""
+    if money is None:
+        return
+    known: list[str] = []
+    for amount, unit, missing in (("usd", "USD", "unpriced_joules"), ("gco2e", "gCO2e", "uncounted_joules")):
+        if money[missing] < money["joules"]:
+            known.append(f"{money[amount]:.4g} {unit} (no value for {format_si(money[missing], 'J')})")
+    print(f"electricity       {', '.join(known)} for the node, with the PUE ({tier})")
+
+
+def _ran_text(row: dict[str, Any]) -> str:
+    return (
+        f"line {row['id']} {row['name']}: {row['state']}, {row['minutes_running']:.1f} min,"
+        f" {row['percent_done']:.0f} % done, {format_si(float(row['tokens']))} tokens and"
+        f" {format_si(row['joules'], 'J')} so far"
+    )
+
+
+def _print_operator(found: dict[str, Any], tier: str) -> None:
+    """Print faults, actions with their results, open suggestions, and the operator's own cost."""
+    broke = [
+        f"{row['time_utc']} line {row['line'] or '-'}: {row['event']} ({row['cause']})"
+        for row in found["broke"]
+    ]
+    done = [
+        f"{row['time_utc']} {row['verb']} for {row['finding']}: {row['status']}, {row['note']}"
+        for row in found["done"]
+    ]
+    suggests = [f"{row['verb']} for {row['finding']}: approve {row['id']}" for row in found["suggests"]]
+    _print_rows("broke", broke, question="broke")
+    _print_rows("operator did", done, question="done")
+    _print_rows("operator suggests", suggests, question="suggested")
+    cost = found["cost"]
+    if cost is None:
+        print("operator          none has watched")
+        return
+    joules = ""
+    if cost["joules"] is not None:
+        joules = f", {format_si(cost['joules'], 'J')} of the node's energy ({tier})"
+    print(
+        f"operator took     {cost['cpu_s']:.2f} s of CPU time in {cost['ticks']} ticks{joules},"
+        f" {cost['percent_of_a_core'] or 0.0:.2f} % of a core, at most {cost['ms_longest_tick']:.0f} ms each"
+    )
+
+
+def _print_rows(label: str, texts: list[str], *, question: str) -> None:
+    """Print rows below a label, not too many of them."""
+    if not texts:
+        print(f"{label:<{_LABEL}}nothing")
+    for place, text in enumerate(texts[:_MOST_ROWS]):
+        print(f"{label * (place == 0):<{_LABEL}}{text}")
+    if len(texts) > _MOST_ROWS:
+        print(f"{'':<{_LABEL}}and {len(texts) - _MOST_ROWS} more; `ask {question}` lists them")

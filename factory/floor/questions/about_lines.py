@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from factory.floor.questions.question import Question
 
+# Each state of a line from the event that began it to the next one.
+_SPANS = """
+WITH span AS (
+    SELECT line, coalesce(json_extract(details, '$.to'), 'queued') AS state, max(at, :since) AS start,
+           lead(at, 1, :now) OVER (PARTITION BY line ORDER BY seq) AS stop
+    FROM event
+    WHERE kind IN ('submitted', 'moved')
+)"""
+
 LINES = (
     Question(
         name="running",
@@ -17,6 +26,23 @@ SELECT id, name, task, state, round((:now - state_since) / 60, 1) AS minutes,
 FROM line
 WHERE state IN ('starting', 'running', 'paused', 'preempting')
 ORDER BY id
+LIMIT :rows""",
+    ),
+    Question(
+        name="ran",
+        text="Which lines ran, and what have they used so far?",
+        words="run did shift worked trained list finished yesterday night tokens joules",
+        query=_SPANS
+        + """
+SELECT line.id, line.name, line.task, line.state,
+       round(sum((span.state = 'running') * (stop - start)) / 60, 2) AS minutes_running,
+       round(100.0 * steps / total_steps, 1) AS percent_done, tokens, round(joules, 1) AS joules,
+       round(waste_j, 1) AS waste_j
+FROM span JOIN line ON line.id = span.line
+WHERE stop > start
+GROUP BY line.id
+HAVING minutes_running > 0
+ORDER BY minutes_running DESC, line.id
 LIMIT :rows""",
     ),
     Question(
@@ -73,13 +99,8 @@ LIMIT :rows""",
         name="waited",
         text="How long did lines wait, and how long did they run?",
         words="waiting time delay duration queue queued minutes patience idle latency",
-        query="""
-WITH span AS (
-    SELECT line, coalesce(json_extract(details, '$.to'), 'queued') AS state, max(at, :since) AS start,
-           lead(at, 1, :now) OVER (PARTITION BY line ORDER BY seq) AS stop
-    FROM event
-    WHERE kind IN ('submitted', 'moved')
-)
+        query=_SPANS
+        + """
 SELECT line.id, line.name,
        round(sum((span.state = 'queued') * (stop - start)) / 60, 2) AS minutes_queued,
        round(sum((span.state = 'paused') * (stop - start)) / 60, 2) AS minutes_paused,

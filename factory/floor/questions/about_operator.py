@@ -34,7 +34,7 @@ LIMIT :rows""",
     ),
     Question(
         name="operator_cost",
-        text="How much CPU time does the operator itself take?",
+        text="How much CPU time and energy does the operator itself take?",
         words="operator cost overhead own itself cpu core share tick longest",
         parameters=("hours",),
         table="operator_cost",
@@ -42,7 +42,13 @@ LIMIT :rows""",
 SELECT sum(ticks) AS ticks, round(sum(cpu_s), 3) AS cpu_s,
        round(1000 * sum(cpu_s) / sum(ticks), 3) AS ms_a_tick,
        round(1000 * max(longest_s), 3) AS ms_longest_tick,
-       round(100 * sum(cpu_s) / sum(seconds), 3) AS percent_of_a_core
+       round(100 * sum(cpu_s) / sum(seconds), 3) AS percent_of_a_core,
+       -- Its share of the node's energy, by CPU time.
+       round(sum(cpu_s) * (
+           SELECT (max(joules) - min(joules)) / nullif(max(cpu_s) - min(cpu_s), 0)
+           FROM sample
+           WHERE at >= :since
+       ), 3) AS joules
 FROM operator_cost
 WHERE at >= :since""",
     ),

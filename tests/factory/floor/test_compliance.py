@@ -79,7 +79,10 @@ def test_an_event_is_reported() -> None:
     """Every metric of the trace above, against a forecast of 100 W and 10 tokens/s."""
     baseline = Baseline.forecast(power_w=100.0, tokens_per_s=10.0, horizon_s=100.0)
     found = report_event(EVENT, start_s=20.0, end_s=50.0, baseline=baseline)
-    assert found.baseline == "the floor's forecast, frozen at the start of the event: the mean of the minute before"
+    assert (
+        found.baseline
+        == "the floor's forecast, frozen at the start of the event: the mean of the minute before"
+    )
     assert found.mean_w == pytest.approx((100.0 + 80.0 + 28 * 50.0) / 30.0)
     assert found.response_s == pytest.approx(2.0)
     # Means of the windows: 100, 100, 58, 50, 50, 85, 100, 100 W.

@@ -18,10 +18,12 @@ from factory.floor.questions.answer import Answer, answer, reading
 from factory.floor.questions.matching import Choice, NearWords
 from factory.floor.questions.question import Parameters
 from factory.floor.records import Sample
+from factory.floor.shift import shift_answers
 from factory.floor.store import FILE, Store
 from factory.grid import signals
 from factory.grid.signals import Kind, Point
 from factory.operator.journal import Journal
+from factory.operator.own_cost import OwnCost
 from factory.operator.words import Candidate, Evidence, Fault, Finding, Severity, Status, Verb
 
 START = 1_795_694_400.0
@@ -113,6 +115,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         store.put("running", {"tier": "estimated"})
         store.put("grid_cost/1", {"usd": 0.5, "gco2e_average": 7.0})
         _operate(store)
+        own = OwnCost(store)
+        for second in range(61):
+            own.add(0.002 + 0.001 * (second == 30), float(second))
     yield folder
 
 
@@ -143,6 +148,8 @@ def test_lines_are_told_as_the_store_has_them(root: Path) -> None:
     """Lines that run, wait, broke and were interrupted, with their minutes."""
     (running,) = asked(root, "running")[1]
     assert (running["id"], running["minutes"], running["percent_done"]) == (1, 28.0, 50.0)
+    ran = {row["id"]: row["minutes_running"] for row in asked(root, "ran")[1]}
+    assert ran == {1: 7.0 + 28.0, 2: 12.0}
     (waiting,) = asked(root, "next")[1]
     assert (waiting["id"], waiting["deadline_utc"]) == (3, "2026-11-26 14:00:00")
     broke = asked(root, "broke")[1]
@@ -191,6 +198,12 @@ def test_operator_is_asked_like_the_lines(root: Path, tmp_path: Path) -> None:
     ]
     (open_one,) = asked(root, "suggested")[1]
     assert (open_one["verb"], open_one["predicted_w"]) == ("cancel", -5.0)
+    (cost,) = asked(root, "operator_cost", hours=10_000.0)[1]
+    # The node took 2 W for each CPU, as 53.7 kJ and 18 kJ in 1790 s of CPU time.
+    joules = 0.123 * (18_000.0 + 30.0 * 1790.0) / 1795.0
+    assert (cost["ticks"], cost["cpu_s"], cost["ms_longest_tick"]) == (61, 0.123, 3.0)
+    assert cost["joules"] == pytest.approx(joules, abs=1e-3)
+    assert cost["percent_of_a_core"] == pytest.approx(0.205)
     with Store(tmp_path, create=True):
         pass
     found, rows = asked(tmp_path, "done")
@@ -212,6 +225,24 @@ def test_every_question_has_an_answer_and_changes_nothing(root: Path, tmp_path: 
     assert (root / FILE).read_bytes() == before
     with reading(root) as connection, pytest.raises(sqlite3.OperationalError, match="readonly"):
         connection.execute("DELETE FROM line")
+
+
+def test_report_of_a_shift_is_made_of_answers(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Lines that ran, money, faults, the operator's actions and suggestions, and its own cost."""
+    found = shift_answers(root, since=START, now=START + 3600.0)
+    assert [row["id"] for row in found["ran"]] == [1, 2]
+    assert found["money"]["usd"] == asked(root, "cost_by_hour")[1][0]["usd"]
+    assert len(found["operator"]["broke"]) == 2
+    assert [row["verb"] for row in found["operator"]["done"]] == ["retry_now"]
+    assert [row["verb"] for row in found["operator"]["suggests"]] == ["cancel"]
+    assert call("report", "--root", str(root)) == 0
+    text = capsys.readouterr().out
+    assert "broke             2026-11-26" in text
+    assert "operator did      2026-11-26" in text
+    assert "operator suggests cancel for crash:2: approve 2" in text
+    assert "61 ticks" in text
+    page = (root / "floor.html").read_text()
+    assert "approve 2" in page
 
 
 @pytest.mark.parametrize(
