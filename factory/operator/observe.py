@@ -17,6 +17,7 @@ from factory.floor.attempts import RESTARTED
 from factory.floor.curves import configuration_hash
 from factory.floor.lines import Line, LineState
 from factory.operator import processes
+from factory.operator.pressure import read_pressure
 from factory.operator.run_files import RunFiles
 from factory.operator.view import HostView, LineView, MeterView, View
 
@@ -172,6 +173,7 @@ class Observer:
             load=os.getloadavg()[0],
             memory_bytes=float(min(capacity.memory_bytes, memory.total)),
             memory_free_bytes=float(memory.available),
+            memory_pressure=read_pressure(),
             disk_bytes=float(self._disk.total),
             disk_free_bytes=float(self._disk.free),
             clock_jump_s=step_s,

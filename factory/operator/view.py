@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from math import fsum, inf
 
 from factory.floor.lines import ExitClass, LineState
+from factory.operator.pressure import Pressure
 
 _CLEARLY = 0.2
 """Share of a CPU by which another one has to be idler to be worth a move."""
@@ -45,6 +46,8 @@ class HostView:
     """Processes that want a CPU, averaged over a minute."""
     memory_bytes: float = inf
     memory_free_bytes: float = inf
+    memory_pressure: Pressure = field(default_factory=Pressure)
+    """Time that processes waited for memory; none where the kernel does not tell."""
     disk_bytes: float = inf
     disk_free_bytes: float = inf
     clock_jump_s: float = 0.0

@@ -146,6 +146,19 @@ def memory(view: View, limits: Thresholds) -> Iterator[Finding]:
             number("largest line", largest, "byte", 0.0),
             severity=Severity.CRITICAL,
         )
+    elif host.memory_pressure.some > limits.stall_some and host.memory_pressure.full > limits.stall_full:
+        # Memory may be free, and yet all wait for pages that were thrown out too early.
+        yield finding(
+            Fault.MEMORY,
+            None,
+            number(
+                "some process waits for memory", host.memory_pressure.some, "share", limits.stall_some, 10.0
+            ),
+            number(
+                "all processes wait for memory", host.memory_pressure.full, "share", limits.stall_full, 10.0
+            ),
+            severity=Severity.CRITICAL,
+        )
     for line in view.lines:
         # A start fills caches; only the second half of what is known counts until there is enough.
         points = [point for point in line.memory if point[0] >= view.now_s - 4.0 * limits.leak_window_s]

@@ -10,6 +10,7 @@ import pytest
 from factory.floor.lines import ExitClass, LineState
 from factory.operator.detectors import DETECTORS
 from factory.operator.orient import Orientation
+from factory.operator.pressure import Pressure
 from factory.operator.thresholds import Thresholds
 from factory.operator.view import CheckpointView, HostView, LineView, MeterView, Row, View
 from factory.operator.words import Fault, Severity
@@ -94,6 +95,7 @@ FAULTY: list[tuple[Fault, View]] = [
     (Fault.CONTENTION, view(line(rows=SLOW), line(2, rows=SLOW), host=BUSY)),
     (Fault.MEMORY, view(line(memory=leaking(5e6)))),
     (Fault.MEMORY, view(line(), host=replace(BUSY, memory_free_bytes=1e8))),
+    (Fault.MEMORY, view(line(), host=replace(BUSY, memory_pressure=Pressure(some=0.6, full=0.3)))),
     (Fault.DIVERGENCE, view(line(rows=BAD))),
     (Fault.DIVERGENCE, view(line(rows=tuple(rows((50, 0.2)) + rows((4, 0.2), kl=5.0))))),
     (Fault.DIVERGENCE, view(queued(ExitClass.DIVERGED, failures=1))),
@@ -123,6 +125,7 @@ SOUND: list[tuple[str, View]] = [
     ("a few slow iterations", view(line(rows=tuple(rows((30, 0.2), (14, 0.2), (4, 0.5)))))),
     ("all seeds slower, no crowd", view(line(rows=SLOW), line(2, rows=SLOW))),
     ("memory grows slowly", view(line(memory=leaking(1e5)))),
+    ("one waits for memory", view(line(), host=replace(BUSY, memory_pressure=Pressure(some=0.6, full=0.01)))),
     ("memory jumps once", view(line(memory=tuple((t, 1e9 + 1e9 * (t > NOW - 30)) for t, _ in leaking(0))))),
     ("one bad sample", view(line(rows=(*rows((50, 0.2)), replace(rows((1, 0.2))[0], num_bad=1.0))))),
     ("all seeds lose", view(line(rows=LOST), line(2, rows=LOST))),
