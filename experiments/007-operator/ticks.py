@@ -2,8 +2,8 @@
 
 PYTHONPATH=. python experiments/007-operator/ticks.py [--lines 10] [--seconds 120] [--root DIR]
 
-Ten small trainings run at once on one floor; the operator observes them in mode `suggest`. Only counted CPU time
-is reported, which other programs on the machine change little.
+Ten small trainings run at once on one floor; the operator observes them in mode `suggest`. Only counted CPU
+time is reported, which other programs on the machine change little.
 """
 
 from __future__ import annotations
