@@ -22,6 +22,8 @@ BEFORE_S = 60.0
 """Time before an event from which the floor forecasts."""
 AFTER_S = 3600.0
 """Time after an event in which power may snap back and tokens may be made up for."""
+GAP_S = 10.0
+"""Time between two samples beyond which nobody ran the floor."""
 _ANSWERED = 0.9
 """Share of the requested reduction at which an event counts as answered."""
 
@@ -186,9 +188,12 @@ def _events(samples: Sequence[PowerSample]) -> Iterator[tuple[float, float]]:
 
 
 def violation_ws(samples: Sequence[PowerSample]) -> float:
-    """Return the energy above the budget [W s]; the first sample only marks the beginning."""
+    """Return the energy above the budget [W s]; the first sample only marks the beginning.
+
+    A sample speaks for at most `GAP_S`: for longer, no floor was there to see or to obey anything.
+    """
     return sum(
-        max(0.0, sample.power_w - sample.limit_w) * (sample.t_s - before.t_s)
+        max(0.0, sample.power_w - sample.limit_w) * min(sample.t_s - before.t_s, GAP_S)
         for before, sample in pairwise(samples)
     )
 

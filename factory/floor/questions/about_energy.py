@@ -109,7 +109,7 @@ LIMIT :rows""",
         words="violation violations exceed exceeded excess limit cap watt watts seconds ws over compliance",
         query="""
 WITH step AS (
-    SELECT at, power_w, budget_w, at - lag(at) OVER (ORDER BY at) AS seconds
+    SELECT at, power_w, budget_w, min(at - lag(at) OVER (ORDER BY at), :gap_s) AS seconds
     FROM sample
     WHERE at >= :since
 )

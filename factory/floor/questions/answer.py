@@ -11,6 +11,7 @@ from typing import Any
 
 from factory.energy.config import SiteConfig
 from factory.floor import schema
+from factory.floor.compliance import GAP_S
 from factory.floor.plan import Settings
 from factory.floor.questions.matching import Choice
 from factory.floor.store import FILE
@@ -103,6 +104,7 @@ def _bindings(connection: sqlite3.Connection, choice: Choice, now: float) -> dic
         "line": choice.parameters.line,
         "pue": _state(connection, "grid", "$.pue") or SiteConfig().pue,
         "ageing_s": Settings().ageing_s,
+        "gap_s": GAP_S,
     }
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
 from rich.console import Console
@@ -26,14 +27,16 @@ def ask(given: argparse.Namespace) -> int:
         _list(is_json=given.json)
         return 0
     choice = choose(given.overrides, NearWords(QUESTIONS))
+    if choice.note:
+        print(choice.note, file=sys.stderr)
     with reading(given.root) as connection:
         found = answer(connection, choice, now=time.time())
     if given.json:
-        plain = asdict(found)
+        plain = asdict(found) | {"chosen_by": choice.by}
         plain["rows"] = [dict(zip(found.columns, row, strict=True)) for row in found.rows]
         print(json.dumps(plain, indent=1))
     else:
-        _print(found)
+        _print(found, by=choice.by)
     return 0
 
 
@@ -47,7 +50,7 @@ def choose(words: list[str], chooser: Chooser) -> Choice:
     # They are checked first, as the mistake that is easier to mend.
     changed(Parameters(), settings)
     choice = chooser.choose(" ".join(word for word in words if "=" not in word))
-    return Choice(question=choice.question, parameters=changed(choice.parameters, settings))
+    return replace(choice, parameters=changed(choice.parameters, settings))
 
 
 def _list(*, is_json: bool) -> None:
@@ -64,8 +67,8 @@ def _list(*, is_json: bool) -> None:
         print(f"{one['name']:<17} {one['text']:<71} {keys}")
 
 
-def _print(found: Answer) -> None:
-    print(f"{found.text}  ({found.question})\n\n{found.query}")
+def _print(found: Answer, *, by: str) -> None:
+    print(f"{found.text}  ({found.question}, chosen by {by})\n\n{found.query}")
     for name, value in found.bindings.items():
         remark = ""
         if name in _TIMES:

@@ -35,6 +35,10 @@ class Choice:
 
     question: Question
     parameters: Parameters
+    by: str = "near words"
+    """Chooser of the question."""
+    note: str = ""
+    """Remark about the choice, such as why another chooser was not heard."""
 
 
 class Chooser(Protocol):

@@ -35,6 +35,9 @@ def test_the_violation_is_the_energy_above_the_budget() -> None:
     sparse = [PowerSample(0.0, 70.0, 60.0), PowerSample(3.0, 70.0, 60.0), PowerSample(4.0, 50.0, 60.0)]
     assert violation_ws(sparse) == pytest.approx(30.0)
     assert violation_ws(EVENT[:10]) == 0.0
+    # Nobody ran the floor for an hour: the next sample speaks for ten seconds.
+    gap = [PowerSample(0.0, 50.0, 60.0), PowerSample(3600.0, 70.0, 60.0)]
+    assert violation_ws(gap) == pytest.approx(100.0)
     assert max_excess_w([]) == 0.0
 
 
