@@ -17,6 +17,7 @@ from factory.floor.questions import QUESTIONS
 from factory.floor.questions.answer import Answer, answer, reading
 from factory.floor.questions.matching import Choice, Chooser, NearWords
 from factory.floor.questions.question import Parameters, changed
+from factory.validation import require
 
 _TIMES = ("since", "now")
 
@@ -46,10 +47,15 @@ def choose(words: list[str], chooser: Chooser) -> Choice:
     Raises:
         ValueError: no question fits, or a parameter is wrong.
     """
+    # A sentence in quotes is one argument.
+    words = " ".join(words).split()
     settings = dict(word.split("=", 1) for word in words if "=" in word)
     # They are checked first, as the mistake that is easier to mend.
     changed(Parameters(), settings)
     choice = chooser.choose(" ".join(word for word in words if "=" not in word))
+    known = choice.question.parameters
+    for key, value in settings.items():
+        require(key in known, key, value, f"{choice.question.name} takes {', '.join(known)} only")
     return replace(choice, parameters=changed(choice.parameters, settings))
 
 

@@ -80,7 +80,15 @@ class NearWords:
                 f"ask={text.strip()[:80]}: no question fits; near ones are {', '.join(near)},"
                 " and `ask` without words lists all"
             )
-        return Choice(question=self._questions[ranked[0]], parameters=changed(Parameters(), named(text)))
+        question = self._questions[ranked[0]]
+        given = named(text)
+        unused = [f"{key}={value:g}" for key, value in given.items() if key not in question.parameters]
+        note = ""
+        if unused:
+            note = (
+                f"{question.name} takes {', '.join(question.parameters)} only; {' '.join(unused)} is left out"
+            )
+        return Choice(question=question, parameters=changed(Parameters(), given), note=note)
 
     def _known(self, stem: str) -> str:
         """Return a word of the questions that is nearly this one; the same one if there is none."""

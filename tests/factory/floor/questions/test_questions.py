@@ -282,6 +282,7 @@ def test_sentences_name_parameters() -> None:
     assert chooser.choose("what broke in the last 2 days").parameters.hours == 48.0
     assert chooser.choose("what broke in the last 90 min").parameters.hours == 1.5
     assert chooser.choose("what happened to line 12").parameters.line == 12
+    assert chooser.choose("how often was line 3 paused").note.endswith("line=3 is left out")
 
 
 def call(*arguments: str) -> int:
@@ -315,6 +316,8 @@ def test_command_prints_query_and_answer(root: Path, capsys: pytest.CaptureFixtu
         (("broke", "hours=soon"), "hours=soon: must be a number"),
         (("broke", "hours=-1"), "hours=-1.0: must be a time > 0"),
         (("broke", "rows=1;DROP TABLE line"), "must be a number"),
+        (("running", "hours=3"), "hours=3: running takes rows only"),
+        (("broke hours=soon",), "hours=soon: must be a number"),
         (("broke", "seconds=3"), "choose from hours, rows, line"),
         (("history",), "line: name one"),
         (("history", "line=99"), "line=99: not on this floor"),
