@@ -9,14 +9,11 @@ import time
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
 from factory.floor.questions import QUESTIONS
 from factory.floor.questions.answer import Answer, answer, reading
 from factory.floor.questions.matching import Choice, Chooser, NearWords
 from factory.floor.questions.question import Parameters, changed
+from factory.runtime.stored_files import visible
 from factory.validation import require
 
 _TIMES = ("since", "now")
@@ -69,7 +66,7 @@ def _list(*, is_json: bool) -> None:
         print(json.dumps(plain, indent=1))
         return
     for one in plain:
-        keys = " ".join(f"{key}={value or 'ID'}" for key, value in one["parameters"].items())
+        keys = " ".join(f"{key}={_text(value) or 'ID'}" for key, value in one["parameters"].items())
         print(f"{one['name']:<17} {one['text']:<71} {keys}")
 
 
@@ -84,19 +81,17 @@ def _print(found: Answer, *, by: str) -> None:
     if not found.rows:
         print(found.note or "nothing")
         return
-    table = Table(box=None, pad_edge=False)
-    for column in found.columns:
-        table.add_column(column, overflow="fold")
-    for row in found.rows:
-        table.add_row(*(_text(value) for value in row))
-    Console().print(table)
+    cells = [found.columns, *([_text(value) for value in row] for row in found.rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
     print(f"\njoules and watts: {found.tier}")
 
 
 def _text(value: object) -> str:
-    """Return a cell; what users wrote is text and no markup."""
+    """Return a cell; letters that steer a terminal are shown as such."""
     if value is None:
         return ""
     if isinstance(value, float):
         return f"{value:.6g}"
-    return escape(str(value))
+    return visible(str(value))
