@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import time
 from dataclasses import asdict, replace
@@ -17,6 +18,8 @@ from factory.runtime.stored_files import visible
 from factory.validation import require
 
 _TIMES = ("since", "now")
+_ENERGY = re.compile("joule|watt|_w$|_j$|usd|gco2e")
+"""Columns of which nobody may think that they are counted."""
 
 
 def ask(given: argparse.Namespace) -> int:
@@ -85,7 +88,8 @@ def _print(found: Answer, *, by: str) -> None:
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for row in cells:
         print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
-    print(f"\njoules and watts: {found.tier}")
+    if any(_ENERGY.search(column) for column in found.columns):
+        print(f"\njoules, watts and what follows from them: {found.tier}")
 
 
 def _text(value: object) -> str:
@@ -94,4 +98,4 @@ def _text(value: object) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.6g}"
-    return visible(str(value))
+    return visible(" ".join(str(value).split()))

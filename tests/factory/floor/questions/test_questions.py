@@ -298,9 +298,11 @@ def test_command_prints_query_and_answer(root: Path, capsys: pytest.CaptureFixtu
     text = capsys.readouterr().out
     assert "FROM line LEFT JOIN state" in text
     assert ":rows = 1" in text
-    assert "joules and watts: estimated" in text
+    assert "joules, watts and what follows from them: estimated" in text
     assert call("ask", "next", "--root", str(root)) == 0
-    assert "[red]third" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "[red]third" in text
+    assert "estimated" not in text
     assert call("ask", "joules_per_token", "--root", str(root), "--json") == 0
     plain = json.loads(capsys.readouterr().out)
     assert plain["rows"][0]["task"] == "reach"
