@@ -30,8 +30,8 @@ LIMIT :rows""",
     ),
     Question(
         name="ran",
-        text="Which lines ran, and what have they used so far?",
-        words="run did shift worked trained list finished yesterday night tokens joules",
+        text="Which lines ran, and how far did they come?",
+        words="shift worked trained list finished progress",
         query=_SPANS
         + """
 SELECT line.id, line.name, line.task, line.state,
@@ -97,7 +97,7 @@ LIMIT :rows""",
     ),
     Question(
         name="waited",
-        text="How long did lines wait, and how long did they run?",
+        text="How long did lines wait?",
         words="waiting time delay duration queue queued minutes patience idle latency",
         query=_SPANS
         + """
