@@ -145,7 +145,7 @@ def breach(
         {**_resource(line), "action": _ACTION, "priority": place}
         for place, line in enumerate(ordered, start=1)
     ]
-    data = {
+    data: dict[str, Any] = {
         "feed_tag": feed,
         "status": status,
         "severity": severity(power),

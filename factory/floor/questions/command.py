@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from typing import Any
 
 from factory.floor.questions import QUESTIONS
 from factory.floor.questions.answer import Answer, answer, reading
@@ -61,7 +62,7 @@ def choose(words: list[str], chooser: Chooser) -> Choice:
 
 def _list(*, is_json: bool) -> None:
     defaults = asdict(Parameters())
-    plain = [
+    plain: list[dict[str, Any]] = [
         {"name": one.name, "text": one.text, "parameters": {key: defaults[key] for key in one.parameters}}
         for one in QUESTIONS.values()
     ]
