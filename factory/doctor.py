@@ -130,12 +130,10 @@ def diagnose(cfg: DoctorConfig) -> Diagnosis:
 
         from factory.diagnosis import (
             actuate,
-            crosscheck,
             killed_runs,
             machine,
             measure,
             neighbours,
-            selftest,
             simulate,
             tracker_store,
         )
@@ -167,6 +165,12 @@ def diagnose(cfg: DoctorConfig) -> Diagnosis:
     ]
     if not cfg.seconds:
         return Diagnosis(findings=findings, test=None, measurements=[])
+    return _run_self_test(cfg, device, findings)
+
+
+def _run_self_test(cfg: DoctorConfig, device: str, findings: list[Finding]) -> Diagnosis:
+    """Return the findings with those of the self-test, and its energy by the tools that were asked for."""
+    from factory.diagnosis import crosscheck, selftest
 
     # The other tools measure the same load at the same time; tools that do not start come last.
     watchers: list[crosscheck.Monitor] = []
@@ -181,6 +185,7 @@ def diagnose(cfg: DoctorConfig) -> Diagnosis:
     except Exception as error:
         failed = Finding(section="self-test", name="load", status=Status.MISSING, text=f"it failed: {error}")
         return Diagnosis(findings=[*findings, failed], test=None, measurements=absent)
+    # Judged after the load has ended, so that the judgement itself is in nobody's joules.
     findings += look("self-test", lambda: selftest.judge(test))
     measurements: list[Measurement] = []
     if cfg.crosscheck:

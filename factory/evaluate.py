@@ -126,6 +126,7 @@ def run_evaluation(cfg: EvaluateConfig) -> Evaluated:
         result = evaluate(env, policy, episodes=episodes, seed=seed, on_progress=progress)
     found = result.metrics()
     intervals = share_intervals(found)
+    # Written before the video, which may fail and takes longer.
     content = {"env_steps": env_steps, "seed": seed, "metrics": found, "intervals": intervals}
     # A new file in its place, in case that it is a hard link to one elsewhere.
     with atomic_write(run_dir / "evaluation.json") as unfinished:
@@ -174,6 +175,7 @@ def load_run(
         fit.check_size(found.config["policy"], stored_policy)
         task = train_cfg.task
         num_envs = task.whole_worlds(min(cfg.episodes or task.eval_episodes, task.eval_worlds))
+        # The environment tells the sizes of the policy, whose stored weights then have to fit.
         env = make_env(train_cfg, num_envs=num_envs, evaluation=True)
         policy = make_policy(train_cfg, env)
         fit.load_part(policy, stored_policy, name="policy")

@@ -54,6 +54,7 @@ class GymnasiumConfig(TaskConfig):
             self.max_episode_steps,
             "must not be negative",
         )
+        # Not `super().__post_init__()`: a time limit of 0 means the environment's own here.
         self._check_step_timeout()
         for reference in self.wrappers:
             module, _, wrapper = reference.partition(":")

@@ -68,6 +68,7 @@ class Workers:
 
     def end(self, inner: Any) -> None:
         """End processes that cannot be asked to close, since one of them is gone or hangs."""
+        # SIGTERM for those that still listen, SIGKILL a moment later for those that hang.
         for process in inner.processes:
             process.terminate()
         for process in inner.processes:
@@ -107,6 +108,7 @@ class Workers:
                 os.kill(pid, signal.SIGUSR2)
         end_s = time.monotonic() + _STACKS_WAIT_S
         size = -1
+        # The worker's handler writes outside of Python, so it answers even in a loop of C code.
         while size <= 0 and time.monotonic() < end_s:
             time.sleep(0.1)
             size = os.fstat(self._stacks.fileno()).st_size

@@ -33,6 +33,7 @@ class Sb3VecEnv(VecEnv):
     def step_wait(self) -> VecEnvStepReturn:
         """Step; the infos of finished worlds hold what stable-baselines3 bootstraps and logs with."""
         obs, reward, terminated, truncated, infos = self.env.step(self._actions)
+        # In SAME_STEP mode `obs` belongs to the next episode; bootstrapping needs the last one of the old.
         for world in (terminated | truncated).nonzero()[0]:
             infos[world]["terminal_observation"] = groups_of(infos[world]["final_obs"])["policy"]
             infos[world]["TimeLimit.truncated"] = bool(truncated[world])

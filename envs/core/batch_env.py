@@ -56,6 +56,7 @@ class BatchEnv(EpisodeEnv):
     def _action_box(self) -> Box:
         """Return the bounds of one world's action: the actuators' own ranges, unless a task scales them."""
         model = self.physics.model
+        # MuJoCo keeps a range for every actuator, which holds only where the limit is switched on.
         low, high = np.where(model.actuator_ctrllimited, model.actuator_ctrlrange.T, [[-np.inf], [np.inf]])
         return Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
 
@@ -80,6 +81,7 @@ class BatchEnv(EpisodeEnv):
 
     def snapshot(self) -> Any:
         """Return the positions of world 0. Shape: (nq,)."""
+        # Copied, since on a CPU the array would be a view of the state that the next step overwrites.
         return self._qpos[0].cpu().numpy().copy()
 
     def open_renderer(self, *, width: int, height: int, backend: str = "auto") -> Renderer:
@@ -107,6 +109,7 @@ class BatchEnv(EpisodeEnv):
         """Put the worlds in `mask` (default all) into a state. Shapes: (num_envs, nq), (num_envs, nv)."""
         mask = self._all_worlds if mask is None else checked_mask(self, mask)
         qpos, qvel = (torch.as_tensor(value, device=self.device) for value in (qpos, qvel))
+        # Controls of before would act on a state that they do not belong to.
         self._ctrl.masked_fill_(mask[:, None], 0.0)
         self._write_state(qpos, qvel, mask)
         self.physics.reset(mask)
@@ -124,6 +127,7 @@ class BatchEnv(EpisodeEnv):
 
     def _write_state(self, qpos: Tensor, qvel: Tensor, mask: Tensor) -> None:
         for field, value in ((self._qpos, qpos), (self._qvel, qvel)):
+            # In place and with a fixed shape: a CUDA graph holds the address of the field.
             field.copy_(torch.where(mask[:, None], value.to(field.dtype), field))
 
     def _reset(self, mask: Tensor) -> None:

@@ -87,6 +87,7 @@ def check_interface(env: VectorEnv, *, num_envs: int) -> None:
     returned = _named_leaves("observation", obs)
     returned |= {"reward": reward, "terminated": terminated, "truncated": truncated}
     returned |= _named_leaves("final_obs", _entry(info, "final_obs"))
+    # Two more steps with other actions: memory that is used again would show here.
     second = {name: value.clone() for name, value in returned.items()}
     for _ in range(2):
         env.step(_actions(env, sign=-1.0))
@@ -106,6 +107,7 @@ def check_seeding(build: Callable[..., VectorEnv]) -> None:
     assert not all(torch.equal(a, b) for a, b in zip(first, other, strict=True)), (
         "another seed changed nothing"
     )
+    # An environment that ignores its actions would pass everything else.
     opposite = _trajectory(build(AutoresetMode.SAME_STEP), seed=7, sign=-1.0)
     assert not all(torch.equal(a, b) for a, b in zip(first, opposite, strict=True)), (
         "opposite actions changed nothing"
@@ -200,6 +202,7 @@ def check_disabled(env: VectorEnv, episode_steps: int) -> None:
     )
     for name, value in before.items():
         assert torch.equal(value[1:], after[name][1:]), f"a world outside the mask changed: {name}"
+    # None selected, one too many, and no booleans.
     for wrong in (
         np.zeros(env.num_envs, dtype=bool),
         np.ones(env.num_envs + 1, dtype=bool),

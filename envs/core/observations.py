@@ -58,6 +58,7 @@ def checked_actions(env: Any, actions: Any) -> Tensor:
         ValueError: the shape is not that of the action space.
     """
     action = torch.as_tensor(actions, dtype=torch.float32, device=env.device)
+    # A single action of shape (A,) would move all worlds alike.
     if action.shape != env.action_space.shape:
         raise ValueError(f"actions have shape {tuple(action.shape)}; expected {env.action_space.shape}")
     return action

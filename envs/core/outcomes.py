@@ -47,6 +47,7 @@ def outcome_codes(
         may_succeed = torch.ones_like(terminated)
     if SUCCESS in info:
         codes = codes.masked_fill(info[SUCCESS] & may_succeed, names.index(SUCCESS))
+    # Last: a step with unsound numbers proves nothing else about its episode.
     return codes.masked_fill(nonfinite, names.index(DIVERGED))
 
 

@@ -60,4 +60,5 @@ def _first(value: Any) -> Any:
     """Return world 0 of nested tensors as numpy."""
     if isinstance(value, dict):
         return {key: _first(item) for key, item in value.items()}
+    # `force` also fetches it from a GPU; the copy is the caller's own.
     return value[0].numpy(force=True).copy()

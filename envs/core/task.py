@@ -73,6 +73,11 @@ class TaskConfig:
         timeout_s = self.step_timeout_s
         require(timeout_s >= 0, "task.step_timeout_s", timeout_s, "must not be negative; 0 sets no limit")
 
+    def _require_default_robot(self) -> None:
+        """Raise ValueError if a task with a single robot or vehicle is asked for another one."""
+        remedy = f"{self.name} has one of its own; use robot=default"
+        require(self.robot == "default", "robot", self.robot, remedy)
+
     @property
     def agents_per_world(self) -> int:
         """Rows of a batch that share a world; a task of several agents has a field of this name."""

@@ -136,6 +136,7 @@ class Clock:
         if self._device.type == "cpu":
             self._start_s = awake_s()
             return
+        # Finished pairs are added up first, so that the queue stays short.
         self.read_s()
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         start.record(torch.cuda.current_stream(self._device))
@@ -161,6 +162,7 @@ def _start_warp() -> None:
     if torch.cuda.is_available():
         wp.init()
         return
+    # The greeting comes from C, so Python's `sys.stderr` cannot hold it back: the file descriptor is swapped.
     kept = os.dup(2)
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)

@@ -101,6 +101,7 @@ def rectangle(center: np.ndarray, heading: float, length_m: float, width_m: floa
     forward = np.array([math.cos(heading), math.sin(heading)])
     left = np.array([-forward[1], forward[0]])
     corners = [(1, 1), (1, -1), (-1, -1), (-1, 1)]
+    # Corners in the order around the rectangle, so that the polygon does not cross itself.
     halves = [0.5 * length_m * ahead * forward + 0.5 * width_m * aside * left for ahead, aside in corners]
     return np.asarray(center) + np.array(halves)
 
@@ -164,6 +165,7 @@ def _panel(scene: Scene, *, width: int, height: int) -> Image.Image:
 
     for shape in scene.shapes:
         _draw(draw, shape, to_pixels, scale)
+    # Averaging several pixels into one smooths the edges; text is drawn afterwards, at its own size.
     image = image.reduce(_OVERSAMPLING)
     _annotate(ImageDraw.Draw(image, "RGBA"), scene, width=width, height=height)
     return image

@@ -190,13 +190,7 @@ def _parse(path: Path, contents: _Contents) -> None:
         if not names:
             return
         _check_names(path, tag, names, attributes, data, parser.CurrentByteIndex)
-        for key in names:
-            if key in _FOLDER_KEYS:
-                contents.folders.add(attributes[key])
-            elif tag == "include" and key == "file":
-                contents.includes.add(attributes[key])
-            else:
-                contents.files[attributes[key]] += 1
+        _note_names(contents, tag, names, attributes)
 
     def end(_: str) -> None:
         copies.pop()
@@ -219,6 +213,17 @@ def _parse(path: Path, contents: _Contents) -> None:
         parser.Parse(data, True)
     except expat.ExpatError as error:
         raise ValueError(f"{path.name} is no XML in UTF-8 ({error})") from error
+
+
+def _note_names(contents: _Contents, tag: str, names: set[str], attributes: dict[str, str]) -> None:
+    """Add the folders and files that the attributes `names` of an element name."""
+    for key in names:
+        if key in _FOLDER_KEYS:
+            contents.folders.add(attributes[key])
+        elif tag == "include" and key == "file":
+            contents.includes.add(attributes[key])
+        else:
+            contents.files[attributes[key]] += 1
 
 
 def _check_names(

@@ -27,7 +27,5 @@ class CartpoleSwingupConfig(TaskConfig):
     def __post_init__(self) -> None:
         """Raise ValueError when a value is out of its range."""
         super().__post_init__()
-        require(
-            self.robot == "default", "robot", self.robot, "cartpole_swingup has one robot; use robot=default"
-        )
+        self._require_default_robot()
         require(self.reset_noise >= 0, "task.reset_noise", self.reset_noise, "must not be negative")

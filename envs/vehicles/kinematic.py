@@ -76,12 +76,14 @@ def roll(
         dt_s: length of the step [s].
     """
     wanted = steering_target.clamp(-car.steering_rad, car.steering_rad)
+    # A lag shorter than the step would overshoot.
     rate = (wanted - state.steering) / steering_lag_s.clamp(min=dt_s)
     steering = state.steering + dt_s * rate.clamp(-car.steering_rad_per_s, car.steering_rad_per_s)
 
     most = dt_s * car.acceleration_m_per_s2
     speed = state.speed + (speed_target - state.speed).clamp(-most, most)
 
+    # Midpoint rule: a chord of the arc points in the direction of the mean yaw.
     turn = dt_s * speed * steering.tan() / car.wheelbase_m
     mean_yaw = state.yaw + 0.5 * turn
     return RollingState(

@@ -124,39 +124,122 @@ def step_car(
         conditions: friction, stiffness and steering of every car.
         dt_s: length of the step [s]; up to 10 ms is stable.
     """
-    speed = state.forward
+    steering = _steered(state.steering, steering_target, body=body, conditions=conditions, dt_s=dt_s)
     grip = conditions.friction * GRAVITY
+    drive = _driven(state.forward, acceleration, grip=grip, body=body)
+    front, rear = _cornering(state, steering, drive, body=body, stiffness=conditions.stiffness)
+    motion = _accelerated(state, steering, drive.pull, front, rear, body=body, dt_s=dt_s)
 
-    # Steering: a first-order lag with a limited rate.
-    wanted = (steering_target + conditions.steering_offset).clamp(-body.steering_rad, body.steering_rad)
-    rate = (wanted - state.steering) / conditions.steering_lag_s
+    # Semi-implicit: the new velocities move the car, which keeps a step of 10 ms stable.
+    yaw = torch.add(state.yaw, motion.yaw_rate, alpha=dt_s)
+    ahead = yaw.cos()
+    aside = yaw.sin()
+    east = torch.addcmul(motion.forward * ahead, motion.lateral, aside, value=-1.0)
+    north = torch.addcmul(motion.forward * aside, motion.lateral, ahead)
+    return CarState(
+        x=torch.add(state.x, east, alpha=dt_s),
+        y=torch.add(state.y, north, alpha=dt_s),
+        yaw=yaw,
+        forward=motion.forward,
+        lateral=motion.lateral,
+        yaw_rate=motion.yaw_rate,
+        steering=steering,
+        forward_acceleration=motion.forward_acceleration,
+        lateral_acceleration=motion.lateral_acceleration,
+    )
+
+
+def _steered(
+    steering: Tensor, target: Tensor, *, body: CarBody, conditions: CarConditions, dt_s: float
+) -> Tensor:
+    """Return the angle of the front wheels after a step: a first-order lag with a limited rate [rad]."""
+    wanted = (target + conditions.steering_offset).clamp(-body.steering_rad, body.steering_rad)
+    rate = (wanted - steering) / conditions.steering_lag_s
     rate = rate.clamp(-body.steering_rad_per_s, body.steering_rad_per_s)
-    steering = torch.add(state.steering, rate, alpha=dt_s)
+    return torch.add(steering, rate, alpha=dt_s)
 
-    # Drive and brakes: limited by the motor's power, and by the friction circle of all wheels together.
+
+class _Drive(NamedTuple):
+    """Friction that a car uses to drive and brake, and the rest. Shapes: (N,)."""
+
+    pull: Tensor
+    """Acceleration by drive and brakes [m/s^2]."""
+    cornering_limit: Tensor
+    """Lateral acceleration for which friction is left [m/s^2]."""
+
+
+def _driven(speed: Tensor, acceleration: Tensor, *, grip: Tensor, body: CarBody) -> _Drive:
+    """Return the acceleration by drive and brakes, and the friction that they leave for cornering."""
+    # The motor's power bounds the force times the speed: P = m a v.
     strongest = body.acceleration_m_per_s2
     power_limit = strongest * body.power_speed_m_per_s / speed.clamp(min=body.power_speed_m_per_s)
     pull = torch.minimum(acceleration, power_limit).clamp(min=-strongest)
+
+    # Friction circle of all wheels together: (pull / grip)^2 + (cornering / grip)^2 <= 1. Not all of it goes
+    # to the pull, so that a car that brakes hard can still be steered.
     used = (pull / grip).clamp(-0.95, 0.95)
     pull = used * grip
-    cornering_share = (1.0 - used.square()).sqrt() * grip
+    return _Drive(pull, (1.0 - used.square()).sqrt() * grip)
 
-    # Slip angles of both axles, and the lateral accelerations that their forces give the whole car.
-    rolling = speed.clamp(min=body.kinematic_m_per_s[0])
+
+def _cornering(
+    state: CarState, steering: Tensor, drive: _Drive, *, body: CarBody, stiffness: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the lateral accelerations that the forces of both axles give the whole car [m/s^2].
+
+    They point across the wheels of each axle. Shapes: (N,).
+    """
+    # Slip angles lie between the wheels and their velocities. The rear's sign sits in its divisor, which
+    # saves an operation.
+    rolling = state.forward.clamp(min=body.kinematic_m_per_s[0])
     front_across = torch.add(state.lateral, state.yaw_rate, alpha=body.front_m)
     rear_across = torch.sub(state.lateral, state.yaw_rate, alpha=body.rear_m)
     front_slip = steering - torch.atan(front_across / rolling)
     rear_slip = torch.atan(rear_across / -rolling)
-    transfer = body.height_m / (GRAVITY * body.wheelbase_m)
-    front_load = torch.rsub(pull, body.rear_m / body.wheelbase_m, alpha=transfer)
-    front_curve = tyre_curve(front_slip, body.front_stiffness * conditions.stiffness, body.tyre_shape)
-    rear_curve = tyre_curve(rear_slip, body.rear_stiffness * conditions.stiffness, body.tyre_shape)
-    front = cornering_share * front_load * front_curve
-    rear = cornering_share * (1.0 - front_load) * rear_curve
 
-    # Where the car rolls without slip, its tyres push it around the bend but do not hold it back.
+    # The pull acts at the height of the centre of mass and shifts load from front to rear: the front's share
+    # is (l_rear - pull h / g) / L.
+    transfer = body.height_m / (GRAVITY * body.wheelbase_m)
+    front_load = torch.rsub(drive.pull, body.rear_m / body.wheelbase_m, alpha=transfer)
+
+    front_curve = tyre_curve(front_slip, body.front_stiffness * stiffness, body.tyre_shape)
+    rear_curve = tyre_curve(rear_slip, body.rear_stiffness * stiffness, body.tyre_shape)
+    front = drive.cornering_limit * front_load * front_curve
+    rear = drive.cornering_limit * (1.0 - front_load) * rear_curve
+    return front, rear
+
+
+class _Motion(NamedTuple):
+    """Velocities after a step, and accelerations in it; see `CarState`. Shapes: (N,)."""
+
+    forward: Tensor
+    lateral: Tensor
+    yaw_rate: Tensor
+    forward_acceleration: Tensor
+    lateral_acceleration: Tensor
+
+
+def _accelerated(
+    state: CarState,
+    steering: Tensor,
+    pull: Tensor,
+    front: Tensor,
+    rear: Tensor,
+    *,
+    body: CarBody,
+    dt_s: float,
+) -> _Motion:
+    """Return the motion after a step: tyre forces for a fast car, rolling without slip for a slow one.
+
+    `front` and `rear` are the lateral accelerations of `_cornering`.
+    """
+    speed = state.forward
     slowest, fastest = body.kinematic_m_per_s
+    # 0 where the car rolls without slip, 1 where its tyres slip.
     slips = ((speed - slowest) / (fastest - slowest)).clamp(0.0, 1.0)
+
+    # A rotating frame adds the terms with the yaw rate r: v_x' = a_x + v_y r and v_y' = a_y - v_x r.
+    # Where the car rolls without slip, its tyres push it around the bend but do not hold it back.
     front_side = front * steering.cos()
     side = front_side + rear
     turning = speed * state.yaw_rate
@@ -165,28 +248,18 @@ def step_car(
     gained = torch.addcmul(forward_acceleration, state.lateral, state.yaw_rate)
     forward = torch.add(speed, gained, alpha=dt_s).clamp(min=0.0)
     lateral = torch.add(state.lateral, side - turning, alpha=dt_s)
+
+    # r' = m (l_front a_front - l_rear a_rear) / I.
     lever = front_side * body.front_m
     torque = torch.sub(lever, rear, alpha=body.rear_m)
     yaw_rate = torch.add(state.yaw_rate, torque, alpha=dt_s * body.mass_kg / body.yaw_inertia_kg_m2)
 
     # Blend with a car that rolls without slip: r = v tan(steering) / L, and v_y = r l_rear.
     rolling_yaw_rate = forward * steering.tan() * (1.0 / body.wheelbase_m)
-    yaw_rate = torch.lerp(rolling_yaw_rate, yaw_rate, slips)
-    lateral = torch.lerp(body.rear_m * rolling_yaw_rate, lateral, slips)
-
-    yaw = torch.add(state.yaw, yaw_rate, alpha=dt_s)
-    ahead = yaw.cos()
-    aside = yaw.sin()
-    east = torch.addcmul(forward * ahead, lateral, aside, value=-1.0)
-    north = torch.addcmul(forward * aside, lateral, ahead)
-    return CarState(
-        x=torch.add(state.x, east, alpha=dt_s),
-        y=torch.add(state.y, north, alpha=dt_s),
-        yaw=yaw,
+    return _Motion(
         forward=forward,
-        lateral=lateral,
-        yaw_rate=yaw_rate,
-        steering=steering,
+        lateral=torch.lerp(body.rear_m * rolling_yaw_rate, lateral, slips),
+        yaw_rate=torch.lerp(rolling_yaw_rate, yaw_rate, slips),
         forward_acceleration=forward_acceleration,
         lateral_acceleration=lateral_acceleration,
     )

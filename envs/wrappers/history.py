@@ -39,6 +39,7 @@ class HistoryObservation(EpisodeWrapper):
     def step(self, actions: Any) -> Step:
         """Step, and push the new observation into every running world's history."""
         obs, reward, terminated, truncated, info = self.env.step(actions)
+        # Worlds whose `obs` is the first of a new episode.
         _, begun = self._episodes(terminated | truncated)
         # The final observation belongs to the old history, `obs` of a finished world to the next one.
         if "final_obs" in info:

@@ -33,6 +33,7 @@ class RunningMeanStd(nn.Module):
         # Masked sums instead of selected rows: their shapes are fixed, as CUDA graphs require.
         mask = mask.reshape(-1, *[1] * self.mean.dim())
         rows = torch.where(mask, rows, 0.0).double()
+        # Clamped below, so that a step without a row changes nothing and divides by nothing.
         new = mask.sum()
         mean = rows.sum(0) / new.clamp(min=1)
         var = torch.where(mask, rows - mean, 0.0).square().sum(0) / new.clamp(min=1)

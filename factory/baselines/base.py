@@ -61,6 +61,7 @@ class Random(Baseline):
         """Return actions (num_envs, A) and the memory, which is empty."""
         low, high = _bounds(self.env)
         size = (self.env.num_envs, low.numel())
+        # The environment's generator stays untouched: another baseline meets the same episodes.
         share = torch.rand(size, generator=self.generator, device=self.env.device)
         return low + (high - low) * share, state
 

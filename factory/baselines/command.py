@@ -79,6 +79,7 @@ def run(arguments: Sequence[str]) -> None:
     def baseline(env: TrainingEnv) -> Baseline:
         return make_baseline(cfg.baseline, job.task, env, cfg.options)
 
+    # As at the end of a training, so that a baseline's figures compare with those of policies.
     episodes = cfg.episodes or job.runtime.eval_episodes or job.task.eval_episodes
     num_envs = job.task.whole_worlds(min(episodes, job.task.eval_worlds))
     env = make_env(job, num_envs=num_envs, evaluation=True)

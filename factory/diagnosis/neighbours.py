@@ -43,6 +43,7 @@ def examine() -> Finding:
     on_gpu = gpu_neighbours()
     num_cores = len(usable_cpus())
     named = sum(neighbour.cores for neighbour in neighbours)
+    # Processes of other containers are in the machine's CPU time, but in nobody's list here.
     hidden = max(0.0, cores_busy - named)
     parts = [str(neighbour) for neighbour in neighbours[:_NUM_NAMES] if neighbour.cores >= 0.01]
     if hidden > _OTHERS * num_cores:

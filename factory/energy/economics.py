@@ -65,6 +65,7 @@ def mean_power_w(facility_w: Value, *, pue: Value, fixed_overhead: Value, load: 
         fixed_overhead: Share of the overhead at full load that no load moves.
         load: Mean IT power relative to full.
     """
+    # PUE - 1 is the overhead at full load; it splits into a part that follows the load and one that does not.
     fixed = fixed_overhead * (pue - 1.0)
     proportional = (1.0 - fixed_overhead) * (pue - 1.0)
     mean_it_w = it_power_w(facility_w, pue=pue) * load
@@ -82,6 +83,7 @@ def productive_share(*, gang: Value, failures_per_node_day: Value, lost_s: Value
         failures_per_node_day: Failures of a machine [1/day].
         lost_s: Time until a failure is seen, the restart, and half a checkpoint interval [s].
     """
+    # First order in the failure rate; beyond one failure at a time the share is zero, not negative.
     lost_share = failures_per_node_day * gang * lost_s / S_PER_DAY
     return np.maximum(0.0, 1.0 - lost_share)
 
@@ -155,6 +157,7 @@ def payback_years(
         without_decline = capex_usd / margin
         peak = np.where(decay > 0.0, np.log(revenue / running_usd_per_year) / decay, without_decline)
     peak = np.where(margin > 0.0, peak, 0.0)
+    # Bisection on all draws at once: what was earned rises until the peak, so there is one crossing at most.
     low = np.zeros_like(peak)
     high = peak.copy()
     for _ in range(_BISECTIONS):
@@ -195,6 +198,7 @@ def net_present_value(
         price_decline: Share by which the price falls each year.
         fill_months: Time over which the site fills up, at an even pace.
     """
+    # Middles of the months. Payments in the course of a month are discounted as if made then.
     months = np.arange(round(12.0 * years)) + 0.5
     filled = np.minimum(1.0, months / max(fill_months, 1e-9))
     price = (1.0 - price_decline) ** (months / 12.0)

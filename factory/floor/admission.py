@@ -53,6 +53,7 @@ class Admission:
 def admit(view: FloorView, room: Room, power: Headroom, now: float, settings: Settings) -> Admission:
     """Serve the lines in order and tell why each of the others waits."""
     result = Admission(is_yielding=_is_any_leaving(view, now, settings))
+    # First who may take part at all, then the order of those, then the resources for each in turn.
     ready: list[LineView] = []
     for line in view.lines:
         if line.state not in _WAITS:
@@ -78,7 +79,7 @@ def _not_ready(line: LineView, view: FloorView, power: Headroom, now: float, set
         return view.bar.reason
     if line.state is LineState.QUEUED:
         if view.is_draining:
-            return "the floor is draining: nothing starts any more"
+            return "the floor is draining: no more lines start"
         if line.not_before_s > now:
             after = ""
             if line.exit_class in _AFTER:
@@ -101,11 +102,13 @@ def _service_order(now: float, settings: Settings) -> Callable[[LineView], tuple
     """Return a key: aged priority, then paused lines, then the earliest deadline that can be met."""
 
     def key(line: LineView) -> tuple[float, ...]:
+        # Whole steps of age, so that lines submitted in the same hours keep their other order.
         aged = line.priority + floor(max(0.0, now - line.submitted_s) / settings.ageing_s)
         # Paused lines come first, the least flexible before the others.
         rank = 4
         if line.state is LineState.PAUSED:
             rank = line.flex
+        # The id breaks ties, so that the order is the same in every tick.
         return (-aged, rank, _deadline(line, now), line.submitted_s, line.id)
 
     return key
@@ -118,6 +121,7 @@ def _deadline(line: LineView, now: float) -> float:
     needed_s = 0.0
     if line.point.tokens_per_s > 0.0 and isfinite(line.remaining_tokens):
         needed_s = line.remaining_tokens / line.point.tokens_per_s
+    # A deadline that is lost anyway must not push aside lines that can still meet theirs.
     if now + needed_s > line.deadline_s:
         return inf
     return line.deadline_s
@@ -132,12 +136,14 @@ def _serve(
         return impossible
     obstacle = room.obstacle(line)
     if obstacle:
+        # Lines after the first blocked one may still fit: that is backfill, and it ends with its patience.
         if result.blocked is None:
             result.blocked = line
         if result.head is None and line.state is LineState.QUEUED:
             result.head = line
             result.lack = room.deficit(line)
         return obstacle
+    # A large line would starve if small ones took every bit of room that appears.
     head = result.blocked
     if head is not None and now - head.since_s > settings.patience_s:
         return f"line {head.id} has waited for {(now - head.since_s) / 60.0:.0f} min and is served first"
@@ -146,6 +152,7 @@ def _serve(
     if result.first is not None:
         # Many lines may wait for this, so the sentence does not change with the line that is next.
         return "starts are staggered; others come first"
+    # One line a tick; the stagger interval decides when the next one may follow.
     result.first = line
     result.is_backfill = head is not None
     room.take(line)
@@ -158,6 +165,7 @@ def _serve(
 
 def _is_any_leaving(view: FloorView, now: float, settings: Settings) -> bool:
     """Return whether a line is pre-empted, or was so recently that its resources do not show as free yet."""
+    # Free power counts only after it was free for a whole dwell, so what was freed is invisible for as long.
     visible_s = now - max(settings.dwell_s, WINDOW_S) - settings.settle_s
     return any(
         line.state is LineState.PREEMPTING or (line.preempted_s and line.preempted_s[-1] > visible_s)
@@ -167,6 +175,7 @@ def _is_any_leaving(view: FloorView, now: float, settings: Settings) -> bool:
 
 def _gap(line: LineView, settings: Settings) -> float:
     """Return the time from the last start to that of a line; power rises no faster than the ramp."""
+    # Taken from the id and not drawn at random: the same floor makes the same plan.
     jitter = line.id * _GOLDEN % 1.0
     return max(settings.stagger_s * (1.0 + jitter / 2.0), line.point.upper_w / settings.ramp_w_per_s)
 

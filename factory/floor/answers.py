@@ -14,11 +14,11 @@ _ANSWER_S = 10.0
 def answer(store: Store, number: int) -> str:
     """Return the outcome of an order, once the floor has carried it out."""
     if not floor_lock.is_held(store.root):
-        return "noted; the next `floor run` carries it out"
+        return "queued; the next `floor run` carries it out"
     deadline = time.monotonic() + _ANSWER_S
     while time.monotonic() < deadline:
         outcome = store.command_outcome(number)
         if outcome is not None:
             return outcome
         time.sleep(0.1)
-    return "noted; the floor has not answered yet"
+    return "queued; the floor has not answered yet"

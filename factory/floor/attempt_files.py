@@ -112,13 +112,14 @@ def read_handle(folder: Path, *, engine: str) -> Handle | None:
         found = _read(folder / "started.json")
     except ValueError:
         return None
+    # An empty object is the mark of `give_up`.
     if not found:
         return None
     return Handle(**{**found, "engine": engine})
 
 
 def write_reason(folder: Path, reason: str) -> None:
-    """Say why the attempt will be ended, before it is: `preempt`, `cancel` or `drain`."""
+    """Write the reason for ending an attempt, before it is ended: `preempt`, `cancel` or `drain`."""
     _write(folder / "reason.json", {"reason": reason})
 
 

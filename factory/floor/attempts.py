@@ -1,6 +1,6 @@
 """The way of an attempt: its start, its end, and what follows for the line.
 
-A line goes on where its last checkpoint is. Without one it starts again, and the folder of the run before is
+A line resumes from its last checkpoint. Without one it starts again, and the folder of the run before is
 kept beside the attempt that made it.
 """
 
@@ -39,7 +39,7 @@ _LONGEST_DELAY_S = 1800.0
 
 
 RESTARTED = "restarted by the operator"
-"""Root cause of attempts that were killed so that they go on from their checkpoint."""
+"""Root cause of attempts that were killed so that they resume from their checkpoint."""
 _ENDED_BY_THE_FLOOR = {
     "stalled": (ExitClass.STALLED, "no progress for a long time"),
     "restart": (ExitClass.KILLED, RESTARTED),
@@ -84,6 +84,7 @@ def start(
     # From here on a floor that is started again finds the attempt, whether its process came to be or not.
     folder.mkdir(parents=True)
     if not kept and run_dir.exists():
+        # A run without a checkpoint cannot be resumed; a new one needs a folder of its own.
         shutil.move(run_dir, folder / "abandoned")
     argv = [sys.executable, "-m", "factory.train", *arguments(line, store.root, kept=kept)]
     if profile and not any(override.startswith("profile") for override in line.overrides):
@@ -137,7 +138,7 @@ def settle(store: Store, line: Line, attempt: Attempt, outcome: Outcome | None, 
     Args:
         store: the floor's store.
         line: the line, active or lost.
-        attempt: its newest attempt, of which no process is alive.
+        attempt: its newest attempt, without a living process.
         outcome: what the wrapper wrote; None if it could not.
         joules: energy of the attempt [J].
     """
@@ -158,6 +159,7 @@ def settle(store: Store, line: Line, attempt: Attempt, outcome: Outcome | None, 
         joules=joules,
         cpu_s=outcome.cpu_s,
     )
+    # Written in one transaction: a floor that dies before it settles the attempt again from the start.
     state, reason, changes = _next(line, ended, store)
     with store.transaction():
         store.update_attempt(ended)
@@ -172,7 +174,7 @@ def _lost(line: Line, attempt: Attempt) -> Outcome:
     is_finished = is_there and progress.summary_status(run_dir) == "finished"
     now = time.time()
     exit_class = ExitClass.LOST
-    root_cause = "its processes vanished without a word"
+    root_cause = "its processes vanished and left no outcome"
     reason = attempt_files.read_reason(Path(attempt.folder))
     if is_finished:
         exit_class = ExitClass.OK
@@ -196,6 +198,7 @@ def _next(line: Line, attempt: Attempt, store: Store) -> tuple[LineState, str, d
     assert exit_class is not None
     if exit_class is ExitClass.OK:
         return LineState.FINISHED, f"finished in attempt {attempt.number}", {"failures": 0}
+    # After `OK`: a training that finished while it was cancelled has finished.
     if attempt_files.read_reason(Path(attempt.folder)) == "cancel":
         return LineState.CANCELLED, line.reason, {}
     if exit_class is ExitClass.PREEMPTED:
@@ -212,6 +215,7 @@ def _next(line: Line, attempt: Attempt, store: Store) -> tuple[LineState, str, d
     cause = f"{exit_class}: {attempt.root_cause}"
     if failures >= MOST_FAILURES[exit_class]:
         return LineState.FAILED, f"{cause}; {failures} attempts without progress", changes
+    # A fault of the machine, such as a full memory, often passes.
     delay_s = retry_delay_s(exit_class, failures)
     changes["not_before"] = time.time() + delay_s
     return LineState.QUEUED, f"{cause}; again in {delay_s:.0f} s", changes

@@ -29,6 +29,7 @@ def append(
     connection: sqlite3.Connection, *, at: float, kind: str, line: int | None, details: dict[str, Any]
 ) -> None:
     """Add an event to the chain, inside the caller's transaction."""
+    # Sorted keys give equal details one text, and so one digest.
     text = json.dumps(details, sort_keys=True)
     last = connection.execute("SELECT digest FROM event ORDER BY seq DESC LIMIT 1").fetchone()
     previous = last[0] if last else GENESIS
@@ -49,6 +50,7 @@ def verify(connection: sqlite3.Connection) -> int:
     rows = connection.execute("SELECT seq, at, kind, line, details, previous, digest FROM event ORDER BY seq")
     for seq, at, kind, line, details, stored_previous, digest in rows:
         count += 1
+        # Numbers without a gap show removed events, digests show changed ones.
         is_next = seq == count and stored_previous == previous
         if not is_next or digest != _digest(previous, at, kind, line, details):
             raise ValueError(f"event {seq} does not follow from the events before it: the chain was changed")

@@ -1,8 +1,8 @@
 """Attribution of the node's energy to lines: lines and the unattributed rest add up to the node.
 
 The dynamic energy of a tick goes to the lines by their share of the node's CPU time, a GPU's energy by their
-share of the GPU, and the idle energy by the cores that each line occupies. What no line can be charged with,
-such as other processes, free cores, and the time when no floor was watching, is the rest.
+share of the GPU, and the idle energy by the cores that each line occupies. The rest is the energy of no line:
+other processes, free cores, and the time when no floor was watching.
 """
 
 from __future__ import annotations
@@ -91,6 +91,7 @@ class Books:
         which it goes on, or with 0 if it starts again or is given up.
         """
         account = self.lines.get(line, LineAccount())
+        # What has become useful since that state is lost with it.
         lost_j = max(0.0, account.useful_j - max(0.0, useful_j))
         account = replace(account, waste_j=min(account.joules, account.waste_j + lost_j))
         return replace(self, lines={**self.lines, line: account})

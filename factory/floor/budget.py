@@ -24,7 +24,7 @@ class Target:
     """A budget set by hand. Times are seconds since 1970, UTC."""
 
     watts: float
-    """Power [W]; infinite to lift what was set before."""
+    """Power [W]; infinite to lift earlier targets."""
     start: float
     end: float | None = None
     """First moment at which it no longer holds; None without an end."""
@@ -65,6 +65,7 @@ class Budget:
 
     def at(self, time_s: float) -> PowerLimit:
         """Return the limits at a time [s since 1970, UTC]."""
+        # The site's limit is constant, so it needs no ramp.
         limit_w = min(self._site_w, self._schedule.ramped_at(time_s), self._targets.ramped_at(time_s))
         hard_w = min(self._site_w, self._hard.ramped_at(time_s))
         return PowerLimit(limit_w=limit_w, hard_w=hard_w)
@@ -112,6 +113,7 @@ def reserve_w(limit_w: float, *, share: float, power_sd_w: float) -> float:
 
 def latest_steps(targets: Sequence[Target]) -> Iterable[tuple[float, float]]:
     """Yield steps with the value of the latest target in force, and infinity where none is."""
+    # Sweep over the moments at which the latest target can change: every start and every end.
     starts: dict[float, list[int]] = {}
     moments: set[float] = set()
     for index, target in enumerate(targets):
@@ -123,6 +125,7 @@ def latest_steps(targets: Sequence[Target]) -> Iterable[tuple[float, float]]:
     begun: list[int] = []
     for moment in sorted(moments):
         for index in starts.get(moment, ()):
+            # heapq pops the smallest item, so the index of the latest target is stored negative.
             heappush(begun, -index)
         while begun and _has_ended(targets[-begun[0]], moment):
             heappop(begun)
@@ -145,6 +148,7 @@ def power_text(watts: float) -> str:
 
 def _moment(time_s: float, now_s: float) -> str:
     """Return a time of day in UTC, with the date if it is not today."""
+    # Seconds and the date are shown only where they matter.
     moment = datetime.fromtimestamp(time_s, UTC)
     text = f"{moment:%H:%M} UTC"
     if moment.second:

@@ -42,6 +42,7 @@ def _mark_changed(store: Store) -> None:
 def set_target(given: argparse.Namespace) -> int:
     """Set a target; a floor that runs obeys it at its next tick."""
     target = make_target(given.watts, now=time.time(), duration=given.duration, at=given.at)
+    # After the check of the target, so that a mistake creates no floor.
     cli.check_writable(given.root, key="--root")
     with Store(given.root, create=True) as store, store.transaction():
         add_targets(store, [target], now=time.time())

@@ -55,6 +55,7 @@ def _parse(name: str, text: str) -> tuple[tuple[float, float], ...]:
             where = f"{name}, row {reader.line_num}"
             # A message repeats a cell in one line, so no cell may be long or hold line ends.
             cells = [" ".join(field.split())[:LONGEST_CELL] for field in fields]
+            # Spreadsheets leave empty rows behind.
             if not any(cells):
                 continue
             if header is None:
@@ -140,6 +141,7 @@ def parse_time(text: str, *, key: str = "at") -> float:
     except ValueError:
         raise ValueError(f"{key}={text}: {remedy}") from None
     offset = moment.utcoffset()
+    # No offset and an offset of zero are both UTC; any other would look like a slip.
     require(not offset, key, text, remedy)
     moment = moment.replace(tzinfo=UTC)
     require(_EARLIEST <= moment < _LATEST, key, text, "must lie between the years 2000 and 2200")

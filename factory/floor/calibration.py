@@ -85,6 +85,7 @@ def score(predictions: Iterable[Prediction], samples: Sequence[PowerSample]) -> 
             scores += _score_group(group, samples)
             group = []
         group.append(prediction)
+        # Until then the power after this action cannot be told from that after the next.
         end = max(each.settled_at for each in group) + AFTER_S[1]
     if group:
         scores += _score_group(group, samples)
@@ -119,6 +120,7 @@ def _score_group(group: Sequence[Prediction], samples: Sequence[PowerSample]) ->
     after_w = _powers(samples, settled + AFTER_S[0], settled + AFTER_S[1])
     if not before_w or not after_w:
         return []
+    # Independent errors add up as variances: of every prediction, and of the two means.
     spread_w = sqrt(sum(each.sd_w**2 for each in group) + _mean_variance(before_w) + _mean_variance(after_w))
     return [
         Score(
@@ -151,6 +153,7 @@ def _mean_variance(values: Sequence[float]) -> float:
 
 def _quantile(ordered: Sequence[float], share: float) -> float:
     """Return a quantile of rising values, interpolated linearly."""
+    # Type 7 of Hyndman and Fan 1996, as NumPy's default.
     position = share * (len(ordered) - 1)
     left = int(position)
     right = min(left + 1, len(ordered) - 1)

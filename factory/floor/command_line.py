@@ -69,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
     _add_queueing(add)
     _add_running(add)
     _add_lines(add)
-    add("drain", commands.drain, "start no more lines, and end the floor when those that run have ended")
+    add("drain", commands.drain, "start no more lines, and end the floor when the running ones have ended")
     _add_budget(add, common)
     _add_grid(add, common)
     _add_operator(add)
@@ -84,10 +84,12 @@ def _add_queueing(add: _Add) -> None:
         "overrides", nargs="*", metavar="key=value", help="arguments of factory.train; sweeps too"
     )
     _add_order(submit)
-    submit.add_argument("--again", action="store_true", help="queue it although an equal line is there")
+    submit.add_argument("--again", action="store_true", help="queue it even if an identical line is there")
 
     sweep = add(
-        "sweep", sweep_commands.sweep, "search for the best settings, show how far that is, or end it"
+        "sweep",
+        sweep_commands.sweep,
+        "search for the best settings, show the progress of a search, or cancel it",
     )
     sweep.add_argument("what", choices=(*METHODS, "status", "cancel"), help="method, status or cancel")
     sweep.add_argument(
@@ -125,10 +127,10 @@ def _add_running(add: _Add) -> None:
 def _add_lines(add: _Add) -> None:
     """Add the commands about one line."""
     for name, action, text in (
-        ("why", commands.why, "say what a line waits for"),
+        ("why", commands.why, "explain why a line is waiting, or how it ended"),
         ("logs", commands.logs, "print the output of a line's newest attempt"),
         ("pause", commands.order, "pause a line until it is resumed"),
-        ("resume", commands.order, "let a paused line go on"),
+        ("resume", commands.order, "resume a paused line"),
         ("preempt", commands.order, "end a line with a checkpoint and queue it again"),
         ("cancel", commands.order, "end a line with a checkpoint for good"),
         ("priority", commands.order, "change the priority of a line"),
@@ -148,7 +150,7 @@ def _add_operator(add: _Add) -> None:
     )
     shown.add_argument("what", nargs="?", choices=("list", "reset"), default="list", metavar="list|reset")
     shown.add_argument("--json", action="store_true", help="print JSON (list)")
-    approved = add("approve", operator_command.approve, "let a proposal of the operator be carried out")
+    approved = add("approve", operator_command.approve, "approve a proposal of the operator")
     approved.add_argument("decision", type=int, metavar="ID")
 
 

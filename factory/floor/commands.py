@@ -37,6 +37,7 @@ def submit(given: argparse.Namespace) -> int:
     if not given.overrides:
         raise ValueError("submit: give arguments of factory.train, such as task=cartpole_swingup seed=0,1,2")
     order = order_of(given)
+    # All mistakes are found before a store is created.
     cli.check_writable(given.root, key="--root")
     lines = submission.prepare(given.overrides, order, root=given.root, cwd=Path.cwd())
     with Store(given.root, create=True) as store:
@@ -81,6 +82,7 @@ def run(given: argparse.Namespace) -> int:
     scheduler = sections.parse(Settings, "floor", given.overrides, page="docs/budget.md")
     config = sections.parse(OperatorConfig, "operator", given.overrides, page="docs/operator.md")
     watch = operator_command.watching(config, Mode(given.operator))
+    # Two processes of one floor would start every line twice.
     with Store(given.root, create=given.forever) as store, floor_lock.locked(given.root):
         _check_engine(store, given.engine)
         engine = ENGINES[given.engine](root=given.root, cores=given.cores, address=given.address)
@@ -121,7 +123,7 @@ def status(given: argparse.Namespace) -> int:
 
 
 def why(given: argparse.Namespace) -> int:
-    """Say in one sentence what keeps a line, or what became of it."""
+    """Print in one sentence why a line is waiting, or how it ended."""
     with Store(given.root) as store:
         line = store.line(given.line)
         text = status_view.explain(store, line)
@@ -141,6 +143,7 @@ def logs(given: argparse.Namespace) -> int:
         raise ValueError(f"line {line.id}: not started yet, so there is no output")
     for name in ("stdout", "stderr"):
         path = Path(attempt.folder) / name
+        # The wrapper makes the files when the training starts, so one may be missing still.
         if path.is_file():
             with path.open(encoding="utf-8", errors="replace") as file:
                 shutil.copyfileobj(file, sys.stdout)
@@ -152,7 +155,7 @@ def order(given: argparse.Namespace) -> int:
     with Store(given.root) as store:
         line = store.line(given.line)
         if line.state.is_final:
-            raise ValueError(f"line {line.id}: {line.state} already; {given.command} changes nothing")
+            raise ValueError(f"line {line.id}: already {line.state}; {given.command} changes nothing")
         arguments = {}
         if given.command == "priority":
             require(abs(given.priority) <= 1000, "priority", given.priority, "must be in [-1000, 1000]")
@@ -172,7 +175,7 @@ def drain(given: argparse.Namespace) -> int:
 
 
 def report(given: argparse.Namespace) -> int:
-    """Print what the floor has brought forth, at what cost, and what stood in the way."""
+    """Print output, cost and downtime of the floor."""
     since = 0.0
     if given.shift:
         since = time.time() - parse_duration(given.shift, key="--shift")
@@ -195,5 +198,5 @@ def audit(given: argparse.Namespace) -> int:
             number = store.verify_events()
         except ValueError as error:
             cli.fail(error, status=1)
-        print(f"{number} events, each follows from the one before")
+        print(f"{number} events, the chain is intact")
     return 0

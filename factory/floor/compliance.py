@@ -132,6 +132,7 @@ def report_event(
     if not (before and during and after):
         raise ValueError("samples must reach from before the event to after it; let the floor run longer")
     ramps = list(_ramps(samples))
+    # Tokens count from the beginning of the event, as the baseline's do.
     base_tokens = before[-1].tokens
     return EventReport(
         baseline=baseline.statement,
@@ -158,6 +159,7 @@ def report_events(samples: Sequence[PowerSample]) -> list[tuple[float, float, Ev
     found = list(_events(samples))
     reports = []
     for index, (start_s, end_s) in enumerate(found):
+        # What happens after the next event has begun is no echo of this one.
         until_s = end_s + AFTER_S
         if index + 1 < len(found):
             until_s = min(until_s, found[index + 1][0])
@@ -178,6 +180,7 @@ def _events(samples: Sequence[PowerSample]) -> Iterator[tuple[float, float]]:
     """Yield the times from each fall of the budget until it is as high as before."""
     usual_w = 0.0
     start_s: float | None = None
+    # Falls inside an event belong to it: it ends when the budget is back where it was before the first.
     for before, sample in pairwise(samples):
         if start_s is None and sample.limit_w < before.limit_w:
             start_s = sample.t_s
@@ -213,6 +216,7 @@ def response_s(samples: Sequence[PowerSample], *, start_s: float) -> float | Non
     if not before or not after:
         return None
     asked_w = before[-1].power_w - min(sample.limit_w for sample in after)
+    # Nothing to do if the power was below the new budget already.
     if asked_w <= 0.0:
         return 0.0
     for sample in after:

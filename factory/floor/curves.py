@@ -1,4 +1,4 @@
-"""Power and speed of lines, learned from what runs anyway, with the spread of what was seen.
+"""Power and speed of lines, learned from normal operation, with their spread.
 
 All powers are increases of the node's power over the line being paused, by the bound on which the budget is
 held. Without enough observations of a configuration, others stand in for it, each with a wider spread: the
@@ -141,6 +141,7 @@ class Curves:
             raise ValueError(f"the power curves cannot be read: {error!r}") from error
 
     def _point(self, subject: Subject) -> OperatingPoint:
+        # From the most like to the least like, each with a wider spread; see the top of this file.
         rows = self._seen.get(subject, [])
         if len(rows) >= LEAST_OBSERVATIONS:
             return _point_of(rows, is_prior=False)
@@ -179,6 +180,7 @@ class Curve:
         lengths, until they fall (pool adjacent violators); none is below zero.
         """
         bins = _averaged(points)
+        # A block is (width [W], rise [tokens/s]). Merging two of them averages their slopes by width.
         blocks: list[tuple[float, float]] = []
         before = (0.0, 0.0)
         for point in bins:
@@ -194,6 +196,7 @@ class Curve:
             speeds.append(speeds[-1] + max(0.0, rise))
         curve = cls(powers_w=tuple(powers_w), speeds=tuple(speeds), sd=0.0, num_points=len(points))
         squares = sum((speed - curve.tokens_per_s(power_w)) ** 2 for power_w, speed in points)
+        # Every block has used up one degree of freedom.
         degrees = max(1, len(points) - len(blocks))
         return cls(
             powers_w=curve.powers_w,
@@ -216,6 +219,7 @@ class Curve:
         speed = self.tokens_per_s(power_w)
         if self.num_points < 2:
             return 0.0, float("inf")
+        # The 1 is the scatter of a new observation, the 1/n the uncertainty of the curve.
         half_width = student_t(self.num_points - 1) * self.sd * sqrt(1.0 + 1.0 / self.num_points)
         return max(0.0, speed - half_width), speed + half_width
 
@@ -263,6 +267,7 @@ def _family_point(
     subject: Subject, relatives: Sequence[tuple[Subject, Sequence[Observation]]]
 ) -> OperatingPoint:
     """Return the power and speed per core of a family's tasks, times the cores of the subject."""
+    # One value a configuration, whatever the number of its windows: the spread is that between tasks.
     powers_w = [median(row.full_w for row in seen) / other.cores for other, seen in relatives]
     speeds = [median(row.full_tokens_per_s for row in seen) / other.cores for other, seen in relatives]
     power_w = median(powers_w)

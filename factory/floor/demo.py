@@ -53,6 +53,7 @@ def _halve_budget(root: Path, store: Store) -> None:
     """Set half of the present power as a target, for a while, once lines run."""
     _wait_for_running(store)
     time.sleep(_STEADY_S)
+    # Half of the bound on which the budget is held, so that lines have to be paused on any machine.
     watts = status_view.plain(store)["floor"]["power_upper_w"] / 2.0
     print(f"demo: the budget falls to {watts:.1f} W for {_LOW_S:.0f} s", flush=True)
     _floor(root, "budget", "set", f"{watts:.1f}", "--for", f"{_LOW_S:.0f}s")

@@ -71,6 +71,7 @@ def timeline(rows: Sequence[tuple[str, Sequence[Span]]], axis: Axis) -> Markup:
             if span.end < axis.start:
                 continue
             x = axis.x(span.start)
+            # At least a pixel: a short state would vanish.
             width = max(1.0, axis.x(span.end) - x)
             parts.append(
                 Markup(
@@ -119,6 +120,7 @@ def _time_ticks(axis: Axis, y: float) -> Markup:
 
 def _pieces(curve: Curve, axis: Axis, highest: float) -> list[str]:
     """Return the points of a curve, in pieces between missing values."""
+    # More points than the drawing has pixels would only make the page larger.
     stride = max(1, math.ceil(len(curve.times) / _MOST_POINTS))
     pieces: list[list[str]] = [[]]
     before = ""
@@ -128,6 +130,7 @@ def _pieces(curve: Curve, axis: Axis, highest: float) -> list[str]:
             continue
         y = f"{_TOP + _PLOT_HEIGHT * (1.0 - min(1.0, value / highest)):.1f}"
         if curve.is_stepped and pieces[-1]:
+            # A step: the old value up to this time, then the new one.
             pieces[-1].append(f"{axis.x(at):.1f},{before}")
         pieces[-1].append(f"{axis.x(at):.1f},{y}")
         before = y

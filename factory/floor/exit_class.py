@@ -1,4 +1,4 @@
-"""Classes of outcomes: what the end of a training says about its cause."""
+"""Classes of outcomes, derived from the way a training ended."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ def classify(
     if status == 0:
         exit_class = ExitClass.OK
         cause = ""
+    # The status of all commands for a mistake of the user: trying again would not help.
     elif status == 2:
         exit_class = ExitClass.USER_ERROR
     elif status == _INTERRUPTED:
@@ -41,8 +42,10 @@ def classify(
         if attempt_files.read_reason(folder) == "stalled":
             exit_class = ExitClass.STALLED
             cause = "no progress for a long time"
+    # An older fault is that of an earlier attempt.
     elif _is_newer(run_dir / "fault", since):
         exit_class = ExitClass.DIVERGED
+    # The rest is told from the last line of the error output.
     elif "step_timeout_s" in cause:
         exit_class = ExitClass.STALLED
     elif "memory" in cause.lower():
@@ -56,13 +59,14 @@ def _interrupted(reason: str) -> tuple[ExitClass, str]:
         return ExitClass.KILLED, "cancelled by a user"
     if reason:
         return ExitClass.PREEMPTED, reason
-    return ExitClass.KILLED, "interrupted by somebody else"
+    return ExitClass.KILLED, "interrupted from outside the floor"
 
 
 def _signalled(number: int, *, was_out_of_memory: bool) -> tuple[ExitClass, str]:
     name = signal.Signals(number).name
+    # The kernel ends a process with SIGKILL, as impatient users do; only the control group tells them apart.
     if number == signal.SIGKILL and was_out_of_memory:
-        return ExitClass.OOM, "the kernel ended it for want of memory"
+        return ExitClass.OOM, "killed by the kernel: out of memory"
     if number in (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         return ExitClass.KILLED, name
     return ExitClass.CRASH, name

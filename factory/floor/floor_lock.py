@@ -34,6 +34,7 @@ def locked(root: Path) -> Iterator[None]:
             raise ValueError(
                 f"root={root}: {where} runs this floor; stop it first, or choose another --root"
             ) from error
+        # Only the holder writes: opened to append, a file that another process holds stays as it is.
         file.truncate(0)
         json.dump({"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}, file)
         file.flush()
@@ -44,6 +45,7 @@ def is_held(root: Path) -> bool:
     """Return whether a process runs the floor."""
     try:
         with (root / _FILE).open("r") as file:
+            # A shared lock, so that two commands that ask at once do not take each other for a floor.
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

@@ -60,10 +60,12 @@ def headroom(view: FloorView, limit: PowerLimit, now: float, settings: Settings)
     goal_w = limit.limit_w - reserve
     predicted_w = view.idle_w + sum(line.point.power_w for line in view.lines if line.state in _DRAWS_POWER)
     is_known = view.is_fresh and bool(samples) and samples[-1].t_s > now - settings.stale_s
+    # Without a recent sample, predictions stand in for the meter.
     level_w = predicted_w
     free_w = goal_w - predicted_w
     if is_known:
         level_w = _level(view, now, settings)
+        # The stricter of the two, since either may be too optimistic.
         free_w = min(free_w, _free_over_dwell(view, limit, now, settings) - reserve)
     return Headroom(
         limit_w=limit.limit_w,
@@ -84,12 +86,14 @@ def noise_w(samples: Sequence[PowerSample]) -> float:
     if len(samples) < 3:
         return 0.0
     changes_w = [abs(after.power_w - before.power_w) for before, after in pairwise(samples)]
+    # A difference of two independent samples has twice their variance.
     return _NORMAL_MAD * median(changes_w) / sqrt(2.0)
 
 
 def _level(view: FloorView, now: float, settings: Settings) -> float:
     """Return the lowest of the last samples, less the power of lines that were paused or are leaving [W]."""
     recent = [sample for sample in view.power if sample.t_s > now - settings.confirm_s]
+    # With a tick longer than the window, the newest sample stands for it.
     recent = recent or [view.power[-1]]
     settled_s = recent[0].t_s - settings.settle_s
     paused = [line for line in view.lines if line.state is LineState.PAUSED and line.since_s > settled_s]
@@ -113,6 +117,7 @@ def _free_over_dwell(view: FloorView, limit: PowerLimit, now: float, settings: S
     """Return the power that was free during the whole dwell, less what young lines have yet to use [W]."""
     window = [sample for sample in view.power if sample.t_s > now - settings.dwell_s]
     window = window or [view.power[-1]]
+    # A budget that has just risen is not free yet: over the dwell the lower one of both counts.
     free_w = min(min(sample.limit_w, limit.limit_w) - sample.power_w for sample in window)
     return free_w - sum(line.point.upper_w for line in view.lines if _is_young(line, now, settings))
 

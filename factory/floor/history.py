@@ -1,4 +1,4 @@
-"""The past of the lines, from the chain of events: which state when, and what a shift has brought forth."""
+"""History of the lines, from the chain of events: their states over time, and the output of a shift."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Span:
 
 
 def spans(events: Sequence[Event], *, now: float) -> list[Span]:
-    """Return the states of all lines, oldest first; the last one of a line that goes on ends now.
+    """Return the states of all lines, oldest first; the present state of a line ends now.
 
     Args:
         events: events by falling time, as the store returns them.
@@ -48,6 +48,7 @@ def spans(events: Sequence[Event], *, now: float) -> list[Span]:
     """
     open_spans: dict[int, tuple[LineState, float, str]] = {}
     found: list[Span] = []
+    # Oldest first: each change of a line ends the span before it.
     for event in reversed(events):
         if event.line is None or event.kind not in ("submitted", "moved"):
             continue
@@ -133,6 +134,7 @@ def _times(found: Sequence[Span], *, since: float) -> dict[str, float]:
             name = "paused by a user" if span.reason == "paused by a user" else "paused for the budget"
         if span.state is LineState.QUEUED and "again in" in span.reason:
             name = "waiting after a failure"
+        # A state that began before the shift counts from its begin.
         times[name] += span.end - max(since, span.start)
     return dict(sorted(times.items(), key=lambda item: -item[1]))
 
@@ -165,6 +167,7 @@ def _predictions(
 
 def _made(events: Sequence[Event], *, since: float) -> Iterator[Prediction]:
     """Yield the predictions of the scheduler's actions; a started line draws its power once it runs."""
+    # A start is judged from the moment at which the line runs: its launch draws other powers.
     running_at: dict[int, float] = {}
     for event in events:
         # Events come newest first, so what is known here happened later.

@@ -45,7 +45,7 @@ class CurveWatch:
         machine: str | None = None,
         version: str | None = None,
     ) -> None:
-        """Go on with the curves of an earlier process.
+        """Continue with the curves of an earlier process.
 
         Args:
             plain: Curves as `Curves.to_plain` gave them.
@@ -95,6 +95,7 @@ class CurveWatch:
             return False
         window = self._windows.get(line.id)
         if window is None or window.attempt != line.attempts:
+            # A new attempt, or the first tick: nothing counts until the warm-up is over.
             start_s = now_s + _WARMUP_S
             self._windows[line.id] = _Window(line.attempts, start_s, start_s, line.tokens)
             return False
@@ -104,6 +105,7 @@ class CurveWatch:
             return False
         elapsed_s = now_s - window.last_s
         window.last_s = now_s
+        # Pauses lengthen a window and lower its duty; `Observation` divides them out again.
         window.joules += power_w * elapsed_s
         if line.state is LineState.RUNNING:
             window.running_s += elapsed_s

@@ -134,6 +134,7 @@ class Line:
     @property
     def remaining_tokens(self) -> float:
         """Control tokens until the line ends, at the tokens of an environment step so far; 1 before any."""
+        # Worlds that are being reset execute no action, so there are fewer tokens than environment steps.
         per_step = 1.0
         if self.steps > 0 and self.tokens > 0:
             per_step = self.tokens / self.steps

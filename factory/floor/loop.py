@@ -59,7 +59,7 @@ class Watcher(Protocol):
         """Carry out an order that is for the watcher, and return a sentence about its outcome."""
 
     def close(self) -> None:
-        """Let go of what it holds."""
+        """Release all resources."""
 
 
 class NoWatcher:
@@ -69,7 +69,7 @@ class NoWatcher:
         """Do nothing."""
 
     def order(self, command: Command) -> str:
-        """Say that nobody is there."""
+        """Return a sentence: no operator is running."""
         return "no operator watches this floor; start it with `run --operator suggest`"
 
     def close(self) -> None:
@@ -130,16 +130,18 @@ class Floor:
 
     def tick(self) -> None:
         """Observe, settle, meter, plan, act."""
+        # Orders first, so that this tick already obeys them.
         for command in self.store.pending_commands():
             self.store.finish_command(command, carry_out(self, command))
         now = time.time()
         active: list[tuple[Line, Handle | None]] = []
         for line in self.store.lines(NOT_FINAL):
             if line.state is LineState.LOST:
-                self.store.move(line, LineState.QUEUED, "goes on after its processes were lost")
+                self.store.move(line, LineState.QUEUED, "resumes after its processes were lost")
             elif line.state.is_active:
                 handle = self.supervisor.observe(line, now)
                 active.append((self.store.line(line.id), handle))
+        # After the lines were observed: a sweep goes on from the trials that have just ended.
         driver.advance(self.store, table.with_news(self.store))
         limit = self.budget().at(now)
         tokens = sum(line.tokens for line in self.store.lines())
@@ -166,6 +168,7 @@ class Floor:
         """Decide about the lines and act; those in the queue are looked at when something has changed."""
         now_s = time.monotonic()
         lines = self.store.lines(ACTIVE)
+        # A queue may be long, so it is looked at again only when something has changed, or after a while.
         situation = (limit, self.store.num_changes, [(line.id, line.state) for line in lines])
         is_due = situation != self._situation or now_s - self._planned_s >= _PLAN_S
         if is_due:
@@ -177,6 +180,7 @@ class Floor:
         if is_due:
             self._explain(plan.waiting)
         self._situation = situation
+        # An action changes the situation in ways that its description may not show.
         if plan.actions:
             self._situation = None
 

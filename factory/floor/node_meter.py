@@ -98,6 +98,7 @@ class NodeMeter:
         self._idle_j = 0.0
         for channel in self._channels:
             channel.start(self._t_ns)
+        # Counters of the kernel start at zero with every boot; only within one can they be continued.
         if self._since.boot_id == boot_id():
             self._seek(self._since.positions)
 
@@ -138,6 +139,7 @@ class NodeMeter:
         now_ns = self._clock_ns()
         for channel in self._channels:
             channel.read(now_ns)
+        # A count that cannot be read keeps its last value: totals never fall.
         with suppress(OSError, ValueError):
             self._cpu_now_s = max(self._cpu_now_s, self._cpu_s())
 
@@ -152,6 +154,7 @@ class NodeMeter:
             hi_j for joules, (_, hi_j) in zip(components_j, bounds_j, strict=True) if joules.keys() == {"gpu"}
         )
         tiers = [channel.tier(now_ns) for channel in self._channels]
+        # Totals of earlier meters of this floor, under the worse of both tiers.
         since = self._since
         if since.joules_total > 0.0:
             tiers.append(Tier(since.tier))

@@ -16,14 +16,14 @@ def carry_out(floor: Floor, command: Command) -> str:
     """Carry out an order and return a sentence about its outcome."""
     if command.verb == "drain":
         floor.is_draining = True
-        return "no line starts any more; the floor ends when those that run have ended"
+        return "no more lines start; the floor ends when the running ones have ended"
     if command.verb in ("approve", "operator reset"):
         return floor.watcher.order(command)
     if command.line is None or command.verb not in _ORDERS:
         return f"{command.verb}: no such order"
     line = floor.store.line(command.line)
     if line.state.is_final:
-        return f"line {line.id} has {line.state} already"
+        return f"line {line.id} is already {line.state}"
     return _ORDERS[command.verb](floor, line, command)
 
 

@@ -1,4 +1,4 @@
-"""The floor's page: power against budget, lines over time, and what they brought; it needs no server."""
+"""The floor's page: power against budget, lines over time, and their output; it needs no server."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ def write_page(store: Store) -> Path:
     found = spans(store.events(limit=_MOST_EVENTS), now=now)
     axis = _axis(samples, found, now)
     path = store.root / FILE
+    # A floor may have thousands of lines; the newest and the active ones fit a page.
     shown = _newest_lines(state["lines"])
     with atomic_write(path) as unfinished:
         write_html(

@@ -95,7 +95,7 @@ class LineView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:
-    """Keeps lines from running whatever the power is, such as background lines while electricity is dear."""
+    """Keeps lines from running regardless of the power, such as background lines at hours of high prices."""
 
     flex: int = 4
     """Least flexibility of the lines that it keeps; none has 4."""

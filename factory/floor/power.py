@@ -46,7 +46,7 @@ class PowerWatch:
     """Meters the hosts on which lines run, and charges their energy to the lines."""
 
     def __init__(self, plain: Mapping[str, Any] | None, engine: Engine) -> None:
-        """Open the meter of this host and go on with earlier books.
+        """Open the meter of this host and continue with earlier books.
 
         Args:
             plain: books of an earlier process, as `FloorBooks.to_plain` gave them.
@@ -120,7 +120,7 @@ class PowerWatch:
         return needs.cores * per_core_w + needs.gpus * self._most_gpu_w
 
     def close(self) -> None:
-        """Let go of the counters."""
+        """Close the meter."""
         self._meter.close()
 
     def _read(self, host: str, running: Mapping[int, Running]) -> HostReading | None:
@@ -158,6 +158,7 @@ class PowerWatch:
         power = self._power(before.node, found.node)
         self._by_host[host] = power
         used_s = {number: self._used_s(line, before, found) for number, line in lines.items()}
+        # By share of CPU time. Lines and host are read one after the other, so the sum may be larger.
         host_s = max(found.node.cpu_s - before.node.cpu_s, fsum(used_s.values()), 1e-9)
         dynamic_w = power.upper_w - power.gpu_w - power.idle_w
         for number, cpu_s in used_s.items():

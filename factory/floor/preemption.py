@@ -21,6 +21,7 @@ def preempt_for(served: Admission, view: FloorView, now: float, settings: Settin
     head = served.head
     if head is None or head is not served.blocked or served.is_yielding:
         return ()
+    # Greedy: take victims in the order of shedding until nothing is lacking, then spare those not needed.
     lack = list(served.lack)
     victims = [line for line in view.lines if _may_yield(line, head, now, settings)]
     chosen: list[LineView] = []
@@ -30,7 +31,7 @@ def preempt_for(served: Admission, view: FloorView, now: float, settings: Settin
             lack = _less(lack, line)
     if not chosen or max(lack) > 0.0:
         return ()
-    reason = f"line {head.id} of priority {head.priority} needs the place"
+    reason = f"line {head.id} of priority {head.priority} needs its resources"
     return tuple(_preempt(line, reason) for line in _necessary(chosen, lack))
 
 
@@ -45,6 +46,7 @@ def tidy(
     """
     if served.is_yielding:
         return ()
+    # What a paused line holds: cores, memory and GPUs, all but watts.
     *held, lacking_w = served.lack
     is_in_the_way = max(held) > 0.0 and lacking_w <= 0.0
     paused = [
@@ -56,9 +58,9 @@ def tidy(
         pause_s = now - line.since_s
         is_long = is_in_the_way or pause_s >= longest_pause_s(line, view, settings)
         if is_long and _is_rested(line, now, settings) and _may_checkpoint(line, view, power):
-            why = f"paused for {pause_s:.0f} s, longer than a restart is worth"
+            why = f"paused for {pause_s:.0f} s, longer than a restart would cost"
             if is_in_the_way and served.head is not None:
-                why = f"paused, and line {served.head.id} needs the place"
+                why = f"paused, and line {served.head.id} needs its resources"
             return (_preempt(line, why),)
     return ()
 
@@ -72,6 +74,7 @@ def longest_pause_s(line: LineView, view: FloorView, settings: Settings) -> floa
 
     It is never shorter than `pause_s`, and is `pause_s` where the idle power is unknown.
     """
+    # P_idle n / N: the idle power of the node that the cores of the line account for.
     cores = line.needs.cores
     paused_w = view.idle_w * cores / max(view.capacity.cores, cores, 1e-9)
     if paused_w <= 0.0:
@@ -121,6 +124,7 @@ def _less(lack: list[float], line: LineView) -> list[float]:
 
 def _necessary(chosen: list[LineView], lack: list[float]) -> Iterator[LineView]:
     """Yield the chosen lines, without those that the others make unnecessary; the last are spared first."""
+    # `lack` is at most 0 here; a line is spared if it stays so without what that line frees.
     for line in reversed(chosen):
         without = [lacking + freed for lacking, freed in zip(lack, _frees(line), strict=True)]
         if max(without) <= 0.0:
@@ -131,6 +135,7 @@ def _necessary(chosen: list[LineView], lack: list[float]) -> Iterator[LineView]:
 
 def _preempt(line: LineView, reason: str) -> Action:
     power_w = line.point.power_w
+    # A paused line draws nothing that its end could save.
     if line.state is LineState.PAUSED:
         power_w = 0.0
     return Action(

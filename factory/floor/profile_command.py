@@ -73,6 +73,7 @@ def _calibrate(given: argparse.Namespace, verifications: Verifications) -> list[
             )
     except RuntimeError as error:
         cli.fail(error, status=1)
+    # Kept at once, since minutes of work are in them.
     verifications.add(found)
     return found
 

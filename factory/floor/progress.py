@@ -39,6 +39,7 @@ def read(run_dir: Path) -> Progress:
         return Progress(kept_steps=kept)
     newest = rows[-1]
     first = rows[0]
+    # Over the last rows: the mean of the whole run would hide that a line has become slow.
     spent_s = _metric(newest, "time/wall_s") - _metric(first, "time/wall_s")
     tokens = _metric(newest, "factory/tokens_total")
     speed = _metric(newest, "factory/tokens_per_s")

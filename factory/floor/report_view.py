@@ -24,7 +24,7 @@ def print_report(found: dict[str, Any]) -> None:
     print(f"control tokens    {format_si(float(found['tokens']))}")
     print(
         f"energy            {format_si(found['joules'], 'J')} ({tier}),"
-        f" {format_si(found['waste_j'], 'J')} of it in work that was lost"
+        f" {format_si(found['waste_j'], 'J')} of it spent on lost work"
     )
     print(f"CPU time          {format_duration(found['cpu_s'])} (counted)")
     _print_money(found["money"], tier)

@@ -59,6 +59,7 @@ class Room:
             # A paused line still occupies all but its watts.
             needs = _NO_NEEDS
         capacity = self._capacity
+        # Shares of cores are sums of decimal fractions, which rounding may lift above a whole number.
         if self._cores + needs.cores > capacity.cores + 1e-9:
             taken = f"{self._cores:g} of {capacity.cores:g} are taken by {_names(self._holders)}"
             return f"needs {_count(needs.cores, 'core')}; {taken}"
@@ -73,6 +74,7 @@ class Room:
         owned = self._by_owner.get(line.owner, 0.0)
         if needs.cores > 0.0 and owned + needs.cores > quota + 1e-9:
             return f"needs {_count(needs.cores, 'core')}; {line.owner} has {owned:g} of a quota of {quota:g}"
+        # Power comes last: it is the one that changes by itself.
         if line.point.upper_w > self.free_w:
             free_w = max(0.0, self.free_w)
             free = f"{free_w:.1f} W of {self._power.limit_w:.1f} W are free"

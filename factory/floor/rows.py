@@ -41,6 +41,7 @@ def line_row(line: Line) -> dict[str, Any]:
 
 def to_line(row: Mapping[str, Any]) -> Line:
     """Return the line of a row."""
+    # SQLite has numbers and texts only; the other types are restored here.
     values = dict(row)
     values["overrides"] = tuple(json.loads(values["overrides"]))
     values["needs"] = Needs(**json.loads(values["needs"]))

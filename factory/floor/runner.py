@@ -24,7 +24,7 @@ _PAGE_S = 3.0
 
 
 def run_floor(store: Store, engine: Engine, rules: Rules, *, watch: Callable[[Floor], Watcher]) -> int:
-    """Run a floor; lines go on when it is interrupted.
+    """Run a floor; lines keep running when it is interrupted.
 
     Args:
         store: the floor's store, locked by this process.
@@ -46,6 +46,7 @@ def run_floor(store: Store, engine: Engine, rules: Rules, *, watch: Callable[[Fl
             while not stop.is_set():
                 floor.tick()
                 seen = _announce(store, seen)
+                # While nothing runs and nothing changes, the page stays as it is.
                 has_news = store.lines(ACTIVE) or store.num_changes != shown_changes
                 if has_news and time.monotonic() - written_s > _PAGE_S:
                     written_s = time.monotonic()
@@ -63,7 +64,7 @@ def run_floor(store: Store, engine: Engine, rules: Rules, *, watch: Callable[[Fl
             store.record("floor stopped", details={"interrupted": stop.is_set()})
             write_page(store)
     if stop.is_set():
-        print("interrupted: lines go on; `floor run` takes them over, `cancel ID` ends them")
+        print("interrupted: lines keep running; `floor run` takes them over, `cancel ID` ends them")
         return 130
     failed = [line.id for line in store.lines((LineState.FAILED,))]
     ended = store.lines(tuple(FINAL))
@@ -73,6 +74,7 @@ def run_floor(store: Store, engine: Engine, rules: Rules, *, watch: Callable[[Fl
 
 def _wait(floor: Floor, stop: Flag, duration_s: float) -> None:
     """Wait until the next tick is due, or a line that starts or ends has come to the next state."""
+    # A start or an end between two ticks is seen at once, so that the next line need not wait.
     moving = floor.supervisor.in_transition()
     look_s = duration_s
     if moving:
@@ -102,7 +104,7 @@ def _announce(store: Store, seen: dict[int, LineState]) -> dict[int, LineState]:
 
 @contextlib.contextmanager
 def _stop_on_signals(stop: Flag) -> Iterator[None]:
-    """Let SIGINT, SIGTERM and SIGHUP end the loop after the tick at hand."""
+    """Let SIGINT, SIGTERM and SIGHUP end the loop after the present tick."""
 
     def handle(number: int, frame: FrameType | None) -> None:
         stop.set()

@@ -28,15 +28,18 @@ def plan(view: FloorView, limit: PowerLimit, now: float, settings: Settings) -> 
         settings: Rules.
     """
     view = spare(view, now, settings)
+    # What there is, then who is served: the answers about waiting lines hold whatever is done below.
     power = headroom(view, limit, now, settings)
     room = Room(view, power, settings.quota_cores)
     served = admit(view, room, power, now, settings)
     if power.is_over:
+        # Over the budget nothing else happens in this tick.
         pauses, excess_w = shed(view, power)
         return Plan(actions=pauses, waiting=served.waiting, excess_w=excess_w)
     barred = stop_barred(view)
     if barred or not power.is_known:
         return Plan(actions=barred, waiting=served.waiting)
+    # With the power known and within the budget, there is room for changes of place.
     actions = preempt_for(served, view, now, settings)
     # A small line that came after one that is blocked must not take the place that others leave for it.
     if served.first is not None and served.is_due:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
+import uuid
+
 VERSION = 1
 """Written into the file; a store of a greater version is refused."""
 
@@ -108,3 +111,13 @@ CREATE TABLE trial (
 
 CREATE TABLE state (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 """
+
+
+def create(connection: sqlite3.Connection) -> None:
+    """Make all tables and draw the identity of the floor, inside a transaction of the caller's."""
+    # One by one: `executescript` would end the transaction.
+    for statement in TABLES.split(";\n"):
+        connection.execute(statement)
+    connection.execute("INSERT INTO meta (key, value) VALUES ('floor_id', ?)", (uuid.uuid4().hex,))
+    # Last of all: a store with a version is complete.
+    connection.execute(f"PRAGMA user_version = {VERSION}")

@@ -28,6 +28,7 @@ def smallest_set(lines: Sequence[LineView], need_w: float) -> list[LineView]:
         chosen.append(line)
         sum_w += line.point.power_w
     needed: list[LineView] = []
+    # From the back of the order: the line that is hardest to miss is the first to be spared.
     for line in reversed(chosen):
         if sum_w - line.point.power_w >= need_w:
             sum_w -= line.point.power_w
@@ -43,10 +44,12 @@ def shed(view: FloorView, room: Headroom) -> tuple[tuple[Action, ...], float]:
     """
     if not room.is_over:
         return (), 0.0
+    # A line that draws nothing would be paused for nothing.
     running = [line for line in view.lines if line.state is LineState.RUNNING and line.point.power_w > 0.0]
     flexible = [line for line in running if line.flex > 0]
     flexible_w = sum(line.point.power_w for line in flexible)
     chosen: list[LineView] = []
+    # Rigid lines first decide how much they take, since then fewer flexible ones may have to go.
     if room.level_w - flexible_w > room.hard_w:
         rigid = [line for line in running if line.flex <= 0]
         chosen += smallest_set(rigid, room.to_shed_hard_w - flexible_w)

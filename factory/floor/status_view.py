@@ -1,4 +1,4 @@
-"""The state of a floor for people and programs; works while nothing runs as well."""
+"""The state of a floor for people and programs, also while no process runs it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def plain(store: Store) -> dict[str, Any]:
     """Return the state of floor and lines as plain values."""
     known = store.get("running", {})
     books = store.get("books", {})
-    # What a process that has ended said of the moment holds no longer.
+    # The last values of a process that has ended are out of date.
     live: dict[str, Any] = {}
     state = "stopped"
     if floor_lock.is_held(store.root):
@@ -65,7 +65,7 @@ def _plain_line(line: Line) -> dict[str, Any]:
 
 
 def explain(store: Store, line: Line) -> str:
-    """Return a sentence about what keeps a line, or what became of it."""
+    """Return a sentence about the constraint or the outcome of a line."""
     text = f"line {line.id} is {line.state}: {line.reason}"
     if not line.state.is_final and not floor_lock.is_held(store.root):
         text += "; no process runs the floor, start one with `python -m factory.floor run`"
@@ -128,5 +128,6 @@ def _joules_per_token(line: dict[str, Any]) -> str:
 def _eta(line: dict[str, Any]) -> str:
     if line["state"] != "running" or not line["tokens_per_s"] or not line["progress"]:
         return ""
+    # tokens / progress is the total, as far as tokens grow in step with environment steps.
     left = line["tokens"] / line["progress"] - line["tokens"]
     return f"{left / line['tokens_per_s']:.0f} s"

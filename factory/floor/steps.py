@@ -41,6 +41,7 @@ class Steps:
 
     def ramped_at(self, time_s: float) -> float:
         """Return the power with the ramp [W]."""
+        # The minimum is that of the two neighbours, whose values already hold the ramps of all other steps.
         power_w = self.at(time_s)
         if self._ramp_w_per_s == inf:
             return power_w

@@ -1,7 +1,7 @@
 """The store of a floor: lines, attempts, events and commands in one SQLite file.
 
-All SQL is here, in `audit`, in `sweeps.table`, and, for reading alone, in `questions`. Every change of state
-is one transaction together with its event, on the disk before anything else happens. The process of
+All SQL is here, in `schema`, `audit`, `sweeps.table`, and, for reading alone, in `questions`. Every change
+of state is one transaction together with its event, on the disk before anything else happens. The process of
 `floor run` makes all changes of state; other commands add lines and commands.
 """
 
@@ -11,7 +11,6 @@ import contextlib
 import json
 import sqlite3
 import time
-import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -54,6 +53,7 @@ class Store:
             with store_faults(self._path):
                 root.mkdir(parents=True, exist_ok=True)
         with store_faults(self._path):
+            # Without an isolation level Python begins no transactions of its own; `transaction` does.
             self._connection = sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
             try:
                 self._set_up()
@@ -82,10 +82,12 @@ class Store:
             yield
             return
         with store_faults(self._path):
+            # Immediate: whoever reads first and writes later may find that another process was faster.
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
             except BaseException:
+                # What is known may have been changed in the part that is undone.
                 self._lines = None
                 # Some errors, such as a full disk, have rolled back already.
                 if self._connection.in_transaction:
@@ -174,6 +176,7 @@ class Store:
             now = time.time()
             values = rows.columns(changes) | {"state": state.value, "reason": reason, "state_since": now}
             names = ", ".join(f"{name} = ?" for name in values)
+            # Only from the state that the caller saw: two processes never both make one transition.
             done = self._connection.execute(
                 f"UPDATE line SET {names} WHERE id = ? AND state = ?",
                 (*values.values(), line.id, line.state.value),
@@ -248,7 +251,7 @@ class Store:
             return self._insert("command", values)
 
     def pending_commands(self) -> list[Command]:
-        """Return the orders that nobody has carried out, oldest first."""
+        """Return the orders that wait to be carried out, oldest first."""
         waiting = self._connection.execute(
             "SELECT id, at, verb, line, arguments FROM command WHERE done_at IS NULL ORDER BY id"
         )
@@ -314,6 +317,7 @@ class Store:
                 f"{self._path}: written by a newer version of the factory (store {version},"
                 f" this one knows {schema.VERSION}); update the factory, or choose another --root"
             )
+        # With a write-ahead log `status` and other commands read while the floor writes.
         self._connection.execute("PRAGMA journal_mode = WAL")
         # A transition that was reported must survive a power loss.
         self._connection.execute("PRAGMA synchronous = FULL")
@@ -327,13 +331,8 @@ class Store:
             if self._connection.execute("PRAGMA user_version").fetchone()[0]:
                 return
             if self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                raise ValueError(f"{self._path}: a database of something else; choose another --root")
-            for statement in schema.TABLES.split(";\n"):
-                self._connection.execute(statement)
-            self._connection.execute(
-                "INSERT INTO meta (key, value) VALUES ('floor_id', ?)", (uuid.uuid4().hex,)
-            )
-            self._connection.execute(f"PRAGMA user_version = {schema.VERSION}")
+                raise ValueError(f"{self._path}: not the database of a floor; choose another --root")
+            schema.create(self._connection)
 
     def _insert(self, table: str, values: Mapping[str, Any]) -> int:
         names = ", ".join(values)

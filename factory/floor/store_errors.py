@@ -35,7 +35,7 @@ def store_faults(path: Path) -> Iterator[None]:
 
 
 def _disk_trouble(folder: Path) -> str:
-    """Return what is wrong with the disk of a folder, which SQLite does not say; empty if nothing is."""
+    """Return the fault of a folder's disk, which SQLite does not name; empty if there is none."""
     try:
         disk = os.statvfs(folder)
     except OSError:

@@ -30,7 +30,7 @@ _NOT_PART_OF_THE_WORK = ("output_root", "tracking", "energy", "resume")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """Wishes of whoever submits lines, the same for all of them."""
+    """Options of a submission, the same for all of its lines."""
 
     priority: int = 0
     flex: int = 1
@@ -90,6 +90,7 @@ def queue(store: Store, lines: Sequence[Line], *, is_again: bool = False) -> lis
     submitted: list[Submitted] = []
     with store.transaction():
         for line in lines:
+            # Looked up inside the transaction: two commands at once queue a line once.
             equal = store.find_equal(line.spec_hash)
             if equal and not is_again:
                 submitted.append(Submitted(line=equal, is_new=False))
@@ -101,7 +102,9 @@ def queue(store: Store, lines: Sequence[Line], *, is_again: bool = False) -> lis
 def _line(
     cfg: TrainConfig, overrides: Sequence[str], order: Order, *, commit: str, root: Path, cwd: Path
 ) -> Line:
+    # Fixed here, so that every attempt rounds alike wherever it runs.
     threads = cfg.runtime.torch_threads or len(usable_cpus())
+    # The folder's name is for people; `{id}` makes it unique once the store has given the line its number.
     name = order.name or f"{config.label(cfg)} seed={cfg.seed}"
     folder = re.sub(r"[^\w.=-]+", "_", f"{config.label(cfg)}_{cfg.seed}")
     return Line(
@@ -128,7 +131,7 @@ def _line(
 
 
 def spec_hash(cfg: TrainConfig, *, threads: int, commit: str) -> str:
-    """Return the hash of everything that decides what a line learns."""
+    """Return the hash of everything that affects the result of a line."""
     plain: dict[str, Any] = config.to_plain(cfg)
     for key in _NOT_PART_OF_THE_WORK:
         plain.pop(key, None)

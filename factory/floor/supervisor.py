@@ -1,4 +1,4 @@
-"""Supervision of attempts: the floor's hands on processes, and its eyes on what became of them."""
+"""Supervision of attempts: start, pause, resume and end their processes, and observe their outcome."""
 
 from __future__ import annotations
 
@@ -59,6 +59,7 @@ class Supervisor:
         assert attempt is not None
         folder = Path(attempt.folder)
         if attempt.handle is None:
+            # The floor may have died between the start of the wrapper and its entry in the store.
             handle = self.engine.find(folder)
             if handle is None:
                 self._give_up_late_start(line, attempt, now)
@@ -100,6 +101,7 @@ class Supervisor:
     def _settle(self, line: Line, attempt: Attempt, outcome: attempt_files.Outcome | None) -> None:
         """Move a line on whose attempt has ended, and put what was lost on the books."""
         account = self.power.books.account(line.id)
+        # An account runs over all attempts of a line; earlier ones have had their part.
         before_j = sum(
             other.joules for other in self.store.attempts(line.id) if other.number < attempt.number
         )
@@ -112,6 +114,7 @@ class Supervisor:
 
     def _charge_waste(self, line: Line) -> None:
         """Count the energy as waste that went in after the state from which a line goes on."""
+        # Both end with a checkpoint of all that was done.
         if line.state is LineState.FINISHED or line.exit_class is ExitClass.PREEMPTED:
             return
         if line.state.is_final:
@@ -124,6 +127,7 @@ class Supervisor:
         """Note the progress of a line that has processes; end it if it does not move."""
         found = progress.read(Path(line.run_dir))
         account = self.power.books.account(line.id)
+        # A new checkpoint: what was spent until now can no longer be lost.
         if account and found.kept_steps != self.kept.get(line.id, (-1, 0.0))[0]:
             self.kept[line.id] = (found.kept_steps, account.useful_j)
         if (found.steps, found.tokens) != (line.steps, line.tokens):
@@ -146,9 +150,11 @@ class Supervisor:
                 self.engine.terminate(handle)
             elif time.monotonic() - asked_at > _GRACE_S:
                 self.engine.kill(handle)
+        # Again at every tick, for processes that the training has started since.
         elif line.state is LineState.PAUSED:
             self.engine.signal(handle, signal.SIGSTOP)
         elif line.state is LineState.RUNNING and found.steps < line.total_steps:
+            # A resumed line gets the whole time again.
             newest = max(found.written_at, line.state_since)
             if now - newest > _STALL_S:
                 attempt_files.write_reason(Path(attempt.folder), "stalled")
@@ -180,7 +186,7 @@ class Supervisor:
         self.last_start_s = time.monotonic()
 
     def _reopen_account(self, line: Line) -> None:
-        """Let the account of a line that had ended, and was promoted since, go on where it was closed."""
+        """Reopen the account of a line that had ended and was promoted since."""
         if not line.attempts or self.power.books.account(line.id) is not None:
             return
         cpu_s = sum(attempt.cpu_s for attempt in self.store.attempts(line.id))
@@ -195,7 +201,7 @@ class Supervisor:
             self.engine.signal(handle, signal.SIGSTOP)
 
     def resume(self, line: Line, reason: str) -> None:
-        """Let a paused line go on."""
+        """Resume a paused line."""
         if handle := self.handle(line):
             self.store.move(line, LineState.RUNNING, reason, is_held=False)
             self.engine.signal(handle, signal.SIGCONT)
@@ -247,6 +253,7 @@ class Supervisor:
     def _free_cpus(self, needs: Needs) -> list[int]:
         """Return the CPUs that the fewest lines are bound to, as many as the line may use."""
         load = dict.fromkeys(usable_cpus(), 0)
+        # Lines may share CPUs when the floor is full; then the least crowded ones come first.
         for taken in self._cpus.values():
             for cpu in taken:
                 load[cpu] = load.get(cpu, 0) + 1

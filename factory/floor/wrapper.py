@@ -64,6 +64,7 @@ def run(folder: Path) -> Outcome | None:
     cgroup = Cgroup()
     kills_before = cgroup.memory_kills()
     process = _start(spec, folder)
+    # From here on signals go straight to the training.
     child.append(process.pid)
     for early in pending:
         forward(early, None)

@@ -128,7 +128,7 @@ def show_costs(given: argparse.Namespace) -> int:
         print(json.dumps(rows, indent=1))
         return 0
     if not known:
-        print("no line has run while a price or an intensity was known; `floor grid import` takes them")
+        print("no line has run while a price or an intensity was known; import one with `floor grid import`")
         return 0
     for line, cost in known.items():
         print(f"{line.id:>5}  {line.name:<28.28}  {_cost_text(cost)}")
@@ -153,7 +153,7 @@ def _cost_text(cost: Cost) -> str:
     if cost.joules > cost.uncounted_j:
         text += f"  {cost.gco2e_average:.3g} gCO2e"
     if cost.stale_j > 0.0:
-        text += f"  {100.0 * cost.stale_j / cost.joules:.0f} % by values that were old"
+        text += f"  {100.0 * cost.stale_j / cost.joules:.0f} % at outdated values"
     return text
 
 
@@ -161,6 +161,7 @@ def listen(given: argparse.Namespace, *, ready: Callable[[GridServer], None] = l
     """Take messages on the loopback interface until interrupted."""
     require(0 <= given.port < 65536, "--port", given.port, "must be in [0, 65535]")
     cli.check_writable(given.root, key="--root")
+    # The store is created before the first message comes, so that a mistake in --root shows at once.
     with Store(given.root, create=True):
         pass
     with GridServer(given.root, given.port) as server:

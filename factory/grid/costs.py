@@ -46,11 +46,21 @@ class Cost:
             now: signals at this moment.
             pue: facility energy over IT energy.
         """
+        # Only what came since the last look: every joule gets the price of the moment in which it was used.
         added_j = max(0.0, account_j - self.seen_j)
         price = now.get(Kind.PRICE)
         average = now.get(Kind.CARBON_AVERAGE)
         marginal = now.get(Kind.CARBON_MARGINAL)
-        is_stale = any(reading is not None and reading.stale_s > 0.0 for reading in (price, average))
+        # Energy without a signal is added up apart: it costs nothing here, which must not look like free.
+        unpriced_j = self.unpriced_j
+        if price is None:
+            unpriced_j += added_j
+        uncounted_j = self.uncounted_j
+        if average is None:
+            uncounted_j += added_j
+        stale_j = self.stale_j
+        if _is_stale(price) or _is_stale(average):
+            stale_j += added_j
         return replace(
             self,
             joules=self.joules + added_j,
@@ -58,10 +68,14 @@ class Cost:
             usd=self.usd + _usd(added_j, price, pue),
             gco2e_average=self.gco2e_average + _gco2e(added_j, average, pue),
             gco2e_marginal=self.gco2e_marginal + _gco2e(added_j, marginal, pue),
-            unpriced_j=self.unpriced_j + (added_j if price is None else 0.0),
-            uncounted_j=self.uncounted_j + (added_j if average is None else 0.0),
-            stale_j=self.stale_j + (added_j if is_stale else 0.0),
+            unpriced_j=unpriced_j,
+            uncounted_j=uncounted_j,
+            stale_j=stale_j,
         )
+
+
+def _is_stale(reading: Reading | None) -> bool:
+    return reading is not None and reading.stale_s > 0.0
 
 
 def _usd(joules: float, price: Reading | None, pue: float) -> float:
@@ -88,16 +102,19 @@ def charge(store: Store, line: Line, now: Mapping[Kind, Reading | None], *, pue:
     """Charge a line with the energy since the last look."""
     before = read(store, line.id)
     if before is None:
-        # Energy of before the first look belongs to hours that nobody watched.
-        fresh = line.state in (LineState.STARTING, LineState.QUEUED)
-        before = Cost(seen_j=0.0 if fresh else line.joules)
+        # Energy from before the first look belongs to hours that nobody watched, unless the line is new.
+        seen_j = line.joules
+        if line.state in (LineState.STARTING, LineState.QUEUED):
+            seen_j = 0.0
+        before = Cost(seen_j=seen_j)
+    # A write for every line in every tick would fill the disk with numbers that have not changed.
     after = before.charged(line.joules, now, pue=pue)
     if after != before:
         store.put(f"{_KEY}/{line.id}", asdict(after))
 
 
 def metrics(cost: Cost) -> dict[str, float]:
-    """Return the costs under keys of the experiment tracker; what no signal told is left out."""
+    """Return the costs under keys of the experiment tracker; those without a signal are left out."""
     found: dict[str, float] = {}
     if cost.joules > cost.unpriced_j:
         found["cost/electricity_usd"] = cost.usd

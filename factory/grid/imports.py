@@ -34,6 +34,7 @@ def import_file(store: Store, path: Path, *, now: float, is_forecast: bool) -> s
         content = file.read(LARGEST_FILE_BYTES + 1)
     if len(content) > LARGEST_FILE_BYTES:
         raise ValueError(f"{path}: larger than {LARGEST_FILE_BYTES >> 20} MiB; give a shorter one")
+    # By content and not by name: exports of services have all sorts of names.
     if content.lstrip()[:1] in (b"{", b"["):
         return _import_json(store, path, content, now)
     try:

@@ -26,7 +26,7 @@ _MOST_SEEN = 5000
 _LATEST_AHEAD_S = 600.0
 """Time by which a sender's clock may be ahead; from the far future it would win for ever."""
 _UNFINISHED_S = 2.0
-"""Age below which a file that cannot be read may still be being written."""
+"""Age below which an unreadable file is possibly still being written."""
 _MOST_FILES = 100
 """Files of the inbox that are taken at once."""
 
@@ -49,6 +49,7 @@ def take(store: Store, event: Event, *, now: float) -> str:
         ahead_s = event.time - now
         raise ValueError(f"time: {ahead_s:.0f} s ahead of this machine; set the clocks of both by NTP")
     feed = settings(store)["feed"]
+    # Without feeds, a target is for everybody.
     own = [target for target in targets if not target.feeds or feed in target.feeds]
     if not own:
         return f"not for the feed {feed}; nothing changed"
@@ -71,6 +72,7 @@ def put_targets(
         now: present time.
     """
     with store.transaction():
+        # In one transaction with the targets: a message is never half taken.
         if not remember(store, key):
             return "taken before; nothing changed"
         added = [
@@ -87,7 +89,7 @@ def put_targets(
         ]
         store.record("grid message", details={"key": key, "issued": issued, "targets": len(added)})
         if not added:
-            return "over already; nothing changed"
+            return "already over; nothing changed"
         add_targets(store, added, now=now)
     return f"{len(added)} targets set"
 
@@ -137,8 +139,9 @@ def _take_file(store: Store, path: Path, now: float) -> str:
     try:
         outcome = take_bytes(store, stored_files.read_bytes(path, limit=LARGEST_EVENT_BYTES), now=now)
     except ValueError as error:
+        # A sender that writes in place is given time to finish.
         if time.time() - path.stat().st_mtime < _UNFINISHED_S:
-            return "may still be being written; looked at again"
+            return "possibly still being written; it is read again later"
         store.record("grid message refused", details={"file": path.name, "reason": str(error)})
         _put_away(path, "refused").with_suffix(".reason").write_text(f"{error}\n")
         return f"refused: {error}"
@@ -149,6 +152,7 @@ def _take_file(store: Store, path: Path, now: float) -> str:
 def _put_away(path: Path, name: str) -> Path:
     folder = path.parent.parent / name
     folder.mkdir(exist_ok=True)
+    # Within one file system, so the file is never in two places or in none.
     return path.replace(folder / path.name)
 
 

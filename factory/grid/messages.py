@@ -69,6 +69,7 @@ def parse_event(content: bytes) -> Event:
     Raises:
         ValueError: It is no such message; one line names key, value and remedy.
     """
+    # Size first: nothing of a message from outside is parsed before it is known to be small.
     require(len(content) <= LARGEST_EVENT_BYTES, "event", f"{len(content)} bytes", "must be at most 1 MiB")
     plain = parse_json(content, name="event")
     require(isinstance(plain, dict), "event", shown(plain), "send one CloudEvent as a JSON object")
@@ -156,6 +157,7 @@ def _watts(constraint: Any, *, key: str) -> float:
     is_unit = isinstance(unit, str) and unit in UNITS_W
     require(is_unit, f"{key}.unit", shown(unit), f"choose from {', '.join(UNITS_W)}")
     value = constraint.get("value")
+    # In Python a bool is an int, and JSON's true is no power.
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     require(is_number, f"{key}.value", shown(value), "must be a number")
     assert isinstance(value, int | float)

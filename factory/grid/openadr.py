@@ -95,6 +95,7 @@ def _intervals(plain: Mapping[str, Any], now: float) -> Iterator[tuple[float, fl
         if entry.get("intervalPeriod") is None and place > 0:
             require(following is not None, key, "", "the interval before it has no end")
             assert following is not None
+            # Intervals without a period of their own follow one another.
             start = following
         end = None
         length = period.get("duration")
@@ -135,6 +136,7 @@ def _add(
         watts = _level_w(_value(payload, key, lowest=0.0), baseline_w, key)
         contents.targets.append(LoadTarget(watts=watts, start=start, end=end, feeds=(), is_hard=False))
     elif kind == "PRICE":
+        # A conversion needs a rate and its day, which an event does not carry.
         is_usd = currency in ("None", "USD")
         require(is_usd, f"{key}.PRICE currency", currency, "must be USD; convert it first")
         scale = _known(unit, _PER_KWH, default=1.0, key=f"{key}.PRICE units")
@@ -155,6 +157,7 @@ def _add_point(contents: Contents, kind: Kind, value: float, start: float, end: 
 
 def _level_w(level: float, baseline_w: float | None, key: str) -> float:
     require(level in LEVELS, f"{key}.SIMPLE", level, "must be 0, 1, 2 or 3")
+    # Level 0 is normal operation: no limit at all.
     share = LEVELS[int(level)]
     if share == inf:
         return inf

@@ -102,10 +102,11 @@ def power_state(
         targets: targets of the budget that have not ended; those of the grid are listed.
         feed: name of the floor's feed.
         event: cause of the message.
-        since: start of the ramp that goes on; None if none does.
+        since: start of the present ramp; None without one.
     """
     own = [target for target in targets if target.source.startswith(SOURCE)]
     obeyed = in_force(own, power.now)
+    # A target that takes another one back has no power that could be listed.
     listed = [target for target in own if isfinite(target.watts)]
     state = {
         "metadata": {

@@ -67,6 +67,7 @@ def advance(
     if not own and not state.targets:
         # Nobody has asked for anything yet.
         return replace(state, messages=(), limit_w=power.limit_w)
+    # Causes first, since the message about a ramp says since when it lasts.
     events = _events(state, power, own, lines)
     ramp, ramp_since = _ramp(state, events, power.now)
     if not events and power.now - state.reported_at >= PERIOD_S:
@@ -74,6 +75,7 @@ def advance(
     messages = [
         outgoing.power_state(power, own, feed=feed, event=event, since=ramp_since) for event in events
     ]
+    # A breach begins and ends only after some seconds, so that one sample makes no alarm.
     over_since, under_since = _timers(state, power)
     breach, alerts = _breach(state, power, own, lines, feed, over_since, under_since)
     reported_at = power.now if events else state.reported_at
@@ -139,7 +141,7 @@ def _breach(
     over_since: float | None,
     under_since: float | None,
 ) -> tuple[Breach | None, list[dict[str, Any]]]:
-    """Return the breach that goes on, and the messages about it."""
+    """Return the ongoing breach, and the messages about it."""
     found = state.breach
     correlation = _correlation(own, power.now)
 
@@ -162,6 +164,7 @@ def _breach(
         )
         return begun, [alert("active", begun)]
     if under_since is not None and power.now - under_since >= CONFIRM_S:
+        # Compared with the lines when the breach began, which tells what was done about it.
         done = outgoing.enforcement(found.before, lines, feed=feed, breach_id=found.id, now=power.now)
         messages = [alert("resolved", found)]
         if done is not None:

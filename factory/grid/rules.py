@@ -47,6 +47,7 @@ def obstacle(rule: Rule, now: Mapping[Kind, Reading | None]) -> str:
         rule: the floor's rule.
         now: signals at this moment; a value that is too old counts as unknown.
     """
+    # All limits have to be met. An unknown signal keeps nobody waiting: a silent feed must not stop a floor.
     limits = ((Kind.PRICE, rule.below_price), (Kind(rule.carbon), rule.below_carbon))
     for kind, below in limits:
         reading = now.get(kind)

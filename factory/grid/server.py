@@ -49,11 +49,12 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(202, outcome)
 
     def do_GET(self) -> None:
-        """Say what is taken here."""
+        """Answer that only POST is supported."""
         self._answer(405, "send load targets by POST /events")
 
     def _refusal(self) -> tuple[int, str] | None:
         """Return status and reason for which a request is not read; None if it is."""
+        # Against pages that a browser of this machine shows: their requests name their own host or origin.
         host = self.headers.get("Host", "").rpartition(":")[0] or self.headers.get("Host", "")
         if host not in (HOST, "localhost") or self.headers.get("Origin") is not None:
             return 403, "only programs of this machine may send messages"
@@ -65,6 +66,7 @@ class _Handler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal():
             return 411, "name the length of the message"
+        # Checked before anything is read.
         if int(length) > LARGEST_EVENT_BYTES:
             return 413, "a message has at most 1 MiB"
         return None

@@ -18,7 +18,7 @@ _HIGHEST_G_PER_KWH = 1e5
 
 
 def read_watttime(plain: Mapping[str, Any], *, now: float) -> tuple[Kind, list[Point], str]:
-    """Return the marginal intensities of an answer of WattTime's version 3; what it foretells is a forecast.
+    """Return the marginal intensities of an answer of WattTime v3; those after its publication are forecasts.
 
     Raises:
         ValueError: It has another signal or unit, or an entry is wrong.
@@ -30,6 +30,7 @@ def read_watttime(plain: Mapping[str, Any], *, now: float) -> tuple[Kind, list[P
     require(signal == "co2_moer", "meta.signal_type", shown(signal), "must be co2_moer")
     units = meta.get("units", "lbs_co2_per_mwh")
     require(units == "lbs_co2_per_mwh", "meta.units", shown(units), "must be lbs_co2_per_mwh")
+    # Values from before the publication are actual ones, later ones are forecasts.
     issued = now
     if meta.get("generated_at") is not None:
         issued = moment(meta["generated_at"], key="meta.generated_at")

@@ -17,7 +17,7 @@ _VERSION = "grid_signal_version"
 
 
 class Kind(StrEnum):
-    """Quantity that a signal tells."""
+    """Quantity of a signal."""
 
     PRICE = "price"
     """Price of electricity [USD/kWh]."""
@@ -61,6 +61,7 @@ class Signal:
 
     def __init__(self, points: Iterable[Point] = ()) -> None:
         """Keep the points, in any order."""
+        # By time of publication, since the latest of several values for one time counts.
         self.points = tuple(sorted(set(points), key=lambda point: (point.issued, point.start)))
         self._actual = _Steps([point for point in self.points if not point.is_forecast])
         self._forecast = _Steps([point for point in self.points if point.is_forecast])
@@ -80,6 +81,7 @@ class Signal:
     def at(self, time_s: float) -> Reading | None:
         """Return the value at a moment: the actual one, else a forecast, else the last one known."""
         actual = self._actual.at(time_s)
+        # What has happened beats what was foretold; both beat what was known last.
         if actual is not None and actual.stale_s == 0.0:
             return actual
         forecast = self._forecast.at(time_s)
@@ -115,7 +117,7 @@ def read(store: Store, kind: Kind) -> Signal:
 
 
 def join(store: Store, kind: Kind, added: Sequence[Point]) -> int:
-    """Add points to a signal of the floor, and return how many of them told something new."""
+    """Add points to a signal of the floor, and return the number of new ones."""
     with store.transaction():
         before = read(store, kind)
         after = before.joined(added)

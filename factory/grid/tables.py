@@ -27,9 +27,9 @@ class Table:
     name: str
     kind: Kind
     start: Callable[[str], bool]
-    """Tells the column of the start of an interval, by its heading."""
+    """Recognises the column of an interval's start by its heading."""
     value: Callable[[str], bool]
-    """Tells the column of the value."""
+    """Recognises the column of the value."""
     scale: float = 1.0
     """Factor from the table's unit to that of the signal."""
 
@@ -96,6 +96,7 @@ def read_table(text: str, *, name: str, issued: float, is_forecast: bool) -> tup
         number_read = _number(cells[value].strip(), key=f"{where}: {headings[value]}")
         if starts:
             remedy = "must be later than the row before; give each time once, and one location"
+            # Two locations in one file would mix two prices for one hour.
             require(at > starts[-1][0], f"{where}: {headings[start]}", shown(cells[start]), remedy)
         starts.append((at, number_read * table.scale))
     require(bool(starts), name, "", "has no values")

@@ -48,6 +48,7 @@ def duration_s(value: Any, *, key: str) -> float:
     matched = _DURATION.fullmatch(value) if isinstance(value, str) and len(value) < _LONGEST_SHOWN else None
     require(matched is not None, key, text, "write a duration of ISO 8601, such as PT1H")
     assert matched is not None
+    # Years and months count as 365 and 30 days: a duration of a signal has no calendar.
     numbers = (float(number or 0.0) for number in matched.groups())
     found = sum(number * unit_s for number, unit_s in zip(numbers, _UNITS_S, strict=True))
     require(found > 0.0, key, text, "must be above zero")

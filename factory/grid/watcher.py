@@ -39,6 +39,7 @@ class GridWatcher:
         store = self._floor.store
         try:
             intake.take_inbox(store, now=now)
+            # One transaction, one wait for the disk.
             with store.transaction():
                 readings = self._readings(now)
                 self._charge(readings)
@@ -65,6 +66,7 @@ class GridWatcher:
             return
         store = self._floor.store
         pue = intake.settings(store).get("pue", SiteConfig().pue)
+        # A line that has ended since has used energy after the last look.
         active = {line.id for line in store.lines(ACTIVE)}
         for number in sorted(active | self._charged):
             costs.charge(store, store.line(number), readings, pue=pue)
@@ -79,10 +81,11 @@ class GridWatcher:
             store.record("grid bar", details=wanted or {"reason": "none"})
 
     def _report(self, now: float) -> None:
-        """Write what the grid wants to know."""
+        """Write the reports for the grid."""
         floor = self._floor
         power = floor.power.now
         cores = floor.engine.capacity().cores
+        # By the same bound as everything that is compared with the budget.
         most_w = power.idle_w + floor.power.prior_w(Needs(cores=cores, memory_bytes=0))
         seen = FloorPower(
             now=now,

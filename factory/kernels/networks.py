@@ -1,7 +1,15 @@
 """Networks as the kernels see them: a perceptron, alone or behind the maximum over the elements of a set.
 
 The set lies at the end of a sample. Each of its elements goes through the perceptron `encoder`; the largest
-value of each output joins the features before the set as the input of the perceptron `trunk`.
+value of each output joins the features before the set as the input of the perceptron `trunk`:
+
+    sample = (own, element 1, ..., element E)
+    codes  = encoder(element 1), ..., encoder(element E)      -> Room.codes
+    joined = (own, max over the elements of every code)       -> Room.joined, Room.which
+    output = trunk(joined)
+
+`Room` keeps these on the way forward. The way back goes through trunk, maximum and encoder in this order; the
+gradient by the sample itself is not computed. Without a set there is only the trunk.
 """
 
 from __future__ import annotations
@@ -84,6 +92,7 @@ def laid_out(flat: Floats, network: Network, threads: int) -> LaidOut:
     middle = num_parameters(network.encoder)
     parts: list[Any] = []
     for own, sizes in ((flat[middle:], network.trunk), (flat[:middle], network.encoder)):
+        # Each pass streams through the weights in an order of its own, so they are packed twice.
         sizes_arr = np.array(sizes, np.int64)
         packed = (pack_forward(own, sizes_arr), pack_backward(own, sizes_arr))
         parts += [*packed, sizes_arr, empty_sums(sizes, threads)]
@@ -106,6 +115,7 @@ def num_weights(net):
 @compiled()
 def make_room(net, rows):
     """Return buffers for `rows` samples."""
+    # Without a set all of its buffers are empty, so that both kinds of networks have the same types.
     features = 0
     codes = 0
     joined = 0
@@ -132,6 +142,7 @@ def make_room(net, rows):
 def _join(x, net, codes, which, joined):
     """Fill the inputs of the trunk with the features before the set and the largest codes."""
     rows, width = which.shape
+    # Columns of `joined`: features before the set, then one for each code.
     own = joined.shape[1] - width
     count = net.elements
     for i in range(rows):
@@ -167,11 +178,13 @@ def network_forward(x, net, activation, room, out):
     size = net.encoder_sizes[0]
     own = net.trunk_sizes[0] - width
     elements = room.elements[:num_elements]
+    # From one row a sample to one row an element: these are the samples of the encoder.
     copy(x[:, own:], elements.reshape(rows, net.elements * size))
     hidden = room.encoder_hidden[: num_elements * num_units(net.encoder_sizes)]
     forward_blocks(elements, net.encoder_in, net.encoder_sizes, activation, hidden, room.codes)
     codes = rows_of(room.codes, 0, num_elements, padded(width))
     joined = room.joined[:rows]
+    # Which element had the maximum is kept for the way back.
     _join(x, net, codes, room.which[:rows], joined)
     forward_blocks(joined, net.trunk_in, net.trunk_sizes, activation, trunk_hidden, out)
 
@@ -204,6 +217,7 @@ def network_backward(grad, x, net, activation, room, part):
     width = room.which.shape[1]
     own = net.trunk_sizes[0] - width
     codes = rows_of(room.codes, 0, num_elements, padded(width))
+    # The codes themselves are not needed any more; their buffer now holds the gradients by them.
     codes[:] = np.float32(0.0)
     for i in range(rows):
         for j in range(width):
@@ -226,6 +240,7 @@ def network_backward(grad, x, net, activation, room, part):
 def _outputs_rows(x, net, activation, out, threads, part):
     """Run `_outputs` for the rows of one thread."""
     begin, end = part_of(len(x), threads, part)
+    # One block at a time: nothing is kept, so the buffers stay in the cache.
     room = make_room(net, BLOCK)
     width = padded(net.trunk_sizes[-1])
     block = np.empty(BLOCK * width, np.float32)

@@ -1,4 +1,14 @@
-"""Forward and backward pass of a multilayer perceptron."""
+"""Forward and backward pass of a multilayer perceptron.
+
+    forward, backward                  check shapes and pack the parameters
+    _forward, _backward                share the samples out to threads, in whole blocks
+    _forward_rows, _backward_rows      one thread: its samples, its buffers, its sums
+    forward_blocks, backward_blocks    block after block through all layers
+    _forward_block, _backward_block    one block, layer after layer: product, then activation
+
+The hidden units of a block lie layer after layer in `hidden`, those of the next block behind them. The way
+back reads them from the end.
+"""
 
 from __future__ import annotations
 
@@ -155,6 +165,7 @@ def _forward_rows(x, packed, sizes, activation, hidden, out, threads, part):
     if len(hidden) > 0:
         own = hidden[begin * units : end * units]
     else:
+        # No backward pass follows: room for one block is enough.
         own = np.empty(BLOCK * units, np.float32)
     # Products write whole vectors, so the outputs are computed with padding and then copied without.
     last = np.empty((end - begin) * width, np.float32)
@@ -191,6 +202,7 @@ def _backward_rows(grad, x, packed, sizes, activation, hidden, sums, grad_x, thr
     units = num_units(sizes)
     width = padded(sizes[-1])
     begin, end = part_of(len(x), threads, part)
+    # The products read whole vectors; `copy` fills the added columns with zeros.
     last = np.empty((end - begin) * width, np.float32)
     copy(grad[begin:end], rows_of(last, 0, end - begin, width))
     grad_x_rows = grad_x[begin:end]
@@ -225,6 +237,7 @@ def forward(
     check(x, len(x), sizes[0])
     check(flat, num_parameters(sizes))
     sizes_arr = np.array(sizes)
+    # An empty array stands for "not kept".
     hidden = np.empty(len(x) * num_units(sizes_arr) * keep, np.float32)
     out = np.empty((len(x), sizes[-1]), np.float32)
     share(

@@ -115,6 +115,7 @@ def _gradient_rows(
     actor_room = make_room(actor, chunk)
     critic_room = make_room(critic, chunk)
     size = len(log_std)
+    # Outputs of the networks, then overwritten by the gradients of the loss.
     means = np.empty(chunk * padded(size), np.float32)
     values = np.empty(chunk * padded(1), np.float32)
     for low in range(begin, end, chunk):

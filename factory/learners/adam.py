@@ -33,6 +33,7 @@ class Adam:
 
     def step(self, grad: Tensor, *, learning_rate: Tensor) -> None:
         """Make one step. Shapes: (P,), ()."""
+        # A tensor, so that a CUDA graph counts on at every launch.
         self.steps += 1.0
         torch._fused_adam_(
             [self.parameters],

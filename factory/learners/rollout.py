@@ -76,6 +76,7 @@ def bootstrap_values(rollout: Rollout, value: Callable[[dict[str, Tensor]], Tens
     values = value(rollout.obs)
     next_values = torch.empty_like(values)
     next_values[:-1] = values[1:]
+    # The last row has no next one, whatever happened in it.
     is_final = rollout.episode_ends
     is_final[-1] = True
     if values.device.type == "cpu":
@@ -146,6 +147,7 @@ def advantages(
     carry = gamma * gae_lambda * (live & ~(terminated | truncated))
     result = torch.empty_like(rewards)
     running = torch.zeros_like(rewards[0])
+    # From the end, since every advantage needs that of the next step.
     for t in reversed(range(rewards.shape[0])):
         running = torch.addcmul(delta[t], carry[t], running)
         result[t] = running

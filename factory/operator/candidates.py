@@ -26,6 +26,7 @@ def candidates(finding: Finding, view: View) -> list[Candidate]:
 
 def _for_line(fault: Fault, line: LineView, view: View) -> Iterator[Candidate]:
     """Yield what can be done to a line."""
+    # An action that the state does not allow is not offered, so no decider can choose it.
     if line.state is LineState.QUEUED:
         if line.retry_in_s > 0.0 and not line.is_held:
             yield _candidate(Verb.RETRY_NOW, line, watts=line.power_w, tokens_per_s=line.tokens_per_s)
@@ -46,6 +47,7 @@ def _for_running(fault: Fault, line: LineView, view: View) -> Iterator[Candidate
     if not line.is_stopped and fault is not Fault.HANG:
         cost = _restart_cost(line)
         yield _candidate(Verb.CHECKPOINT_RESTART, line, tokens_per_s=gain, cost_tokens=cost)
+    # Killed at once: the work since the last checkpoint is lost as well.
     lost = max(0, line.steps - line.checkpoint.steps)
     yield _candidate(Verb.RESTART, line, tokens_per_s=gain, cost_tokens=_restart_cost(line) + lost)
     yield _candidate(Verb.HOLD, line, watts=-line.power_w, tokens_per_s=-_speed(line))

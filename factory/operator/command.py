@@ -6,10 +6,10 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from factory.floor.answers import answer
-from factory.floor.loop import NoWatcher, Watcher
+from factory.floor.loop import Floor, NoWatcher, Watcher
 from factory.floor.records import Command
 from factory.floor.store import Store
 from factory.operator.config import OperatorConfig
@@ -18,10 +18,6 @@ from factory.operator.hands import FloorPort
 from factory.operator.journal import Journal
 from factory.operator.operator import Operator
 from factory.operator.words import Mode
-
-if TYPE_CHECKING:
-    from factory.floor.answers import answer
-from factory.floor.loop import Floor
 
 _SHOWN = 20
 
@@ -62,7 +58,7 @@ class OperatorWatcher:
         return self._operator.reset()
 
     def close(self) -> None:
-        """Write down what the operator itself has used."""
+        """Record the operator's own CPU time."""
         self._store.put("operator cost", self._operator.describe())
 
 

@@ -46,7 +46,7 @@ class OperatorConfig:
     freeze_s: float = 2.0
     """Time around a checkpoint in which its line is left alone."""
     expire_s: float = 3600.0
-    """Time after which a proposal that nobody approved is dropped."""
+    """Time after which an unapproved proposal is dropped."""
     detect: Thresholds = field(default_factory=Thresholds)
 
     def __post_init__(self) -> None:

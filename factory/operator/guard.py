@@ -36,14 +36,16 @@ def obstacle(
     if is_broken:
         return "the circuit breaker is open; `operator reset` closes it"
     acted = [one for one in history if one.status in _ACTED and one.candidate.verb not in _HARMLESS]
+    # A detector that is wrong all the time must not keep a floor from working.
     if sum(view.now_s - one.since_s < _HOUR_S for one in acted) >= config.actions_per_hour:
-        return f"{config.actions_per_hour} actions in an hour are enough"
+        return f"{config.actions_per_hour} actions in an hour are the limit"
     for one in acted:
         is_same = one.candidate.line == candidate.line
         if is_same and one.status in (Status.ACTING, Status.EFFECTIVE):
             return f"decision {one.id} about it is not finished"
         if is_same and view.now_s - one.since_s < config.dwell_s and candidate.verb is not Verb.RETRY_NOW:
             return f"the last action was {view.now_s - one.since_s:.0f} s ago"
+    # Whatever adds power needs a meter that would show it.
     if candidate.predicted_w > 0.0 and view.meter.sample_age_s > config.stale_s:
         return f"the meter's reading is {view.meter.sample_age_s:.0f} s old"
     if candidate.predicted_w > 0.0 and not _has_power(candidate, view):

@@ -37,14 +37,14 @@ class FloorPort:
         return self._view
 
     def undo_state(self, candidate: Candidate) -> list[int]:
-        """Return what an action will overwrite and its undoing puts back; empty if nothing."""
+        """Return the state that an action overwrites and its undoing restores; empty if there is none."""
         if candidate.verb is not Verb.REBIND:
             return []
         pids = self._pids(self._line(candidate))
         return processes.affinity(pids[0]) if pids else []
 
     def act(self, decision: Decision) -> None:
-        """Do what was decided.
+        """Carry out a decision.
 
         Raises:
             OSError, RuntimeError, ValueError: it could not be done.
@@ -56,13 +56,13 @@ class FloorPort:
         verb = decision.candidate.verb
         if verb is Verb.REBIND and decision.undo:
             processes.bind(self._pids(self._line(decision.candidate)), decision.undo)
-            return "its CPUs are put back"
+            return "its CPUs are restored"
         if verb is Verb.HOLD:
             line = self._line(decision.candidate)
             if line.state is LineState.PAUSED and line.is_held:
-                self._floor.supervisor.resume(line, "goes on: the pause did not help")
-                return "the line goes on"
-        return "nothing to put back"
+                self._floor.supervisor.resume(line, "resumed: the pause did not help")
+                return "the line is resumed"
+        return "there is nothing to undo"
 
     def _retry_now(self, decision: Decision) -> None:
         line = self._line(decision.candidate)
@@ -87,11 +87,12 @@ class FloorPort:
     def _rebind(self, decision: Decision) -> None:
         line = self._line(decision.candidate)
         seen = self._view.line(line.id)
+        # Chosen anew: other lines may have moved since the decision.
         cpus: list[int] = []
         if seen is not None:
             cpus = seen.better_cpus(self._view.host)
         if not cpus:
-            raise RuntimeError("no CPU has less work any more")
+            raise RuntimeError("no other CPU is idler any more")
         processes.bind(self._pids(line), cpus)
         self._floor.supervisor.note_cpus(line, cpus)
 

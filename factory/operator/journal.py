@@ -86,6 +86,7 @@ class Journal:
 
     def change(self, decision: Decision, status: Status, note: str, **changes: Any) -> Decision:
         """Write down the next status of a decision, with its reason, and return the decision."""
+        # The dwell of a line counts from the last change of any decision about it.
         changed = replace(decision, status=status, since_s=self._monotonic(), **changes)
         with self.store.transaction():
             self.store.execute(

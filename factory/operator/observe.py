@@ -67,6 +67,7 @@ class Observer:
         """Return the floor as it is now."""
         now_s = time.monotonic()
         wall = time.time()
+        # Both clocks run at one pace; where they differ, somebody has set the wall clock.
         step_s = (wall - self._clocks[0]) - (now_s - self._clocks[1])
         tick_s = max(now_s - self._clocks[1], 1e-3)
         self._clocks = (wall, now_s)
@@ -100,12 +101,15 @@ class Observer:
         seen = self._processes(line, attempt, now_s)
         is_due = line.state in (LineState.RUNNING, LineState.STARTING)
         rows = attempt.files.rows
-        steps = rows[-1].steps if rows else -1
+        steps = -1
+        if rows:
+            steps = rows[-1].steps
+        # A pause for the budget stops the clock that tells how long nothing came.
         if not is_due or steps != attempt.steps:
             attempt.moved_s = now_s
             attempt.steps = steps
+        # Predicted power and speed, against which an action's effect is estimated.
         point = self._floor.learning.point(line)
-        # A pause for the budget stops the clock that tells how long nothing came.
         return LineView(
             id=line.id,
             group=self._group(line),
@@ -143,11 +147,13 @@ class Observer:
         seen = processes.look(handle.pid)
         account = self._floor.power.books.account(line.id)
         if line.state is LineState.PAUSED:
+            # A paused line uses no CPU, which is no sign of a hang once it goes on.
             attempt.cpu.clear()
         elif account is not None and account.attempt == line.attempts:
             attempt.cpu.append((now_s, account.attempt_cpu_s))
             while attempt.cpu[0][0] < now_s - _CPU_WINDOW_S:
                 attempt.cpu.popleft()
+        # Memory counts only after the first iteration: a start fills it quickly, which is no leak.
         is_due = not attempt.memory or now_s - attempt.memory[-1][0] >= _MEMORY_S
         if seen.memory_bytes and is_due and attempt.files.rows:
             attempt.memory.append((now_s, float(seen.memory_bytes)))
@@ -183,6 +189,7 @@ class Observer:
 
     def _meter(self, now_s: float, wall: float) -> MeterView:
         power = self._floor.power
+        # A source that was lost shows as a worse rank.
         rank = Tier(power.now.tier).rank
         self._best_tier = min(self._best_tier, rank)
         samples = tuple((sample.t_s, sample.power_w, sample.limit_w) for sample in power.samples)
@@ -207,6 +214,7 @@ def _rate(points: deque[tuple[float, float]]) -> float | None:
 
 def _gap_s(floor: Floor) -> float:
     """Return for how long nobody ran the floor before it was started, if its last process died; else 0."""
+    # Newest first: two starts without a stop between them mean that the earlier process died.
     starts = 0
     for event in floor.store.events():
         if event.kind == "floor stopped":

@@ -29,10 +29,10 @@ class Port(Protocol):
         """Return the floor as it is now."""
 
     def undo_state(self, candidate: Candidate) -> list[int]:
-        """Return what an action will overwrite."""
+        """Return the state that an action will overwrite."""
 
     def act(self, decision: Decision) -> None:
-        """Do what was decided."""
+        """Carry out a decision."""
 
     def undo(self, decision: Decision) -> str:
         """Put back what can be put back, and return a note about it."""
@@ -72,7 +72,7 @@ class Operator:
         *,
         ranker: Ranker | None = None,
     ) -> None:
-        """Go on where an earlier operator of this floor was."""
+        """Continue where an earlier operator of this floor ended."""
         self._port = port
         self._journal = journal
         self._decider = decider
@@ -112,6 +112,7 @@ class Operator:
             self._journal.record("cleared", line=finding.line, id=finding.id, lasted_s=round(lasted_s, 3))
         if opened or closed:
             self._show(view)
+        # Open decisions before new ones: what they have changed is in this view, and the guard counts them.
         if self._mode is not Mode.OBSERVE:
             self._follow(view)
             self._decide(view)
@@ -123,7 +124,7 @@ class Operator:
         for decision in self._history:
             if decision.id == number and decision.status is Status.PROPOSED:
                 self._change(decision, Status.APPROVED, "approved by a user")
-                return f"decision {number}: {decision.candidate.id} is carried out as soon as it may be"
+                return f"decision {number}: {decision.candidate.id} is carried out once the guard permits it"
         return f"decision {number}: not among the proposals; `operator` lists them"
 
     def reset(self) -> str:
@@ -131,7 +132,7 @@ class Operator:
         self._failed_in_a_row = 0
         self._keep()
         self._journal.record("reset")
-        return "the operator acts again"
+        return "the circuit breaker is closed: the operator acts again"
 
     def describe(self) -> dict[str, Any]:
         """Return the CPU time of the operator, as plain values."""
@@ -155,8 +156,9 @@ class Operator:
             return
         age_s = view.now_s - decision.since_s
         if decision.status is Status.PROPOSED and age_s > self._config.expire_s:
-            self._change(decision, Status.EXPIRED, f"nobody approved it in {age_s:.0f} s")
+            self._change(decision, Status.EXPIRED, f"not approved within {age_s:.0f} s")
             return
+        # The model is heard even where nobody acts, so that its proposal is the one that people see.
         is_decided, other, note = self._ranker.answer(decision)
         if note:
             self._journal.record("language model", line=decision.candidate.line, id=decision.id, note=note)
@@ -170,6 +172,7 @@ class Operator:
 
     def _try(self, decision: Decision, view: View) -> None:
         """Carry out a decision unless the guard has an objection."""
+        # Between choice and act the floor has moved on: the action must still be among those that it allows.
         finding = next((one for one in self.findings if one.id == decision.finding), None)
         if finding is not None and decision.candidate.id not in {one.id for one in candidates(finding, view)}:
             self._change(decision, Status.EXPIRED, "the state of the floor no longer allows it")
@@ -184,6 +187,7 @@ class Operator:
                 self._waiting[decision.id] = kind
                 self._journal.record("waits", line=decision.candidate.line, id=decision.id, reason=reason)
             return
+        # On the disk before anything is changed, so that an operator that dies here knows what it was doing.
         decision = self._change(
             decision,
             Status.ACTING,
@@ -194,7 +198,7 @@ class Operator:
         try:
             self._port.act(decision)
         except (OSError, RuntimeError, ValueError) as error:
-            self._fail(decision, f"it could not be done: {error}")
+            self._fail(decision, f"the action failed: {error}")
 
     def _read_back(self, decision: Decision, view: View) -> None:
         """See whether the floor shows the change; undo it if it does not in time."""
@@ -224,13 +228,14 @@ class Operator:
         try:
             return self._port.undo(decision)
         except (OSError, RuntimeError, ValueError) as error:
-            return f"it could not be put back: {error}"
+            return f"it could not be undone: {error}"
 
     def _fail(self, decision: Decision, note: str) -> None:
         failed = self._change(decision, Status.FAILED, note)
         self._decider.learn(failed, is_cured=False)
         self._failed_in_a_row += 1
         self._keep()
+        # Only once, as it opens: actions that were under way may still fail.
         if self._failed_in_a_row == self._config.breaker:
             self._journal.record("breaker opened", failed_in_a_row=self._failed_in_a_row)
 
@@ -246,6 +251,7 @@ class Operator:
                 if not guard.is_unsafe(candidate, finding.fault, view.now_s, self._history, self._config)
             ]
             chosen = self._decider.choose(finding, choices, view)
+            # No candidate is left, or the rule has none; the finding stays visible.
             if chosen is None:
                 continue
             decision = self._journal.propose(finding, chosen, by=self._decider.name)
@@ -253,7 +259,7 @@ class Operator:
             self._ranker.ask(decision, finding, choices, view)
             if chosen.verb is Verb.ALERT:
                 # Telling people needs no one's leave.
-                self._change(decision, Status.DONE, "told")
+                self._change(decision, Status.DONE, "reported")
             else:
                 self._advance_choice(decision, view, is_present=True)
 
@@ -267,7 +273,7 @@ class Operator:
         )
 
     def _release(self, view: View) -> None:
-        """Let lines go on that were held for a fault which has been gone for a while."""
+        """Resume lines that were held for a fault, once it has been gone for a while."""
         for decision in self._history:
             is_over = decision.candidate.verb is Verb.HOLD and decision.status is Status.DONE
             if not is_over or view.now_s - decision.since_s < HOLD_S:

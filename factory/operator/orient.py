@@ -54,8 +54,10 @@ class Orientation:
         if trace is None:
             trace = _Trace(finding=finding, first_s=now_s, last_s=now_s)
             self._traces[finding.id] = trace
+        # Evidence is that of this tick, its age that of the fault.
         trace.finding = replace(finding, since_s=trace.first_s)
         trace.last_s = now_s
+        # Confirmed by time, not by a number of ticks: these may be long.
         if trace.is_open or now_s - trace.first_s < detector.confirm_s:
             return False
         trace.is_open = True

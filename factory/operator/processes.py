@@ -26,6 +26,7 @@ class ProcessesView:
 def look(wrapper: int) -> ProcessesView:
     """Return the processes below a wrapper."""
     pids = list(_children(wrapper))
+    # The list grows while it is walked through: children of children are found as well.
     for pid in pids:
         pids += _children(pid)
     memory_bytes = 0

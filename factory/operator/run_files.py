@@ -60,6 +60,7 @@ class RunFiles:
             if row is not None:
                 self.rows.append(row)
                 self._keep_usual(row.iteration_s)
+        # A server that takes messages shrinks the file; only growth without a break says that it does not.
         size = _size(self._run_dir / _OUTBOX)
         if size <= 0 or (self.outbox and size < self.outbox[-1][1]):
             self.outbox.clear()
@@ -74,6 +75,7 @@ class RunFiles:
             written_at = (folder / target / CHECKSUMS).stat().st_mtime
         except OSError:
             return self._checkpoint
+        # Known from the second checkpoint on; the operator then keeps away from the next one.
         interval_s = self._checkpoint.interval_s
         if target != self._target and self._target:
             interval_s = written_at - self._written_at
@@ -104,6 +106,7 @@ class RunFiles:
         """Return the whole lines that were added to the metrics since the last look."""
         path = self._run_dir / "metrics.jsonl"
         size = _size(path)
+        # Nothing new: this runs for every line in every tick.
         if size == self._offset or size < 0:
             return []
         if self._offset < 0 or size < self._offset:
@@ -117,6 +120,7 @@ class RunFiles:
                 self._offset = file.tell()
         except OSError:
             return []
+        # The last piece is a line that is still being written, or empty.
         *lines, self._rest = content.split(b"\n")
         return lines
 

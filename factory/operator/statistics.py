@@ -69,10 +69,12 @@ def slope(points: Sequence[tuple[float, float]]) -> Slope:
     if sxx <= 0.0:
         return Slope(per_x=0.0, error=inf, r2=0.0)
     per_x = sxy / sxx
+    # Sum of squared residuals, from S_yy - S_xy^2 / S_xx; rounding may make it negative.
     rest = max(0.0, syy - per_x * sxy)
     r2 = 0.0
     if syy > 0.0:
         r2 = 1.0 - rest / syy
+    # Two degrees of freedom are used up by slope and intercept.
     return Slope(per_x=per_x, error=sqrt(rest / (number - 2) / sxx), r2=r2)
 
 

@@ -54,7 +54,7 @@ class Thresholds:
     bad_rows: int = 3
     """Iterations with values that are not finite, among the last ten, that are no chance."""
     collapse_share: float = 0.5
-    """Share of what was learned whose loss matters."""
+    """Share of the improvement whose loss matters."""
     collapse_sd: float = 4.0
     """The same, in standard errors."""
     window_rows: int = 10
@@ -62,7 +62,7 @@ class Thresholds:
     plateau_rows: int = 200
     """Iterations without an upward trend that are a plateau."""
     plateau_share: float = 0.02
-    """Change over the plateau, as a share of what was learned, that does not matter."""
+    """Change over the plateau, as a share of the improvement, that does not matter."""
     early_share: float = 0.1
     """Share of the environment steps left from which an early end is worth something."""
     budget_s: float = 3.0

@@ -119,6 +119,7 @@ class LineView:
         number = max(1, round(self.cores))
         if not self.cpus or len(self.cpus) >= len(host.cpus_busy):
             return []
+        # The line's own work moves with it, so only that of others counts.
         own = (self.cores_busy or 0.0) / len(self.cpus)
         others = {cpu: busy - own * (cpu in self.cpus) for cpu, busy in enumerate(host.cpus_busy)}
         chosen = sorted(others, key=lambda cpu: others[cpu])[:number]

@@ -1,4 +1,4 @@
-"""Words of the operator: faults, findings, candidates, decisions. Times are monotonic seconds unless said."""
+"""Data types of the operator: faults, findings, candidates, decisions. Times are in monotonic seconds."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ class Verb(StrEnum):
     RETRY_NOW = "retry_now"
     """Start a line that waits after a failure without further delay."""
     CONTINUE = "continue"
-    """Let processes go on that somebody outside the floor has stopped."""
+    """Resume processes that another program has stopped."""
     RESTART = "restart"
-    """Kill the attempt; the line goes on from its last checkpoint."""
+    """Kill the attempt; the line resumes from its last checkpoint."""
     CHECKPOINT_RESTART = "checkpoint_restart"
     """Let the line write a checkpoint, end, and start again."""
     REBIND = "rebind"
@@ -146,7 +146,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """An action that was chosen for a finding, and what became of it."""
+    """An action that was chosen for a finding, and its outcome."""
 
     id: int
     fault: Fault

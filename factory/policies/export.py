@@ -77,26 +77,16 @@ def export_policy(
         ValueError: the policy is not finite, or the exported program and the module differ by more than 1e-5
             on some batch.
     """
-    # Bounds of actions may be infinite; weights and statistics may not.
-    numbers = {n: v for n, v in module.state_dict().items() if not n.startswith("native_actions.")}
-    broken = [name for name, value in numbers.items() if not value.isfinite().all()]
-    if broken:
-        raise ValueError(f"policy not exported: {broken[0]} is not finite; export an earlier checkpoint")
+    _check_finite(module)
+    # A copy: `cpu()` would move the caller's own module, whose optimizer holds views of its tensors.
     eager = copy.deepcopy(module).cpu().eval()
     observations = example_obs.detach().to("cpu", torch.float32)
     # torch.export takes a size of 1 for a constant, so trace with two rows whatever the example has.
     rows = observations[:1].repeat(2, 1)
-    batch = torch.export.Dim("batch")
     memory: tuple[Tensor, ...] = ()
-    dynamic: tuple[Any, ...] = ({0: batch},)
     if initial_state is not None:
         memory = (initial_state.detach().cpu(),)
-        # `forward` takes the state as a variadic argument, hence a tuple of its own.
-        dynamic = ({0: batch}, ({0: batch},))
-    inputs = (rows, *(state.repeat(2, 1) for state in memory))
-    with torch.no_grad():
-        outputs = eager(*inputs)
-        program = torch.export.export(eager, inputs, dynamic_shapes=dynamic)
+    program, outputs = _trace(eager, rows, memory)
     out_dir.mkdir(parents=True, exist_ok=True)
     torch.export.save(program, out_dir / PROGRAM)
 
@@ -119,6 +109,29 @@ def export_policy(
         description["state"] = _describe(state) | {"initial": state[0].tolist()}
     (out_dir / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
     return out_dir
+
+
+def _trace(
+    eager: torch.nn.Module, rows: Tensor, memory: tuple[Tensor, ...]
+) -> tuple[torch.export.ExportedProgram, Any]:
+    """Return the program of a module for batches of any size, and the outputs for two rows."""
+    batch = torch.export.Dim("batch")
+    dynamic: tuple[Any, ...] = ({0: batch},)
+    if memory:
+        # `forward` takes the state as a variadic argument, hence a tuple of its own.
+        dynamic = ({0: batch}, ({0: batch},))
+    inputs = (rows, *(state.repeat(2, 1) for state in memory))
+    with torch.no_grad():
+        # The outputs of the module itself, to describe their shapes.
+        outputs = eager(*inputs)
+        return torch.export.export(eager, inputs, dynamic_shapes=dynamic), outputs
+
+
+def _check_finite(module: torch.nn.Module) -> None:
+    """Raise ValueError if weights or statistics are not finite; bounds of actions may be infinite."""
+    for name, value in module.state_dict().items():
+        if not name.startswith("native_actions.") and not value.isfinite().all():
+            raise ValueError(f"policy not exported: {name} is not finite; export an earlier checkpoint")
 
 
 def _describe(rows: Tensor) -> dict[str, Any]:

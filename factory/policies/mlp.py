@@ -79,6 +79,7 @@ class MlpPolicy(ActorCritic):
     @torch.no_grad()
     def act(self, obs: Observations, state: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """Sample actions, with their log-probability (num_envs,), see `Policy.act`."""
+        # The normaliser's statistics do not move during a rollout, so that ratios compare equal inputs.
         features = self.actor(self.obs_normalizer(obs["policy"]))
         action = self.distribution.sample(features, self.generator)
         log_prob = self.distribution.log_prob(features, action.view(len(features), -1))

@@ -42,6 +42,7 @@ class SetPerceptron(nn.Module):
         """
         super().__init__()
         self.layout = layout
+        # sqrt(2) is the gain of hidden layers: the trunk goes on from the codes as from hidden units.
         *first, codes = layout.hidden
         self.encoder = Perceptron(
             layout.size, first, codes, activation=activation, precision=precision, gain=2.0**0.5
@@ -84,6 +85,7 @@ class SetPerceptron(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Return the last layer's output. Shape: (..., inputs) -> (..., outputs)."""
         if self._computes_at_once(features):
+            # Also the order in which kernels expect parameters: encoder, then trunk.
             flat = torch.cat([parameter.detach().flatten() for parameter in self.parameters()])
             rows = features.reshape(-1, features.shape[-1]).contiguous()
             threads = torch.get_num_threads()
@@ -91,6 +93,7 @@ class SetPerceptron(nn.Module):
                 rows.numpy(), flat.numpy(), self.layers, self.activation, threads=threads
             )
             return torch.from_numpy(out).view(*features.shape[:-1], -1)
+        # Shapes: (..., inputs) -> own features (...), elements (..., count, size), codes (..., count, codes).
         own, elements = features.tensor_split([-self.layout.num_features], -1)
         codes = self.encoder(elements.unflatten(-1, (self.layout.count, self.layout.size)))
         # The gradient goes to the first of equal maxima, as in the kernels; `amax` would share it out.
@@ -133,6 +136,7 @@ class SetNormalizer(RunningNormalizer):
         mean, var, rows = super()._moments(values, live)
         # Over all elements: E[m] and E[v + m^2] - E[m]^2, as each has as many samples.
         square = var + mean.square()
+        # In place of one mean for each column of each element, all elements get their common one.
         for moment in (mean, square):
             elements = moment[-self.layout.num_features :].view(self.layout.count, self.layout.size)
             elements.copy_(elements.mean(0).expand_as(elements))

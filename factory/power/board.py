@@ -71,6 +71,7 @@ class BoardActuator(Actuator):
             return Applied(actuator=self.name, asked=self.show(asked), enforced=self.enforced())
 
     def _change(self, entry: Entry) -> None:
+        # Journal first: a process that is killed between the two lines can still be cleaned up after.
         self._page.write(entry)
         try:
             with self._refusals():
@@ -88,7 +89,7 @@ class BoardActuator(Actuator):
             raise
 
     def restore(self) -> None:
-        """Put back the value of the journal, unless somebody else has changed the setting since."""
+        """Put back the value of the journal, unless another program has changed the setting since."""
         entry = self._page.read()
         if entry is not None:
             self.put_back(entry)
@@ -104,9 +105,10 @@ class BoardActuator(Actuator):
         """
         with self._refusals():
             present = self.read()
+            # Putting back the original would undo a decision that is newer than ours.
             if self.can_read and entry.is_read_back and present != entry.written:
                 self._page.remove()
-                return f"was changed by somebody else since, and stays: {self.show(present)}"
+                return f"was changed by another program since, and stays: {self.show(present)}"
             if not self.can_read or present != entry.original:
                 self.write(entry.original)
                 present = self.read()
@@ -198,6 +200,7 @@ class WorkloadProfile(BoardActuator):
             return
         request = self._lib.c_nvmlWorkloadPowerProfileRequestedProfiles_v1_t()
         for number in ids:
+            # A mask of 255 bits in 32-bit words.
             word, bit = divmod(number, _WORD_BITS)
             request.requestedProfilesMask.mask[word] |= 1 << bit
         function(self._handle, ctypes.byref(request))
@@ -221,6 +224,7 @@ class LockedClocks(BoardActuator):
     def target(self, cfg: ProfileConfig, original: None) -> list[int]:
         """Return the lowest clock, and the highest that is within the share of the maximum [MHz]."""
         lib = self._lib
+        # Core clocks are listed for each memory clock; boards compute at the highest one.
         memory_mhz = max(lib.nvmlDeviceGetSupportedMemoryClocks(self._handle))
         supported = lib.nvmlDeviceGetSupportedGraphicsClocks(self._handle, memory_mhz)
         most_mhz = cfg.clock_share * max(supported)
@@ -232,7 +236,7 @@ class LockedClocks(BoardActuator):
         return None
 
     def available(self) -> bool:
-        """Tell whether the board lists its clocks, and nobody limits them."""
+        """Tell whether the board lists its clocks, and no other program limits them."""
         try:
             with self._refusals():
                 self._check_free()
@@ -267,7 +271,7 @@ class LockedClocks(BoardActuator):
     def _check_free(self) -> None:
         reasons = self._lib.nvmlDeviceGetCurrentClocksEventReasons(self._handle)
         if reasons & self._lib.nvmlClocksEventReasonUserDefinedClocks:
-            raise Refused(f"{self.name} of {self._uuid}: somebody limits the clocks already")
+            raise Refused(f"{self.name} of {self._uuid}: another program limits the clocks already")
 
 
 class PowerLimit(BoardActuator):

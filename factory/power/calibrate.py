@@ -139,6 +139,7 @@ def _verification(
     from factory.runtime import hardware, provenance
 
     pairs = list(zip(samples, beside, strict=True))
+    # Ratios within a round first, then the median: a machine that warms up moves both of a pair.
     speeds = [own.tokens_per_s / other.tokens_per_s for own, other in pairs]
     return Verification(
         profile=profile.name,

@@ -77,6 +77,7 @@ class Journal:
         except (OSError, ImportError) as error:
             raise Refused(f"no journal of changed settings in {self.folder}: {error}") from error
         try:
+            # Without waiting: a board that another run holds is left alone.
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(lock)

@@ -35,6 +35,7 @@ def set_threads(pid: int, change: Callable[[int], None]) -> None:
         change(pid)
         return
     done: set[int] = set()
+    # A thread may start another one during a pass, before it got the new setting itself.
     for _ in range(_MOST_PASSES):
         new = {int(path.name) for path in folder.iterdir()} - done
         if not new:
@@ -98,6 +99,7 @@ class Cores(Actuator):
 
     def _one_per_core(self, cpus: list[int]) -> list[int]:
         """Return the first CPU of every physical core; all where the system does not tell."""
+        # Hardware threads of one core have the same list of siblings, which serves as the core's name.
         first: dict[str, int] = {}
         for cpu in cpus:
             try:

@@ -148,6 +148,7 @@ def _own_board(lib: Any) -> Board:
         SourceUnavailable: there is none.
     """
     try:
+        # A setting of a board holds for everybody who computes on it.
         (gpu,), _ = visible_gpus(lib, os.environ, indices=[ranks.local_rank()])
         others = find_foreign_pids(lib, gpu.handle, None)
     except lib.NVMLError as error:

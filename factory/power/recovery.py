@@ -53,6 +53,7 @@ def _put_back(page: Page, entry: Entry, lib: Any) -> list[Leftover]:
         Refused: it could not be put back; the entry stays.
         ValueError: the entry names no actuator.
     """
+    # The driver has forgotten the change with the boot, so there is nothing to put back.
     if entry.boot_id != boot_id():
         _forget(page, entry, lib)
         return []

@@ -23,6 +23,7 @@ def nvml_session(lib: Any = None) -> Iterator[Any]:
     try:
         # Imported here: the package is an extra, and loading it needs NVIDIA's driver.
         lib = lib or importlib.import_module("pynvml")
+        # NVML counts its users: every `nvmlInit` needs a `nvmlShutdown`.
         lib.nvmlInit()
     except Exception as error:  # ImportError, or whatever the library raises without a driver
         raise Refused(f"NVML cannot be asked: {error}") from error

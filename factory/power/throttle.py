@@ -54,12 +54,14 @@ class Throttle:
             return ""
         now = self._meter.read()
         work_s = now.wall_s - self._before.wall_s
+        # With the idle power in it, the mean falls towards the idle power and never below.
         latest_s = now.wall_s + _MOST_PAUSE * work_s
         with self._meter.phase("idle"):
             while self._is_above(now) and now.wall_s < latest_s and not is_stopping():
                 self._sleep(_SLICE_S)
                 now = self._meter.read()
         is_held = not self._is_above(now) or is_stopping()
+        # Before the next piece of work begins, which is then held by its own pause.
         drawn = _mean_power(self._before, now)
         self._before = now
         if is_held or self._has_warned:

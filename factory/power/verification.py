@@ -98,6 +98,7 @@ class Verifications:
 
     def add(self, new: Iterable[Verification]) -> None:
         """Keep new calibrations, in place of those of the same profile, task and machine."""
+        # Later entries of a key replace earlier ones.
         found = {_key(entry): entry for entry in self.read()}
         found |= {_key(entry): entry for entry in new}
         content = {

@@ -8,13 +8,13 @@ usage: python -m factory.site project from=<floor | its folder | run folder | ML
        python -m factory.site compare from=... site=<one> site=<other> [the keys above]
        python -m factory.site compare from=... against=... [the keys above]
 
-  from          floor, or several runs of one task, seeds of one setting best of all; `floor` is outputs/floor
+  from          floor, or runs of one task, ideally seeds of one configuration; `floor` is outputs/floor
   site          the ranges and sources of all inputs (conf/site)
   inputs.*      an input of your own, as a number or as [low,typical,high], e.g. inputs.price_usd_per_kwh=0.05
   gate          return from which a policy is good, where the task has no threshold
   gang          machines that stop together when one of them fails; 1 for lines on one machine
   policy_usd    price of a good policy; otherwise the rent of the same compute in a public cloud
-  allow_estimated   project from joules that no counter has counted; their interval enters the draw
+  allow_estimated   accept estimated joules; their interval enters the draws
 
 Writes FILE.json and, beside it, a page FILE.html with figures, and logs an MLflow run. A projection is no
 measurement: the factor by which it extrapolates is printed.
@@ -148,7 +148,7 @@ def _check(command: Command) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Project or compare what the command line names."""
+    """Project or compare the workloads and sites of the command line."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if cli.prints_info(__doc__):
         return

@@ -44,6 +44,7 @@ def compare(first: Projection, second: Projection) -> Contrast:
     ratios: dict[str, list[float]] = {}
     higher: dict[str, float] = {}
     for output in OUTPUTS:
+        # Row i of both is the same draw, so the ratio has none of the spread that both share.
         before = first.outputs[output.name]
         after = second.outputs[output.name]
         with np.errstate(invalid="ignore"):
@@ -55,7 +56,7 @@ def compare(first: Projection, second: Projection) -> Contrast:
 
 
 def _names(first: Projection, second: Projection) -> tuple[str, str]:
-    """Return what tells two projections apart: the site, or the workload."""
+    """Return the names of two projections: their sites, or their workloads if the site is the same."""
     if first.site.name != second.site.name:
         return first.site.name, second.site.name
     return f"from {first.workload.origin}", f"from {second.workload.origin}"

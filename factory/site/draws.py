@@ -23,6 +23,7 @@ def deviates(site: Site, measured: Sequence[Quantity], *, num_draws: int, seed: 
     # The measured inputs have a generator of their own: another workload must not move the site's draws.
     site_generator, *others = np.random.default_rng(seed).spawn(1 + len(measured))
     independent = site_generator.standard_normal((num_draws, len(site.inputs)))
+    # With C = L L^T, the rows of z L^T have the covariance C.
     correlated = independent @ np.linalg.cholesky(site.correlation_matrix()).T
     found = {name: correlated[:, place] for place, name in enumerate(site.inputs)}
     for quantity, generator in zip(measured, others, strict=True):
@@ -49,5 +50,6 @@ def _is_constant(values: NDArray[np.float64]) -> bool:
 def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the ranks of values; equal ones, such as infinities, share the mean of theirs."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    # A group of n equal values ends at rank `last`; its ranks have the mean last - (n - 1) / 2.
     last = np.cumsum(counts)
     return (last - (counts - 1) / 2.0)[inverse]

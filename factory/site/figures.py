@@ -39,6 +39,7 @@ def _figure() -> tuple[Figure, Axes]:
 def _tornado(projection: Projection, prefix: str) -> Panel:
     """Draw the break-even price with each input low and high."""
     figure, axes = _figure()
+    # Bars are drawn from below, so the greatest influence comes last and stands on top.
     influences = projection.tornado["breakeven_usd_per_policy"][:_SHOWN_BARS][::-1]
     middle = projection.at_middle()["breakeven_usd_per_policy"]
     for place, found in enumerate(influences):
@@ -69,6 +70,7 @@ def _required(projection: Projection, prefix: str) -> Panel:
         required = [
             questions.required_per_mw_day(projection, price_usd=float(price), years=years) for price in prices
         ]
+        # Quantiles over all draws, at each price.
         low, typical, high = np.array(required).T
         axes.plot(prices, typical, color=LINE, linewidth=width)
         label = f"{years:g} y"
@@ -87,7 +89,7 @@ def _required(projection: Projection, prefix: str) -> Panel:
         prefix=f"{prefix}required",
     )
     return Panel(
-        title="Good policies a day and megawatt to pay back in 1, 3 and 8 years (blue), made (orange),",
+        title="Good policies a day per megawatt: to pay back in 1, 3, 8 years (blue), projected (orange),",
         x_label="price",
         svg=svg,
     )

@@ -53,6 +53,7 @@ def from_floor(root: Path, *, gate: float | None) -> Workload:
     tokens = sum(after.tokens - before.tokens for before, after in working)
     if not tokens > 0:
         raise ValueError(f"from={root}: no sample of working lines on this floor; let one run for a minute")
+    # The node's own joules, so that idle power and other processes are in the price of a token.
     joules = math.fsum(after.joules - before.joules for before, after in working)
     mean_w = joules / seconds
     cpu_s = math.fsum(after.cpu_s - before.cpu_s for before, after in working)

@@ -45,6 +45,7 @@ def log_projections(found: Sequence[Projection], *, files: Sequence[Path], cfg: 
     tracking = TrackingConfig(uri=cfg.uri)
     output_root = Path(cfg.output_root)
     with tolerating_absence("log the projection"):
+        # The same store as that of trainings, so that projections stand beside the runs they come from.
         uri = resolve_uri(tracking, output_root=output_root)
         output_root.mkdir(parents=True, exist_ok=True)
         client = connect(uri)

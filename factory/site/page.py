@@ -123,6 +123,7 @@ def _watts(projection: Projection) -> list[list[str]]:
             verdict = "not known: the line added no power that the meter could see"
         elif not math.isnan(found.faster):
             verdict = "one more line"
+            # Whichever of the two gives more tokens for the next watt.
             if found.faster > found.next_line:
                 verdict = "the same lines faster"
         rows.append([str(found.num_lines), _speed(found.next_line), _speed(found.faster), verdict])

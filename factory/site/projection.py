@@ -53,6 +53,7 @@ class Influence:
         """Ratio of the larger to the smaller output; infinite if one of them is."""
         smaller = min(self.at_low, self.at_high)
         larger = max(self.at_low, self.at_high)
+        # Such as a payback that never comes.
         if not np.isfinite(larger):
             return np.inf
         return larger / smaller
@@ -159,7 +160,7 @@ def _plain_workload(workload: Workload) -> dict[str, Any]:
 
 
 def quantiles_of(values: NDArray[np.float64]) -> list[float]:
-    """Return the 5, 50 and 95 % quantiles of draws, some of which may be infinite."""
+    """Return the 5, 50 and 95 % quantiles of draws, which may be infinite."""
     # Interpolation between a finite and an infinite draw would be NaN.
     found = np.quantile(values, QUANTILES, method="inverted_cdf")
     return [float(value) for value in found]
@@ -169,7 +170,7 @@ def check_tier(workload: Workload, *, allow_estimated: bool) -> None:
     """Refuse joules that no counter has counted, unless the user accepts their interval.
 
     Raises:
-        ValueError: The tier is not good enough; the message says how to go on.
+        ValueError: The tier is not good enough; the message gives the remedy.
     """
     if workload.tier is Tier.NONE:
         raise ValueError("from=: the joules are of an unknown tier or none; give runs that were metered")
@@ -184,13 +185,16 @@ def check_tier(workload: Workload, *, allow_estimated: bool) -> None:
 
 def project(site: Site, workload: Workload, assumptions: Assumptions) -> Projection:
     """Draw all inputs, evaluate the site for each draw, and vary the inputs one at a time."""
+    # Inputs with a range: those of the site, from its file, and those of the workload, as measured.
     measured = workload.quantities()
     quantities: tuple[Quantity, ...] = (*site.inputs.values(), *measured)
     z = draws.deviates(site, measured, num_draws=assumptions.num_draws, seed=assumptions.seed)
     inputs = draws.at(quantities, z)
     outputs = _evaluate(inputs, site, workload, assumptions)
+    # Every output gets a value for each draw, also one that no drawn input moves.
     size = np.shape(next(iter(inputs.values())))
     outputs = {name: np.broadcast_to(values, size) for name, values in outputs.items()}
+    # One evaluation for all bars of the tornado: two rows for each input.
     varied = _evaluate(_one_at_a_time(quantities), site, workload, assumptions)
     tornado = {name: _tornado(varied[name], inputs, outputs[name]) for name in TORNADO}
     return Projection(
@@ -220,6 +224,7 @@ def _one_at_a_time(quantities: Sequence[Quantity]) -> Draws:
     num_rows = 2 * len(quantities)
     found: Draws = {}
     for place, quantity in enumerate(quantities):
+        # A deviate of 0 is the median of any quantity, whatever its distribution.
         z = np.zeros(num_rows)
         z[2 * place] = -Z_95
         z[2 * place + 1] = Z_95
@@ -238,5 +243,6 @@ def _tornado(varied: NDArray[np.float64], inputs: Draws, output: NDArray[np.floa
         )
         for place, (name, values) in enumerate(inputs.items())
     ]
+    # Where swings are infinite or equal, the correlation over all draws decides.
     moving = [influence for influence in found if influence.at_low != influence.at_high]
     return sorted(moving, key=lambda influence: (-influence.swing, -abs(influence.rank_correlation)))

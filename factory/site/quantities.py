@@ -95,6 +95,7 @@ class Ranged:
         """Return the values at standard normal deviates: a normal with its own width on either side."""
         if self.low == self.high:
             return np.full_like(z, self.typical)
+        # Two half normals that meet at the median: a range need not be symmetric, on whatever scale.
         low, typical, high = self.scale.spread(np.array([self.low, self.typical, self.high]))
         width = np.where(z < 0.0, typical - low, high - typical) / Z_95
         return self.scale.gather(typical + width * z)
@@ -113,6 +114,7 @@ class CountedShare:
     def at(self, z: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the quantiles of Beta(k + 1/2, n - k + 1/2)."""
         misses = self.trials - self.hits
+        # The inverse of its distribution function: a deviate means the same quantile as for other inputs.
         return np.asarray(betaincinv(self.hits + _HALF, misses + _HALF, ndtr(z)))
 
 

@@ -109,6 +109,7 @@ def payback_curve(
     projection: Projection, years: Sequence[float] | NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Return the share of the draws that have paid back by each time. Shape: (num_times,)."""
+    # The empirical distribution function; infinite paybacks are at its end and are never counted.
     payback = np.sort(projection.outputs["payback_years"])
     return np.searchsorted(payback, np.asarray(years), side="right") / len(payback)
 

@@ -27,6 +27,7 @@ def projections(command: Command) -> list[Projection]:
     cfg = command.cfg
     # Sites first: they are read at once, while a floor may have a long history.
     sites = [site_file.load(name).with_values(cfg.inputs) for name in command.sites]
+    # Two sites under one workload, or two workloads under one site: every pair is projected.
     works = [read_workload(command.origins, cfg)]
     if command.against:
         works.append(read_workload(command.against, cfg))

@@ -100,6 +100,7 @@ def load(name: str) -> Site:
         ValueError: There is no such site, or its file is wrong; the message names key and remedy.
     """
     site = _from_plain(name, _merged(name))
+    # A correlation matrix is positive definite, or no set of variables has these correlations.
     eigenvalues = np.linalg.eigvalsh(site.correlation_matrix())
     require(
         eigenvalues[0] > 1e-9,
@@ -120,6 +121,7 @@ def _merged(name: str) -> dict[str, Any]:
         contents.append(content)
         wanted = content.get("like")
     merged: dict[str, Any] = {"inputs": {}, "correlations": []}
+    # From the ancestor down, so that a file overrides the one it is like.
     for content in reversed(contents):
         inputs = {**merged["inputs"], **content.get("inputs", {})}
         merged = {**merged, **content, "inputs": inputs}
@@ -193,6 +195,7 @@ def _read_input(name: str, entry: Any, *, key: str) -> Ranged:
     is_list = isinstance(numbers, list) and len(numbers) == 3 and all(map(_is_number, numbers))
     require(is_list, key, visible(str(numbers))[:80], remedy)
     is_inside = all(scale.holds(number) for number in numbers)
+    # Three equal numbers are a constant, which is drawn without spread.
     is_rising = numbers[0] < numbers[1] < numbers[2] or numbers[0] == numbers[1] == numbers[2]
     require(is_inside and is_rising, key, numbers, remedy)
     source = str(entry["source"]).strip()

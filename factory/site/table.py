@@ -22,14 +22,14 @@ LABELS = {
     "meter_gain": "error of the energy source",
     "good_share": "share of good policies",
     "tokens_per_run": "tokens of a run",
-    "capex_usd_per_w": "capital for a watt",
+    "capex_usd_per_w": "capital per watt",
     "life_years": "life of the machines",
     "rate": "cost of capital",
     "opex_share": "other operation",
     "price_usd_per_kwh": "price of electricity",
     "carbon_g_per_kwh": "carbon of electricity",
     "pue": "PUE",
-    "fixed_overhead": "overhead that no load moves",
+    "fixed_overhead": "fixed overhead",
     "chain_efficiency": "efficiency of the supply",
     "outside_share": "power outside the meter",
     "idle_share": "idle power",
@@ -59,6 +59,7 @@ def value_text(output: Output, value: float) -> str:
 
 def number_text(value: float) -> str:
     """Return three digits, with SI prefixes from ten thousand on, or an exponent for the very small."""
+    # Three digits would show it as zero.
     if value and abs(value) < _SMALLEST_PLAIN:
         return f"{value:.2e}"
     if abs(value) < 9999.5:
@@ -85,6 +86,7 @@ def headline(projection: Projection) -> list[str]:
 
 def answer(projection: Projection, *, years: float) -> str:
     """Return the answer to the question of the page in one sentence."""
+    # At the median of all inputs; the intervals show what else is possible.
     price = projection.at_middle()["policy_usd"]
     required = required_per_mw_day(projection, price_usd=price, years=years)
     made = projection.quantiles("good_policies_per_mw_day")

@@ -105,6 +105,7 @@ class Workload:
     def _tokens_per_run(self) -> Ranged:
         tokens = [outcome.tokens for outcome in self.outcomes]
         mean = fmean(tokens)
+        # Standard error of the mean times Student's t: 95 %, as far as one run alone lets that be known.
         half_width = 0.0
         if len(tokens) > 1:
             half_width = student_t(len(tokens) - 1) * stdev(tokens) / math.sqrt(len(tokens))
@@ -139,9 +140,11 @@ def from_runs(runs: Sequence[ComparedRun], *, gate: float | None) -> Workload:
         ValueError: The runs do not belong together, or lack energy, tokens or a gate.
     """
     check_together(runs)
+    # Sums first, then quotients: a long run counts more than a short one.
     joules = _sum(runs, "energy/total_j")
     seconds = math.fsum(_duration_s(run) for run in runs)
     tokens = _sum(runs, "factory/tokens_total")
+    # The source's bounds relative to its joules hold for its mean power as well.
     relative = relative_bounds(runs)
     mean_w = joules / seconds
     cpu_s = math.fsum(
@@ -204,9 +207,11 @@ def judge(run: ComparedRun, gate: float | None) -> Outcome:
     if run.status != "finished":
         return Outcome(tokens=tokens, is_good=False, reason=f"{run.status}")
     mean = run.metrics.get("eval/return_mean")
+    # The lower bound, so that luck in a few episodes makes no policy good.
     if mean is not None:
         lower_bound = mean - run.metrics.get("eval/return_ci95", 0.0)
         return _outcome(tokens, lower_bound, wanted, "evaluation")
+    # Without an evaluation the training's own word counts: the threshold was reached at some time.
     if gate is None and run.has_reached:
         return Outcome(tokens=tokens, is_good=True)
     return _outcome(tokens, run.metrics.get("train/return_mean", -math.inf), wanted, "training")

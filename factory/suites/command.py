@@ -131,6 +131,7 @@ def _score(
     """Return the score of what was played."""
     from factory.suites import score
 
+    # Rows of the result are whole passes over the environment's rows.
     counted = suite.counted(env, cfg.split).repeat(result.episodes // env.num_envs)
     table = {name: rows[counted] for name, rows in result.table.items()}
     outcome = table["outcome"]

@@ -56,6 +56,7 @@ def shares(
     found = {}
     for key, members in parts.items():
         codes = torch.tensor([names.index(member) for member in members])
+        # In float64, so that the shares of all outcomes add up to 1.
         share = float(torch.isin(outcome, codes).double().mean())
         found[key] = _bounds(wilson(share, outcome.numel()))
     return found

@@ -48,6 +48,7 @@ class TrafficV1(Suite):
         cfg = self.task_config(split)
         digest = hashlib.sha256(repr(sorted(_fixed(cfg).items())).encode())
         for index in range(cfg.num_maps):
+            # In whole millimetres, since floating point may differ in the last digit between machines.
             for route in road_map(cfg.maps, index).routes:
                 digest.update((route.points * 1000.0).round().astype("<i4").tobytes())
         return digest.hexdigest()
@@ -57,6 +58,7 @@ class TrafficV1(Suite):
         own: Any = env.unwrapped
         cfg = self.task_config(split)
         scene = torch.arange(env.num_envs) // cfg.agents_per_world
+        # Scenes take the maps in turn, see `Traffic._begin_scenes`.
         kind_of = [own.kinds[index] for index in (scene % cfg.num_maps).tolist()]
         return {kind: torch.tensor([found == kind for found in kind_of]) for kind in dict.fromkeys(kind_of)}
 

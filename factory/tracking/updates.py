@@ -93,6 +93,7 @@ def parse(line: bytes) -> Update:
         ValueError: the line holds no complete update; the message says which part is wrong.
     """
     try:
+        # The outbox lies in a run folder, which may come from a stranger.
         update = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise ValueError("no JSON") from error

@@ -101,6 +101,7 @@ class Collector:
         if self.launcher is eager:
             self._launch = lambda: self.steps(self.phase)
         else:
+            # A graph must know the generators, or every replay would draw the same numbers.
             generators = [self.policy.generator, self.env.generator]
             self._recorded = self.launcher(partial(self.steps, no_phase), generators)
             self._launch = self._launch_graph
@@ -110,6 +111,7 @@ class Collector:
         values = distributed.all_reduce_sum_(self._launch())
         num_sums = len(self._sum_names)
         sums = dict(zip(self._sum_names, values[:num_sums], strict=True))
+        # One tensor for all sums: processes add them up, and the loop fetches them, in one transfer.
         term_means = values[num_sums:] / sums["live_steps"].clamp(min=1.0)
         return self.rollout, EpisodeStats(sums=sums, reward_terms=term_means)
 
@@ -131,6 +133,7 @@ class Collector:
                 with phase("sim"):
                     obs, reward, terminated, truncated, info = self.env.step(action)
 
+                # Copied row by row into one rollout for all iterations, whose addresses a CUDA graph holds.
                 rollout.actions[t] = action.view(len(action), -1)
                 rollout.rewards[t] = reward
                 rollout.terminated[t] = terminated
@@ -289,6 +292,7 @@ class Collector:
             values = torch.stack([info["episode_metrics"][name] for name in self.env.episode_metrics])
             counted = over & ~values.isnan()
             parts += [torch.where(counted, values, 0.0).sum(-1), counted.sum(-1, dtype=torch.float32)]
+        # Only now: the sums above need the totals of the episodes that ended.
         self.episode_return.masked_fill_(done, 0.0)
         self.episode_length.masked_fill_(done, 0.0)
         terms = info["reward_terms"]

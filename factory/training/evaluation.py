@@ -96,6 +96,7 @@ def evaluate(
     for _, diagnostics in played:
         for name, value in diagnostics.items():
             sums[name] = sums.get(name, 0.0) + value
+    # Every episode counts once, whatever its length; diagnostics are means over steps.
     returns = table["return"]
     steps = float(table["length"].sum())
     std, half_width = _spread(returns)

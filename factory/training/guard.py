@@ -30,6 +30,7 @@ class Guard:
 
     def check(self) -> Tensor:
         """Copy the state; return 1 if everything in it is finite, else 0. Shape: ()."""
+        # Before the answer is known, since to wait for it here would stop the device.
         self._newest = self._copy()
         return is_finite(self._newest).float()
 

@@ -71,6 +71,7 @@ class Health:
         shares = {"gradient steps were skipped": self.recent_step_shares}
         shares["samples were not finite or absurdly large"] = self.recent_sample_shares
         for what, recent in shares.items():
+            # The first iterations of a training may well be bad without being hopeless.
             is_known = len(recent) == RECENT_ITERATIONS or (at_end and recent)
             share = sum(recent) / max(len(recent), 1)
             if is_known and share > MAX_RECENT_SHARE:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import yaml
@@ -106,68 +108,30 @@ def _open_parts(
     parent_run_id: str | None,
     on_failure: contextlib.ExitStack,
 ) -> tuple[TrainingJob, TrainState]:
+    resumed = None
     if cfg.resume:
         resumed = checkpoint.load(Path(cfg.resume))
-    else:
-        resumed = None
 
     # Threads and seeds come first: everything built later depends on them.
-    device.set_up(cfg.runtime.torch_threads, precision=cfg.policy.precision)
-    if cfg.device == "cpu":
-        device.keep_to_own_cpus()
-    power = start_profile(cfg.profile, device=cfg.device)
-    on_failure.callback(power.restore)
-    seeding.seed_everything(cfg.seed)
-
-    with console.stage("build environments", after_s=PATIENCE_S):
-        env = make_env(cfg, num_envs=cfg.num_envs // distributed.size(), shard=distributed.shard())
-        on_failure.callback(env.close)
-    with console.stage("build policy and learner", after_s=PATIENCE_S):
-        policy = make_policy(cfg, env)
-        collector, learner, no_graphs_reason = make_loop(cfg, env, policy, phase=meter.phase)
-    env.randomize_episode_phase()
-    if resumed:
-        snapshot.load_tensors(cfg, resumed, env, policy=policy, learner=learner, collector=collector)
-        learner.take_changes(_changed_settings(cfg, resumed))
-    tags = _tags(cfg, policy, env) | power.tags()
-    verified = ""
-    if cfg.profile.name != DEFAULT:
-        tags["power/verified"] = verification.text(cfg.profile, task=label(cfg), device=cfg.device)
-        verified = f"profile={cfg.profile.name}: {tags['power/verified']}"
+    power = _set_up_process(cfg, on_failure)
+    parts = _build_parts(cfg, resumed, meter, console, on_failure)
+    tags = _tags(cfg, parts.policy, parts.env) | _power_tags(cfg, power)
     origin_note = ""
     if cfg.start_from and not resumed:
-        origin = warm_start.load(cfg, policy)
+        origin = warm_start.load(cfg, parts.policy)
         origin_note = origin.note
         tags |= origin.tags
 
-    run_dir.mkdir(parents=True, exist_ok=True)
-    (run_dir / checkpoint_files.CONFIG_FILE).write_text(yaml.safe_dump(to_plain(cfg), sort_keys=False))
-    robot_note = own_robot.keep(cfg.robot, run_dir)
-    resumed_at = 0
-    resume_run_id = None
+    # Up to here a mistake leaves nothing on the disk; from here on there is a run folder.
+    robot_note = _write_run_folder(cfg, run_dir)
+    tracker = _open_tracker(cfg, run_dir, parts.env, console, tags, resumed, parent_run_id)
     damage = ""
+    resumed_at = 0
     if resumed:
-        resumed_at = resumed.env_steps
-        resume_run_id = resumed.state["mlflow_run_id"]
         damage = resumed.note
-    with console.stage("open the experiment tracker", after_s=PATIENCE_S):
-        tracker = tracking.open_tracker(
-            cfg.tracking,
-            run_dir=run_dir,
-            output_root=Path(cfg.output_root).absolute(),
-            experiment=label(cfg),
-            run_name=_run_name(cfg, env, run_dir),
-            params=to_plain(cfg),
-            tags=tags,
-            resume_run_id=resume_run_id,
-            parent_run_id=parent_run_id,
-        )
+        resumed_at = resumed.env_steps
     notes = (
-        *meter.explanation,
-        *power.notes,
-        verified,
-        *env.notes,
-        no_graphs_reason,
+        *_notes(cfg, meter, power, parts, tags),
         damage,
         origin_note,
         robot_note,
@@ -179,23 +143,103 @@ def _open_parts(
         meter=meter,
         power=power,
         throttle=Throttle(cfg.profile.watts, meter),
-        env=env,
-        policy=policy,
-        learner=learner,
-        guard=Guard(policy, learner),
-        collector=collector,
+        env=parts.env,
+        policy=parts.policy,
+        learner=parts.learner,
+        guard=Guard(parts.policy, parts.learner),
+        collector=parts.collector,
         tracker=tracker,
         journal=Journal(run_dir / "metrics.jsonl"),
-        reward_table=RewardTable(run_dir / "reward_terms.csv", env.reward_terms, resumed_at),
+        reward_table=RewardTable(run_dir / "reward_terms.csv", parts.env.reward_terms, resumed_at),
         console=console,
         control=control,
         notes=tuple(filter(None, notes)),
     )
+    # Last: a checkpoint also restores generators, which everything above may have drawn from.
+    state = TrainState()
     if resumed:
         state = snapshot.restore(job, resumed)
-    else:
-        state = TrainState()
     return job, replace(state, tags=tags)
+
+
+def _set_up_process(cfg: TrainConfig, on_failure: contextlib.ExitStack) -> PowerProfile:
+    """Set threads, CPUs, power profile and seeds of this process; return the profile, which is in force."""
+    device.set_up(cfg.runtime.torch_threads, precision=cfg.policy.precision)
+    if cfg.device == "cpu":
+        device.keep_to_own_cpus()
+    power = start_profile(cfg.profile, device=cfg.device)
+    # A job that fails to start must leave the hardware as it was.
+    on_failure.callback(power.restore)
+    seeding.seed_everything(cfg.seed)
+    return power
+
+
+class _Parts(NamedTuple):
+    """The parts of a job that act and learn."""
+
+    env: TrainingEnv
+    policy: Policy
+    learner: Learner
+    collector: Collector
+    no_graphs_reason: str
+    """Reason for which the job runs without CUDA graphs; empty if there is none to give."""
+
+
+def _build_parts(
+    cfg: TrainConfig,
+    resumed: Checkpoint | None,
+    meter: Meter,
+    console: Console,
+    on_failure: contextlib.ExitStack,
+) -> _Parts:
+    """Build environment, policy and learner; with a checkpoint, load its tensors."""
+    with console.stage("build environments", after_s=PATIENCE_S):
+        env = make_env(cfg, num_envs=cfg.num_envs // distributed.size(), shard=distributed.shard())
+        on_failure.callback(env.close)
+    with console.stage("build policy and learner", after_s=PATIENCE_S):
+        policy = make_policy(cfg, env)
+        collector, learner, no_graphs_reason = make_loop(cfg, env, policy, phase=meter.phase)
+    # Before a checkpoint is loaded, which has clocks of its own.
+    env.randomize_episode_phase()
+    if resumed:
+        # The optimiser's state comes first: settings that were changed since then apply to it.
+        snapshot.load_tensors(cfg, resumed, env, policy=policy, learner=learner, collector=collector)
+        learner.take_changes(_changed_settings(cfg, resumed))
+    return _Parts(env, policy, learner, collector, no_graphs_reason)
+
+
+def _write_run_folder(cfg: TrainConfig, run_dir: Path) -> str:
+    """Create the run folder with the configuration and the user's robot; return a note about the robot."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    (run_dir / checkpoint_files.CONFIG_FILE).write_text(yaml.safe_dump(to_plain(cfg), sort_keys=False))
+    return own_robot.keep(cfg.robot, run_dir)
+
+
+def _open_tracker(
+    cfg: TrainConfig,
+    run_dir: Path,
+    env: TrainingEnv,
+    console: Console,
+    tags: dict[str, str],
+    resumed: Checkpoint | None,
+    parent_run_id: str | None,
+) -> Tracker:
+    """Open the experiment tracker; a resumed job goes on with its own run there."""
+    resume_run_id = None
+    if resumed:
+        resume_run_id = resumed.state["mlflow_run_id"]
+    with console.stage("open the experiment tracker", after_s=PATIENCE_S):
+        return tracking.open_tracker(
+            cfg.tracking,
+            run_dir=run_dir,
+            output_root=Path(cfg.output_root).absolute(),
+            experiment=label(cfg),
+            run_name=_run_name(cfg, env, run_dir),
+            params=to_plain(cfg),
+            tags=tags,
+            resume_run_id=resume_run_id,
+            parent_run_id=parent_run_id,
+        )
 
 
 def _changed_settings(cfg: TrainConfig, resumed: Checkpoint) -> list[str]:
@@ -248,6 +292,26 @@ def write_summary(job: TrainingJob, state: TrainState, status: str) -> None:
     }
     with atomic_write(job.run_dir / "summary.json") as unfinished:
         unfinished.write_text(json.dumps(nan_to_none(content), indent=1, allow_nan=False))
+
+
+def _power_tags(cfg: TrainConfig, power: PowerProfile) -> dict[str, str]:
+    """Return the tags of the power profile, with the outcome of its calibration on this machine."""
+    if cfg.profile.name == DEFAULT:
+        return power.tags()
+    verified = verification.text(cfg.profile, task=label(cfg), device=cfg.device)
+    return power.tags() | {"power/verified": verified}
+
+
+def _notes(
+    cfg: TrainConfig, meter: Meter, power: PowerProfile, parts: _Parts, tags: dict[str, str]
+) -> Iterator[str]:
+    """Yield the lines of meter, power profile and environment for the user, some of them empty."""
+    yield from meter.explanation
+    yield from power.notes
+    if "power/verified" in tags:
+        yield f"profile={cfg.profile.name}: {tags['power/verified']}"
+    yield from parts.env.notes
+    yield parts.no_graphs_reason
 
 
 def _run_name(cfg: TrainConfig, env: TrainingEnv, run_dir: Path) -> str:

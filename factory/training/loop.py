@@ -115,6 +115,7 @@ def stop_if_unhealthy(job: TrainingJob, state: TrainState, *, at_end: bool = Fal
         state: its state after the last iteration.
         at_end: whether no iteration follows.
     """
+    # Evidence first, then the checkpoint to go on from, then the end.
     problem = state.health.problem(at_end=at_end)
     if not problem:
         return
@@ -175,12 +176,14 @@ def _log(job: TrainingJob, state: TrainState, learned: Mapping[str, float]) -> T
 
     threshold = job.cfg.task.return_threshold
     is_reached = threshold is not None and row.get("train/return_mean", -math.inf) >= threshold
+    # The first time counts: what it took to learn the task.
     if is_reached and not state.threshold:
         first = {"factory/joules_to_threshold": reading.total_j, "factory/seconds_to_threshold": wall_s}
         state = replace(state, threshold=first)
     row |= state.threshold
 
     state = replace(state, metrics=state.metrics | row, tags=state.tags | metrics.energy_tags(reading))
+    # Journal first: whatever happens to tracker or console, the row is on the disk.
     job.journal.append(row, state.env_steps)
     job.tracker.log(row, state.env_steps)
     snapshot.write_energy(job, state)

@@ -86,6 +86,7 @@ def energy(reading: MeterReading, tokens: int) -> dict[str, float]:
         "factory/tokens_per_joule": kpi.tokens_per_joule(reading.total_j, tokens=tokens),
         "factory/cpu_s_per_token": kpi.cpu_s_per_token(reading.cpu_s, tokens=tokens),
     }
+    # Without a meter the ratios are NaN, and are left out instead of being logged as zero.
     return joules | {key: value for key, value in ratios.items() if math.isfinite(value)}
 
 
@@ -128,6 +129,7 @@ def steady(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
     Args:
         rows: The totals at the end of every iteration.
     """
+    # Speed of each iteration; compilation and caches make the first ones slow.
     rates = [
         _increase(pair, "factory/tokens_total") / _increase(pair, "time/wall_s") for pair in pairwise(rows)
     ]

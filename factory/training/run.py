@@ -82,6 +82,7 @@ def run_job(
     Returns:
         The last state.
     """
+    # Until the end is reached, whatever happens is a failure; `finally` writes it down.
     status = "failed"
     is_trained = False
     try:
@@ -100,6 +101,7 @@ def run_job(
                     break
                 require_folder(job)
                 state = stage(job, state)
+        # One process reports for all; the others have sent it their readings.
         if distributed.rank() == 0:
             state = stages.report(job, state, idle=idle)
         if state.is_interrupted:

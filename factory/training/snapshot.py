@@ -68,6 +68,7 @@ def save(job: TrainingJob, state: TrainState) -> Path:
             f"step {state.env_steps}: policy or learner are not finite, so no checkpoint was written;"
             f" the last good one is in {job.run_dir / 'checkpoints'}"
         )
+    # The others have given their rows to rank 0, which alone has a file to write.
     if distributed.rank() > 0:
         return job.run_dir
     content = Checkpoint(env_steps=state.env_steps, tensors=tensors, state=plain, config=to_plain(job.cfg))
@@ -81,6 +82,7 @@ def load_tensors(cfg: TrainConfig, found: Checkpoint, env: TrainingEnv, **parts:
         ValueError: a part does not fit.
         WorldError: an environment that starts new episodes failed in its own code.
     """
+    # A checkpoint has the worlds of all processes; each takes its own.
     rows = distributed.shard().rows(env.num_envs)
     try:
         fit.check_rows(found.tensors, num_envs=cfg.num_envs)
@@ -158,6 +160,7 @@ def _restore_energy(job: TrainingJob, state: TrainState, saved: dict[str, Any]) 
         spent = saved
         at_end = at_checkpoint
 
+    # Work after the checkpoint is done again. Its energy counts, its time must not count twice.
     before = metrics.times(at_checkpoint)
     excluded_s = {
         key: value - before[key] + saved["excluded_s"].get(key, 0.0)

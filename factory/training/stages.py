@@ -51,6 +51,7 @@ def evaluate(job: TrainingJob, state: TrainState) -> TrainState:
             )
             show_warnings(job, env)
 
+    # States are values: the tokens of the earlier one stay as they were.
     tokens = copy.copy(state.tokens)
     tokens.add_evaluation(result.tokens)
     added = result.metrics()
@@ -213,6 +214,7 @@ def _record(
         action, state = policy.act_deterministic(groups(raw_obs), state)
         raw_obs, _, terminated, truncated, _ = env.step(action)
         ended = terminated | truncated
+        # A policy's memory does not outlive the episode.
         state = torch.where(ended[:, None], start, state)
     return frames, captions
 

@@ -62,6 +62,7 @@ def _is_own_robot(value: Any, run_dir: Path) -> bool:
         return re.fullmatch(r"[\w-]{1,64}", rest) is not None
     if kind == "file":
         path = Path(rest)
+        # Resolved: a link in the run folder may lead out of it.
         return path.is_absolute() and path.resolve().is_relative_to(run_dir.resolve())
     return _PLAIN_TEXT.fullmatch(value) is not None
 

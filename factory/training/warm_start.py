@@ -75,6 +75,7 @@ def load(cfg: TrainConfig, policy: Policy) -> Origin:
     num_taken = 0
     taken: dict[str, Tensor] = {}
     misfits: list[str] = []
+    # Sorted, so that the note names the misfits in the same order every time.
     for name in sorted(mine.keys() | theirs.keys()):
         reason = _misfit(mine.get(name, {}), theirs.get(name, {}))
         if reason:

@@ -60,7 +60,7 @@ class AmrNavigateConfig(TaskConfig):
     def __post_init__(self) -> None:
         """Raise ValueError when a value is out of its range."""
         super().__post_init__()
-        require(self.robot == "default", "robot", self.robot, "amr_navigate has one robot; use robot=default")
+        self._require_default_robot()
         choices = ", ".join(SET_NAMES)
         require(self.episodes in SET_NAMES, "task.episodes", self.episodes, f"choose one of {choices}")
 

@@ -38,6 +38,7 @@ def _action(speed: Tensor, turn_rate: Tensor) -> Tensor:
 
 def _towards(bearing: Tensor, speed: Tensor) -> Tensor:
     """Return the action that turns to a bearing and drives where it points. Shape: (N,) [rad] -> (N, 2)."""
+    # The more it has to turn, the slower it drives.
     facing = (1.0 - bearing.abs() / _FACING_RAD).clamp(min=0.0)
     return _action(speed * facing, 2.5 * bearing)
 
@@ -98,6 +99,7 @@ class DynamicWindow(Baseline):
         return torch.cat(parts), state
 
     def _best(self, obs: Tensor) -> Tensor:
+        # Undo the scaling of the observation, see `AmrNavigate`.
         ranges = obs[:, :NUM_BEAMS].exp() * ROBOT_RADIUS_M
         goal = obs[:, _GOAL : _GOAL + 4]
         twist = obs[:, _GOAL + 4 : _GOAL + 6]

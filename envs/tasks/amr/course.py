@@ -89,12 +89,14 @@ class Course:
         """
         goal = self._goal_of_episode[episode][:, None]
         last = self._lengths.shape[-1] - 1
+        # In cells, from the centre of the first one; clamped so that a cell to the right and above exists.
         cells = (points * (1000.0 / grid.CELL_MM) - 0.5).clamp(0.0, last - 1e-3)
         low = cells.floor()
         share = cells - low
         column = low[..., 0].long()
         row = low[..., 1].long()
         total = torch.zeros_like(points[..., 0])
+        # Bilinear: each of the four centres around counts by the nearness of the point to it.
         for up in (0, 1):
             for right in (0, 1):
                 weight = (1 - up - share[..., 1]).abs() * (1 - right - share[..., 0]).abs()

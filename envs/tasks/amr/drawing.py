@@ -93,6 +93,7 @@ def _robot(env: AmrNavigate, world: int, position: np.ndarray, heading: float) -
     """Return the robot, its heading, and the path of the next second at the commanded speeds."""
     speed, turn_rate = env.twist[world].tolist()
     times = np.linspace(0.0, _ARROW_S, 11)[1:]
+    # Euler steps of the commanded arc, short enough to look smooth.
     headings = heading + turn_rate * times
     steps = np.stack([np.cos(headings), np.sin(headings)], -1) * speed * _ARROW_S / len(times)
     path = np.concatenate([position[None], position + np.cumsum(steps, axis=0)])

@@ -61,6 +61,7 @@ ACTION_MIRROR = Mirror.signs(1.0, -1.0)
 
 def policy_mirror() -> Mirror:
     """Return the mirror of a `policy` observation: left and right of the robot change places."""
+    # Beam i at an angle a becomes that at -a, which is beam L - i; the one ahead stays.
     beams = Mirror((-torch.arange(NUM_BEAMS)).remainder(NUM_BEAMS), torch.ones(NUM_BEAMS))
     goal = Mirror.signs(1.0, 1.0, 1.0, -1.0)
     twist = Mirror.signs(1.0, -1.0)

@@ -49,6 +49,7 @@ def squared_gap(x: int, y: int, box: Ints, cosines: npt.NDArray[np.int64]) -> in
     else:
         cos = -cosines[12 - turn]
         sin = cosines[turn - 6]
+    # In the box's frame, lengths times 10000 as the cosines are.
     along = (x - box[0]) * cos + (y - box[1]) * sin
     across = (y - box[1]) * cos - (x - box[0]) * sin
     gap_along = max(abs(along) - box[2] * _UNIT, 0)
@@ -93,6 +94,7 @@ def _path_lengths(
     lengths[goal_row, goal_column] = 0
     # Dial's algorithm: Dijkstra with a bucket for every length. Each bucket is a linked list.
     num_buckets = _LONGEST + 1
+    # Lengths in the queue differ by less than the number of buckets, so no bucket ever holds two of them.
     heads = np.full(num_buckets, -1, np.int64)
     links = np.empty(len(steps) * cells * cells + 1, np.int64)
     entries = np.empty(len(links), np.int64)

@@ -23,6 +23,7 @@ class Draws:
 
     def integer(self, low: int, high: int) -> int:
         """Return an integer between `low` and `high`, both included."""
+        # The modulo of 64 random bits is uneven by about 1e-15 at most.
         return low + int(self._bits.random_raw()) % (high - low + 1)
 
     def chance(self, percent: int) -> bool:
@@ -53,6 +54,7 @@ def rooms(draws: Draws, size_mm: int) -> list[Box]:
     half = draws.integer(75, 125)
     closed = draws.integer(0, 7)
     boxes = []
+    # Four half walls: west, east, south and north of the crossing.
     for index, (fixed, begin, end) in enumerate(
         (
             (crossing_y, 0, crossing_x - half),
@@ -112,6 +114,7 @@ def ca(draws: Draws, size_mm: int) -> list[Box]:
         filled = np.array([[draws.chance(fill) for _ in range(cells)] for _ in range(cells)])
         padded = np.pad(filled, 1).astype(int)
         shifted = [padded[r : r + cells, c : c + cells] for r in range(3) for c in range(3)]
+        # The nine shifts hold the cell itself, which is no neighbour of its own.
         neighbours = sum(shifted) - filled
         filled = (filled & (neighbours >= 1)) | (neighbours >= 5)
         boxes = [
@@ -124,6 +127,7 @@ def ca(draws: Draws, size_mm: int) -> list[Box]:
             )
             for first_r, last_r, first_c, last_c in _rectangles(filled)
         ]
+        # As many boxes as an episode of the standard sets has room for.
         if 0 < len(boxes) <= 20:
             return boxes
 
@@ -137,6 +141,7 @@ def maze(draws: Draws, size_mm: int) -> list[Box]:
     walls = {((r, c), (r, c + 1)) for r in range(cells) for c in range(cells - 1)}
     walls |= {((r, c), (r + 1, c)) for r in range(cells - 1) for c in range(cells)}
     path = [(draws.integer(0, cells - 1), draws.integer(0, cells - 1))]
+    # Every cell is entered once, so the passages form a tree, which has one path between any two cells.
     seen = set(path)
     while path:
         row, column = path[-1]

@@ -51,6 +51,7 @@ class Lidar:
             chance: draws from U(0, 1). Shape: (N, L).
             recipe: says how large the noise is.
         """
+        # Turn the beams from the robot's frame into the hall's.
         cos = pose[:, 2:].cos()
         sin = pose[:, 2:].sin()
         self._origins[..., :2] = pose[:, None, :2]

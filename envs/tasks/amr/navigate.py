@@ -166,6 +166,7 @@ class AmrNavigate(PlanView, BatchEnv):
         drift = torch.stack([angle.cos(), angle.sin(), draws[:, 3]], -1) * self.course.recipe.drift
         remaining = self.course.path_length(self.episode, start.pose[:, None, :2])[:, 0]
         for kept, value in (
+            # The picture of a new episode tells how the last one ended.
             (self.last_outcome, self._ends_as),
             (self.goal, start.goal),
             (self._shortest, start.shortest),
@@ -174,7 +175,6 @@ class AmrNavigate(PlanView, BatchEnv):
             (self._remaining, remaining),
         ):
             put(kept, value, mask)
-        # The picture of a new episode tells how the last one ended.
         for kept in (self.twist, self._action, self._last_action, self._travelled, self.elapsed_s):
             put(kept, torch.zeros_like(kept), mask)
         put(self._clearance, torch.full_like(self._clearance, RANGE_M), mask)

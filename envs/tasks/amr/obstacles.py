@@ -99,6 +99,7 @@ def is_yielding(movers: Movers, robot: Tensor, *, robot_radius_m: float) -> Tens
     """Return which movers wait, since the robot is close ahead of them. Shape: (N, 2) -> (N, M)."""
     to_robot = robot[:, None] - movers.position
     gap = to_robot.norm(dim=-1) - movers.radius - robot_radius_m
+    # A robot behind a mover is not in its way, however close it is.
     is_ahead = (to_robot * movers.heading).sum(-1) > 0.0
     return is_ahead & (gap < YIELD_GAP_M)
 
@@ -120,6 +121,7 @@ def moved(
     reflected = movers.heading - 2.0 * towards * gap.normal
     reflected = reflected / reflected.norm(dim=-1, keepdim=True).clamp(min=1e-6)
     turns = (is_blocked & ~waits)[..., None]
+    # A mover that turns away begins to move in the next step.
     stays = (is_blocked | waits)[..., None]
     return movers._replace(
         position=torch.where(stays, movers.position, ahead),

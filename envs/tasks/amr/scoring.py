@@ -93,6 +93,7 @@ def episode_metrics(
     success = reached.float()
     fastest = shortest / MAX_SPEED_M_PER_S
     low, high = BARN_CLIP
+    # BARN: nobody is better than twice the fastest time, or worse than eight times.
     clipped = torch.minimum(torch.maximum(elapsed, low * fastest), high * fastest)
     return {
         "spl": success * shortest / torch.maximum(travelled, shortest),
@@ -116,6 +117,7 @@ def reward_terms(
         reached: mask of successes. Shape: (N,).
         change: change of the action. Shape: (N, 2).
     """
+    # 0 with enough room, 1 in contact.
     near = (1.0 - clearance / _NEAR_M).clamp(0.0, 1.0)
     terms = (
         weights.progress * progress.clamp(-_JUMP_M, _JUMP_M),

@@ -107,6 +107,7 @@ class EpisodeTable:
     def sha256(self) -> str:
         """Digest of recipe and numbers, the same on every machine."""
         digest = hashlib.sha256(repr(self.recipe).encode())
+        # As little-endian integers, so that the digest is that of the values and not of the machine.
         for part in (self.boxes, self.num_boxes, self.kind, self.goal, self.start, self.movers):
             digest.update(part.astype("<i4").tobytes())
         return digest.hexdigest()
@@ -169,6 +170,7 @@ class _Goal:
 def _draw_hall(recipe: EpisodeSet, hall: int, draws: Draws) -> tuple[Ints, list[_Goal]]:
     """Return boxes, and goals with their starts; a hall without enough of them is drawn again."""
     kind = recipe.kinds[hall % len(recipe.kinds)]
+    # A hall may be cut in two, or too narrow for paths that are long enough.
     while True:
         boxes = draw_boxes(kind, draws, size_mm=recipe.size_mm)
         free = grid.free_cells(boxes, size_mm=recipe.size_mm, clearance_mm=_CLEARANCE_MM)
@@ -200,6 +202,7 @@ def _draw_goal(
         cell = _draw_cell(draws, cells)
         x, y = _point(cell)
         length = int(lengths[cell])
+        # Squares keep the comparison in integers: no machine rounds differently.
         squared = (x - goal_x) ** 2 + (y - goal_y) ** 2
         is_far = squared >= _SHORTEST_MM**2
         is_detour = (100 * length) ** 2 >= recipe.least_detour_percent**2 * squared

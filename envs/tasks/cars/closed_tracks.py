@@ -120,10 +120,12 @@ def _draw_track(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, float
     while True:
         length_m = rng.uniform(*_LENGTH_M)
         half_width_m = rng.uniform(*_HALF_WIDTH_M)
+        # The shape first, then its size: knots have no unit.
         points = _equidistant(_spline(_draw_knots(rng))) * length_m
         # All points are equally far apart, so that central differences are tangents.
         steps = np.roll(points, -1, axis=0) - np.roll(points, 1, axis=0)
         tangents = steps / np.linalg.norm(steps, axis=1, keepdims=True)
+        # Curvature: the part of the tangent's change that is across it, over a length of two spacings.
         turns = np.roll(tangents, -1, axis=0) - np.roll(tangents, 1, axis=0)
         across = tangents[:, 0] * turns[:, 1] - tangents[:, 1] * turns[:, 0]
         curvature = across / (2.0 * length_m / NUM_POINTS)

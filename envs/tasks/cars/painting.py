@@ -35,6 +35,7 @@ class DrivenLines:
             x, y and speed, oldest first.
         """
         line = self._lines[world]
+        # The clock of the episode went back: a new one has begun.
         if steps < self._steps[world]:
             line.clear()
         self._steps[world] = steps

@@ -177,9 +177,11 @@ class CarPark(PlanView, EpisodeEnv):
         contact = gap_m < 0.0
         is_close = errors.x.square() + errors.y.square() < SUCCESS_M**2
         is_aligned = errors.cosine > math.cos(SUCCESS_RAD)
+        # Contact overrules success: a car may touch something in the very step in which it comes to rest.
         parked = is_close & is_aligned & (state.speed.abs() < SUCCESS_M_PER_S) & ~contact
 
         way_left_m = self._way_left()
+        # A potential: what is gained on the way is lost again on the way back, so circles earn nothing.
         approach = self.way_left_m - way_left_m
         self.way_left_m.copy_(way_left_m)
         turnaround = self._turnarounds(state.speed)
@@ -202,6 +204,7 @@ class CarPark(PlanView, EpisodeEnv):
 
     def _turnarounds(self, speed: Tensor) -> Tensor:
         """Return 1 where a car has begun to drive the other way, and count it. Shape: (N,)."""
+        # A car that stands keeps its last direction: to stop and go on is no turnaround.
         moving = torch.where(speed.abs() > SUCCESS_M_PER_S, speed.sign(), self.direction)
         turned = (moving * self.direction < 0.0).float()
         self.direction.copy_(moving)

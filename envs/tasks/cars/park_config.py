@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from factory.envs.core.task import TaskConfig, TaskFacts
-from factory.envs.tasks.cars.conditions import require_ranges
+from factory.envs.tasks.cars.conditions import require_conditions
 from factory.validation import require
 
 SPLITS = ("train", "test")
@@ -47,15 +47,8 @@ class ParkRandomization:
 
     def __post_init__(self) -> None:
         """Raise ValueError when a value is out of its range."""
-        require_ranges(self, ("steering_lag_s", "latency_s"))
-        for key in ("steering_lag_s", "latency_s"):
-            low = getattr(self, key)[0]
-            require(low >= 0, f"task.randomization.{key}", low, "must not be negative")
-        longest = self.latency_s[1]
-        remedy = f"the upper end must be at most {LONGEST_LATENCY_S}"
-        require(longest <= LONGEST_LATENCY_S, "task.randomization.latency_s", longest, remedy)
-        noise = self.observation_noise
-        require(noise >= 0, "task.randomization.observation_noise", noise, "must not be negative")
+        lowest = {"steering_lag_s": 0.0, "latency_s": 0.0}
+        require_conditions(self, lowest=lowest, longest_latency_s=LONGEST_LATENCY_S)
 
 
 @dataclass(kw_only=True)
@@ -88,7 +81,7 @@ class CarParkConfig(TaskConfig):
     def __post_init__(self) -> None:
         """Raise ValueError when a value is out of its range."""
         super().__post_init__()
-        require(self.robot == "default", "robot", self.robot, "car_park has one car; use robot=default")
+        self._require_default_robot()
         require(self.split in SPLITS, "task.split", self.split, f"choose one of {', '.join(SPLITS)}")
         in_range = 1 <= self.num_lots <= _MOST_LOTS
         require(in_range, "task.num_lots", self.num_lots, f"must be in [1, {_MOST_LOTS}]")

@@ -82,6 +82,7 @@ class ParkPainter:
         ahead = np.array([np.cos(yaw), np.sin(yaw)])
         left = np.array([-ahead[1], ahead[0]])
         shapes = _car(axle + CAR.center_m * ahead, yaw, CAR.length_m, CAR.width_m, CAR_PAINT)
+        # The steered front wheels show what the car is about to do.
         wheel_yaw = yaw + float(state.steering[world])
         for side in (-0.4, 0.4):
             wheel = axle + CAR.wheelbase_m * ahead + side * CAR.width_m * left

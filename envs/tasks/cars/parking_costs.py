@@ -95,6 +95,7 @@ def cost_to_go() -> Tensor:
     while change > _CONVERGED_M:
         before = cost
         around = torch.cat([cost, cost[:1]])
+        # Bellman: the cost of a pose is that of the best arc, its length and what is left from its end.
         ways = torch.stack([look_up(around, *end) for end in ends]) + walls + ARC_M
         # Blocked poses count a little more than those beside them: interpolation next to a wall looks at
         # both, and the end of every arc has been checked by itself.

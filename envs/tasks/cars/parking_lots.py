@@ -116,6 +116,7 @@ def draw_lots(split: str, count: int, curriculum_share: float) -> ParkingLots:
     while sum(lots.slot_width.numel() for lots in kept) < count:
         drawn = _draw(2 * count, curriculum_share, generator)
         body = body_box(*drawn.start.unbind(-1))
+        # Rejection keeps the distribution of the free ones, and equal seeds keep equal lots.
         clearance = torch.cat([parked_gaps(body, drawn.parked), wall_gaps(body, drawn.aisle)], -1).amin(-1)
         is_free = clearance > _LEAST_GAP_M
         kept.append(ParkingLots(*(value[is_free] for value in vars(drawn).values())))
@@ -173,6 +174,7 @@ def _on_the_way(count: int, generator: torch.Generator) -> Tensor:
     distance = far * (1.5 + 3.5 * straight + 0.5 * math.pi * CAR.turning_radius_m)
     leave = 1.5 + 3.5 * straight
     radius = CAR.turning_radius_m * (1.0 + 0.5 * radius)
+    # First straight back for `leave`, the rest along the arc.
     angle = (distance - leave).clamp(min=0.0) / radius
     sign = 1.0 - 2.0 * (side < 0.5).float()
     # The goal is given for the middle of the car, the arc for its rear axle.

@@ -171,6 +171,7 @@ class CarTrack(PlanView, EpisodeEnv):
         state = self.state
         length = self.tracks.length[self.track]
         before = self.place.along
+        # One step of Newton's method is exact enough from this guess, see `locate`.
         guess = before + state.forward * self.step_dt_s
         place = self.tracks.locate(self.track, state.x, state.y, guess=guess)
         half = 0.5 * length
@@ -180,6 +181,7 @@ class CarTrack(PlanView, EpisodeEnv):
         self.driven.add_(progress)
 
         off_track = self._is_off_track(state, place)
+        # A lap ends at the starting point, wherever on the track that was.
         lap = (self.driven >= length) & ~off_track
         change = (self.actions[:, :2] - self.actions[:, 2:4]).square().sum(-1)
         events = [progress, lap.float(), off_track.float(), change]

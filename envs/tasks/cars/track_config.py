@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from factory.envs.core.task import TaskConfig, TaskFacts
-from factory.envs.tasks.cars.conditions import require_ranges
+from factory.envs.tasks.cars.conditions import require_conditions
 from factory.validation import require
 
 SPLITS = ("train", "test")
@@ -49,16 +50,15 @@ class TrackRandomization:
 
     def __post_init__(self) -> None:
         """Raise ValueError when a value is out of its range."""
-        keys = ("friction", "stiffness", "steering_lag_s", "steering_offset_rad", "latency_s")
-        require_ranges(self, keys)
-        for key, least in (("friction", 0.1), ("stiffness", 0.1), ("steering_lag_s", 0.01), ("latency_s", 0)):
-            low = getattr(self, key)[0]
-            require(low >= least, f"task.randomization.{key}", low, f"the lower end must be at least {least}")
-        longest = self.latency_s[1]
-        remedy = f"the upper end must be at most {LONGEST_LATENCY_S}"
-        require(longest <= LONGEST_LATENCY_S, "task.randomization.latency_s", longest, remedy)
-        noise = self.observation_noise
-        require(noise >= 0, "task.randomization.observation_noise", noise, "must not be negative")
+        lowest = {
+            "friction": 0.1,
+            "stiffness": 0.1,
+            # The steering lag is a divisor in the car's equations.
+            "steering_lag_s": 0.01,
+            "steering_offset_rad": -math.inf,
+            "latency_s": 0.0,
+        }
+        require_conditions(self, lowest=lowest, longest_latency_s=LONGEST_LATENCY_S)
 
 
 @dataclass(kw_only=True)
@@ -91,7 +91,7 @@ class CarTrackConfig(TaskConfig):
     def __post_init__(self) -> None:
         """Raise ValueError when a value is out of its range."""
         super().__post_init__()
-        require(self.robot == "default", "robot", self.robot, "car_track has one car; use robot=default")
+        self._require_default_robot()
         require(self.split in SPLITS, "task.split", self.split, f"choose one of {', '.join(SPLITS)}")
         in_range = 1 <= self.num_tracks <= _MOST_TRACKS
         require(in_range, "task.num_tracks", self.num_tracks, f"must be in [1, {_MOST_TRACKS}]")

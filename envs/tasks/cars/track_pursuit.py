@@ -66,6 +66,7 @@ class PurePursuit(Baseline):
         softness = (1.0 / body.front_stiffness - 1.0 / body.rear_stiffness) / conditions.stiffness
         slip = body.tyre_shape * torch.tan(used.asin() / body.tyre_shape) * softness
         steering = torch.atan(body.wheelbase_m * arc) + slip
+        # Proportional control of the speed, limited below by what friction is left.
         acceleration = _SPEED_GAIN * (self._allowed_speed() - speed)
         # Hard braking unloads the rear axle, and the car spins; what the bend needs is left to it.
         grip = self.friction_share * GRAVITY * conditions.friction
@@ -86,6 +87,7 @@ class PurePursuit(Baseline):
         way = car.forward * wait_s
         middle = course + 0.5 * wait_s * car.yaw_rate
         course = course + wait_s * car.yaw_rate
+        # Farther ahead at high speed, or the steering would oscillate.
         lookahead = (self.lookahead_s * car.forward).clamp(min=self.least_lookahead_m)
         target = env.tracks.points(env.track, (env.place.along + way + lookahead)[:, None])[:, 0]
         offset_x = target[:, 0] - car.x - way * middle.cos()

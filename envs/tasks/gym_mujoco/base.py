@@ -57,6 +57,7 @@ class GymEnv(BatchEnv):
         if robot == "default":
             path = ASSETS / self.model_file
         else:
+            # A file of the user's; it is read as data and checked before MuJoCo sees it.
             path = Path(robot.removeprefix("file:")).expanduser()
         if not path.is_file():
             raise ValueError(

@@ -34,6 +34,7 @@ class HumanoidBody(ContactEnv):
             if getattr(cfg, f"include_{name}_in_observation")
         ]
         if cfg.include_cfrc_ext_in_observation:
+            # Without the world's entry, which is always zero.
             self._parts.append(self._contacts[:, 6:])
         self._tendon_length = field("ten_length")
         self._tendon_velocity = field("ten_velocity")

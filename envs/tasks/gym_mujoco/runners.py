@@ -38,6 +38,7 @@ class Runner(GymEnv):
 
     def _apply_action(self, action: Tensor) -> None:
         super()._apply_action(action)
+        # Copied, since the tracked position is a view of the engine's memory, which the step overwrites.
         self._before.copy_(self._tracked_position())
 
     def _get_rewards_and_dones(self) -> tuple[Tensor, Tensor, dict[str, Any]]:

@@ -74,7 +74,7 @@ class TrafficConfig(TaskConfig):
         """Raise ValueError when a value is out of its range."""
         super().__post_init__()
         cars = self.agents_per_world
-        require(self.robot == "default", "robot", self.robot, "traffic has no robots; use robot=default")
+        self._require_default_robot()
         require(self.maps in MAP_SETS, "task.maps", self.maps, f"choose one of {', '.join(MAP_SETS)}")
         for key, low, high in (
             ("agents_per_world", 1, _MOST_CARS),

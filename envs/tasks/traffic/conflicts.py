@@ -63,6 +63,7 @@ def conflicts(
     on_road = is_driving[..., :, None] & is_driving[..., None, :]
     exists = (own_out_m > 0.0) & (other_out_m > 0.0) & on_road
     exists &= ~torch.eye(num_cars, dtype=torch.bool, device=route.device)
+    # Fronts count where cars come in, rears where they leave.
     own_in_m = own_in - own - own_half
     other_in_m = other_in - other - other_half
     # In the zone both routes are alike, so that distances from its begin compare.

@@ -95,6 +95,7 @@ def cautious_acceleration(speed: Tensor, desired: Tensor, seen: Relative, on_roa
         ahead_m = seen.ahead_m + time_s * other_speed * seen.cos
         left_m = seen.left_m + time_s * other_speed * seen.sin
         reach_m = speed[..., :, None] * (time_s + 1.0) + 8.0
+        # A corridor as wide as two half cars and some room beside them.
         is_in_way = (left_m.abs() < WIDTH_M + 0.4) & (ahead_m > 0.0) & (ahead_m < reach_m)
         gap_m = torch.where(is_in_way & on_road, torch.minimum(gap_m, ahead_m - 5.0), gap_m)
         is_ahead |= is_in_way

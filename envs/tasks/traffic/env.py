@@ -126,10 +126,12 @@ class Traffic(PlanView, EpisodeEnv):
         commands = self.native_actions(action).view(*self.shape, 2)
         if self.cfg.rule_drivers:
             own = self.is_rule_driven.view(self.shape)[..., None]
+            # For all cars, since a batch has one shape.
             ruled = rule_actions(self.table, self.cars, self.perception(), rule="idm")
             commands = torch.where(own, ruled, commands)
             self._view = None
         pedal, wheel = commands.unbind(-1)
+        # The action scales throttle and brake apart: brakes are stronger than the motor.
         acceleration = torch.where(pedal > 0.0, MOST_ACCELERATION * pedal, MOST_BRAKING * pedal)
         self._acted.copy_(self.is_driving)
         self._commands.copy_(commands)
@@ -146,6 +148,7 @@ class Traffic(PlanView, EpisodeEnv):
         x, y, cos, sin, _ = self.table.at(cars.route, expected).unbind(-1)
         dx = moved.x - x
         dy = moved.y - y
+        # Along the route: the expected point, and how far the car is ahead of it.
         along_m = expected + cos * dx + sin * dy
         self._driven_m.copy_(along_m - cars.along_m)
         is_still = moved.speed < 0.1
@@ -196,6 +199,7 @@ class Traffic(PlanView, EpisodeEnv):
         """Let a car of every scene enter, the first one in `mask` (num_envs,) if its lane is free."""
         table = self.table
         waiting = mask.view(self.shape)
+        # One car a scene and step, so that two do not enter the same gap.
         is_first = waiting & (waiting.cumsum(-1) == 1)
         drawn = self._draw(4)
         map_ = self.map.view(self.shape)
@@ -252,6 +256,7 @@ class Traffic(PlanView, EpisodeEnv):
             time_s=(self.episode_steps * self.step_dt_s).view(self.shape),
             dt_s=self.step_dt_s,
         )
+        # A row learns from steps in which its own action moved a car.
         learns = self._acted & ~self.is_rule_driven
         outcome = is_collision * 1 + is_off_road * 2
         info = {

@@ -175,7 +175,7 @@ def _merge(rng: np.random.Generator) -> LaneGraph:
 
 
 def _lane_drop(rng: np.random.Generator) -> LaneGraph:
-    """Return a road of two or three lanes, the right one of which ends."""
+    """Return a road of two or three lanes that loses its right one."""
     graph = LaneGraph()
     lanes = int(rng.integers(2, 4))
     width_m = rng.uniform(3.3, 3.7)
@@ -216,7 +216,7 @@ def _roundabout(rng: np.random.Generator) -> LaneGraph:
 
 
 def _double_roundabout(rng: np.random.Generator) -> LaneGraph:
-    """Return two roundabouts of three arms, one of which they share."""
+    """Return two roundabouts of three arms that share one of them."""
     graph = LaneGraph()
     radius_m = rng.uniform(13.0, 15.0)
     width_m = rng.uniform(3.3, 3.7)
@@ -265,6 +265,7 @@ def _ring(
         # The angle to the next arm, also from the last to the first.
         next_k = (k + 1) % len(arms)
         gap = (angles[next_k] - angles[k]) % math.tau
+        # The ring is cut at every arm into the part that passes it and the part between two arms.
         between = _arc(graph, centre, radius_m, angles[k] + opening, angles[k] + gap - opening)
         graph.join(passing[k], between)
         graph.join(between, passing[next_k])
@@ -281,6 +282,7 @@ def _turn(rng: np.random.Generator) -> Callable[[Points], Points]:
     """Return a rotation by a random angle about the origin."""
     angle = rng.uniform(0.0, math.tau)
     matrix = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+    # Points are rows, so the matrix of the rotation stands transposed on their right.
     return lambda points: points @ matrix
 
 

@@ -78,6 +78,7 @@ class LaneGraph:
 
     def routes(self) -> list[Route]:
         """Return the shortest route from every entry to every exit but those of its own arm, by entry."""
+        # Entries are the lanes that no other lane leads to.
         led_to = {successor for lane in self.lanes for successor in lane.successors}
         entries = [index for index in range(len(self.lanes)) if index not in led_to]
         shortest: dict[tuple[int, int], Route] = {}

@@ -20,6 +20,7 @@ def lane_keeping(table: MapTable, cars: Cars) -> Tensor:
     point = table.at(cars.route, cars.along_m + ahead)
     dx = point[..., 0] - motion.x
     dy = point[..., 1] - motion.y
+    # The point in the car's own axes.
     ahead_m = pose.cos * dx + pose.sin * dy
     left_m = pose.cos * dy - pose.sin * dx
     return pursuit(ahead_m, left_m, length_m=cars.length_m)

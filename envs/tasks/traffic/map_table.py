@@ -84,6 +84,7 @@ class MapTable(NamedTuple):
     def at(self, route: Tensor, along_m: Tensor) -> Tensor:
         """Return the points of routes at distances from their entries. Shapes: (...), (...) -> (..., 5)."""
         step = (snapped(along_m) / SPACING_M).long()
+        # Beyond the end of a route its last point counts; all routes lie in one tensor.
         index = torch.minimum(self.first_point[route] + step, self.last_point[route])
         return self.points.index_select(0, index.flatten()).view(*index.shape, 5)
 
@@ -152,6 +153,7 @@ def _add_map(columns: dict[str, list[Any]], junction: RoadMap) -> None:
     first_pair = sum(map(len, columns["zones"]))
     for rank, route in enumerate(routes):
         points = _described(route)
+        # Up to the goal, without the tail behind it.
         speed = points[: round(route.length_m / SPACING_M), 4]
         first_point = sum(map(len, columns["points"][-1:])) + (columns["first_point"] or [0])[-1]
         columns["first_point"].append(first_point)

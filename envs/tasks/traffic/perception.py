@@ -79,6 +79,7 @@ def perceive(table: MapTable, cars: Cars) -> Perception:
     along_m = torch.stack([cars.along_m + time_s * motion.speed for time_s in HORIZONS_S])
     points = table.at(cars.route.expand_as(along_m), along_m)
     x, y, cos, sin, _ = points.unbind(-1)
+    # The unit vector to the left of the route is (-sin, cos).
     later = Pose(x - sin * cars.lateral_m, y + cos * cars.lateral_m, cos, sin)
     now = motion.pose
     poses = Pose(*(torch.cat([first[None], rest[1:]]) for first, rest in zip(now, later, strict=True)))

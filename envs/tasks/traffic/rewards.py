@@ -44,5 +44,6 @@ def is_in_contact(view: Perception) -> Tensor:
 
 def has_left_lane(view: Perception, heading: Tensor, lateral_m: Tensor, *, half_lane_m: float) -> Tensor:
     """Return the cars whose centre is off the lane, or that drive against it. Shape: (S, C) bool."""
+    # Cosine of the angle between car and route; negative where the car drives the wrong way.
     along = heading.cos() * view.here[..., 2] + heading.sin() * view.here[..., 3]
     return (lateral_m.abs() > half_lane_m) | (along < 0.0)

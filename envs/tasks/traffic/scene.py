@@ -65,6 +65,7 @@ def draw_scene(
     shapes: list[Shape] = [Line(points=way, color=_ROAD, width_m=3.6) for way in ways]
     shapes += [Line(points=way, color=_MIDDLE, width_m=0.15) for way in ways]
     count = cars.route.shape[1]
+    # All cars first, then the outcomes, which must not be hidden below a car.
     for car in range(count):
         if cars.is_driving[world, car]:
             color = _LEARNED
@@ -75,6 +76,7 @@ def draw_scene(
         if ends.age[world, car] < _SHOWN_STEPS:
             shapes += _end(ends, world, car, names)
 
+    # The whole junction is visible, with a margin of 5 m.
     points = np.concatenate(ways)
     low = points.min(0)
     high = points.max(0)
@@ -106,6 +108,7 @@ def _car(table: MapTable, cars: Cars, world: int, car: int, color: Color) -> lis
     center = np.array([float(motion.x[world, car]), float(motion.y[world, car])])
     heading = float(motion.heading[world, car])
     length_m = float(cars.length_m[world, car])
+    # As other cars expect it: along its route at its present speed.
     times = torch.linspace(0.0, HORIZONS_S[-1], 8, device=motion.x.device)
     along_m = cars.along_m[world, car] + times * motion.speed[world, car]
     way = table.at(cars.route[world, car].expand_as(along_m), along_m)[:, :2].cpu().numpy()

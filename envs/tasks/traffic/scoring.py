@@ -22,6 +22,7 @@ def tallied(tally: dict[str, Tensor], cars: Cars, view: Perception, is_goal: Ten
     # An imminence of 0.5 is a contact in 1.5 s.
     is_close = view.imminence.amax(-1) > 0.45
     arrivals = is_goal.sum(-1, keepdim=True).float()
+    # All of the scene: one car that waits for others is no deadlock.
     stands = (cars.standing_s >= _DEADLOCK_S) | ~cars.is_driving
     is_stuck = stands.all(-1, keepdim=True) & cars.is_driving
     return {
@@ -43,6 +44,7 @@ def episode_metrics(
     """
     driven_m = cars.along_m - start_m
     length_m = table.length_m[cars.route]
+    # For the part of the route that the car drove: at the begin of a scene, cars start along their lanes.
     free_s = table.free_flow_s[cars.route] * driven_m / length_m
     arrives = cars.along_m >= length_m - 1.0
     time_s = time_s.clamp(min=dt_s)

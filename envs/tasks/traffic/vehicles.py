@@ -156,6 +156,7 @@ def struck_from_behind(seen: Relative) -> Tensor:
 
     The striking car is behind and drives in about the same direction. Shapes: (..., cars, cars) -> bool.
     """
+    # Within 45 degrees to the rear, and driving within 45 degrees of the own direction.
     is_behind = seen.ahead_m < -seen.left_m.abs()
     return is_behind & (seen.cos > 0.7)
 

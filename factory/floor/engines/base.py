@@ -87,4 +87,4 @@ class Engine(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of the engine; attempts live on."""
+        """Close the engine; attempts keep running."""

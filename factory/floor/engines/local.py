@@ -77,6 +77,7 @@ class LocalEngine(Engine):
         for process in leaders:
             with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
                 process.send_signal(signal.SIGTERM)
+        # After SIGTERM, so that a stopped process handles it first of all when it wakes up.
         self.signal(handle, signal.SIGCONT)
 
     def kill(self, handle: Handle) -> None:
@@ -117,11 +118,13 @@ def _session(handle: Handle) -> Iterator[psutil.Process]:
     with contextlib.suppress(psutil.Error):
         if abs(psutil.Process(handle.pid).create_time() - handle.started) > 1.0:
             return
+    # By session and not by parent: children of a wrapper that is gone have another parent.
     for pid in psutil.pids():
         try:
             if os.getsid(pid) != handle.pid:
                 continue
             process = psutil.Process(pid)
+            # A second of play, since the kernel counts start times in ticks since boot.
             is_younger = process.create_time() >= handle.started - 1.0
             if is_younger and process.status() != psutil.STATUS_ZOMBIE:
                 yield process

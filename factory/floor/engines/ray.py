@@ -101,6 +101,7 @@ class RayEngine(Engine):
             since_s = self._silent_since.setdefault(handle, time.monotonic())
             return time.monotonic() - since_s < _LOST_S
         self._silent_since.pop(handle, None)
+        # The host answers again: deliver what was asked of it meanwhile, in order.
         for verb, arguments in self._undelivered.pop(handle, []):
             self._send(verb, handle, *arguments)
         return answer
@@ -141,6 +142,7 @@ class RayEngine(Engine):
         """Do something to an attempt, now or as soon as its host answers."""
         if self._act(verb, handle, *arguments) is None:
             waiting = self._undelivered.setdefault(handle, [])
+            # The supervisor repeats its signals at every tick; one of each in a row is enough.
             if waiting[-1:] != [(verb, arguments)]:
                 waiting.append((verb, arguments))
 

@@ -86,6 +86,7 @@ class RayClient:
 
     def _revive(self) -> None:
         """Start another driver, not too often; it is ready some questions later."""
+        # A driver that ends at once would otherwise be started at every question.
         if time.monotonic() - self._since_s > _RETRY_S:
             self._end()
             self._spawn()

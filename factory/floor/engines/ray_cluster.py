@@ -67,6 +67,7 @@ class OwnCluster:
         self.environment = settings(_new_token(folder / "token"))
         self.folder = _private_folder(root)
         with self._log.open("wb") as log:
+            # A session of its own, by which all processes of the cluster are found when it ends.
             self._process = subprocess.Popen(
                 self._command(cores, memory_bytes),
                 stdin=subprocess.DEVNULL,

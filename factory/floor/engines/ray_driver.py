@@ -40,6 +40,7 @@ class Driver:
         # Ray reads its settings when it is imported, and a cluster of our own makes some.
         import ray
 
+        # Floors that share a cluster have namespaces of their own for the names of their actors.
         digest = hashlib.sha256(root.encode()).hexdigest()[:16]
         ray.init(
             address=address, namespace=f"floor-{digest}", log_to_driver=False, logging_level=logging.ERROR

@@ -102,6 +102,7 @@ def submit(method: str, arguments: Sequence[str], order: Order, *, root: Path, c
         lines[0],
         name=order.name or lines[0].task,
         overrides=tuple(text for text in lines[0].overrides if text.partition("=")[0] not in varying),
+        # Enough for any trial, whichever comes first.
         needs=max((line.needs for line in lines), key=lambda needs: needs.memory_bytes),
     )
     with Store(root, create=True) as store, store.transaction():
@@ -124,6 +125,8 @@ def _checked(space: SearchSpace, order: Order, *, root: Path, cwd: Path) -> tupl
             values = [dimension.text(dimension.low), dimension.text(dimension.high)]
         columns.append([f"{dimension.key}={value}" for value in values])
     first = [column[0] for column in columns]
+    # One configuration with the first values, and for every other value one that differs in it alone: each
+    # value is checked once, and not every combination.
     configurations = [first]
     for index, column in enumerate(columns):
         configurations += [[*first[:index], value, *first[index + 1 :]] for value in column[1:]]

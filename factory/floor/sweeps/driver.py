@@ -48,6 +48,7 @@ def cancel(store: Store, sweep: StoredSweep) -> list[int]:
     with store.transaction():
         table.mark_cancelled(store, sweep.id)
         for entry in open_trials:
+            # No process belongs to it. The others end as lines do, with a checkpoint.
             if entry.trial.state is TrialState.PAUSED:
                 table.put_trial(store, sweep.id, replace(entry.trial, state=TrialState.STOPPED), entry.line)
             elif not store.line(entry.line).state.is_final:
@@ -56,6 +57,7 @@ def cancel(store: Store, sweep: StoredSweep) -> list[int]:
 
 
 def _advance(store: Store, sweep: StoredSweep) -> None:
+    # Outcomes first, as decisions follow from them alone.
     for entry in table.trials(store, sweep.id).values():
         _take_note(store, sweep, entry)
     if table.is_cancelled(store, sweep.id):
@@ -115,6 +117,7 @@ def _carry_out(
 def _promote(store: Store, sweep: StoredSweep, entry: StoredTrial, action: Promote) -> None:
     """Queue a trial's line again, to end at a later rung."""
     line = store.line(entry.line)
+    # The run folder stays, so the training resumes from the checkpoint of its last rung.
     kept = [override for override in line.overrides if not override.startswith("stop_at_steps=")]
     store.move(
         line,

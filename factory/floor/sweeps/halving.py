@@ -1,9 +1,9 @@
 """Asynchronous successive halving, ASHA (Li et al. 2018, arXiv:1810.05934), independent of timing.
 
-As in ASHA, trials go on before all others are there: of the first eta, 2 eta, 3 eta, ... trials at a rung,
-and at last of all, the best 1/eta are promoted, unless they are already. "First" is the order in which trials
-were promoted at the rung before, not the order in which they arrive. So machines, pauses and restarts change
-no decision, and the best at a rung always goes on.
+As in ASHA, trials are promoted before all have arrived: of the first eta, 2 eta, 3 eta, ... trials at a
+rung, and finally of all, the best 1/eta are promoted, unless they are already. "First" is the order in which
+trials were promoted at the rung before, not the order in which they arrive. So machines, pauses and restarts
+change no decision, and the best at a rung is always promoted.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class SuccessiveHalving:
             for number, overrides in enumerate(self.candidates)
             if number not in known
         ]
+        # Rung by rung: the winners of one are the entrants of the next, in the order of their promotions.
         entrants = list(range(len(self.candidates)))
         are_all_there = True
         for rung in range(len(self.rungs) - 1):
@@ -63,14 +64,17 @@ class SuccessiveHalving:
             rung: index of the rung.
             are_all_there: whether no further entrants will follow.
         """
+        # Look after eta, 2 eta, ... entrants, and once more when it is known that no more will come.
         looks = list(range(self.eta, len(entrants) + 1, self.eta))
         if are_all_there and len(entrants) not in looks:
             looks.append(len(entrants))
         winners: list[int] = []
         for number in looks:
+            # A look waits for all of its entrants. Otherwise the fastest would win, not the best.
             pool = [known[entrant] for entrant in entrants[:number] if entrant in known]
             if len(pool) < number or not all(trial.has_reached(rung) for trial in pool):
                 return winners, False
+            # Who has won at an earlier look stays promoted, even if a later entrant is better.
             best = ranked(pool, rung=rung, sign=self.sign)[: max(1, number // self.eta)]
             winners += [trial.id for trial in best if trial.id not in winners]
         return winners, are_all_there
@@ -78,6 +82,7 @@ class SuccessiveHalving:
 
 def default_rungs(total_steps: int, *, num_trials: int, eta: int) -> tuple[int, ...]:
     """Return rungs a factor of eta apart, as many as leave a single trial for the last one."""
+    # n trials and eta make floor(log_eta n) + 1 rungs; counted up, since logarithms round.
     num_rungs = 1
     while num_trials >= eta**num_rungs:
         num_rungs += 1

@@ -31,7 +31,7 @@ class SweepSettings:
     trials: int = 0
     """Configurations to try, or members of the population; 0: all of the grid."""
     eta: int = 3
-    """Trials at a rung for each one that goes on (asha)."""
+    """Trials at a rung for each promoted one (asha)."""
     rungs: list[int] = field(default_factory=list)
     """Environment steps at which trials are compared (asha, pbt); by default they follow from total_steps."""
     metric: list[str] = field(default_factory=lambda: ["eval/return_mean"])
@@ -110,6 +110,7 @@ def plan(method: str, settings: SweepSettings, ranges: tuple[str, ...], *, total
     require(len(settings.metric) <= most, "metric", settings.metric, f"{method} takes one; choose tpe or gp")
     if method in ("tpe", "gp"):
         load_optuna()
+    # The plan holds what was decided here, so that another version with other defaults goes on with it.
     drafted = SweepPlan(
         method=method,
         ranges=ranges,
@@ -131,6 +132,7 @@ def plan(method: str, settings: SweepSettings, ranges: tuple[str, ...], *, total
 def _default_rungs(drafted: SweepPlan) -> tuple[int, ...]:
     if drafted.method == "pbt":
         steps = drafted.total_steps
+        # Short trainings have fewer steps than generations: equal rungs count once.
         parts = (steps * part // _GENERATIONS for part in range(1, _GENERATIONS + 1))
         return tuple(dict.fromkeys(part for part in parts if part > 0))
     num_trials = len(drafted.candidates(parse(drafted.ranges)))

@@ -85,6 +85,7 @@ class OptunaSearch:
 
     def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
         samplers = load_optuna().samplers
+        # A fixed seed would draw the same point until enough trials are known.
         seed = self.seed + number
         if self.sampler == "gp":
             return samplers.GPSampler(seed=seed)
@@ -100,6 +101,7 @@ class OptunaSearch:
         state = states.RUNNING
         values = None
         if is_ended:
+            # A trial without a metric counts as failed, which the samplers leave out.
             state = states.FAIL
             found = trial.value_at(0)
             if found is not None and all(map(math.isfinite, found)):

@@ -71,6 +71,7 @@ class PopulationTraining:
             return {}
         pairs: dict[int, int] = {}
         for number in replaced:
+            # Each decision has a generator of its own, so a floor that starts again decides the same.
             rng = random.Random(f"{self.seed}/{rung}/{number}/source")
             pairs[number] = rng.choice(best).id
         return pairs

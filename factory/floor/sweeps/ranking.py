@@ -12,7 +12,7 @@ def score(value: Value, *, sign: int) -> float:
     """Return a number that is greater for a better trial: -inf if there is no metric.
 
     Args:
-        value: metrics at a rung, of which the first counts.
+        value: metrics at a rung; the first one counts.
         sign: 1 if more is better, -1 if less is.
     """
     if value is None or math.isnan(value[0]):

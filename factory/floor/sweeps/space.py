@@ -59,6 +59,7 @@ class Interval:
 
     def sample(self, rng: random.Random) -> str:
         """Return a number, uniform in its logarithm if `is_log`."""
+        # exp(uniform(log low, log high)): each decade is as likely as the others.
         if self.is_log:
             return self.text(math.exp(rng.uniform(math.log(self.low), math.log(self.high))))
         return self.text(rng.uniform(self.low, self.high))

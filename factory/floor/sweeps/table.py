@@ -53,7 +53,7 @@ def sweeps(store: Store) -> list[StoredSweep]:
 
 
 def with_news(store: Store) -> list[StoredSweep]:
-    """Return the sweeps of which a line has ended that a trial was waiting for."""
+    """Return the sweeps with a trial whose line has ended since the last look."""
     # Asked at every tick, so it costs one query while nothing happens.
     statement = (
         "SELECT DISTINCT trial.sweep FROM trial JOIN line ON line.id = trial.line"
@@ -66,6 +66,7 @@ def with_news(store: Store) -> list[StoredSweep]:
 
 
 def _plan(plain: dict[str, Any]) -> SweepPlan:
+    # JSON knows no tuples, and plans are compared.
     values: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()
     }

@@ -77,6 +77,7 @@ class Trial:
         state = TrialState.PAUSED
         if self.next_rung + 1 == num_rungs:
             state = TrialState.DONE
+        # Records are replaced and never changed, so a decision that was made from one stays right.
         return replace(self, values=(*self.values, value), steps=steps, state=state)
 
     def after_failure(self, state: TrialState = TrialState.FAILED) -> Trial:
@@ -95,7 +96,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promote:
-    """Let a trial go on, in its own run folder, to a later rung."""
+    """Promote a trial to a later rung, in its own run folder."""
 
     trial: int
     stop_at_steps: int

@@ -60,6 +60,7 @@ def best(trials: list[Trial], *, signs: tuple[int, ...]) -> list[Trial]:
     if not reached:
         return []
     if len(signs) == 1:
+        # Metrics at different rungs do not compare: only trials that came equally far do.
         farthest = max(_last_rung(trial) for trial in reached)
         there = [trial for trial in reached if _last_rung(trial) == farthest]
         return [max(there, key=lambda trial: (score(trial.value_at(farthest), sign=signs[0]), -trial.id))]
@@ -69,6 +70,7 @@ def best(trials: list[Trial], *, signs: tuple[int, ...]) -> list[Trial]:
         if trial.values[-1] is not None
     }
     return [
+        # Pareto front: no other trial is at least as good in every metric.
         trial
         for trial, own in scores.items()
         if not any(other != own and all(map(float.__ge__, other, own)) for other in scores.values())

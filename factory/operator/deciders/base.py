@@ -18,7 +18,7 @@ class Decider(Protocol):
         """Return one of the candidates, None to abstain."""
 
     def learn(self, decision: Decision, *, is_cured: bool) -> None:
-        """See what became of a decision."""
+        """Take note of the outcome of a decision."""
 
 
 class NoDecider:

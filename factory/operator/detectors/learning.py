@@ -31,6 +31,7 @@ def divergence(view: View, limits: Thresholds) -> Iterator[Finding]:
         rows = line.rows[-_RECENT - 1 :]
         if not line.is_running or len(rows) <= limits.bad_rows:
             continue
+        # Counts are totals of the run. Several iterations have to add to them, as one bad batch is skipped.
         growths = [new.num_bad - old.num_bad for old, new in pairwise(rows)]
         num_bad_rows = sum(growth > 0.0 for growth in growths)
         if num_bad_rows >= limits.bad_rows and sum(growths) >= limits.bad_rows:
@@ -72,7 +73,7 @@ def collapse(view: View, limits: Thresholds) -> Iterator[Finding]:
             Fault.COLLAPSE,
             line,
             number("loss over its error", sigmas, "standard errors", limits.collapse_sd),
-            number("loss of what was learned", share, "share", limits.collapse_share, line.silence_s),
+            number("loss of the improvement", share, "share", limits.collapse_share, line.silence_s),
         )
 
 
@@ -95,8 +96,10 @@ def stagnation(view: View, limits: Thresholds) -> Iterator[Finding]:
         if len(returns) < limits.plateau_rows:
             continue
         fit = slope([(float(index), value) for index, value in enumerate(returns)])
+        # The yardstick of a plateau is what the line has learned so far, since returns have no common unit.
         learned = max(_returns(line)) - min(_returns(line))
         change = abs(fit.per_x) * len(returns)
+        # Rising by less than two standard errors cannot be told from not rising.
         is_flat = fit.per_x - 2.0 * fit.error <= 0.0
         if is_flat and change < limits.plateau_share * learned:
             yield finding(
@@ -141,7 +144,9 @@ def _loss(line: LineView, limits: Thresholds) -> tuple[float, float] | None:
     means = [mean_and_error(window) for window in windows]
     best, best_error = max(means[:-3])
     learned = best - min(mean for mean, _ in means[:-3])
+    # The best of the last three is compared with the best before: the kindest comparison has to fail.
     now, error = max(means[-3:])
+    # Standard error of a difference of two means.
     spread = max((best_error**2 + error**2) ** 0.5, 1e-9)
     share = (best - now) / max(learned, 1e-9)
     sigmas = (best - now) / spread

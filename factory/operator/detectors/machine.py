@@ -18,6 +18,7 @@ def over_budget(view: View, limits: Thresholds) -> Iterator[Finding]:
         return
     recent = [sample for sample in samples if sample[0] > samples[-1][0] - limits.budget_s - 0.5]
     excess_w = [power_w - limit_w for _, power_w, limit_w in recent]
+    # Half a second of play, as ticks do not fall on whole seconds.
     is_lasting = recent[-1][0] - recent[0][0] >= limits.budget_s - 0.5 and min(excess_w) > 0.0
     mean_w = fsum(excess_w) / len(excess_w)
     if is_lasting and mean_w > limits.budget_share * view.meter.limit_w:
@@ -89,6 +90,7 @@ def ledger(view: View, limits: Thresholds) -> Iterator[Finding]:
             continue
         first_s, first = line.outbox[0]
         last_s, size = line.outbox[-1]
+        # A short outage is the outbox's purpose.
         if last_s - first_s >= limits.outbox_s and size > first and size > limits.outbox_bytes:
             yield finding(
                 Fault.LEDGER,
@@ -104,7 +106,7 @@ def floor_died(view: View, limits: Thresholds) -> Iterator[Finding]:
         yield finding(
             Fault.FLOOR_DIED,
             None,
-            number("ends without a farewell", 1, "processes", 1, view.floor_age_s),
+            number("ends without a record", 1, "processes", 1, view.floor_age_s),
             number("time without a floor", view.floor_gap_s, "s", 0.0, view.floor_age_s),
         )
 
@@ -112,6 +114,7 @@ def floor_died(view: View, limits: Thresholds) -> Iterator[Finding]:
 def clock(view: View, limits: Thresholds) -> Iterator[Finding]:
     """Find steps of the wall clock, and messages of a grid that came twice."""
     host = view.host
+    # Measured against the tick as well: a process that was stopped reads two clocks far apart.
     step_s = abs(host.clock_jump_s)
     if step_s > limits.clock_s and step_s > limits.clock_ticks * host.tick_s:
         yield finding(

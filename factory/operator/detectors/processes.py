@@ -35,6 +35,7 @@ def crash_loop(view: View, limits: Thresholds) -> Iterator[Finding]:
         is_stuck = line.failures >= 2 and line.exit_class in _CRASHED | {ExitClass.DIVERGED}
         if not is_stuck or line.state in (LineState.FINISHED, LineState.CANCELLED):
             continue
+        # A checkpoint since the last start: the next failure would not lose the same work again.
         if line.is_running and line.rows and line.checkpoint.age_s < line.state_age_s:
             continue
         yield finding(
@@ -47,7 +48,7 @@ def crash_loop(view: View, limits: Thresholds) -> Iterator[Finding]:
 
 
 def hang(view: View, limits: Thresholds) -> Iterator[Finding]:
-    """Find lines without a new iteration that use no CPU, or whose processes a stranger has stopped."""
+    """Find lines without a new iteration that use no CPU, or whose processes another program has stopped."""
     for line in view.lines:
         if line.is_stopped:
             yield finding(
@@ -86,6 +87,7 @@ def crawl(view: View, limits: Thresholds) -> Iterator[Finding]:
         recent = line.rows[-5:]
         if not is_busy or not _knows_usual(line, limits.baseline_rows, len(recent)):
             continue
+        # Durations spread about a factor, not about a difference, so their logarithms are compared.
         centre, spread = robust(logs(line.usual))
         fastest_s = min(row.iteration_s for row in recent)
         sigmas = (log(max(fastest_s, 1e-12)) - centre) / max(spread, limits.least_spread)
@@ -102,6 +104,7 @@ def crawl(view: View, limits: Thresholds) -> Iterator[Finding]:
 def fail_slow(view: View, limits: Thresholds) -> Iterator[Finding]:
     """Find single lines whose iterations take longer than they used to, for many iterations."""
     slow = _slow_lines(view, limits)
+    # Then the cause is the crowd, which `contention` reports once for all of them.
     if len(slow) > 1 and _is_crowded(view):
         return
     for line, factor, total_sd in slow:
@@ -134,8 +137,9 @@ def contention(view: View, limits: Thresholds) -> Iterator[Finding]:
 
 
 def memory(view: View, limits: Thresholds) -> Iterator[Finding]:
-    """Find lines whose memory grows steadily and would not fit for long, and want of memory on the host."""
+    """Find lines whose memory grows steadily and would soon not fit, and a shortage of memory on the host."""
     host = view.host
+    # A share of a small memory, but no more than is needed of a large one.
     reserve = min(limits.memory_reserve * host.memory_bytes, limits.memory_reserve_bytes)
     if host.memory_free_bytes < reserve:
         largest = max((line.memory[-1][1] for line in view.lines if line.memory), default=0.0)
@@ -166,6 +170,7 @@ def memory(view: View, limits: Thresholds) -> Iterator[Finding]:
             continue
         fit = slope(points)
         half = slope(points[len(points) // 2 :])
+        # Growth that slows down is no leak: the slower of the two slopes counts.
         left_s = host.memory_free_bytes / max(min(fit.per_x, half.per_x), 1e-9)
         if fit.r2 > limits.leak_r2 and left_s < limits.leak_horizon_s:
             yield finding(
@@ -182,6 +187,7 @@ def _silence_limit_s(line: LineView, limits: Thresholds) -> float | None:
         return limits.start_s
     if not line.is_running or line.steps >= line.total_steps:
         return None
+    # Iterations differ, with evaluations and checkpoints between them; a hang is longer than any of these.
     slowest_s = quantile([row.iteration_s for row in line.rows], 0.99)
     return max(limits.hang_factor * slowest_s, limits.hang_s)
 

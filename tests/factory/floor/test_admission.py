@@ -138,7 +138,7 @@ def test_sentences_name_what_is_no_resource() -> None:
     assert made.waiting == {1: "retry in 24 s after a crash", 2: "paused by a user"}
     made = decide(replace(view, is_draining=True))
     assert not made.actions
-    assert made.waiting[3] == "the floor is draining: nothing starts any more"
+    assert made.waiting[3] == "the floor is draining: no more lines start"
     made = decide(replace(view, last_start_s=NOW - 1.0), settings=Settings(stagger_s=3.0))
     assert made.waiting[3].startswith("starts are staggered; next in 3.")
     view = floor_of(queued(1), queued(2))
@@ -160,7 +160,7 @@ def test_higher_priority_takes_the_place_of_the_most_flexible() -> None:
     view = floor_of(placed(1, flex=0), placed(2, flex=1), placed(3, flex=3), queued(9, priority=5), cores=3.0)
     made = decide(view)
     assert [(action.verb, action.line) for action in made.actions] == [(Verb.PREEMPT, 3)]
-    assert made.actions[0].reason == "line 9 of priority 5 needs the place"
+    assert made.actions[0].reason == "line 9 of priority 5 needs its resources"
     assert made.waiting[9] == "needs 1 core; 3 of 3 are taken by 1, 2 and 3"
 
 
@@ -216,7 +216,7 @@ def test_long_pauses_become_checkpoints() -> None:
     lines = (placed(1), placed(2, LineState.PAUSED, watts=8.0))
     tidied = decide(floor_of(*lines), 20.0).actions
     assert [(action.verb, action.line) for action in tidied] == [(Verb.PREEMPT, 2)]
-    assert tidied[0].reason == "paused for 500 s, longer than a restart is worth"
+    assert tidied[0].reason == "paused for 500 s, longer than a restart would cost"
     assert tidied[0].predicted_w == 0.0
     assert not decide(floor_of(*lines), 17.0).actions
     # The limit of the site holds at every moment.
@@ -249,7 +249,7 @@ def test_a_pause_gives_way_where_memory_binds() -> None:
     small = queued(9, watts=1.0, cores=0.5, memory_bytes=2 * 10**9)
     made = decide(floor_of(placed(1, memory_bytes=10**9), paused, small), 20.0)
     assert [(action.verb, action.line) for action in made.actions] == [(Verb.PREEMPT, 2)]
-    assert made.actions[0].reason == "paused, and line 9 needs the place"
+    assert made.actions[0].reason == "paused, and line 9 needs its resources"
 
 
 @pytest.mark.parametrize(

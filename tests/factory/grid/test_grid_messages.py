@@ -156,7 +156,7 @@ def test_messages_that_change_nothing(store: Store) -> None:
     other = load_target(10.0, name="other", feed_tags=["hall-7"])
     assert take(store, first, now=NOW + 5.0) == "taken before; nothing changed"
     assert take(store, twice, now=NOW + 5.0) == "taken before; nothing changed"
-    assert take(store, over) == "over already; nothing changed"
+    assert take(store, over) == "already over; nothing changed"
     assert take(store, other) == "not for the feed floor; nothing changed"
     assert (store.get("targets"), budget_version(store)) == before
     late = load_target(

@@ -100,7 +100,7 @@ def test_next_setting_is_tried_where_the_board_lacks_the_first(
     nvml.clock_reasons = 2
     profile = start(EFFICIENT, nvml, journal)
     assert (nvml.settings["clocks_mhz"], nvml.settings["limit_mw"]) == (None, 490_000)
-    assert any("somebody limits the clocks already" in note for note in profile.notes)
+    assert any("another program limits the clocks already" in note for note in profile.notes)
     profile.restore()
 
 
