@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,8 @@ JOB = (
     "runtime.eval_episodes=2",
     "tracking=null",
 )
+SMALL = (*JOB[1:4], *JOB[5:])
+"""The same for every task."""
 SBATCH = """#!/bin/sh
 for last; do :; done
 cp "$last" "$RECORDED"
@@ -81,46 +84,31 @@ def test_jobs_run_in_processes_that_the_launcher_starts(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("out/**/report.html"))) == 2
 
 
-def train(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run `python -m factory.train` in an empty folder, with the odd environments of the tests at hand."""
-    root = Path(__file__).parents[3]
-    paths = os.pathsep.join([str(root), str(root / "tests" / "helpers")])
-    return subprocess.run(
-        [sys.executable, "-m", "factory.train", *arguments],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": paths},
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
-
-
-def test_failed_job_does_not_stop_the_others(tmp_path: Path) -> None:
+def test_failed_job_does_not_stop_the_others(
+    command_line: Callable[..., None], capfd: pytest.CaptureFixture[str]
+) -> None:
     """The second job runs, the table shows both, and the exit status says that one failed."""
-    small = JOB[1:2] + JOB[2:4] + JOB[5:]
     odd = (
         "task=gymnasium",
         "env_id=odd_worlds:odd/Odd-v0",
         "task.kwargs.event=error",
         "task.max_episode_steps=5",
     )
-    done = train(tmp_path, "-m", *odd, *small, "task.kwargs.when=5,100000")
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert "job 1 of 2: task.kwargs.when=5" in done.stdout
-    assert "job 2 of 2: task.kwargs.when=100000" in done.stdout
-    table = done.stdout[done.stdout.index("\njob  status") :].splitlines()
+    with pytest.raises(SystemExit, match="1"):
+        command_line("-m", *odd, *SMALL, "task.kwargs.when=5,100000")
+    out, err = capfd.readouterr()
+    assert "job 1 of 2: task.kwargs.when=5" in out
+    assert "job 2 of 2: task.kwargs.when=100000" in out
+    table = out[out.index("\njob  status") :].splitlines()
     assert [line.split()[:2] for line in table[2:4]] == [["1", "failed"], ["2", "finished"]]
-    assert "compare them: python -m factory.compare run=outputs/" in done.stdout
-    assert done.stderr.count("error:") == 1
-    assert "Traceback" not in done.stderr
+    assert "compare them: python -m factory.compare run=outputs/" in out
+    assert err.count("error:") == 1
+    assert "Traceback" not in err
 
 
-def test_sweep_over_environments_is_one_folder(tmp_path: Path) -> None:
+def test_sweep_over_environments_is_one_folder(command_line: Callable[..., None], tmp_path: Path) -> None:
     """All jobs lie under one folder, which the comparison takes."""
-    small = JOB[1:2] + JOB[2:4] + JOB[5:]
-    done = train(tmp_path, "-m", "task=gymnasium", "env_id=CartPole-v1,Pendulum-v1", *small)
-    assert done.returncode == 0, done.stdout + done.stderr
+    command_line("-m", "task=gymnasium", "env_id=CartPole-v1,Pendulum-v1", *SMALL)
     (folder,) = tmp_path.rglob("sweep_*")
     assert len(list(folder.glob("*/summary.json"))) == 2
 
@@ -136,11 +124,13 @@ def test_two_runs_of_the_same_second_have_two_folders(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("out/cartpole_swingup/*/summary.json"))) == 2
 
 
-def test_parent_run_of_a_killed_sweep_is_closed_by_the_next_sweep(tmp_path: Path) -> None:
+def test_parent_run_of_a_killed_sweep_is_closed_by_the_next_sweep(
+    command_line: Callable[..., None], tmp_path: Path
+) -> None:
     """After kill -9, MLflow shows the sweep as KILLED once another one has begun beside it."""
-    command = [sys.executable, "-m", "factory.train", "-m", *JOB, f"output_root={tmp_path / 'out'}", "seed=0"]
+    job = ("-m", *JOB, f"output_root={tmp_path / 'out'}", "tracking=mlflow")
     first = subprocess.Popen(
-        [*command, "tracking=mlflow", "total_steps=100000000"],
+        [sys.executable, "-m", "factory.train", *job, "seed=0", "total_steps=100000000"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -154,7 +144,7 @@ def test_parent_run_of_a_killed_sweep_is_closed_by_the_next_sweep(tmp_path: Path
     ids = read_ids(lock.parent)
     ledger = connect(ids["uri"])
     assert ledger.get_run(ids["run_id"]).info.status == "RUNNING"
-    assert sweep(tmp_path, "tracking=mlflow", "seed=1").returncode == 0
+    command_line(*job, "seed=1")
     assert ledger.get_run(ids["run_id"]).info.status == "KILLED"
     # The sweep that ended by itself has left no lock.
     assert not list(tmp_path.glob("out/*/sweep_*/.lock"))
