@@ -17,6 +17,7 @@ from factory.operator.deciders import table
 from factory.operator.hands import FloorPort
 from factory.operator.journal import Journal
 from factory.operator.operator import Operator
+from factory.operator.own_cost import OwnCost
 from factory.operator.words import Mode
 
 _SHOWN = 20
@@ -30,6 +31,7 @@ class OperatorWatcher:
         journal = Journal(floor.store)
         self._store = floor.store
         self._error = ""
+        self._own_cost = OwnCost(floor.store)
         self._operator = Operator(
             FloorPort(floor),
             journal,
@@ -42,6 +44,7 @@ class OperatorWatcher:
 
     def tick(self) -> None:
         """Run the operator's loop once; a mistake in it must not stop the floor."""
+        started_s = time.thread_time()
         try:
             self._operator.tick()
         except (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError) as error:
@@ -50,6 +53,7 @@ class OperatorWatcher:
                 # The same mistake in every tick is said once.
                 self._error = text
                 self._store.record("operator error", details={"error": text})
+        self._own_cost.add(time.thread_time() - started_s, time.monotonic())
 
     def order(self, command: Command) -> str:
         """Carry out `approve` or `operator reset`."""
@@ -59,6 +63,7 @@ class OperatorWatcher:
 
     def close(self) -> None:
         """Record the operator's own CPU time."""
+        self._own_cost.write(time.monotonic())
         self._store.put("operator cost", self._operator.describe())
 
 
