@@ -17,15 +17,15 @@ from factory.envs.core.episode_env import EpisodeEnv
 from factory.envs.core.observations import Observation
 from factory.envs.rendering.plan_view import PlanView, Scene
 from factory.envs.tasks.cars import parking_lots
-from factory.envs.tasks.cars.conditions import between
 from factory.envs.tasks.cars.park_config import CarParkConfig
 from factory.envs.tasks.cars.park_scene import ParkPainter
 from factory.envs.tasks.cars.parking_costs import cost_to_go, look_up
 from factory.envs.tasks.cars.parking_lots import CAR, GOAL_Y_M, GOAL_YAW
+from factory.envs.terms.ranges import between
 from factory.envs.terms.symmetry import Mirror
 from factory.envs.vehicles.boxes import Boxes
 from factory.envs.vehicles.kinematic import RollingState, roll
-from factory.envs.vehicles.single_track import delayed
+from factory.envs.vehicles.latency import delayed
 
 SUBSTEP_S = 0.05
 NUM_SUBSTEPS = 2

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from factory.envs.rendering.plan_view import Color, Line, Polygon, Scene, Shape, rectangle
-from factory.envs.tasks.cars.painting import DrivenLines, accent
+from factory.envs.rendering.trails import Trails, accent
 from factory.envs.tasks.cars.parking_lots import CAR, DEPTH_M, GOAL_Y_M, GOAL_YAW, SIDE_M
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class ParkPainter:
 
     def __init__(self, env: CarPark) -> None:
         self._env = env
-        self._lines = DrivenLines(env.num_envs)
+        self._lines = Trails(env.num_envs)
 
     def scenes(self) -> list[Scene]:
         """Return the worlds as they are now."""

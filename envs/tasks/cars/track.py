@@ -17,11 +17,12 @@ from factory.envs.core.episode_env import EpisodeEnv
 from factory.envs.core.observations import Observation
 from factory.envs.rendering.plan_view import PlanView, Scene
 from factory.envs.tasks.cars.closed_tracks import NUM_POINTS, TrackPlace, draw_tracks
-from factory.envs.tasks.cars.conditions import between
 from factory.envs.tasks.cars.track_config import CarTrackConfig
 from factory.envs.tasks.cars.track_scene import TrackPainter
+from factory.envs.terms.ranges import between
 from factory.envs.terms.symmetry import Mirror
-from factory.envs.vehicles.single_track import CarBody, CarConditions, CarState, delayed, step_car
+from factory.envs.vehicles.latency import delayed
+from factory.envs.vehicles.single_track import CarBody, CarConditions, CarState, step_car
 
 SUBSTEP_S = 0.01
 NUM_SUBSTEPS = 5

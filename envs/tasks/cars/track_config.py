@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from factory.envs.core.task import TaskConfig, TaskFacts
-from factory.envs.tasks.cars.conditions import require_conditions
+from factory.envs.terms.ranges import require_conditions
 from factory.validation import require
 
 SPLITS = ("train", "test")

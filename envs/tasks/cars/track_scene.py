@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from factory.envs.rendering.plan_view import Circle, Color, Line, Polygon, Scene, Shape, rectangle
+from factory.envs.rendering.trails import Trails, accent
 from factory.envs.tasks.cars.closed_tracks import NUM_POINTS
-from factory.envs.tasks.cars.painting import DrivenLines, accent
 
 if TYPE_CHECKING:
     from factory.envs.tasks.cars.track import CarTrack
@@ -31,7 +31,7 @@ class TrackPainter:
 
     def __init__(self, env: CarTrack) -> None:
         self._env = env
-        self._lines = DrivenLines(env.num_envs)
+        self._lines = Trails(env.num_envs)
 
     def scenes(self) -> list[Scene]:
         """Return the worlds as they are now."""

@@ -9,12 +9,12 @@ import torch
 
 from factory.envs.vehicles.boxes import Boxes, gap
 from factory.envs.vehicles.kinematic import RollingCar, RollingState, roll
+from factory.envs.vehicles.latency import delayed
 from factory.envs.vehicles.single_track import (
     GRAVITY,
     CarBody,
     CarConditions,
     CarState,
-    delayed,
     step_car,
     tyre_curve,
 )

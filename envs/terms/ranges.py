@@ -19,7 +19,7 @@ def require_conditions(ranges: Any, *, lowest: Mapping[str, float], longest_late
     Args:
         ranges: settings with a range for each key of `lowest`, with `latency_s` and `observation_noise`.
         lowest: least value of each range; minus infinity for a range that may lie anywhere.
-        longest_latency_s: largest latency for which the car still remembers the action [s].
+        longest_latency_s: largest latency for which the vehicle still remembers the action [s].
     """
     for key, least in lowest.items():
         ends = tuple(getattr(ranges, key))

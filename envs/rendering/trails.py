@@ -1,18 +1,22 @@
-"""Parts of the pictures that both car tasks draw: driven lines, and the outcome of the episode before."""
+"""Parts of plan views that span several steps: travelled lines, and the outcome of the episode before."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 
-from factory.envs.core.episode_env import EpisodeEnv
 from factory.envs.rendering.plan_view import Color
+
+if TYPE_CHECKING:
+    from factory.envs.core.episode_env import EpisodeEnv
 
 _GOOD: Color = (60, 170, 90)
 _BAD: Color = (214, 48, 49)
 
 
-class DrivenLines:
-    """Remembers where the cars of earlier snapshots were, as snapshots hold the present alone."""
+class Trails:
+    """Remembers where the vehicles of earlier snapshots were, as snapshots hold the present alone."""
 
     def __init__(self, num_envs: int) -> None:
         """Begin without a point."""
@@ -27,9 +31,9 @@ class DrivenLines:
         Args:
             world: index of the world.
             steps: control steps of its episode; fewer than at the last call begin a new line.
-            x: positions of the cars. Shape: (num_envs,) [m].
-            y: positions of the cars. Shape: (num_envs,) [m].
-            speed: speeds of the cars. Shape: (num_envs,) [m/s].
+            x: positions of the vehicles. Shape: (num_envs,) [m].
+            y: positions of the vehicles. Shape: (num_envs,) [m].
+            speed: speeds of the vehicles. Shape: (num_envs,) [m/s].
 
         Returns:
             x, y and speed, oldest first.
