@@ -7,6 +7,7 @@ from factory.envs.tasks.amr.config import AmrNavigateConfig
 from factory.envs.tasks.cars.park_config import CarParkConfig
 from factory.envs.tasks.cars.track_config import CarTrackConfig
 from factory.envs.tasks.cartpole_config import CartpoleSwingupConfig
+from factory.envs.tasks.drones.config import DroneGatesConfig, DroneWaypointsConfig
 from factory.envs.tasks.gym_mujoco.config import GYM_TASKS
 from factory.envs.tasks.quadruped_config import QuadrupedVelocityConfig
 from factory.envs.tasks.traffic.config import TrafficConfig
@@ -20,4 +21,6 @@ register_task(CarTrackConfig)
 register_task(CarParkConfig)
 register_task(AmrNavigateConfig)
 register_task(TrafficConfig)
+register_task(DroneWaypointsConfig)
+register_task(DroneGatesConfig)
 register_task(GymnasiumConfig)

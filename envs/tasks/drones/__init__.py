@@ -1,0 +1,1 @@
+"""Flying tasks that torch alone simulates."""
