@@ -29,7 +29,12 @@ from factory.training.evaluation import EvaluationResult, evaluate
 from factory.training.stages import EVAL_SEED
 
 HERE = Path(__file__).parent
-TIME = {"car_track": "lap_time_s", "car_park": "parking_time_s"}
+TIME = {
+    "car_track": "lap_time_s",
+    "car_park": "parking_time_s",
+    "drone_waypoints": "flight_time_s",
+    "drone_gates": "flight_time_s",
+}
 """Metric of the time that a success takes."""
 BASELINES: dict[str, list[tuple[str, dict[str, float], int]]] = {
     "car_track": [
@@ -100,16 +105,21 @@ def score_run(folder: Path, episodes: int) -> dict[str, Any]:
     return shown | {"training": trained}
 
 
-def main() -> None:
-    """Score what is missing, then write results and tables."""
+def main(page: str, baselines: dict[str, list[tuple[str, dict[str, float], int]]]) -> None:
+    """Score what is missing, then write results and tables.
+
+    Args:
+        page: name of both files, without their ends.
+        baselines: task -> name, options and episodes of each baseline.
+    """
     given = dict(argument.split("=", 1) for argument in sys.argv[1:])
-    path = HERE / "cars.json"
+    path = HERE / f"{page}.json"
     content: dict[str, Any] = {"rows": []}
     if path.exists():
         content = json.loads(path.read_text())
     rows = {(entry["task"], entry["name"]): entry for entry in content["rows"]}
     commit = provenance.git_tags()["git.commit"]
-    for task, listed in BASELINES.items():
+    for task, listed in baselines.items():
         for name, options, episodes in listed:
             if (task, label(name, options)) in rows:
                 continue
@@ -121,13 +131,13 @@ def main() -> None:
         rows[scored["task"], scored["name"]] = scored
         print(scored["task"], scored["name"], scored["success"], flush=True)
     content = {
-        "command": shlex.join(["python", "experiments/010-mobility/cars.py", *sys.argv[1:]]),
+        "command": shlex.join(["python", f"experiments/010-mobility/{page}.py", *sys.argv[1:]]),
         "machine": hardware.describe(),
         "versions": provenance.versions(),
         "rows": [rows[key] for key in sorted(rows)],
     }
     path.write_text(json.dumps(content, indent=1) + "\n")
-    insert_results("\n\n".join(table(content["rows"], task) for task in BASELINES), HERE / "cars.md")
+    insert_results("\n\n".join(table(content["rows"], task) for task in baselines), HERE / f"{page}.md")
 
 
 def table(rows: list[dict[str, Any]], task: str) -> str:
@@ -163,4 +173,4 @@ def table(rows: list[dict[str, Any]], task: str) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    main("cars", BASELINES)

@@ -11,6 +11,8 @@ from factory.validation import require
 
 ACTIONS = ("rates", "rotors")
 """Commands: thrust and body rates, which a rate controller on board follows, or the thrust of every rotor."""
+WAYPOINT_REACH_M = 0.3
+"""Distance at which a waypoint is passed."""
 GATE_INNER_M = 0.4
 """Half width of a gate's opening."""
 GATE_OUTER_M = 0.55

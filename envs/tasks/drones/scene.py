@@ -11,7 +11,7 @@ import numpy as np
 
 from factory.envs.rendering.plan_view import Circle, Color, Label, Line, Polygon, Scene, Shape
 from factory.envs.rendering.trails import Trails, accent
-from factory.envs.tasks.drones.config import GATE_INNER_M, GATE_OUTER_M
+from factory.envs.tasks.drones.config import GATE_INNER_M, GATE_OUTER_M, WAYPOINT_REACH_M
 from factory.envs.vehicles.quadrotor import rotation
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _ACCENT_S = 1.0
 """Time for which the outcome of an episode is shown in the next one."""
 _SIZE = 2.0
 """Drones are drawn this much larger than they are, as they would be but a few pixels."""
-_MARGIN_M = 2.5
+_MARGIN_M = 1.5
 """Room in the picture around the targets."""
 _HIGHEST_M = 3.0
 _CIRCLE = np.linspace(0.0, 2.0 * math.pi, 17)
@@ -64,13 +64,15 @@ class DronePainter:
 
     def target_shapes(self, target: np.ndarray, color: Color) -> list[Shape]:
         """Return one target. Shape: (F,)."""
-        return [Circle(center=project(target[:3]), radius_m=0.3, outline=color, fill=(*color[:3], 70))]
+        fill = (*color[:3], 90)
+        return [Circle(center=project(target[:3]), radius_m=WAYPOINT_REACH_M, outline=color, fill=fill)]
 
     def _scene(self, world: int) -> Scene:
         env = self._env
         course = env.course[world].numpy(force=True)
-        low = course[:, :2].min(0) - _MARGIN_M
-        high = course[:, :2].max(0) + _MARGIN_M
+        # The origin is where races start, or the middle of the room.
+        low = course[:, :2].min(0).clip(max=0.0) - _MARGIN_M
+        high = course[:, :2].max(0).clip(min=0.0) + _MARGIN_M
         ends = itertools.product((low[0], high[0]), (low[1], high[1]), (0.0, _HIGHEST_M))
         seen = project(np.array(list(ends)))
         middle = 0.5 * (seen.max(0) + seen.min(0))

@@ -5,11 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from factory.envs.tasks.drones.config import DroneWaypointsConfig
+from factory.envs.tasks.drones.config import WAYPOINT_REACH_M, DroneWaypointsConfig
 from factory.envs.tasks.drones.drone import DroneTask, Flight
 
-REACH_M = 0.3
-"""Distance at which a waypoint is passed."""
 ROOM_M = (4.0, 4.0)
 """Half width of the room, and its height."""
 _SPREAD_M = 2.5
@@ -59,7 +57,7 @@ class DroneWaypoints(DroneTask):
         offset = self.target() - before
         along = (offset * way).sum(0) / way.square().sum(0).clamp(min=1e-12)
         nearest = (offset - along.clamp(0.0, 1.0) * way).norm(dim=0)
-        return Flight(passed=nearest < REACH_M, crashed=self._no_worlds, missed=self._no_worlds)
+        return Flight(passed=nearest < WAYPOINT_REACH_M, crashed=self._no_worlds, missed=self._no_worlds)
 
     def _is_outside(self, position: Tensor) -> Tensor:
         half_m, height_m = ROOM_M
