@@ -170,11 +170,11 @@ def test_gates_stand_on_a_course_that_can_be_flown() -> None:
     assert env.course[:, :, 5:].abs().max() <= 0.05
 
 
-@pytest.mark.parametrize(("task", "steps", "share"), [(DroneWaypoints, 330, 0.9), (DroneGates, 500, 0.5)])
-def test_cascade_flies_and_chance_does_not(task: type[DroneTask], steps: int, share: float) -> None:
+@pytest.mark.parametrize(("task", "share"), [(DroneWaypoints, 0.9), (DroneGates, 0.5)])
+def test_cascade_flies_and_chance_does_not(task: type[DroneTask], share: float) -> None:
     """The baseline passes all targets of most courses; random actions pass those of none."""
     env = make(task, num_envs=32)
-    assert play(env, Cascade(env, speed_m_per_s=2.0), steps=steps) > share
+    assert play(env, Cascade(env, speed_m_per_s=3.0), steps=400) > share
     assert play(env, Random(env), steps=60) == 0.0
     with pytest.raises(ValueError, match=r"task\.action=rotors: baseline=cascade needs"):
         Cascade(make(task, action="rotors"))
