@@ -66,10 +66,10 @@ class DroneTask(PlanView, EpisodeEnv):
     """
 
     step_dt_s = SUBSTEP_S * NUM_SUBSTEPS
-    outcomes = ("success", "crash", "out_of_bounds")
-    episode_metrics = ("flight_time_s", "path_m", "targets_passed")
+    outcomes: tuple[str, ...] = ("success", "crash", "out_of_bounds")
+    episode_metrics: tuple[str, ...] = ("flight_time_s", "path_m", "targets_passed")
     reward_terms = ("progress", "target", "failure", "rates", "action_rate", "time")
-    persistent = ("body", "drawn", "actions", "course", "passed", "flown_m")
+    persistent: tuple[str, ...] = ("body", "drawn", "actions", "course", "passed", "flown_m")
     target_size = 3
     """F: numbers that describe a target; its place comes first."""
     num_course_draws = 3
@@ -155,7 +155,8 @@ class DroneTask(PlanView, EpisodeEnv):
     def conditions(self) -> QuadrotorConditions:
         """Values drawn for this episode, a copy."""
         drawn = self.drawn.t().contiguous()
-        return QuadrotorConditions(*drawn[:5], wind=drawn[5:8])
+        mass, inertia, thrust, drag_per_s, motor_lag_s = drawn[:5]
+        return QuadrotorConditions(mass, inertia, thrust, drag_per_s, motor_lag_s, drawn[5:8])
 
     @property
     def latency_s(self) -> Tensor:
