@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from factory.envs.core.task import TaskConfig, TaskFacts
-from factory.envs.terms.ranges import require_ranges
+from factory.envs.terms.ranges import require_conditions
 from factory.validation import require
 
 ACTIONS = ("rates", "rotors")
@@ -73,16 +73,7 @@ class DroneRandomization:
 
     def __post_init__(self) -> None:
         """Raise ValueError when a value is out of its range."""
-        require_ranges(self, tuple(_LEAST))
-        for key, least in _LEAST.items():
-            low = getattr(self, key)[0]
-            remedy = f"the lower end must be at least {least:g}"
-            require(low >= least, f"task.randomization.{key}", low, remedy)
-        longest = self.latency_s[1]
-        remedy = f"the upper end must be at most {LONGEST_LATENCY_S}"
-        require(longest <= LONGEST_LATENCY_S, "task.randomization.latency_s", longest, remedy)
-        noise = self.observation_noise
-        require(noise >= 0, "task.randomization.observation_noise", noise, "must not be negative")
+        require_conditions(self, lowest=_LEAST, longest_latency_s=LONGEST_LATENCY_S)
 
 
 @dataclass(kw_only=True)
