@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+
+from factory.runtime.atomic_write import sync
 
 _REMEDY = "move it away, or give tracking.uri=sqlite:///<another file>"
 _TIMEOUT_S = 5.0
@@ -61,6 +65,28 @@ def _is_known(version: str) -> bool:
     migrations = Path(spec.origin).parent / "store" / "db_migrations" / "versions"
     names = [path.name for path in migrations.glob("*.py")]
     return not names or any(name.startswith(version) for name in names)
+
+
+def create_database(database: Path) -> None:
+    """Make an empty database with MLflow's schema; a process that is killed meanwhile leaves none behind."""
+    from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    prefix = f".{database.name}.new-"
+    for left_over in database.parent.glob(f"{prefix}*"):
+        shutil.rmtree(left_over, ignore_errors=True)
+    # A folder, because SQLite keeps a journal beside the file. Its name is new each time, because MLflow
+    # keeps connections by name.
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=database.parent))
+    try:
+        unfinished = folder / database.name
+        store = SqlAlchemyStore(f"sqlite:///{unfinished.absolute()}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH)
+        # Open connections would go on writing to the file after it has its name.
+        store.engine.dispose()
+        unfinished.replace(database)
+        sync(database.parent)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

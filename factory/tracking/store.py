@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from factory.tracking.config import TrackingConfig
 from factory.tracking.credentials import redacted, shown
-from factory.tracking.database import check_database, one_at_a_time
+from factory.tracking.database import check_database, create_database, one_at_a_time
 from factory.tracking.sender import root_cause
 from factory.tracking.updates import MLFLOW_STATUS
 from factory.tracking.uri import resolve_uri, sqlite_path
@@ -118,7 +118,8 @@ def artifact_location(uri: str, *, output_root: Path, experiment: str) -> str | 
 def connect(uri: str) -> MlflowClient:
     """Return a client; an SQLite database and its schema are made by one process at a time.
 
-    MLflow migrates the schema in the constructor, and two processes doing so at once break each other.
+    MLflow migrates the schema in the constructor. Two processes doing so at once break each other, and one
+    that is killed leaves a database behind that can neither be used nor migrated again.
 
     Raises:
         ValueError: the database is damaged, or a newer MLflow wrote it.
@@ -129,6 +130,8 @@ def connect(uri: str) -> MlflowClient:
     if database is not None:
         check_database(database)
     with one_at_a_time(database):
+        if database is not None and not database.exists():
+            create_database(database)
         # Without a registry of its own, MLflow would take the one of `MLFLOW_REGISTRY_URI`.
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
 

@@ -450,6 +450,31 @@ def test_two_processes_on_an_empty_store_then_killed(tmp_path: Path) -> None:
     assert len(client.search_runs([experiment.experiment_id])) == 2
 
 
+def test_a_store_that_was_cut_off_while_it_was_made_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database with half of MLflow's tables could neither be used nor migrated."""
+    database = tmp_path / "mlflow.db"
+
+    def cut_off(engine: Any) -> None:
+        with engine.begin() as connection:
+            connection.exec_driver_sql("CREATE TABLE trace_info (request_id VARCHAR(50))")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("mlflow.store.db.utils._initialize_tables", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            connect(f"sqlite:///{database}")
+    assert not database.exists()
+    # What a process that was killed there leaves behind goes as well.
+    (tmp_path / ".mlflow.db.new-killed").mkdir()
+    client = connect(f"sqlite:///{database}")
+    assert [one.name for one in client.search_experiments()] == ["Default"]
+    client.create_experiment("after")
+    assert len(connect(f"sqlite:///{database}").search_experiments()) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db", "mlflow.db.lock"]
+
+
 def test_metric_keys_of_the_design_are_accepted(
     client: MlflowClient, open_run: Callable[..., Tracker]
 ) -> None:
