@@ -13,7 +13,7 @@ from factory.floor.loop import Floor, NoWatcher, Watcher
 from factory.floor.records import Command
 from factory.floor.store import Store
 from factory.operator.config import OperatorConfig
-from factory.operator.deciders import table
+from factory.operator.deciders import llm_books, table
 from factory.operator.hands import FloorPort
 from factory.operator.journal import Journal
 from factory.operator.operator import Operator
@@ -62,9 +62,9 @@ class OperatorWatcher:
         return self._operator.reset()
 
     def close(self) -> None:
-        """Record the operator's own CPU time."""
+        """Write down what the operator itself has used."""
         self._own_cost.write(time.monotonic())
-        self._store.put("operator cost", self._operator.describe())
+        self._operator.close()
 
 
 def watching(config: OperatorConfig, mode: Mode) -> Callable[[Floor], Watcher]:
@@ -84,10 +84,14 @@ def show(given: argparse.Namespace) -> int:
         findings = store.get("operator findings", [])
         decisions = [_plain(journal, one) for one in journal.decisions(limit=_SHOWN)]
         cost = store.get("operator cost", {})
+        model = _model_books(store, journal)
     if given.json:
-        print(json.dumps({"findings": findings, "decisions": decisions, "cost": cost}, indent=1))
+        shown = {"findings": findings, "decisions": decisions, "cost": cost, "language_model": model}
+        print(json.dumps(shown, indent=1))
         return 0
     print_findings(findings)
+    if model:
+        print(_model_text(model))
     for one in decisions:
         print(f"{one['id']:>4}  {one['status']:<10} {one['action']:<24} for {one['finding']}  {one['note']}")
     return 0
@@ -113,13 +117,41 @@ def approve(given: argparse.Namespace) -> int:
     return 0
 
 
+def _model_books(store: Store, journal: Journal) -> dict[str, float]:
+    """Return the books of the language model; the work that it has saved in joules of this floor as well."""
+    books = llm_books.read(store, journal.verified(by="llm"))
+    tokens = sum(line.tokens for line in store.lines())
+    if books and tokens > 0:
+        books["saved_joules"] = books["saved_tokens"] * store.get("books", {}).get("node_j", 0.0) / tokens
+    return books
+
+
+def _model_text(books: dict[str, float]) -> str:
+    """Return the books as a sentence."""
+    tokens = books.get("tokens_in", 0) + books.get("tokens_out", 0)
+    text = (
+        f"language model: {books['calls']:.0f} questions, {books.get('failures', 0):.0f} without a usable"
+        f" answer, {books.get('changed', 0):.0f} choices changed;"
+        f" {tokens:.0f} tokens, {books.get('seconds', 0):.1f} s,"
+        f" {books.get('joules', 0):.0f} J (estimated), {books.get('usd', 0):.6g} USD;"
+        f" saved {books['saved_tokens']:.0f} control tokens (predicted)"
+    )
+    if "saved_joules" in books:
+        text += f", {books['saved_joules']:.0f} J of this floor"
+    return text
+
+
 def _plain(journal: Journal, decision: Any) -> dict[str, Any]:
+    instead_of = None
+    if decision.instead_of is not None:
+        instead_of = decision.instead_of.id
     return {
         "id": decision.id,
         "at": decision.at,
         "finding": decision.finding,
         "action": decision.candidate.id,
         "by": decision.by,
+        "instead_of": instead_of,
         "status": decision.status.value,
         "note": journal.notes(decision.id),
         "predicted_w": decision.candidate.predicted_w,

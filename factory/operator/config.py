@@ -4,11 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from factory.operator.llm_config import LlmConfig
 from factory.operator.thresholds import Thresholds
 from factory.operator.words import Verb
 from factory.validation import require
 
-DECIDERS = ("rule", "none")
+DECIDERS = ("none", "rule", "bandit", "llm")
+
+
+@dataclass(kw_only=True)
+class BanditConfig:
+    """Settings below `operator.bandit`."""
+
+    seed: int = 0
+    prior: float = 5.0
+    """Weight of the rule's order, in outcomes; a greater one is overruled later."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError when a value is out of its range."""
+        require(0.1 <= self.prior <= 1e6, "operator.bandit.prior", self.prior, "must be in [0.1, 1e6]")
 
 
 @dataclass(kw_only=True)
@@ -16,6 +30,7 @@ class OperatorConfig:
     """Settings below `operator`. Times are in seconds."""
 
     decider: str = "rule"
+    """Chooser of actions; `bandit` and `llm` may replace the choice of `rule`."""
     allow: list[str] = field(
         default_factory=lambda: [
             "alert",
@@ -48,6 +63,8 @@ class OperatorConfig:
     expire_s: float = 3600.0
     """Time after which an unapproved proposal is dropped."""
     detect: Thresholds = field(default_factory=Thresholds)
+    bandit: BanditConfig = field(default_factory=BanditConfig)
+    llm: LlmConfig = field(default_factory=LlmConfig)
 
     def __post_init__(self) -> None:
         """Raise ValueError when a value is out of its range."""
@@ -65,3 +82,14 @@ class OperatorConfig:
             "must be in [0, 3600]",
         )
         require(self.breaker >= 1, "operator.breaker", self.breaker, "must be >= 1")
+        self._check_language_model()
+
+    def _check_language_model(self) -> None:
+        if self.decider != "llm":
+            url = self.llm.base_url
+            require(not url, "operator.llm.base_url", url, "is asked by operator.decider=llm only")
+            return
+        remedy = "decider llm needs the endpoint, such as http://127.0.0.1:8080/v1"
+        require(bool(self.llm.base_url), "operator.llm.base_url", self.llm.base_url, remedy)
+        remedy = "decider llm needs the name of a model that the endpoint serves"
+        require(bool(self.llm.model), "operator.llm.model", self.llm.model, remedy)

@@ -53,6 +53,30 @@ def obstacle(
     return _frozen(candidate, view, config)
 
 
+def alternatives(
+    chosen: Candidate,
+    choices: Sequence[Candidate],
+    view: View,
+    history: Sequence[Decision],
+    config: OperatorConfig,
+    *,
+    mode: Mode,
+    is_broken: bool,
+) -> list[Candidate]:
+    """Return the choices that may take the place of one, itself among them, in their order.
+
+    None of them needs an approval that the first one does not, and none has to wait.
+    """
+    needs_approval = not is_free(chosen, mode, config)
+    found: list[Candidate] = []
+    for one in choices:
+        is_as_free = needs_approval or is_free(one, mode, config)
+        waits = bool(obstacle(one, view, history, config, is_broken=is_broken))
+        if one == chosen or (is_as_free and not waits):
+            found.append(one)
+    return found
+
+
 def _has_power(candidate: Candidate, view: View) -> bool:
     if not view.meter.samples or candidate.verb is Verb.RETRY_NOW:
         # The scheduler admits lines by itself.

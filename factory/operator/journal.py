@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 from factory.floor.store import Store
 from factory.operator.words import Candidate, Decision, Fault, Finding, Status, Verb
 
+Outcomes = dict[Verb, tuple[int, int]]
+"""Numbers of cures and of failures of each action."""
+_DECISION = "SELECT id, at, changed_at, fault, finding, decider, status, content FROM decision"
 _TABLE = """
 CREATE TABLE IF NOT EXISTS decision (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -112,36 +115,60 @@ class Journal:
 
     def decisions(self, *, limit: int = 100) -> list[Decision]:
         """Return the newest decisions, oldest first; times are converted to this process's clock."""
+        rows = self.store.execute(f"{_DECISION} ORDER BY id DESC LIMIT ?", limit).fetchall()
+        return [self._decision(row) for row in reversed(rows)]
+
+    def verified(self, *, by: str) -> list[Decision]:
+        """Return the decisions of a decider that have cured or failed, oldest first."""
         rows = self.store.execute(
-            "SELECT id, at, changed_at, fault, finding, decider, status, content FROM decision"
-            " ORDER BY id DESC LIMIT ?",
-            limit,
+            f"{_DECISION} WHERE decider = ? AND status IN (?, ?) ORDER BY id", by, Status.DONE, Status.FAILED
         ).fetchall()
-        now = time.time()
-        found: list[Decision] = []
-        for number, at, changed_at, fault, finding, decider, status, content in reversed(rows):
-            plain = json.loads(content)
-            candidate = plain["candidate"]
-            found.append(
-                Decision(
-                    id=number,
-                    fault=Fault(fault),
-                    finding=finding,
-                    candidate=Candidate(**candidate | {"verb": Verb(candidate["verb"])}),
-                    by=decider,
-                    status=Status(status),
-                    at=at,
-                    since_s=self._monotonic() - max(0.0, now - changed_at),
-                    before=plain["before"],
-                    undo=plain["undo"],
-                )
-            )
-        return found
+        return [self._decision(row) for row in rows]
+
+    def outcomes(self, fault: Fault) -> Outcomes:
+        """Return how often each action has cured a fault, and how often it has failed."""
+        rows = self.store.execute(
+            "SELECT verb, SUM(status = ?), SUM(status = ?) FROM decision"
+            " WHERE fault = ? AND status IN (?, ?) AND verb NOT IN (?, ?) GROUP BY verb",
+            Status.DONE,
+            Status.FAILED,
+            fault,
+            Status.DONE,
+            Status.FAILED,
+            # Telling people, and the end of a pause, cure nothing.
+            Verb.ALERT,
+            Verb.RELEASE,
+        ).fetchall()
+        return {Verb(verb): (cured, failed) for verb, cured, failed in rows}
+
+    def _decision(self, row: Sequence[Any]) -> Decision:
+        number, at, changed_at, fault, finding, decider, status, content = row
+        plain = json.loads(content)
+        replaced = None
+        if plain.get("instead_of"):
+            replaced = _candidate(plain["instead_of"])
+        return Decision(
+            id=number,
+            fault=Fault(fault),
+            finding=finding,
+            candidate=_candidate(plain["candidate"]),
+            by=decider,
+            status=Status(status),
+            at=at,
+            since_s=self._monotonic() - max(0.0, time.time() - changed_at),
+            before=plain["before"],
+            undo=plain["undo"],
+            instead_of=replaced,
+        )
 
     def notes(self, number: int) -> str:
         """Return the reason for the present status of a decision."""
         row = self.store.execute("SELECT note FROM decision WHERE id = ?", number).fetchone()
         return row[0] if row else ""
+
+
+def _candidate(plain: dict[str, Any]) -> Candidate:
+    return Candidate(**plain | {"verb": Verb(plain["verb"])})
 
 
 def _content(decision: Decision) -> str:
@@ -150,4 +177,6 @@ def _content(decision: Decision) -> str:
         "before": decision.before,
         "undo": decision.undo,
     }
+    if decision.instead_of is not None:
+        plain["instead_of"] = asdict(decision.instead_of)
     return json.dumps(plain)

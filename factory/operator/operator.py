@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from factory.operator import guard
 from factory.operator.candidates import candidates
 from factory.operator.config import OperatorConfig
-from factory.operator.deciders.base import Decider
+from factory.operator.deciders.base import Decider, NoRanker, Ranker
 from factory.operator.hands import before, effect_s, has_effect
 from factory.operator.journal import Journal
 from factory.operator.orient import Orientation
@@ -36,27 +36,6 @@ class Port(Protocol):
 
     def undo(self, decision: Decision) -> str:
         """Put back what can be put back, and return a note about it."""
-
-
-class Ranker(Protocol):
-    """May replace the rule's choice, within a deadline."""
-
-    def ask(self, decision: Decision, finding: Finding, choices: Sequence[Candidate], view: View) -> None:
-        """Begin to think about a decision."""
-
-    def answer(self, decision: Decision) -> tuple[bool, Candidate | None, str]:
-        """Return whether thinking has ended, the other choice if there is one, and a note for the journal."""
-
-
-class NoRanker:
-    """Leaves every choice as it is."""
-
-    def ask(self, decision: Decision, finding: Finding, choices: Sequence[Candidate], view: View) -> None:
-        """Do nothing."""
-
-    def answer(self, decision: Decision) -> tuple[bool, Candidate | None, str]:
-        """Return that there is nothing to wait for."""
-        return True, None, ""
 
 
 class Operator:
@@ -134,9 +113,10 @@ class Operator:
         self._journal.record("reset")
         return "the circuit breaker is closed: the operator acts again"
 
-    def describe(self) -> dict[str, Any]:
-        """Return the CPU time of the operator, as plain values."""
-        return dict(self._cost)
+    def close(self) -> None:
+        """Write down what the operator itself has used."""
+        self._ranker.close()
+        self._journal.store.put("operator cost", self._cost)
 
     def _follow(self, view: View) -> None:
         """Bring every open decision one step further."""
@@ -158,17 +138,43 @@ class Operator:
         if decision.status is Status.PROPOSED and age_s > self._config.expire_s:
             self._change(decision, Status.EXPIRED, f"not approved within {age_s:.0f} s")
             return
-        # The model is heard even where nobody acts, so that its proposal is the one that people see.
-        is_decided, other, note = self._ranker.answer(decision)
-        if note:
-            self._journal.record("language model", line=decision.candidate.line, id=decision.id, note=note)
-        if other is not None:
-            decision = self._change(decision, decision.status, note, candidate=other, by="llm")
-        is_allowed = decision.status is Status.APPROVED or guard.is_free(
-            decision.candidate, self._mode, self._config
-        )
-        if is_allowed and is_decided:
+        if decision.status is Status.APPROVED:
+            # What a person has approved is no longer for others to choose.
             self._try(decision, view)
+            return
+        advised = self._hear(decision)
+        if advised is None:
+            return
+        if advised.candidate.verb is Verb.ALERT:
+            # Telling people needs no one's leave.
+            self._change(advised, Status.DONE, "reported")
+        elif guard.is_free(advised.candidate, self._mode, self._config):
+            self._try(advised, view)
+
+    def _hear(self, decision: Decision) -> Decision | None:
+        """Return a decision as its ranker leaves it; None while the ranker still thinks."""
+        advice = self._ranker.answer(decision)
+        if advice is None:
+            return None
+        if advice.note:
+            self._journal.record(
+                "advice",
+                line=decision.candidate.line,
+                id=decision.id,
+                by=self._ranker.name,
+                note=advice.note,
+                **advice.numbers,
+            )
+        if advice.candidate is None:
+            return decision
+        return self._change(
+            decision,
+            decision.status,
+            advice.note,
+            candidate=advice.candidate,
+            by=self._ranker.name,
+            instead_of=decision.candidate,
+        )
 
     def _try(self, decision: Decision, view: View) -> None:
         """Carry out a decision unless the guard has an objection."""
@@ -218,8 +224,7 @@ class Operator:
         if not is_present:
             self._failed_in_a_row = 0
             self._keep()
-            done = self._change(decision, Status.DONE, f"gone after {view.now_s - decision.since_s:.1f} s")
-            self._decider.learn(done, is_cured=True)
+            self._change(decision, Status.DONE, f"gone after {view.now_s - decision.since_s:.1f} s")
         elif view.now_s - decision.since_s > self._config.cure_s:
             note = f"the fault is still there after {self._config.cure_s:.0f} s; {self._undone(decision)}"
             self._fail(decision, note)
@@ -231,8 +236,7 @@ class Operator:
             return f"it could not be undone: {error}"
 
     def _fail(self, decision: Decision, note: str) -> None:
-        failed = self._change(decision, Status.FAILED, note)
-        self._decider.learn(failed, is_cured=False)
+        self._change(decision, Status.FAILED, note)
         self._failed_in_a_row += 1
         self._keep()
         # Only once, as it opens: actions that were under way may still fail.
@@ -256,12 +260,15 @@ class Operator:
                 continue
             decision = self._journal.propose(finding, chosen, by=self._decider.name)
             self._history.append(decision)
-            self._ranker.ask(decision, finding, choices, view)
-            if chosen.verb is Verb.ALERT:
-                # Telling people needs no one's leave.
-                self._change(decision, Status.DONE, "reported")
-            else:
-                self._advance_choice(decision, view, is_present=True)
+            if chosen.verb is not Verb.ALERT:
+                self._ranker.ask(decision, finding, self._alternatives(chosen, choices, view), view)
+            self._advance_choice(decision, view, is_present=True)
+
+    def _alternatives(self, chosen: Candidate, choices: Sequence[Candidate], view: View) -> list[Candidate]:
+        """Return the choices that a ranker may put in the place of one, itself among them."""
+        return guard.alternatives(
+            chosen, choices, view, self._history, self._config, mode=self._mode, is_broken=self.is_broken
+        )
 
     def _was_told(self, finding: Finding, mine: Sequence[Decision]) -> bool:
         """Return whether people know already that they have to look at a finding themselves."""

@@ -164,3 +164,5 @@ class Decision:
     """Numbers before the action, against which its effect is read."""
     undo: list[int] = field(default_factory=list)
     """State to put back, such as CPUs; empty if nothing can be."""
+    instead_of: Candidate | None = None
+    """Choice of the rule that it has replaced; None if it is the first choice."""

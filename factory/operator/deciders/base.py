@@ -1,8 +1,9 @@
-"""Interface of deciders."""
+"""Interfaces of deciders, which make the first choice, and of rankers, which may replace it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from factory.operator.view import View
@@ -17,9 +18,6 @@ class Decider(Protocol):
     def choose(self, finding: Finding, candidates: Sequence[Candidate], view: View) -> Candidate | None:
         """Return one of the candidates, None to abstain."""
 
-    def learn(self, decision: Decision, *, is_cured: bool) -> None:
-        """Take note of the outcome of a decision."""
-
 
 class NoDecider:
     """Abstains always."""
@@ -30,5 +28,52 @@ class NoDecider:
         """Return None."""
         return None
 
-    def learn(self, decision: Decision, *, is_cured: bool) -> None:
-        """Learn nothing."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advice:
+    """Opinion of a ranker about a decision."""
+
+    candidate: Candidate | None = None
+    """Choice to take instead; None if the first one stands."""
+    note: str = ""
+    """Reason, for the journal; empty if there is nothing to tell."""
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    """Numbers behind it, for the journal."""
+
+
+class Ranker(Protocol):
+    """May replace a decision that is already in the journal by another candidate."""
+
+    name: str
+
+    def ask(self, decision: Decision, finding: Finding, choices: Sequence[Candidate], view: View) -> None:
+        """Begin to think about a decision, without waiting.
+
+        Args:
+            decision: the first choice.
+            finding: the fault.
+            choices: candidates that the guard lets take its place, itself among them.
+            view: the floor now.
+        """
+
+    def answer(self, decision: Decision) -> Advice | None:
+        """Return the advice about a decision; None while thinking goes on."""
+
+    def close(self) -> None:
+        """Count what is left to count."""
+
+
+class NoRanker:
+    """Leaves every choice as it is."""
+
+    name = "none"
+
+    def ask(self, decision: Decision, finding: Finding, choices: Sequence[Candidate], view: View) -> None:
+        """Do nothing."""
+
+    def answer(self, decision: Decision) -> Advice:
+        """Return that there is nothing to wait for."""
+        return Advice()
+
+    def close(self) -> None:
+        """Do nothing."""

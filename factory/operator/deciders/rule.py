@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from factory.operator.view import View
-from factory.operator.words import Candidate, Decision, Fault, Finding, Verb
+from factory.operator.words import Candidate, Fault, Finding, Verb
 
 ORDER: dict[Fault, tuple[Verb, ...]] = {
     Fault.CRASH: (Verb.RETRY_NOW,),
@@ -44,6 +44,3 @@ class RuleDecider:
                 if candidate.verb is verb:
                     return candidate
         return None
-
-    def learn(self, decision: Decision, *, is_cured: bool) -> None:
-        """Learn nothing: the table is fixed."""

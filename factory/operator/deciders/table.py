@@ -3,24 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from factory.operator.config import OperatorConfig
-from factory.operator.deciders.base import Decider, NoDecider
+from factory.operator.deciders.bandit import BanditRanker
+from factory.operator.deciders.base import Decider, NoDecider, NoRanker, Ranker
 from factory.operator.deciders.rule import RuleDecider
 from factory.operator.journal import Journal
-from factory.operator.operator import NoRanker, Ranker
 
-_DECIDERS: dict[str, Callable[[Journal], Decider]] = {
-    "none": lambda journal: NoDecider(),
-    "rule": lambda journal: RuleDecider(),
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Row:
+    """Parts of a decider: the maker of the first choice, and of the ranker that may replace it."""
+
+    decider: Callable[[Journal], Decider] = lambda journal: RuleDecider()
+    ranker: Callable[[OperatorConfig, Journal], Ranker] = lambda config, journal: NoRanker()
+
+
+def _language_model(config: OperatorConfig, journal: Journal) -> Ranker:
+    # Whoever asks no model need not load what speaks HTTP and TLS.
+    from factory.operator.deciders.llm import LlmRanker
+
+    return LlmRanker(config.llm, journal)
+
+
+DECIDERS = {
+    "none": _Row(decider=lambda journal: NoDecider()),
+    "rule": _Row(),
+    "bandit": _Row(ranker=lambda config, journal: BanditRanker(config.bandit, journal)),
+    "llm": _Row(ranker=_language_model),
 }
 
 
 def make(config: OperatorConfig, journal: Journal) -> Decider:
-    """Return the decider that the settings name."""
-    return _DECIDERS[config.decider](journal)
+    """Return the maker of first choices that the settings name."""
+    return DECIDERS[config.decider].decider(journal)
 
 
 def make_ranker(config: OperatorConfig, journal: Journal) -> Ranker:
-    """Return the language model's side of the settings; nothing if there is no address."""
-    return NoRanker()
+    """Return what may replace the first choices; nothing for `none` and `rule`."""
+    return DECIDERS[config.decider].ranker(config, journal)

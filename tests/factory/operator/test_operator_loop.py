@@ -7,57 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from operator_plant import Plant, make, run
 
 from factory.floor.lines import ExitClass, LineState
 from factory.floor.store import Store
 from factory.operator.config import OperatorConfig
-from factory.operator.deciders.rule import RuleDecider
 from factory.operator.journal import Journal
-from factory.operator.operator import Operator
-from factory.operator.view import CheckpointView, HostView, LineView, MeterView, View
-from factory.operator.words import Candidate, Decision, Mode, Status, Verb
-
-
-class Plant:
-    """One line that is stopped by a stranger; by default it goes on when it is told to."""
-
-    def __init__(self) -> None:
-        """Begin with a line that runs."""
-        self.now_s = 0.0
-        self.line = LineView(
-            id=1, state=LineState.RUNNING, attempts=1, cpus=(0,), cores_busy=1.0, is_stopped=True
-        )
-        self.host = HostView(num_cores=2.0, cpus_busy=(1.0, 0.0))
-        self.meter = MeterView()
-        self.acts: list[str] = []
-        self.undone: list[str] = []
-        self.is_deaf = False
-        self.is_incurable = False
-
-    def observe(self) -> View:
-        """Return the line and its machine."""
-        return View(now_s=self.now_s, lines=(self.line,), host=self.host, meter=self.meter)
-
-    def undo_state(self, candidate: Candidate) -> list[int]:
-        """Return the CPUs."""
-        return list(self.line.cpus) if candidate.verb is Verb.REBIND else []
-
-    def act(self, decision: Decision) -> None:
-        """Change the line."""
-        verb = decision.candidate.verb
-        self.acts.append(verb.value)
-        if self.is_deaf:
-            return
-        if verb is Verb.REBIND:
-            self.line = replace(self.line, cpus=(1,))
-        if verb in (Verb.CONTINUE, Verb.RESTART) and not self.is_incurable:
-            self.line = replace(self.line, is_stopped=False, attempts=self.line.attempts + 1)
-
-    def undo(self, decision: Decision) -> str:
-        """Put the CPUs back."""
-        self.undone.append(decision.candidate.verb.value)
-        self.line = replace(self.line, cpus=tuple(decision.undo) or self.line.cpus)
-        return "put back"
+from factory.operator.view import CheckpointView, LineView, MeterView
+from factory.operator.words import Mode, Status
 
 
 @pytest.fixture
@@ -65,21 +22,6 @@ def store(tmp_path: Path) -> Iterator[Store]:
     """Return an empty store."""
     with Store(tmp_path, create=True) as store:
         yield store
-
-
-def make(
-    store: Store, plant: Plant, mode: Mode = Mode.AUTO, config: OperatorConfig | None = None
-) -> Operator:
-    """Return an operator of the plant."""
-    journal = Journal(store, monotonic=lambda: plant.now_s)
-    return Operator(plant, journal, RuleDecider(), config or OperatorConfig(), mode)
-
-
-def run(operator: Operator, plant: Plant, seconds: int) -> None:
-    """Tick once a second."""
-    for _ in range(seconds):
-        operator.tick()
-        plant.now_s += 1.0
 
 
 def decisions(store: Store) -> list[tuple[str, str]]:
