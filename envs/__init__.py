@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from factory.envs.adapters.gymnasium_config import GymnasiumConfig
 from factory.envs.tasks.amr.config import AmrNavigateConfig
+from factory.envs.tasks.amr.dock_config import AmrDockConfig
+from factory.envs.tasks.amr.fleet_config import AmrFleetConfig
 from factory.envs.tasks.cars.park_config import CarParkConfig
 from factory.envs.tasks.cars.track_config import CarTrackConfig
 from factory.envs.tasks.cartpole_config import CartpoleSwingupConfig
@@ -20,6 +22,8 @@ register_task(QuadrupedVelocityConfig)
 register_task(CarTrackConfig)
 register_task(CarParkConfig)
 register_task(AmrNavigateConfig)
+register_task(AmrDockConfig)
+register_task(AmrFleetConfig)
 register_task(TrafficConfig)
 register_task(DroneWaypointsConfig)
 register_task(DroneGatesConfig)

@@ -6,12 +6,14 @@ Sizes: N environments, L lidar beams, C candidates, T points of a trajectory.
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from factory.baselines.base import Baseline
 from factory.envs.core.training_env import TrainingEnv
+from factory.envs.tasks.amr.features import route_direction
 from factory.envs.tasks.amr.robot import (
     ACCELERATION,
     MAX_SPEED_M_PER_S,
@@ -160,20 +162,18 @@ class ShortestPath(Baseline):
     def __init__(self, env: TrainingEnv, *, lookahead_m: float = 0.3) -> None:
         """Look along the path for `lookahead_m`."""
         super().__init__(env)
-        angle = torch.arange(64, device=env.device) * (math.tau / 64)
-        self._circle = lookahead_m * torch.stack([angle.cos(), angle.sin()], -1)
-        self._angles = angle
+        self._angles = torch.arange(64, device=env.device) * (math.tau / 64)
         self._lookahead_m = lookahead_m
 
     def act_deterministic(self, obs: Observations, state: Tensor) -> tuple[Tensor, Tensor]:
         """Return actions (N, 2) and the memory, which is empty."""
         env = self.env
-        around = env.position[:, None] + self._circle
-        lengths = env.course.path_length(env.episode, around)
-        best = self._angles[lengths.argmin(-1)]
-        # Close to the goal, straight to it.
-        offset = env.goal - env.position
-        is_close = offset.norm(dim=-1) < self._lookahead_m
-        direction = torch.where(is_close, torch.atan2(offset[:, 1], offset[:, 0]), best)
+        direction = route_direction(
+            partial(env.course.path_length, env.episode),
+            env.position,
+            env.goal,
+            angles=self._angles,
+            lookahead_m=self._lookahead_m,
+        )
         bearing = torch.remainder(direction - env.pose[:, 2] + math.pi, math.tau) - math.pi
         return _towards(bearing, torch.full_like(bearing, MAX_SPEED_M_PER_S)), state

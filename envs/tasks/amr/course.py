@@ -35,15 +35,14 @@ class Start(NamedTuple):
 @functools.cache
 def course_of(name: str, device: torch.device) -> Course:
     """Return the episodes of a set on a device; all environments of a process share them."""
-    return Course(name, device)
+    return Course(episode_table(name), device)
 
 
 class Course:
     """Episodes of one set on a device."""
 
-    def __init__(self, name: str, device: torch.device) -> None:
-        """Draw the set, or take what was drawn before in this process."""
-        table = episode_table(name)
+    def __init__(self, table: EpisodeTable, device: torch.device) -> None:
+        """Copy the numbers of a table to the device."""
         self.table = table
         self.recipe = table.recipe
         self.size_m = table.recipe.size_mm / 1000.0
@@ -58,7 +57,7 @@ class Course:
         self._goals = tensor(table.goal[:, 1:] / 1000.0).float()
         self._poses = tensor(np.stack([*start[:, 1:3].T / 1000.0, np.radians(start[:, 3])], -1)).float()
         self._shortest = tensor(start[:, 4] / 1000.0).float()
-        self._boxes = tensor(_boxes(table)).float()
+        self._boxes = tensor(box_numbers(table.boxes, table.num_boxes)).float()
         heading = np.radians(table.movers[..., 2])
         self._movers = Movers(
             tensor(table.movers[..., :2] / 1000.0).float(),
@@ -66,8 +65,7 @@ class Course:
             tensor(table.movers[..., 3] / 1000.0).float(),
             tensor(table.movers[..., 4] / 1000.0).float(),
         )
-        # To half a centimetre, which is enough for rewards.
-        self._lengths = tensor(table.lengths.astype(np.int32)).mul(0.001).half()
+        self._lengths = in_metres(table.lengths, device)
 
     def start(self, episode: Tensor) -> Start:
         """Return starts. Shape of episode: (N,)."""
@@ -87,27 +85,46 @@ class Course:
 
         Shapes: (N,), (N, P, 2) [m] -> (N, P) [m].
         """
-        goal = self._goal_of_episode[episode][:, None]
-        last = self._lengths.shape[-1] - 1
-        # In cells, from the centre of the first one; clamped so that a cell to the right and above exists.
-        cells = (points * (1000.0 / grid.CELL_MM) - 0.5).clamp(0.0, last - 1e-3)
-        low = cells.floor()
-        share = cells - low
-        column = low[..., 0].long()
-        row = low[..., 1].long()
-        total = torch.zeros_like(points[..., 0])
-        # Bilinear: each of the four centres around counts by the nearness of the point to it.
-        for up in (0, 1):
-            for right in (0, 1):
-                weight = (1 - up - share[..., 1]).abs() * (1 - right - share[..., 0]).abs()
-                total += weight * self._lengths[goal, row + up, column + right].float()
-        return total
+        return interpolated(self._lengths, self._goal_of_episode[episode], points)
 
 
-def _boxes(table: EpisodeTable) -> np.ndarray:
-    """Return centres, halves and axes of the boxes in all halls. Shape: (H, B, 6)."""
-    exists = np.arange(table.boxes.shape[1]) < table.num_boxes[:, None]
-    center = np.where(exists[..., None], table.boxes[..., :2] / 1000.0, _FAR_M)
-    turn = table.boxes[..., 4] * math.radians(grid.TURN_DEG)
+def in_metres(lengths: np.ndarray, device: torch.device) -> Tensor:
+    """Return lengths [mm] on a device, to half a centimetre, which is enough for rewards."""
+    return torch.as_tensor(lengths.astype(np.int32), device=device).mul(0.001).half()
+
+
+def interpolated(lengths: Tensor, goal: Tensor, points: Tensor) -> Tensor:
+    """Return lengths of shortest paths, linear between the centres of cells.
+
+    Args:
+        lengths: from all cells to every goal. Shape: (G, rows, columns) [m].
+        goal: goal of each environment. Shape: (N,).
+        points: places. Shape: (N, P, 2) [m].
+
+    Returns:
+        Shape: (N, P) [m].
+    """
+    goal = goal[:, None]
+    last = lengths.shape[-1] - 1
+    # In cells, from the centre of the first one; clamped so that a cell to the right and above exists.
+    cells = (points * (1000.0 / grid.CELL_MM) - 0.5).clamp(0.0, last - 1e-3)
+    low = cells.floor()
+    share = cells - low
+    column = low[..., 0].long()
+    row = low[..., 1].long()
+    total = torch.zeros_like(points[..., 0])
+    # Bilinear: each of the four centres around counts by the nearness of the point to it.
+    for up in (0, 1):
+        for right in (0, 1):
+            weight = (1 - up - share[..., 1]).abs() * (1 - right - share[..., 0]).abs()
+            total += weight * lengths[goal, row + up, column + right].float()
+    return total
+
+
+def box_numbers(boxes: np.ndarray, num_boxes: np.ndarray) -> np.ndarray:
+    """Return centres, halves and axes of boxes, see `Boxes.of`. Shapes: (H, B, 5), (H,) -> (H, B, 6)."""
+    exists = np.arange(boxes.shape[1]) < num_boxes[:, None]
+    center = np.where(exists[..., None], boxes[..., :2] / 1000.0, _FAR_M)
+    turn = boxes[..., 4] * math.radians(grid.TURN_DEG)
     axis = np.stack([np.cos(turn), np.sin(turn)], -1)
-    return np.concatenate([center, table.boxes[..., 2:4] / 1000.0, axis], -1)
+    return np.concatenate([center, boxes[..., 2:4] / 1000.0, axis], -1)

@@ -164,6 +164,27 @@ def maze(draws: Draws, size_mm: int) -> list[Box]:
     return boxes
 
 
+def bay(draws: Draws, size_mm: int) -> list[Box]:
+    """Return the two guides beside a dock in the middle of the west wall, and three boxes on the floor."""
+    middle = size_mm // 2
+    half_gap = draws.integer(310, 370)
+    half_length = draws.integer(250, 450)
+    half_width = draws.integer(40, 80)
+    offset = half_gap + half_width
+    boxes = [(half_length, middle + side * offset, half_length, half_width, 0) for side in (-1, 1)]
+    boxes += [
+        (
+            draws.integer(1900, size_mm - 800),
+            draws.integer(500, size_mm - 500),
+            draws.integer(150, 450),
+            draws.integer(100, 350),
+            draws.integer(0, 11),
+        )
+        for _ in range(3)
+    ]
+    return boxes
+
+
 KINDS: dict[str, Callable[[Draws, int], list[Box]]] = {
     "aisles": aisles,
     "rooms": rooms,
@@ -172,6 +193,7 @@ KINDS: dict[str, Callable[[Draws, int], list[Box]]] = {
     "dense": dense,
     "wide": wide,
     "maze": maze,
+    "bay": bay,
 }
 """Kinds of halls: functions of a stream of draws and the hall's edge."""
 

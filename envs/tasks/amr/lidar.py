@@ -1,4 +1,4 @@
-"""A lidar in all worlds, with noise and a memory of the last scans.
+"""A lidar on all robots, with noise and a memory of the last scans.
 
 Sizes: N environments, L beams.
 """
@@ -6,6 +6,7 @@ Sizes: N environments, L beams.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -15,38 +16,57 @@ from factory.envs.tasks.amr.robot import LAG_STEPS, NUM_BEAMS, RANGE_M
 from factory.envs.tasks.amr.scene import LIDAR_HEIGHT_M
 from factory.envs.tasks.amr.table import EpisodeSet
 
+CastRays = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Returns the length of every ray up to what it meets, negative where it meets nothing, and anything in rows
+outside the mask: origins (N, 2) [m], directions (N, L, 2), mask (N,) -> (N, L) [m].
+"""
 
-class Lidar:
-    """Scans of all worlds; beams begin at the heading and go round to the left."""
+
+class PhysicsRays:
+    """Rays in the worlds of a physics engine, at the height of the lidar."""
 
     def __init__(self, physics: Physics) -> None:
-        """Prepare the beams."""
+        """Prepare the rays."""
         self._physics = physics
         # Rays meet geoms, whose places Warp brings up to date at a reset only if they were asked for.
         physics.field("geom_xpos")
         num_envs = physics.num_envs
         device = physics.device
-        angle = torch.arange(NUM_BEAMS, device=device) * (math.tau / NUM_BEAMS)
-        self._beams = torch.stack([angle.cos(), angle.sin()])
         self._origins = torch.zeros(num_envs, NUM_BEAMS, 3, device=device)
         self._origins[..., 2] = LIDAR_HEIGHT_M
         self._directions = torch.zeros(num_envs, NUM_BEAMS, 3, device=device)
+
+    def __call__(self, origin: Tensor, direction: Tensor, mask: Tensor) -> Tensor:
+        """Return lengths, see `CastRays`."""
+        self._origins[..., :2] = origin[:, None]
+        self._directions[..., :2] = direction
+        return self._physics.rays(self._origins, self._directions, worlds=mask)
+
+
+class Lidar:
+    """Scans of all robots; beams begin at the heading and go round to the left."""
+
+    def __init__(self, cast_rays: CastRays, *, num_envs: int, device: torch.device) -> None:
+        """Prepare the beams."""
+        self._cast_rays = cast_rays
+        angle = torch.arange(NUM_BEAMS, device=device) * (math.tau / NUM_BEAMS)
+        self._beams = torch.stack([angle.cos(), angle.sin()])
 
         self.ranges = torch.zeros(num_envs, NUM_BEAMS, device=device)
         """Exact ranges. Shape: (N, L) [m]."""
         self.scans = torch.zeros(num_envs, LAG_STEPS + 1, NUM_BEAMS, device=device)
         """Ranges with noise, the newest first. Shape: (N, LAG_STEPS + 1, L) [m]."""
         self.stale = torch.ones(num_envs, dtype=torch.bool, device=device)
-        """Worlds that have changed since their last scan. Shape: (N,)."""
+        """Robots around which something has changed since their last scan. Shape: (N,)."""
 
     def refresh(
         self, pose: Tensor, *, begins: Tensor, noise: Tensor, chance: Tensor, recipe: EpisodeSet
     ) -> None:
-        """Scan in the worlds that have changed.
+        """Scan where something has changed.
 
         Args:
             pose: x, y, heading of the robot. Shape: (N, 3) [m, m, rad].
-            begins: mask of the worlds at the start of an episode. Shape: (N,).
+            begins: mask of the rows at the start of an episode. Shape: (N,).
             noise: draws from N(0, 1). Shape: (N, L).
             chance: draws from U(0, 1). Shape: (N, L).
             recipe: says how large the noise is.
@@ -54,10 +74,9 @@ class Lidar:
         # Turn the beams from the robot's frame into the hall's.
         cos = pose[:, 2:].cos()
         sin = pose[:, 2:].sin()
-        self._origins[..., :2] = pose[:, None, :2]
-        self._directions[..., 0] = cos * self._beams[0] - sin * self._beams[1]
-        self._directions[..., 1] = sin * self._beams[0] + cos * self._beams[1]
-        hits = self._physics.rays(self._origins, self._directions, worlds=self.stale)
+        x = cos * self._beams[0] - sin * self._beams[1]
+        y = sin * self._beams[0] + cos * self._beams[1]
+        hits = self._cast_rays(pose[:, :2], torch.stack([x, y], -1), self.stale)
         # A ray that meets nothing is -1.
         seen = torch.where(hits < 0.0, RANGE_M, hits).clamp(max=RANGE_M)
         put(self.ranges, seen, self.stale)

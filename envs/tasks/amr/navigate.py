@@ -6,7 +6,7 @@ Sizes: N environments, B boxes, M movers, L lidar beams.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import mujoco
 import numpy as np
@@ -19,16 +19,16 @@ from factory.envs.core.observations import Observation
 from factory.envs.rendering.plan_view import PlanView, Scene
 from factory.envs.tasks.amr import drawing, scene, scoring
 from factory.envs.tasks.amr.config import AmrNavigateConfig
-from factory.envs.tasks.amr.course import course_of
-from factory.envs.tasks.amr.features import goal_features, log_range, mover_features
-from factory.envs.tasks.amr.lidar import Lidar, put
+from factory.envs.tasks.amr.course import Course, course_of
+from factory.envs.tasks.amr.features import exact_features, goal_features, log_range
+from factory.envs.tasks.amr.lidar import Lidar, PhysicsRays, put
+from factory.envs.tasks.amr.motion import approached, commanded, velocity
 from factory.envs.tasks.amr.obstacles import Boxes, Movers, gaps, is_yielding, moved
 from factory.envs.tasks.amr.robot import (
     ACCELERATION,
     GOAL_RADIUS_M,
     LAG_STEPS,
     MAX_SPEED_M_PER_S,
-    MAX_TURN_RAD_PER_S,
     NUM_BEAMS,
     RANGE_M,
     ROBOT_RADIUS_M,
@@ -78,11 +78,15 @@ class AmrNavigate(PlanView, BatchEnv):
         "_ends_as",
         "last_outcome",
     )
+    speed_m_per_s: ClassVar[tuple[float, float]] = (0.0, MAX_SPEED_M_PER_S)
+    """Range of the commanded speeds [m/s]."""
 
-    cfg: AmrNavigateConfig
+    def _open_course(self) -> Course:
+        """Return the episodes."""
+        return course_of(self.cfg.episodes, self.device)
 
     def _load_model(self) -> mujoco.MjModel:
-        self.course = course_of(self.cfg.episodes, self.device)
+        self.course = self._open_course()
         recipe = self.course.recipe
         return scene.load_hall(
             size_m=self.course.size_m,
@@ -110,7 +114,7 @@ class AmrNavigate(PlanView, BatchEnv):
         self._mocap_quat = physics.field("mocap_quat")
         self._geom_size = physics.model_field("geom_size")
 
-        self.lidar = Lidar(physics)
+        self.lidar = Lidar(PhysicsRays(physics), num_envs=self.num_envs, device=self.device)
         self._ranges = self.lidar.ranges
         self._scans = self.lidar.scans
         limits = torch.tensor(ACCELERATION, device=self.device)
@@ -216,17 +220,9 @@ class AmrNavigate(PlanView, BatchEnv):
     def _apply_action(self, action: Tensor) -> None:
         self._last_action.copy_(self._action)
         self._action.copy_(self.native_actions(action))
-        speed = 0.5 * MAX_SPEED_M_PER_S * (self._action[:, :1] + 1.0)
-        wanted = torch.cat([speed, MAX_TURN_RAD_PER_S * self._action[:, 1:]], -1)
-        change = torch.minimum(torch.maximum(wanted - self.twist, -self._most_change), self._most_change)
-        self.twist += change
-
-        # Over the step, the robot moves along its heading in the middle of it.
-        executed = self._executed_twist()
-        heading = self._qpos[:, 2].float() + 0.5 * STEP_S * executed[:, 1]
-        self._ctrl[:, 0] = executed[:, 0] * heading.cos()
-        self._ctrl[:, 1] = executed[:, 0] * heading.sin()
-        self._ctrl[:, 2] = executed[:, 1]
+        wanted = commanded(self._action, speed_m_per_s=self.speed_m_per_s)
+        self.twist.copy_(approached(self.twist, wanted, self._most_change))
+        self._ctrl.copy_(velocity(self.pose[:, 2], self._executed_twist(), step_s=STEP_S))
 
         # Movers see the robot where it is now, and move with it.
         after = moved(
@@ -241,27 +237,36 @@ class AmrNavigate(PlanView, BatchEnv):
         self._mover_heading.copy_(after.heading)
         self._show_movers()
 
-    def _get_rewards_and_dones(self) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    def _room(self) -> scoring.Contact:
+        """Return the room around the robots after a step, and bring the sums of the episodes up to date."""
         self.lidar.stale.fill_(True)
         position = self.position
         to_static = gaps(position[:, None], self.boxes, size_m=self.course.size_m).distance[:, 0]
         contact = scoring.contact_of(to_static, position, self._qvel[:, :2].float(), self.movers)
+        self.elapsed_s += STEP_S
+        self._travelled += self._executed_twist()[:, 0].abs() * STEP_S
+        self._clearance.copy_(torch.minimum(self._clearance, contact.clearance))
+        return contact
+
+    def _progress(self) -> Tensor:
+        """Return the metres by which the shortest path got shorter in this step. Shape: (N,)."""
+        remaining = self.course.path_length(self.episode, self.position[:, None])[:, 0]
+        progress = self._remaining - remaining
+        self._remaining.copy_(remaining)
+        return progress
+
+    def _get_rewards_and_dones(self) -> tuple[Tensor, Tensor, dict[str, Any]]:
+        contact = self._room()
         clearance = contact.clearance
         collided = clearance < 0.0
-        reached = ((position - self.goal).norm(dim=-1) < GOAL_RADIUS_M) & ~collided
-
-        self.elapsed_s += STEP_S
-        self._travelled += self._executed_twist()[:, 0] * STEP_S
-        self._clearance.copy_(torch.minimum(self._clearance, clearance))
-        remaining = self.course.path_length(self.episode, position[:, None])[:, 0]
+        reached = ((self.position - self.goal).norm(dim=-1) < GOAL_RADIUS_M) & ~collided
         terms = scoring.reward_terms(
             self.cfg.rewards,
-            progress=self._remaining - remaining,
+            progress=self._progress(),
             clearance=clearance,
             reached=reached,
             change=self._action - self._last_action,
         )
-        self._remaining.copy_(remaining)
         self._ends_as.copy_(scoring.outcomes(contact, reached))
         info = {
             "reward_terms": terms,
@@ -279,15 +284,19 @@ class AmrNavigate(PlanView, BatchEnv):
 
     # Observation.
 
-    def _get_observations(self) -> Observation:
-        pose = self.pose
+    def _scan(self) -> None:
+        """Scan in the worlds that have changed."""
         self.lidar.refresh(
-            pose,
+            self.pose,
             begins=self.elapsed_s == 0.0,
             noise=self.normal(NUM_BEAMS),
             chance=self.uniform(0.0, 1.0, NUM_BEAMS),
             recipe=self.course.recipe,
         )
+
+    def _get_observations(self) -> Observation:
+        self._scan()
+        pose = self.pose
         known = torch.cat([self.twist, self._action], -1)
         odometry = pose + self._drift * self._travelled[:, None]
         policy = (
@@ -295,17 +304,16 @@ class AmrNavigate(PlanView, BatchEnv):
             goal_features(odometry, self.goal),
             known,
         )
-        critic = (
-            log_range(self._ranges),
-            goal_features(pose, self.goal),
-            known,
-            0.1 * self._remaining[:, None],
-            self._ranges.amin(-1, keepdim=True) - ROBOT_RADIUS_M,
-            self._slip,
-            self._drift,
-            mover_features(pose, self.movers),
+        critic = exact_features(
+            pose,
+            self.goal,
+            self.movers,
+            ranges=self._ranges,
+            known=known,
+            remaining=self._remaining,
+            drawn=torch.cat([self._slip, self._drift], -1),
         )
-        return {"policy": torch.cat(policy, -1), "critic": torch.cat(critic, -1)}
+        return {"policy": torch.cat(policy, -1), "critic": critic}
 
     # State of the worlds now.
 

@@ -19,7 +19,7 @@ from factory.envs.tasks.amr.halls import Draws, draw_boxes
 
 ROBOT_RADIUS_MM = 250
 GOAL_RADIUS_MM = 300
-_CLEARANCE_MM = ROBOT_RADIUS_MM + 50
+CLEARANCE_MM = ROBOT_RADIUS_MM + 50
 _MOVER_CLEARANCE_MM = 400
 _MOVER_DISTANCE_MM = 1500
 """Smallest distance between a mover and the robot at the start."""
@@ -59,6 +59,10 @@ class EpisodeSet:
     """Error of the odometry per distance travelled [m/m], and largest error of its heading [rad/m]."""
     slip: float = 0.05
     """Largest deviation of the executed speeds from the commanded ones, drawn for every episode [-]."""
+
+    def goal_cell(self, draws: Draws, cells: npt.NDArray[np.int64]) -> tuple[int, int]:
+        """Return row and column of a goal, one of the free cells."""
+        return draw_cell(draws, cells)
 
 
 SETS: dict[str, EpisodeSet] = {
@@ -173,13 +177,13 @@ def _draw_hall(recipe: EpisodeSet, hall: int, draws: Draws) -> tuple[Ints, list[
     # A hall may be cut in two, or too narrow for paths that are long enough.
     while True:
         boxes = draw_boxes(kind, draws, size_mm=recipe.size_mm)
-        free = grid.free_cells(boxes, size_mm=recipe.size_mm, clearance_mm=_CLEARANCE_MM)
+        free = grid.free_cells(boxes, size_mm=recipe.size_mm, clearance_mm=CLEARANCE_MM)
         for_movers = grid.free_cells(boxes, size_mm=recipe.size_mm, clearance_mm=_MOVER_CLEARANCE_MM)
         cells = np.argwhere(free)
         mover_cells = np.argwhere(for_movers)
         episodes = []
         for _ in range(4 * recipe.goals):
-            cell = _draw_cell(draws, cells)
+            cell = recipe.goal_cell(draws, cells)
             goal = _draw_goal(recipe, draws, cell, grid.path_lengths(free, cell), cells, mover_cells)
             if len(goal.starts) == recipe.starts:
                 episodes.append(goal)
@@ -196,11 +200,11 @@ def _draw_goal(
     mover_cells: npt.NDArray[np.int64],
 ) -> _Goal:
     """Return a goal with starts whose paths are long enough, as many as there should be or fewer."""
-    goal_x, goal_y = _point(goal)
+    goal_x, goal_y = point_of(goal)
     starts: list[tuple[tuple[int, int, int, int], list[tuple[int, ...]]]] = []
     for _ in range(16 * recipe.starts):
-        cell = _draw_cell(draws, cells)
-        x, y = _point(cell)
+        cell = draw_cell(draws, cells)
+        x, y = point_of(cell)
         length = int(lengths[cell])
         # Squares keep the comparison in integers: no machine rounds differently.
         squared = (x - goal_x) ** 2 + (y - goal_y) ** 2
@@ -222,18 +226,18 @@ def _draw_mover(
 ) -> tuple[int, ...]:
     """Return x, y, heading, speed and radius of a mover that is not close to the robot."""
     while True:
-        x, y = _point(_draw_cell(draws, cells))
+        x, y = point_of(draw_cell(draws, cells))
         if (x - start[0]) ** 2 + (y - start[1]) ** 2 >= _MOVER_DISTANCE_MM**2:
             break
     return (x, y, draws.integer(0, 359), draws.integer(*recipe.mover_mm_per_s), draws.integer(200, 350))
 
 
-def _draw_cell(draws: Draws, cells: npt.NDArray[np.int64]) -> tuple[int, int]:
+def draw_cell(draws: Draws, cells: npt.NDArray[np.int64]) -> tuple[int, int]:
     """Return row and column of one of the cells."""
     row, column = cells[draws.integer(0, len(cells) - 1)].tolist()
     return row, column
 
 
-def _point(cell: tuple[int, int]) -> tuple[int, int]:
+def point_of(cell: tuple[int, int]) -> tuple[int, int]:
     """Return x and y of a cell's centre."""
     return grid.centre_mm(cell[1]), grid.centre_mm(cell[0])

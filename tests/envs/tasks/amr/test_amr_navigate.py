@@ -16,6 +16,7 @@ from factory.envs.tasks.amr.features import ACTION_MIRROR, policy_mirror
 from factory.envs.tasks.amr.navigate import AmrNavigate
 from factory.envs.tasks.amr.obstacles import Boxes, Movers, gaps, is_yielding, moved
 from factory.envs.tasks.amr.robot import LAG_STEPS, NUM_BEAMS, RANGE_M, ROBOT_RADIUS_M
+from factory.envs.tasks.amr.table import episode_table
 
 FORWARD = torch.tensor([1.0, 0.0])
 STILL = torch.tensor([-1.0, 0.0])
@@ -271,7 +272,7 @@ def test_scene_shows_what_there_is(env: AmrNavigate) -> None:
 
 def mirrored_course() -> Course:
     """Return the test episodes with y and size - y exchanged."""
-    course = Course("test", torch.device("cpu"))
+    course = Course(episode_table("test"), torch.device("cpu"))
     size = course.size_m
     course._boxes[..., 1] = size - course._boxes[..., 1]
     # A box turned by -a is one turned by 180 degrees - a.

@@ -10,6 +10,7 @@ import pytest
 
 from factory.envs.tasks.amr import grid
 from factory.envs.tasks.amr.config import SET_NAMES
+from factory.envs.tasks.amr.dock_table import SETS as DOCK_SETS
 from factory.envs.tasks.amr.halls import KINDS, Draws, draw_boxes
 from factory.envs.tasks.amr.table import SETS, EpisodeTable, draw_table, episode_table
 
@@ -101,8 +102,9 @@ def test_first_part_of_a_list_has_every_hall(table: EpisodeTable) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_boxes_have_room(kind: str) -> None:
     """Every kind of hall has boxes of positive size, no more than the sets with it allow."""
-    size_mm = 20_000 if kind == "wide" else 10_000
-    most = min(recipe.max_boxes for recipe in SETS.values() if kind in recipe.kinds)
+    recipes = [*SETS.values(), *DOCK_SETS.values()]
+    size_mm = min(recipe.size_mm for recipe in recipes if kind in recipe.kinds)
+    most = min(recipe.max_boxes for recipe in recipes if kind in recipe.kinds)
     for seed in range(5):
         boxes = draw_boxes(kind, Draws(99, seed), size_mm=size_mm)
         assert 0 < len(boxes) <= most
