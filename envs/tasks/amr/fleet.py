@@ -55,7 +55,7 @@ class AmrFleet(PlanView, EpisodeEnv):
     row starts at once from another station; the others go on. Nobody yields but by its own decision.
 
     A planner with the map, but blind to robots, gives each one the direction in which its shortest path
-    leaves: what is to be learned is how to pass each other in aisles and gaps of 1 to 1.5 m.
+    leaves: what is to be learned is how to pass each other in aisles, and in gaps of 1 to 1.5 m.
 
     Torch alone simulates it: a row that starts anew while its neighbours drive on is more than MuJoCo's
     reset of a whole world can do. Speeds and accelerations, slip, odometry and lidar are those of
