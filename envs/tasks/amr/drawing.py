@@ -62,6 +62,18 @@ def finished(env: AmrNavigate, world: int, shapes: list[Shape]) -> Scene:
     )
 
 
+def captions(env: AmrNavigate) -> list[str]:
+    """Return time, speeds and the end of the episode before, of every world."""
+    rows = zip(env.elapsed_s.tolist(), env.twist.tolist(), env.last_outcome.tolist(), strict=True)
+    lines = []
+    for time_s, (speed, turn_rate), last in rows:
+        line = f"{time_s:4.1f} s   {speed:.2f} m/s  {turn_rate:+.2f} rad/s"
+        if last >= 0:
+            line += f"   last: {env.outcome_names[last].replace('_', ' ')}"
+        lines.append(line)
+    return lines
+
+
 def outcome_color(name: str) -> Color:
     """Return the colour of an outcome."""
     return _ENDS.get(name, _COLLISION)

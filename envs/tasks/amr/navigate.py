@@ -340,14 +340,7 @@ class AmrNavigate(PlanView, BatchEnv):
 
     def captions(self) -> list[str]:
         """Return time, speeds and the end of the episode before."""
-        rows = zip(self.elapsed_s.tolist(), self.twist.tolist(), self.last_outcome.tolist(), strict=True)
-        lines = []
-        for time_s, (speed, turn_rate), last in rows:
-            line = f"{time_s:4.1f} s   {speed:.2f} m/s  {turn_rate:+.2f} rad/s"
-            if last >= 0:
-                line += f"   last: {self.outcome_names[last].replace('_', ' ')}"
-            lines.append(line)
-        return lines
+        return drawing.captions(self)
 
     def _executed_twist(self) -> Tensor:
         """Return speed and turn rate with the episode's slip. Shape: (N, 2)."""
