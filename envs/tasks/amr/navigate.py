@@ -117,8 +117,7 @@ class AmrNavigate(PlanView, BatchEnv):
         self.lidar = Lidar(PhysicsRays(physics), num_envs=self.num_envs, device=self.device)
         self._ranges = self.lidar.ranges
         self._scans = self.lidar.scans
-        limits = torch.tensor(ACCELERATION, device=self.device)
-        self._most_change = limits * STEP_S
+        self._most_change = torch.tensor(ACCELERATION, device=self.device) * STEP_S
 
         # State of the episodes.
         self.episode = self._first_episodes()
