@@ -69,7 +69,10 @@ def _end(env: AmrFleet, row: int) -> list[Shape]:
     name = env.outcome_names[last]
     color = drawing.outcome_color(name)
     center = env.ended_at[row].numpy()
+    # Of two robots that have met, one name stands above and one below.
+    above_m = 0.65 - 1.3 * (row % 2)
+    place = center + np.array([0.0, above_m])
     return [
         Circle(center=center, radius_m=0.45, fill=(*color, 90), outline=color),
-        Label(center=center + np.array([0.0, 0.65]), text=name.replace("_", " "), color=color, height_m=0.4),
+        Label(center=place, text=name.replace("_", " "), color=color, height_m=0.3),
     ]
