@@ -53,11 +53,11 @@ class AmrNavigate(PlanView, BatchEnv):
     drove towards it) or without fault; the time limit of 40 s.
     """
 
-    config = AmrNavigateConfig
-    outcomes = scoring.OUTCOMES
-    episode_metrics = scoring.EPISODE_METRICS
+    config: type[Any] = AmrNavigateConfig
+    outcomes: tuple[str, ...] = scoring.OUTCOMES
+    episode_metrics: tuple[str, ...] = scoring.EPISODE_METRICS
     reward_terms = scoring.REWARD_TERMS
-    persistent = (
+    persistent: tuple[str, ...] = (
         "episode",
         "goal",
         "_shortest",
