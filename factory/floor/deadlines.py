@@ -1,4 +1,4 @@
-"""Background lines that must run although a bar would keep them: later they would miss their deadlines.
+"""Background lines that run despite a bar, because they would otherwise miss their deadlines.
 
 Waiting lines are counted together, by the earliest deadline, on all cores of the floor:
 
@@ -24,7 +24,7 @@ _RUNNING_FACTOR = 2.0
 
 
 def spare(view: FloorView, now: float, settings: Settings) -> FloorView:
-    """Return the floor with a bar that leaves out the lines which have to run for their deadlines."""
+    """Return the floor with a bar that exempts the lines that have to run for their deadlines."""
     held = [line for line in view.lines if view.bar.holds(line) and line.deadline_s is not None]
     if not held:
         return view

@@ -23,7 +23,7 @@ class ForecastError:
     number: int
     """Pairs of minutes."""
     bias_w: float
-    """Mean of what came, less the forecast [W]."""
+    """Mean of the actual power less the forecast [W]."""
     mean_absolute_w: float
 
 

@@ -72,7 +72,7 @@ def _print_money(money: dict[str, float] | None, tier: str) -> None:
     for amount, unit, missing in (("usd", "USD", "unpriced_joules"), ("gco2e", "gCO2e", "uncounted_joules")):
         if money[missing] < money["joules"]:
             known.append(f"{money[amount]:.4g} {unit} (no value for {format_si(money[missing], 'J')})")
-    print(f"electricity       {', '.join(known)} for the node, with the PUE ({tier})")
+    print(f"electricity       {', '.join(known)} for the node, PUE included ({tier})")
 
 
 def _ran_text(row: dict[str, Any]) -> str:

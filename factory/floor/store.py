@@ -1,6 +1,6 @@
 """The store of a floor: lines, attempts, events and commands in one SQLite file.
 
-All SQL is here, in `schema`, `audit`, `sweeps.table`, and, for reading alone, in `questions`. Every change
+All SQL is here, in `schema`, `audit`, `sweeps.table`, and, read-only, in `questions`. Every change
 of state is one transaction together with its event, on the disk before anything else happens. The process of
 `floor run` makes all changes of state; other commands add lines and commands.
 """

@@ -53,7 +53,7 @@ class OwnCost:
             self.write(now_s)
 
     def write(self, now_s: float) -> None:
-        """Write the row that has begun."""
+        """Write the row of the ticks since the last one."""
         ticks, cpu_s, longest_s = self._row
         if self._began_s is None or ticks == 0:
             return

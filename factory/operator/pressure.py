@@ -1,4 +1,4 @@
-"""Time that processes spend waiting for memory, where the kernel tells it (pressure stall information).
+"""Time that processes spend waiting for memory, as far as the kernel reports it (pressure stall information).
 
 `/proc/pressure/memory` has two lines, `some` for the time in which at least one process waited and `full` for
 the time in which all did, with averages in percent over 10, 60 and 300 s; see

@@ -44,9 +44,9 @@ class Thresholds:
     memory_reserve_bytes: float = 1e9
     """Memory that has to be free, where that is less."""
     stall_some: float = 0.2
-    """Share of ten seconds in which some process waits for memory, from which on it is short."""
+    """Share of ten seconds in which some process waits for memory, above which memory is short."""
     stall_full: float = 0.05
-    """The same for all processes at once: work that is lost."""
+    """The same for all processes at once: then no work is done."""
     kl: float = 1.0
     """Divergence between two policies in a row, in nat, that no healthy update has."""
     kl_factor: float = 10.0

@@ -47,7 +47,7 @@ class HostView:
     memory_bytes: float = inf
     memory_free_bytes: float = inf
     memory_pressure: Pressure = field(default_factory=Pressure)
-    """Time that processes waited for memory; none where the kernel does not tell."""
+    """Time that processes waited for memory; none if the kernel does not report it."""
     disk_bytes: float = inf
     disk_free_bytes: float = inf
     clock_jump_s: float = 0.0

@@ -39,7 +39,7 @@ class Answer:
 
 @contextlib.contextmanager
 def reading(root: Path) -> Iterator[sqlite3.Connection]:
-    """Open the store of a floor for reading alone.
+    """Open the store of a floor read-only.
 
     Raises:
         ValueError: there is none, it is damaged, or a newer version wrote it.

@@ -20,7 +20,7 @@ from factory.validation import require
 
 _TIMES = ("since", "now")
 _ENERGY = re.compile("joule|watt|_w$|_j$|usd|gco2e")
-"""Columns of which nobody may think that they are counted."""
+"""Columns with values that may be estimated; their tier is printed below the answer."""
 
 
 def ask(given: argparse.Namespace) -> int:
@@ -90,11 +90,11 @@ def _print(found: Answer, *, by: str) -> None:
     for row in cells:
         print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
     if any(_ENERGY.search(column) for column in found.columns):
-        print(f"\njoules, watts and what follows from them: {found.tier}")
+        print(f"\njoules, watts and values derived from them: {found.tier}")
 
 
 def _text(value: object) -> str:
-    """Return a cell; letters that steer a terminal are shown as such."""
+    """Return a cell; control characters of a terminal are shown, not sent."""
     if value is None:
         return ""
     if isinstance(value, float):

@@ -1,4 +1,4 @@
-"""The question that a sentence means, by the words they share; no model is needed for a fixed set."""
+"""Finds the question that a sentence asks, by shared words; a fixed set of questions needs no model."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _NO_MATTER = frozenset(_WORD.findall(_STOP_WORDS))
 _ENDINGS = ("ings", "ing", "ions", "ion", "ies", "ed", "es", "s", "e")
 _SHORTEST_STEM = 3
 _LIKENESS = 0.8
-"""Share of letters in common from which on a word is a slip of the keyboard."""
+"""Similarity to a known word above which a word counts as a misspelling of it."""
 _LEAST_SHARE = 0.34
-"""Weight of the words that fit, relative to all words of the sentence, below which no question is meant."""
+"""Weight of the matching words, relative to all words of the sentence, below which no question fits."""
 _TIME = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(h|hours?|d|days?|m|min|minutes?)\b")
 _LINE = re.compile(r"\blines?\s+(?:#|number\s+)?([0-9]+)\b")
 _HOURS = {"h": 1.0, "d": 24.0, "m": 1.0 / 60.0}
@@ -38,7 +38,7 @@ class Choice:
     by: str = "near words"
     """Chooser of the question."""
     note: str = ""
-    """Remark about the choice, such as why another chooser was not heard."""
+    """Remark about the choice, such as why another chooser was not used."""
 
 
 class Chooser(Protocol):
@@ -77,8 +77,8 @@ class NearWords:
         if whole == 0.0 or best < _LEAST_SHARE * whole or best == weights[ranked[1]]:
             near = [name for name in ranked[:3] if weights[name] > 0.0] or sorted(self._questions)[:3]
             raise ValueError(
-                f"ask={text.strip()[:80]}: no question fits; near ones are {', '.join(near)},"
-                " and `ask` without words lists all"
+                f"ask={text.strip()[:80]}: no question fits; the nearest are {', '.join(near)};"
+                " `ask` without words lists all"
             )
         question = self._questions[ranked[0]]
         given = named(text)
@@ -97,7 +97,7 @@ class NearWords:
         return next(iter(get_close_matches(stem, self._vocabulary, n=1, cutoff=_LIKENESS)), stem)
 
     def _weight(self, words: set[str]) -> float:
-        """Return the information in words: those that few questions have tell most."""
+        """Return the weight of words: a word that few questions have weighs more."""
         number = len(self._words)
         weights: list[float] = []
         for word in words:
@@ -111,7 +111,7 @@ class NearWords:
 
 
 def stems(text: str) -> set[str]:
-    """Return the words of a text without their endings, those that say nothing left out."""
+    """Return the words of a text without their endings, except those that carry no meaning of their own."""
     found: set[str] = set()
     # `pre-empted` and `preempted` are one word.
     for word in _WORD.findall(text.lower().replace("pre-", "pre")):

@@ -250,7 +250,7 @@ def test_inbox_takes_files_once_and_puts_bad_ones_away(store: Store, tmp_path: P
     said = intake.take_inbox(store, now=NOW)
     assert said[0] == "1.json: 1 targets set"
     # It may be half written; after two seconds it is no longer.
-    assert "looked at again" in said[1]
+    assert "it is read again" in said[1]
 
     os.utime(folder / "2.json", (NOW - 60.0, NOW - 60.0))
     assert intake.take_inbox(store, now=NOW)[0].startswith("2.json: refused: event")

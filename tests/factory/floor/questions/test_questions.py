@@ -298,7 +298,7 @@ def test_command_prints_query_and_answer(root: Path, capsys: pytest.CaptureFixtu
     text = capsys.readouterr().out
     assert "FROM line LEFT JOIN state" in text
     assert ":rows = 1" in text
-    assert "joules, watts and what follows from them: estimated" in text
+    assert "joules, watts and values derived from them: estimated" in text
     assert call("ask", "next", "--root", str(root)) == 0
     text = capsys.readouterr().out
     assert "[red]third" in text
