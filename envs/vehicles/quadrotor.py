@@ -128,7 +128,9 @@ class Quadrotor:
             conditions: values that differ between drones.
             dt_s: length of the step [s]; up to 5 ms is stable with the rate controller.
         """
+        # The rate controller may ask for more than rotors can do; they cannot push at all.
         wanted = rotors.clamp(0.0, self.body.rotor_thrust_n)
+        # 1 - exp(-dt / tau), exact for a command that stays the same over the step.
         lag_share = -torch.expm1(-dt_s / conditions.motor_lag_s)
         rotors = torch.lerp(state.rotors, wanted, lag_share)
         forces = (self._mixer * rotors).sum(1) * conditions.thrust
@@ -137,6 +139,7 @@ class Quadrotor:
         inertia = self._inertia
         gyroscopic = torch.linalg.cross(state.rates, inertia * state.rates, dim=0)
         turning = (forces[1:] / conditions.inertia - gyroscopic) / inertia
+        # Semi-implicit: the new rates turn the drone below, and the new velocity moves it.
         rates = torch.add(state.rates, turning, alpha=dt_s)
 
         # q' = q * (0, rates) / 2.
@@ -149,6 +152,7 @@ class Quadrotor:
             ]
         )
         attitude = torch.add(state.attitude, change, alpha=0.5 * dt_s)
+        # A step along the tangent leaves the unit sphere by a little.
         attitude = attitude / attitude.norm(dim=0)
 
         up = rotor_axis(attitude)

@@ -41,11 +41,13 @@ def _urgent(held: list[LineView], cores: float, now: float, settings: Settings) 
     num_urgent = 0
     for place, line in enumerate(ordered, start=1):
         own_s = _needed_s(line)
+        # The time that this line and all with earlier deadlines would take on all cores, without gaps.
         together_s += own_s * line.needs.cores / max(cores, line.needs.cores, 1e-9)
         wanted_s = max(own_s, together_s) + settings.deadline_reserve_s
         if line.state is LineState.RUNNING:
             wanted_s *= _RUNNING_FACTOR
         if now + wanted_s >= _deadline(line):
+            # The lines with earlier deadlines are urgent with it, as their time is part of the sum.
             num_urgent = place
     return unknown | {line.id for line in ordered[:num_urgent]}
 

@@ -39,6 +39,7 @@ def forecast_error(
     minutes: dict[int, list[float]] = {}
     for sample in samples:
         minutes.setdefault(floor(sample.t_s / BEFORE_S), []).append(sample.power_w)
+    # Minutes that touch an event are left out: there the budget makes the power, not the forecast's error.
     means_w = {
         minute: fmean(powers_w)
         for minute, powers_w in minutes.items()
@@ -46,6 +47,7 @@ def forecast_error(
             start_s < (minute + 1) * BEFORE_S and minute * BEFORE_S < end_s for start_s, end_s in events
         )
     }
+    # Only neighbours: after a gap there is no minute before.
     errors_w = [
         means_w[after] - means_w[before] for before, after in pairwise(sorted(means_w)) if after == before + 1
     ]

@@ -70,6 +70,7 @@ def _print_money(money: dict[str, float] | None, tier: str) -> None:
         return
     known: list[str] = []
     for amount, unit, missing in (("usd", "USD", "unpriced_joules"), ("gco2e", "gCO2e", "uncounted_joules")):
+        # A sum is worth printing as soon as some of the energy has a value.
         if money[missing] < money["joules"]:
             known.append(f"{money[amount]:.4g} {unit} (no value for {format_si(money[missing], 'J')})")
     print(f"electricity       {', '.join(known)} for the node, PUE included ({tier})")

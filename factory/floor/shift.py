@@ -24,6 +24,7 @@ def shift_answers(root: Path, *, since: float, now: float) -> dict[str, Any]:
         since: start of the shift, in seconds since 1970; 0 for everything.
         now: its end.
     """
+    # Kept within the range that questions allow for this parameter.
     hours = min(max((now - since) / 3600.0, _LEAST_H), _LONGEST_H)
     if since <= 0.0:
         hours = _LONGEST_H
@@ -50,6 +51,7 @@ def _money(hours: list[dict[str, Any]]) -> dict[str, float] | None:
     """Return money and carbon of the shift, with the energy for which no value is known; None without any."""
     if all(row["usd"] is None and row["gco2e"] is None for row in hours):
         return None
+    # Hours without a value add nothing here; their energy is in the sums of unpriced and uncounted joules.
     sums = {key: fsum(row[key] or 0.0 for row in hours) for key in hours[0] if key != "hour_utc"}
     return {key: sums[key] for key in ("usd", "gco2e", "joules", "unpriced_joules", "uncounted_joules")}
 

@@ -64,12 +64,14 @@ class Cascade(Baseline):
         push = self.velocity_gain_per_s * (wanted - drone.velocity)
         push = push - conditions.drag_per_s * (conditions.wind - drone.velocity)
         level = push[:2]
+        # Shortened where it is too long, in the same direction.
         level = level * (_MOST_PUSH / level.norm(dim=0).clamp(min=_MOST_PUSH))
         lift = (push[2:] + GRAVITY).clamp(min=_LEAST_LIFT)
         push = torch.cat([level, lift])
 
         matrix = rotation(drone.attitude)
         (ahead,) = to_body(push[None], matrix)
+        # The part along the rotors' axis; the rest has to wait until the drone has turned.
         thrust = ahead[2] * conditions.mass / (conditions.thrust * GRAVITY)
         axis = ahead / ahead.norm(dim=0)
         # The turn that brings z onto the wanted axis: e_z x axis, as long as the sine of its angle.

@@ -174,6 +174,7 @@ class DroneTask(PlanView, EpisodeEnv):
     def _reset_envs(self, mask: Tensor) -> None:
         cfg = self.cfg
         targets = cfg.num_targets + 1
+        # Drawn for all worlds and used where one begins, so the random stream does not depend on `mask`.
         share = self.uniform(0.0, 1.0, _NUM_DRAWS + targets * self.num_course_draws)
         own = share[:, :_NUM_DRAWS]
         course, place, heading = self._draw_course(share[:, _NUM_DRAWS:].unflatten(1, (targets, -1)))
@@ -224,19 +225,23 @@ class DroneTask(PlanView, EpisodeEnv):
     def _advance(self, action: Tensor) -> None:
         action = self.native_actions(action)
         self.actions.copy_(torch.cat([action, self.actions[:, :-4]], -1))
+        # In whole substeps: a delayed command may arrive in the middle of a control step.
         delay = (self.latency_s / SUBSTEP_S).round().long()
         arrived = delayed(self.actions.view(-1, _HISTORY, 4), delay, num_substeps=NUM_SUBSTEPS)
         commands = arrived.transpose(1, 2).contiguous()
         conditions = self.conditions
         state = self.state
+        # Targets are passed on the way of a step, not only at its end.
         self._before = state.position
         for command in commands.unbind(0):
+            # The controller on board sees the rates of every substep, the policy those of every fourth.
             rotors = self._rotors(command, state.rates)
             state = self.quadrotor.step(state, rotors, conditions=conditions, dt_s=SUBSTEP_S)
         self.body.copy_(torch.cat(state).t())
 
     def _rotors(self, command: Tensor, rates: Tensor) -> Tensor:
         """Return the wanted thrust of every rotor. Shapes: (4, N), (3, N) -> (4, N) [N]."""
+        # An action of zero carries the weight of the drone as it is built, in both kinds of action.
         weight_n = self.airframe.weight_n
         if self.cfg.action == "rotors":
             return 0.25 * weight_n * (1.0 + command)
@@ -247,6 +252,7 @@ class DroneTask(PlanView, EpisodeEnv):
         state = self.state
         position = state.position
         before = self._before
+        # The target before `passed` counts on: the way to the next one would look like a step back.
         place = self.target()[:3]
         progress = (place - before).norm(dim=0) - (place - position).norm(dim=0)
         self.flown_m.add_((position - before).norm(dim=0))
@@ -258,11 +264,13 @@ class DroneTask(PlanView, EpisodeEnv):
         crashed = flight.crashed | lost
         outside = self._is_outside(position)
         failed = crashed | flight.missed | outside
+        # A crash in the last step is a crash, even with all targets passed.
         finished = (self.passed >= self.cfg.num_targets) & ~failed
         # Codes of `outcomes`; an earlier one has the place before a later one, but success.
         code = torch.where(crashed, 1, torch.where(outside, 2, 3 * flight.missed))
 
         change = (self.actions[:, :4] - self.actions[:, 4:8]).square().sum(-1)
+        # In the order of `reward_terms`.
         events = [progress, flight.passed.float(), failed.float(), turning, change, torch.ones_like(change)]
         terms = torch.stack(events, -1) * self._weights
         flight_s = self.episode_steps * self.step_dt_s
@@ -291,8 +299,10 @@ class DroneTask(PlanView, EpisodeEnv):
         shown = [state.velocity, *self._view(state.position, target, self.target(1))]
         hidden = [*self._secrets(target), self.conditions.wind]
         matrix = rotation(state.attitude)
+        # All vectors in one product: first what the policy sees, then what the critic alone sees.
         vectors = to_body(torch.stack([*shown, *hidden]), matrix).flatten(0, 1)
         size = 3 * len(shown)
+        # The last row of the rotation is the world's z axis in the body's frame; gravity points against it.
         own = torch.cat([-matrix[2], state.rates, vectors[:size]]).t()
         seen = torch.cat([own, self.actions], -1)
         left = torch.stack(
@@ -320,8 +330,10 @@ def drone_mirrors(task: type[DroneTask], device: torch.device, *, action: str = 
 
     Left and right change places: y of every vector, and the rates about x and z.
     """
+    # Thrust, then body rates: a mirrored drone rolls and yaws the other way.
     command = Mirror.signs(1.0, -1.0, 1.0, -1.0)
     if action == "rotors":
+        # Rotors on the left and on the right change places.
         command = Mirror(torch.tensor([1, 0, 3, 2]), torch.ones(4))
     vector = Mirror.signs(1.0, -1.0, 1.0)
     rates = Mirror.signs(-1.0, 1.0, -1.0)

@@ -83,6 +83,7 @@ class DroneGates(DroneTask):
         # The first row is the start: its turn is the direction of the first leg.
         first = math.pi * centred[:, :1, 0]
         turns = _TURN_RAD * centred[:, 2:, 0]
+        # Each leg turns from the one before it, so directions and places are running sums.
         heading = torch.cat([first, turns], 1).cumsum(1)
         legs = torch.lerp(share.new_full((), _LEG_M[0]), share.new_full((), _LEG_M[1]), share[:, 1:, 1])
         x = (legs * heading.cos()).cumsum(1)
@@ -105,6 +106,7 @@ class DroneGates(DroneTask):
         return Flight(
             passed=forward & (aside < GATE_INNER_M) & ~crashed,
             crashed=crashed,
+            # Between opening and outer edge is the frame: that is a crash.
             missed=forward & (aside > GATE_OUTER_M),
         )
 
@@ -129,6 +131,7 @@ class DroneGates(DroneTask):
         # Distance in the plane to a square ring: within the opening, in the frame, or beyond it.
         beyond = torch.hypot((side - GATE_OUTER_M).clamp(min=0.0), (rise - GATE_OUTER_M).clamp(min=0.0))
         in_plane = torch.where(aside < GATE_INNER_M, GATE_INNER_M - aside, beyond)
+        # A drone that crossed the plane was in it for a moment.
         off_plane = along.abs().masked_fill(crossed, 0.0)
         return _Crossing(
             aside=aside,
@@ -149,6 +152,7 @@ class DroneGates(DroneTask):
         view = []
         for gate in (target, following):
             axis = torch.cat([gate[3:5], torch.zeros_like(gate[:1])])
+            # The policy sees the gate where it believes it to be.
             view += [gate[:3] + gate[5:] - position, axis]
         return view
 
@@ -166,5 +170,6 @@ class DroneGates(DroneTask):
         offset = position - gate[:3]
         along = (offset * axis).sum(0)
         across = (offset - along * axis).norm(dim=0)
+        # 0.6 m behind the gate for a drone on its axis; 1 m before it for one 0.8 m or more beside the axis.
         ahead = 0.6 - (2.0 * across).clamp(max=1.6)
         return gate[:3] + ahead * axis

@@ -51,6 +51,7 @@ def reading(root: Path) -> Iterator[sqlite3.Connection]:
     with store_faults(path):
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", timeout=_BUSY_TIMEOUT_S, uri=True)
         with contextlib.closing(connection):
+            # `mode=ro` guards this file, the pragma any other one that a query might open.
             connection.execute("PRAGMA query_only = ON")
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             require(version == schema.VERSION, "store", version, f"this version knows {schema.VERSION}")
@@ -72,7 +73,9 @@ def answer(connection: sqlite3.Connection, choice: Choice, *, now: float) -> Ans
     if "line" in question.parameters:
         _check_line(connection, choice.parameters.line)
     bound = _bindings(connection, choice, now)
+    # The answer shows these values with the query, so there is nothing in them that it does not use.
     bound = {name: value for name, value in bound.items() if f":{name}" in question.query}
+    # Tables of the operator are missing until it has watched this floor.
     known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (question.table,)).fetchone()
     columns: list[str] = []
     rows: list[list[Any]] = []

@@ -66,6 +66,7 @@ class NearWords:
 
     def choose(self, text: str) -> Choice:
         """Return the question whose words weigh most among those of the sentence."""
+        # The name of a question needs no matching.
         name = text.strip().lower().replace(" ", "_").replace("-", "_")
         if name in self._questions:
             return Choice(question=self._questions[name], parameters=Parameters())
@@ -74,6 +75,7 @@ class NearWords:
         ranked = sorted(weights, key=lambda name: -weights[name])
         whole = self._weight(asked)
         best = weights[ranked[0]]
+        # Too little in common, or a tie: naming some questions is better than answering a wrong one.
         if whole == 0.0 or best < _LEAST_SHARE * whole or best == weights[ranked[1]]:
             near = [name for name in ranked[:3] if weights[name] > 0.0] or sorted(self._questions)[:3]
             raise ValueError(
