@@ -160,7 +160,7 @@ def test_a_database_of_something_else_is_left_alone(tmp_path: Path) -> None:
     """Tables of others are not touched."""
     with sqlite3.connect(tmp_path / FILE) as connection:
         connection.execute("CREATE TABLE mine (x)")
-    with pytest.raises(ValueError, match="something else"):
+    with pytest.raises(ValueError, match="not the database of a floor"):
         Store(tmp_path, create=True)
 
 
