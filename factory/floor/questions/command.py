@@ -14,9 +14,8 @@ from typing import Any
 from factory.floor.questions import QUESTIONS
 from factory.floor.questions.answer import Answer, answer, reading
 from factory.floor.questions.matching import Choice, Chooser, NearWords
-from factory.floor.questions.question import Parameters, changed
+from factory.floor.questions.question import Parameters, changed, taken
 from factory.runtime.stored_files import visible
-from factory.validation import require
 
 _TIMES = ("since", "now")
 _ENERGY = re.compile("joule|watt|_w$|_j$|usd|gco2e")
@@ -54,10 +53,7 @@ def choose(words: list[str], chooser: Chooser) -> Choice:
     # They are checked first, as the mistake that is easier to mend.
     changed(Parameters(), settings)
     choice = chooser.choose(" ".join(word for word in words if "=" not in word))
-    known = choice.question.parameters
-    for key, value in settings.items():
-        require(key in known, key, value, f"{choice.question.name} takes {', '.join(known)} only")
-    return replace(choice, parameters=changed(choice.parameters, settings))
+    return replace(choice, parameters=taken(choice.question, choice.parameters, settings))
 
 
 def _list(*, is_json: bool) -> None:

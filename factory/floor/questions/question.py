@@ -50,6 +50,19 @@ class Parameters:
 KEYS = ("hours", "rows", "line")
 
 
+def taken(question: Question, before: Parameters, given: Mapping[str, object]) -> Parameters:
+    """Return the parameters of a question with values that came from outside.
+
+    Raises:
+        ValueError: the question has no such parameter, or a value is wrong.
+    """
+    after = changed(before, given)
+    for key, value in given.items():
+        takes = f"{question.name} takes {', '.join(question.parameters)} only"
+        require(key in question.parameters, key, value, takes)
+    return after
+
+
 def changed(before: Parameters, given: Mapping[str, object]) -> Parameters:
     """Return parameters with values that came from outside, as text or as JSON.
 
