@@ -48,6 +48,8 @@ class RunFiles:
         self._checkpoint = CheckpointView()
         self._target = ""
         self._written_at = math.inf
+        self._wanted: dict[str, int] = {}
+        """Sizes of the files of the newest checkpoint, as its checksum file says [byte]."""
 
     def read(self, now_s: float) -> None:
         """Read what is new.
@@ -79,9 +81,12 @@ class RunFiles:
         interval_s = self._checkpoint.interval_s
         if target != self._target and self._target:
             interval_s = written_at - self._written_at
+        if (target, written_at) != (self._target, self._written_at):
+            # This runs for every line in every tick, and the file changes seldom.
+            self._wanted = _wanted_bytes(folder / target)
         self._target = target
         self._written_at = written_at
-        missing = _missing_bytes(folder / target)
+        missing = _missing_bytes(folder / target, self._wanted)
         self._checkpoint = CheckpointView(
             steps=int(target) if target.isdecimal() else 0,
             age_s=max(0.0, time.time() - written_at),
@@ -158,16 +163,22 @@ def _size(path: Path) -> int:
         return -1
 
 
-def _missing_bytes(folder: Path) -> int:
-    """Return the number of bytes by which the files of a checkpoint differ from its checksum file."""
+def _wanted_bytes(folder: Path) -> dict[str, int]:
+    """Return the sizes of the files of a checkpoint by its checksum file; empty if that cannot be read."""
     try:
         listed = stored_files.read_json(folder / CHECKSUMS)["files"]
-        wanted = {str(name): int(entry["bytes"]) for name, entry in listed.items()}
+        return {str(name): int(entry["bytes"]) for name, entry in listed.items()}
     except (ValueError, KeyError, TypeError, AttributeError):
-        return 1
+        return {}
+
+
+def _missing_bytes(folder: Path, wanted: dict[str, int]) -> int:
+    """Return the number of bytes by which the files of a checkpoint differ from those that were written."""
     # A folder that was pruned a moment ago is no damage.
     if not folder.is_dir():
         return 0
+    if not wanted:
+        return 1
     return sum(abs(max(0, _size(folder / name)) - size) for name, size in wanted.items())
 
 
