@@ -11,10 +11,13 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from factory import sections
 from factory.floor.questions import QUESTIONS
 from factory.floor.questions.answer import Answer, answer, reading
 from factory.floor.questions.matching import Choice, Chooser, NearWords
+from factory.floor.questions.model import ModelChooser
 from factory.floor.questions.question import Parameters, changed, taken
+from factory.operator.config import OperatorConfig
 from factory.runtime.stored_files import visible
 
 _TIMES = ("since", "now")
@@ -27,7 +30,10 @@ def ask(given: argparse.Namespace) -> int:
     if not given.overrides:
         _list(is_json=given.json)
         return 0
-    choice = choose(given.overrides, NearWords(QUESTIONS))
+    # A sentence in quotes is one argument.
+    words = " ".join(given.overrides).split()
+    settings = [word for word in words if word.startswith("operator.")]
+    choice = choose([word for word in words if word not in settings], chooser(settings))
     if choice.note:
         print(choice.note, file=sys.stderr)
     with reading(given.root) as connection:
@@ -41,14 +47,21 @@ def ask(given: argparse.Namespace) -> int:
     return 0
 
 
+def chooser(settings: list[str]) -> Chooser:
+    """Return near words, and a language model before them if `operator.*` settings name one."""
+    near = NearWords(QUESTIONS)
+    config = sections.parse(OperatorConfig, "operator", settings, page="docs/operator.md")
+    if not config.llm.base_url:
+        return near
+    return ModelChooser(config.llm, QUESTIONS, near)
+
+
 def choose(words: list[str], chooser: Chooser) -> Choice:
     """Return the question that words mean; `key=value` among them sets a parameter.
 
     Raises:
         ValueError: no question fits, or a parameter is wrong.
     """
-    # A sentence in quotes is one argument.
-    words = " ".join(words).split()
     settings = dict(word.split("=", 1) for word in words if "=" in word)
     # They are checked first, as the mistake that is easier to mend.
     changed(Parameters(), settings)
