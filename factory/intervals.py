@@ -46,3 +46,22 @@ def share_intervals(metrics: Mapping[str, float]) -> dict[str, list[float]]:
     """Return the bounds of every share of an evaluation's episodes, as lists for JSON."""
     found = {key: share_interval(metrics, key) for key in metrics}
     return {key: [interval.lo, interval.hi] for key, interval in found.items() if interval}
+
+
+def poisson_rate(count: int, exposure: float) -> Interval:
+    """Return events per unit of exposure with the exact 95 % interval (Garwood 1936).
+
+        lo = q(0.025, 2 count) / 2 / exposure,    hi = q(0.975, 2 count + 2) / 2 / exposure
+
+    with the quantiles q(p, k) of the chi-squared distribution with k degrees of freedom.
+    """
+    if count < 0 or exposure <= 0.0:
+        raise ValueError(f"count={count}, exposure={exposure}: a rate needs some exposure")
+    # Imported here: few commands need it, and it takes a second.
+    from scipy.special import chdtri
+
+    lo = 0.0
+    if count > 0:
+        lo = float(chdtri(2 * count, 0.975)) / 2.0
+    hi = float(chdtri(2 * count + 2, 0.025)) / 2.0
+    return Interval(count / exposure, lo / exposure, hi / exposure)

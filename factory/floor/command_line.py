@@ -19,6 +19,7 @@ from factory.floor.sweeps import command as sweep_commands
 from factory.floor.sweeps.methods import METHODS
 from factory.grid import command as grid_command
 from factory.operator import command as operator_command
+from factory.operator.scoring import USAGE as SCORE_KEYS
 from factory.operator.words import Mode
 from factory.reporting.stream import steady_stdout
 
@@ -150,8 +151,19 @@ def _add_operator(add: _Add) -> None:
     )
     shown.add_argument("what", nargs="?", choices=("list", "reset"), default="list", metavar="list|reset")
     shown.add_argument("--json", action="store_true", help="print JSON (list)")
+    scored = add("score", _score, "inject faults into tiny lines, and score the operator")
+    scored.add_argument("overrides", nargs="*", metavar="key=value", help="see below")
+    scored.epilog = SCORE_KEYS
+    scored.formatter_class = argparse.RawDescriptionHelpFormatter
     approved = add("approve", operator_command.approve, "approve a proposal of the operator")
     approved.add_argument("decision", type=int, metavar="ID")
+
+
+def _score(given: argparse.Namespace) -> int:
+    """Score the operator; imported here, as no other command needs it."""
+    from factory.operator.scoring import command as score_command
+
+    return score_command.score(given)
 
 
 def _add_budget(add: _Add, common: _Parser) -> None:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from math import fsum
 from typing import Any
 
+from factory.energy.config import EnergyConfig
 from factory.energy.process_tree import ProcessTable, ProcessTree
 from factory.floor import attempt_files, gpus
 from factory.floor.lines import Handle
@@ -50,16 +51,17 @@ class HostReading:
 class HostMeter:
     """Reads the counters of the host it runs on, and follows the processes of attempts there."""
 
-    def __init__(self, since: NodeReading | None) -> None:
+    def __init__(self, since: NodeReading | None, *, energy: EnergyConfig | None = None) -> None:
         """Open the sources of this host.
 
         Args:
             since: Totals to continue from; None for a host that no floor has metered yet.
+            energy: Settings of the meter; the defaults if None.
         """
         device = "cpu"
         if gpus.visible():
             device = "cuda"
-        self._meter = NodeMeter.open(device=device, since=since)
+        self._meter = NodeMeter.open(energy, device=device, since=since)
         self.explanation = self._meter.explanation
         self._table = ProcessTable()
         self._trees: dict[tuple[int, int], ProcessTree] = {}

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Protocol
 
+from factory.energy.config import EnergyConfig
 from factory.floor import scheduler
 from factory.floor.budget import Budget
 from factory.floor.budget_commands import budget_version, read_budget
@@ -47,6 +48,8 @@ class Rules:
     is_forever: bool = False
     """True to wait for more lines when all have ended."""
     scheduler: Settings = field(default_factory=Settings)
+    energy: EnergyConfig = field(default_factory=EnergyConfig)
+    """Meter of this host."""
 
 
 class Watcher(Protocol):
@@ -98,7 +101,7 @@ class Floor:
         self.store = store
         self.engine = engine
         self.rules = rules
-        self.power = PowerWatch(store.get("books"), engine)
+        self.power = PowerWatch(store.get("books"), engine, energy=rules.energy)
         self.is_draining = False
         self._budget: Budget | None = None
         self._budget_version = 0
@@ -163,6 +166,10 @@ class Floor:
                 self.store, site_w=self.rules.watts, ramp_w_per_s=self.rules.scheduler.ramp_w_per_s
             )
         return self._budget
+
+    def look_at_queue(self) -> None:
+        """Let the next tick look at the queue, although no line has moved."""
+        self._situation = None
 
     def _plan(self, limit: PowerLimit) -> None:
         """Decide about the lines and act; those in the queue are looked at when something has changed."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from math import fsum
 from typing import Any
 
+from factory.energy.config import EnergyConfig
 from factory.energy.sources.estimate import EstimateConfig
 from factory.energy.types import Tier
 from factory.floor import gpus
@@ -45,19 +46,22 @@ class NodePower:
 class PowerWatch:
     """Meters the hosts on which lines run, and charges their energy to the lines."""
 
-    def __init__(self, plain: Mapping[str, Any] | None, engine: Engine) -> None:
+    def __init__(
+        self, plain: Mapping[str, Any] | None, engine: Engine, *, energy: EnergyConfig | None = None
+    ) -> None:
         """Open the meter of this host and continue with earlier books.
 
         Args:
             plain: books of an earlier process, as `FloorBooks.to_plain` gave them.
             engine: reaches the meters of other hosts.
+            energy: settings of the meter of this host; the defaults if None.
         """
         self._engine = engine
         self.here = socket.gethostname()
         self.books = FloorBooks()
         if plain:
             self.books = FloorBooks.from_plain(plain, here=self.here)
-        self._meter = HostMeter(self.books.last(self.here))
+        self._meter = HostMeter(self.books.last(self.here), energy=energy)
         self.explanation = self._meter.explanation
         self._coefficients = EstimateConfig()
         self._most_gpu_w = max(gpus.visible().values(), default=0.0)

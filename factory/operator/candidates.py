@@ -28,7 +28,8 @@ def _for_line(fault: Fault, line: LineView, view: View) -> Iterator[Candidate]:
     """Yield what can be done to a line."""
     # An action that the state does not allow is not offered, so no decider can choose it.
     if line.state is LineState.QUEUED:
-        if line.retry_in_s > 0.0 and not line.is_held:
+        # A cause that comes back is not helped by haste.
+        if line.retry_in_s > 0.0 and not line.is_held and line.failures < 2:
             yield _candidate(Verb.RETRY_NOW, line, watts=line.power_w, tokens_per_s=line.tokens_per_s)
         yield _candidate(Verb.CANCEL, line)
     if line.state is LineState.RUNNING:

@@ -93,7 +93,9 @@ def _frozen(candidate: Candidate, view: View, config: OperatorConfig) -> str:
     if seen.is_being_written and line.silence_s < config.detect.hang_s:
         return "its checkpoint is being written"
     left_s = seen.interval_s - seen.age_s
-    if 0.0 < left_s < config.freeze_s and line.silence_s < config.detect.hang_s:
+    # A line that writes one every few seconds would never be free.
+    freeze_s = min(config.freeze_s, 0.25 * seen.interval_s)
+    if 0.0 < left_s < freeze_s and line.silence_s < config.detect.hang_s:
         return f"its next checkpoint is due in {left_s:.0f} s"
     return ""
 

@@ -67,6 +67,7 @@ class FloorPort:
     def _retry_now(self, decision: Decision) -> None:
         line = self._line(decision.candidate)
         self._floor.store.update(line.id, not_before=0.0, reason="the operator starts it without delay")
+        self._floor.look_at_queue()
 
     def _continue(self, decision: Decision) -> None:
         handle = self._floor.supervisor.handle(self._line(decision.candidate))

@@ -100,7 +100,7 @@ class Observer:
             attempt.files.read(now_s)
         seen = self._processes(line, attempt, now_s)
         is_due = line.state in (LineState.RUNNING, LineState.STARTING)
-        rows = attempt.files.rows
+        rows = attempt.files.history.rows
         steps = -1
         if rows:
             steps = rows[-1].steps
@@ -128,7 +128,7 @@ class Observer:
             power_w=point.power_w,
             tokens_per_s=point.tokens_per_s,
             rows=tuple(rows),
-            usual=tuple(attempt.files.usual),
+            usual=tuple(attempt.files.history.usual),
             silence_s=now_s - attempt.moved_s,
             cores_busy=_rate(attempt.cpu),
             is_stopped=seen.is_stopped and line.state is LineState.RUNNING,
@@ -153,9 +153,9 @@ class Observer:
             attempt.cpu.append((now_s, account.attempt_cpu_s))
             while attempt.cpu[0][0] < now_s - _CPU_WINDOW_S:
                 attempt.cpu.popleft()
-        # Memory counts only after the first iteration: a start fills it quickly, which is no leak.
         is_due = not attempt.memory or now_s - attempt.memory[-1][0] >= _MEMORY_S
-        if seen.memory_bytes and is_due and attempt.files.rows:
+        # A start fills the memory, which is no leak; a resumed run has rows before its first iteration.
+        if seen.memory_bytes and is_due and line.state is LineState.RUNNING:
             attempt.memory.append((now_s, float(seen.memory_bytes)))
         return seen
 

@@ -72,12 +72,22 @@ class Operator:
         return self._orientation.open
 
     @property
+    def decisions(self) -> Sequence[Decision]:
+        """Return what was decided, oldest first."""
+        return self._history
+
+    @property
+    def cost(self) -> dict[str, float]:
+        """Return ticks, CPU time and longest tick of the operator itself."""
+        return dict(self._cost)
+
+    @property
     def is_broken(self) -> bool:
         """True if the circuit breaker is open."""
         return self._failed_in_a_row >= self._config.breaker
 
-    def tick(self) -> None:
-        """Observe, orient, decide, act and verify once."""
+    def tick(self) -> View:
+        """Observe, orient, decide, act and verify once; return the floor as it was seen."""
         started_s = time.thread_time()
         view = self._port.observe()
         opened, closed = self._orientation.tick(view)
@@ -97,6 +107,7 @@ class Operator:
             self._decide(view)
             self._release(view)
         self._count(time.thread_time() - started_s, view.now_s)
+        return view
 
     def approve(self, number: int) -> str:
         """Let a proposal be carried out, and return a sentence about it."""

@@ -28,6 +28,30 @@ _OUTBOX = "tracking_pending.jsonl"
 _MOST_SIZES = 200
 
 
+class RowHistory:
+    """Iterations of one attempt: the newest ones, and how long they usually take."""
+
+    def __init__(self) -> None:
+        """Begin without iterations."""
+        self.rows: deque[Row] = deque(maxlen=_MOST_ROWS)
+        """Iterations, oldest first."""
+        self.usual: list[float] = []
+        """Durations of iterations spread evenly over the attempt [s]."""
+        self._num_rows = 0
+        self._stride = 1
+
+    def add(self, row: Row) -> None:
+        """Keep an iteration; of durations every so many, of too many every second."""
+        self.rows.append(row)
+        self._num_rows += 1
+        if self._num_rows <= _UNUSUAL_ROWS or self._num_rows % self._stride:
+            return
+        self.usual.append(row.iteration_s)
+        if len(self.usual) > _MOST_USUAL:
+            del self.usual[::2]
+            self._stride *= 2
+
+
 class RunFiles:
     """Follows the files of one attempt."""
 
@@ -37,12 +61,7 @@ class RunFiles:
         self._offset = -1
         self._rest = b""
         self._last: dict[str, float] = {}
-        self.rows: deque[Row] = deque(maxlen=_MOST_ROWS)
-        """Iterations, oldest first."""
-        self.usual: list[float] = []
-        """Durations of iterations spread evenly over the attempt [s]."""
-        self._num_rows = 0
-        self._stride = 1
+        self.history = RowHistory()
         self.outbox: deque[tuple[float, float]] = deque(maxlen=_MOST_SIZES)
         """Time [s] and size [byte] of the outbox since it was last empty or shrank."""
         self._checkpoint = CheckpointView()
@@ -60,8 +79,7 @@ class RunFiles:
         for line in self._new_lines():
             row = self._row(line, now_s)
             if row is not None:
-                self.rows.append(row)
-                self._keep_usual(row.iteration_s)
+                self.history.add(row)
         # A server that takes messages shrinks the file; only growth without a break says that it does not.
         size = _size(self._run_dir / _OUTBOX)
         if size <= 0 or (self.outbox and size < self.outbox[-1][1]):
@@ -96,16 +114,6 @@ class RunFiles:
             interval_s=interval_s,
         )
         return self._checkpoint
-
-    def _keep_usual(self, iteration_s: float) -> None:
-        """Keep every so many iterations; when there are too many, every second of these."""
-        self._num_rows += 1
-        if self._num_rows <= _UNUSUAL_ROWS or self._num_rows % self._stride:
-            return
-        self.usual.append(iteration_s)
-        if len(self.usual) > _MOST_USUAL:
-            del self.usual[::2]
-            self._stride *= 2
 
     def _new_lines(self) -> list[bytes]:
         """Return the whole lines that were added to the metrics since the last look."""

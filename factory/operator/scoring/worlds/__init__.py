@@ -1,0 +1,1 @@
+"""Plug-in files of the tiny lines that are scored."""
