@@ -17,10 +17,10 @@ from factory.floor.budget_input import parse_duration, parse_time, parse_watts
 from factory.floor.engines import ENGINES
 from factory.floor.history import shift_report
 from factory.floor.lines import ACTIVE
-from factory.floor.loop import Rules
 from factory.floor.page import write_page
 from factory.floor.plan import Settings
 from factory.floor.report_view import print_report
+from factory.floor.rules import Rules
 from factory.floor.runner import run_floor
 from factory.floor.store import Store
 from factory.floor.submission import Order

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Protocol
 
-from factory.energy.config import EnergyConfig
 from factory.floor import scheduler
 from factory.floor.budget import Budget
 from factory.floor.budget_commands import budget_version, read_budget
@@ -17,9 +15,10 @@ from factory.floor.engines.base import Engine
 from factory.floor.learning import CurveWatch
 from factory.floor.lines import ACTIVE, Handle, Line, LineState, Needs
 from factory.floor.orders import carry_out
-from factory.floor.plan import Action, Bar, FloorView, LineView, PowerLimit, Settings, Verb
+from factory.floor.plan import Action, Bar, FloorView, LineView, PowerLimit, Verb
 from factory.floor.power import PowerWatch
 from factory.floor.records import Command, Sample
+from factory.floor.rules import Rules
 from factory.floor.store import Store
 from factory.floor.supervisor import Supervisor
 from factory.floor.sweeps import driver, table
@@ -34,22 +33,6 @@ _PLAN_S = 5.0
 """Longest time between two looks at the queue; power is looked at in every tick."""
 _MOST_ACTS = 20
 """Pauses or pre-emptions of a line that are remembered."""
-
-
-@dataclass(kw_only=True)
-class Rules:
-    """Settings of `floor run`."""
-
-    watts: float = inf
-    """Limit of the site [W]."""
-    tick_s: float = 1.0
-    profile: str = ""
-    """Power profile of lines that name none; empty for the default."""
-    is_forever: bool = False
-    """True to wait for more lines when all have ended."""
-    scheduler: Settings = field(default_factory=Settings)
-    energy: EnergyConfig = field(default_factory=EnergyConfig)
-    """Meter of this host."""
 
 
 class Watcher(Protocol):

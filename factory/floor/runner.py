@@ -12,8 +12,9 @@ from types import FrameType
 from factory.floor import attempt_files, progress
 from factory.floor.engines.base import Engine
 from factory.floor.lines import ACTIVE, FINAL, Attempt, LineState
-from factory.floor.loop import Floor, Rules, Watcher
+from factory.floor.loop import Floor, Watcher
 from factory.floor.page import FILE, write_page
+from factory.floor.rules import Rules
 from factory.floor.store import Store
 from factory.runtime.flag import Flag
 

@@ -19,8 +19,9 @@ from factory import sections
 from factory.energy.config import EnergyConfig
 from factory.floor import floor_lock
 from factory.floor.engines.local import LocalEngine
-from factory.floor.loop import Floor, Rules
+from factory.floor.loop import Floor
 from factory.floor.records import Command
+from factory.floor.rules import Rules
 from factory.floor.runner import run_floor
 from factory.floor.store import Store
 from factory.operator.config import OperatorConfig

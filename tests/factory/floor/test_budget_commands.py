@@ -11,7 +11,8 @@ import pytest
 
 from factory.floor.command_line import parse
 from factory.floor.engines.local import LocalEngine
-from factory.floor.loop import Floor, Rules
+from factory.floor.loop import Floor
+from factory.floor.rules import Rules
 from factory.floor.store import Store
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from factory.floor.engines import ENGINES
 from factory.floor.lines import Line, LineState, Needs
-from factory.floor.loop import BAR, Floor, NoWatcher, Rules
+from factory.floor.loop import BAR, Floor, NoWatcher
+from factory.floor.rules import Rules
 from factory.floor.store import Store
 from factory.grid import intake, outgoing, rules, signals, watcher
 from factory.grid.messages import LOAD_TARGET

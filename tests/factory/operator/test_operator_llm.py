@@ -19,7 +19,8 @@ from factory.floor.audit import Event
 from factory.floor.command_line import main
 from factory.floor.engines import ENGINES
 from factory.floor.lines import ExitClass
-from factory.floor.loop import Floor, Rules
+from factory.floor.loop import Floor
+from factory.floor.rules import Rules
 from factory.floor.store import Store
 from factory.operator.command import OperatorWatcher
 from factory.operator.config import OperatorConfig

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from factory.floor.engines import ENGINES
-from factory.floor.loop import Floor, Rules
+from factory.floor.loop import Floor
+from factory.floor.rules import Rules
 from factory.floor.store import Store
 from factory.operator.command import watching
 from factory.operator.config import OperatorConfig
