@@ -11,6 +11,7 @@ from statistics import median
 from typing import Any
 
 from factory.floor.lines import ExitClass, LineState
+from factory.operator.pressure import Pressure
 from factory.operator.scoring import floor_process, trace
 from factory.operator.scoring.cases import BY_NAME, Case
 from factory.operator.scoring.live import INJECTED
@@ -154,8 +155,9 @@ def _ticks(plain: list[trace.Tick]) -> Iterator[FloorTick]:
             if line["rows"]:
                 newest[number] = line["rows"][-1]
         sample = (one["meter"]["sample"] or [[0.0, 0.0, None]])[-1]
-        host = {name: inf if value is None else value for name, value in one["host"].items()}
+        host: dict[str, Any] = {name: inf if value is None else value for name, value in one["host"].items()}
         host["cpus_busy"] = tuple(host["cpus_busy"])
+        host["memory_pressure"] = Pressure(**host["memory_pressure"])
         yield FloorTick(
             elapsed_s=max(1e-3, one["t"] - before_s),
             host=HostView(**host),
