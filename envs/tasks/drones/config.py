@@ -36,11 +36,11 @@ _LEAST = {
 class DroneRewards:
     """Weights of the reward terms, each for a control step."""
 
-    progress: float = 1.0
+    progress: float = 2.0
     """Reward of a metre nearer to the target [1/m]."""
-    target: float = 1.0
+    target: float = 2.0
     """Reward of a target, once it is passed."""
-    failure: float = -5.0
+    failure: float = -4.0
     """Applied once, when the episode ends otherwise than by success or the time limit."""
     rates: float = -0.0005
     """Cost of the squared angular velocity [s^2/rad^2]."""

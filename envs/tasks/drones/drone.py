@@ -33,7 +33,7 @@ from factory.envs.vehicles.quadrotor import (
 
 SUBSTEP_S = 0.005
 NUM_SUBSTEPS = 4
-RATE_LIMITS = (8.0, 8.0, 4.0)
+RATE_LIMITS = (6.0, 6.0, 3.0)
 """Largest commanded angular velocities about x, y and z [rad/s]."""
 SPINNING_RAD_PER_S = 35.0
 """Range of a gyroscope, beyond which nothing on board knows the attitude: the drone is lost."""

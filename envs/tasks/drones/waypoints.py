@@ -24,8 +24,8 @@ class DroneWaypoints(DroneTask):
     inertia, thrust, drag, lag of the motors, wind and latency, waypoints and start: in a box of 5 x 5 x 2 m,
     at up to 1 m/s along each axis, tilted by up to 17 degrees about each.
 
-    Action (num_envs, 4) in [-1, 1]: thrust from 0 to twice the weight, body rates about x and y / 8 rad/s and
-    z / 4 rad/s; with `action=rotors` the thrust of each rotor, from 0 to twice a quarter of the weight.
+    Action (num_envs, 4) in [-1, 1]: thrust from 0 to twice the weight, body rates about x and y / 6 rad/s and
+    z / 3 rad/s; with `action=rotors` the thrust of each rotor, from 0 to twice a quarter of the weight.
     `policy` observation (num_envs, 27), with sensor noise, in the body's frame: direction of gravity 3, body
     rates 3 [rad/s], velocity 3 [m/s], way to the waypoint and to the one after it 6 [m], the last three
     actions 12. `critic` (num_envs, 38), exact: the same, wind 3 [m/s], factors on mass, inertia and thrust,
