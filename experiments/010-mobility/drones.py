@@ -10,7 +10,7 @@ from cars import main
 _CONTROLLERS: list[tuple[str, dict[str, float], int]] = [
     ("zero", {}, 256),
     ("random", {}, 256),
-    *(("cascade", {"speed_m_per_s": speed}, 1024) for speed in (1.0, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0)),
+    *(("cascade", {"speed_m_per_s": speed}, 1024) for speed in (2.0, 3.0, 4.0, 5.0)),
 ]
 BASELINES = {"drone_waypoints": _CONTROLLERS, "drone_gates": _CONTROLLERS}
 
