@@ -14,6 +14,7 @@ from torch import Tensor
 from factory.envs.tasks.drones.config import GATE_INNER_M, GATE_OUTER_M, DroneGatesConfig
 from factory.envs.tasks.drones.drone import DroneTask, Flight
 from factory.envs.tasks.drones.scene import GatePainter
+from factory.envs.terms.ranges import between
 
 CEILING_M = 4.0
 FARTHEST_M = 7.0
@@ -85,10 +86,10 @@ class DroneGates(DroneTask):
         turns = _TURN_RAD * centred[:, 2:, 0]
         # Each leg turns from the one before it, so directions and places are running sums.
         heading = torch.cat([first, turns], 1).cumsum(1)
-        legs = torch.lerp(share.new_full((), _LEG_M[0]), share.new_full((), _LEG_M[1]), share[:, 1:, 1])
+        legs = between(_LEG_M, share[:, 1:, 1])
         x = (legs * heading.cos()).cumsum(1)
         y = (legs * heading.sin()).cumsum(1)
-        z = _HEIGHT_M[0] + (_HEIGHT_M[1] - _HEIGHT_M[0]) * share[..., 2]
+        z = between(_HEIGHT_M, share[..., 2])
         axis = heading + _TWIST_RAD * centred[:, 1:, 3]
         gates = torch.stack([x, y, z[:, 1:], axis.cos(), axis.sin()], -1)
         errors = self.cfg.gate_error_m * centred[:, 1:, 4:]
