@@ -129,7 +129,8 @@ def measure(
         if case.spoils:
             tokens -= after[-1]["tokens"].get(target, 0.0) - after[0]["tokens"].get(target, 0.0)
         wasted_j = _joules(after[-1]) - _joules(after[0]) - joules_per_token * max(tokens, 0.0)
-    acted = _acted(after)
+    earlier = {number for number, _, _ in _acted([tick for tick in ticks if tick["t"] < injected_s])}
+    acted = [one for one in _acted(after) if one[0] not in earlier]
     wrong = [one for one in acted if not _is_right(one, case, target)]
     cost = {"cpu_s": 0.0, "ticks": 0.0, "longest_tick_s": 0.0}
     if ticks:
