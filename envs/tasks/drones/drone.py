@@ -95,6 +95,7 @@ class DroneTask(PlanView, EpisodeEnv):
         self.course = torch.zeros(rows, cfg.num_targets, self.target_size, device=device)
         self.passed = torch.zeros(rows, dtype=torch.int64, device=device)
         self.flown_m = torch.zeros(rows, device=device)
+        self._before = torch.zeros(3, rows, device=device)
         self._rows = torch.arange(rows, device=device)
         self._rate_limits = torch.tensor(RATE_LIMITS, device=device)[:, None]
         noise = torch.tensor((*_NOISE, *self.target_noise * 2, *[0.0] * 4 * _HISTORY), device=device)
@@ -232,7 +233,7 @@ class DroneTask(PlanView, EpisodeEnv):
         conditions = self.conditions
         state = self.state
         # Targets are passed on the way of a step, not only at its end.
-        self._before = state.position
+        self._before.copy_(state.position)
         for command in commands.unbind(0):
             # The controller on board sees the rates of every substep, the policy those of every fourth.
             rotors = self._rotors(command, state.rates)

@@ -58,6 +58,7 @@ class ModelChooser:
 
     def choose(self, text: str) -> Choice:
         """Return the question that the model names, else that of the fallback."""
+        # The set of valid answers checks the reply, so a name that the model made up counts as a failure.
         reply = chat.ask(self._config, self._request(text), _Commands(self._questions))
         if reply.failure is not None:
             return replace(self._fallback.choose(text), note=f"language model: {reply.failure}")

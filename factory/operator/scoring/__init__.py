@@ -9,8 +9,8 @@ USAGE = """keys:
   hours     hours of ten lines without a fault, of each decider
   out       JSON file to write
 
-Trials that were done are in DIR/score; the same command goes on where it was interrupted. Replayed ones need
-recordings: those of live trials with the decider none.
+Finished trials are kept in DIR/score; the same command resumes an interrupted score. Replayed trials
+need recordings: those of live trials with the decider none.
 
 example: python -m factory.floor score classes=crash,hang deciders=none,rule live=1 seeds=10 hours=0
 """

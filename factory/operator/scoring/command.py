@@ -43,7 +43,7 @@ def score(given: argparse.Namespace) -> int:
 
 
 class Book:
-    """Outcomes that are on the disk; a score that was interrupted goes on where it was."""
+    """Outcomes that are on the disk; an interrupted score resumes from them."""
 
     def __init__(self, file: Path) -> None:
         """Read what is there; a half-written last line is none."""
@@ -52,6 +52,7 @@ class Book:
         if file.exists():
             whole = file.read_bytes().rpartition(b"\n")[0]
             self.outcomes = [Outcome(**json.loads(line)) for line in whole.splitlines()]
+            # The half-written line goes, or the next outcome would be appended to it.
             file.write_bytes(whole + b"\n" * bool(whole))
 
     def has(self, case: str, decider: str, seed: int, kind: str) -> bool:
@@ -109,6 +110,7 @@ def _missing(
     for case in cfg.cases:
         for decider in cfg.deciders.split(","):
             for seed in seeds:
+                # In a live trial nobody knows the truth before the detectors do.
                 is_possible = kind == REPLAYED or decider != ORACLE
                 if is_possible and not book.has(case.name, decider, seed, kind):
                     yield case, decider, seed

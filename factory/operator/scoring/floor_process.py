@@ -86,9 +86,11 @@ class Recorder:
         )
         seen = trace.recorded(view, newer_than_s=self._last_s, power_w=self._floor.power.charged_w)
         self._file.write(json.dumps(plain | seen) + "\n")
+        # The trial reads it while the floor runs, and may kill the floor at any time.
         self._file.flush()
         self._count(view.now_s - self._last_s)
         self._last_s = view.now_s
+        # After the tick: a step of the clock comes between two ticks, as it does on a real machine.
         self._clock.look()
 
     def order(self, command: Command) -> str:

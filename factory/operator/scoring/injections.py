@@ -93,6 +93,7 @@ def _fill_disk(scene: Scene) -> None:
 def _tracking_server(scene: Scene) -> tuple[str, ...]:
     """Start an MLflow server, and wait until it answers."""
     with socket.socket() as probe:
+        # Port 0: the system picks a free one.
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     uri = f"http://127.0.0.1:{port}"

@@ -103,6 +103,7 @@ def read(folder: Path) -> Library:
         injected_s = float((file.parent / INJECTED).read_text())
         plain = trace.read(file)
         ticks = list(_ticks(plain))
+        # Before the injection every trial is healthy; after it only those count in which nobody acted.
         before = [tick for tick, one in zip(ticks, plain, strict=True) if one["t"] < injected_s]
         healthy.setdefault((case.num_lines, case.cores), []).extend(_healthy(before))
         starts_s += _starts_s(ticks)
@@ -159,6 +160,7 @@ def _ticks(plain: list[trace.Tick]) -> Iterator[FloorTick]:
         host["cpus_busy"] = tuple(host["cpus_busy"])
         host["memory_pressure"] = Pressure(**host["memory_pressure"])
         yield FloorTick(
+            # Rates are divided by it, and the first tick has none before it.
             elapsed_s=max(1e-3, one["t"] - before_s),
             host=HostView(**host),
             power_w=sample[1],

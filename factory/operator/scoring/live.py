@@ -48,6 +48,7 @@ def _play(scene: Scene) -> float:
         if not case.starts_ill:
             scene.wait_until_usual()
             injected_s = time.monotonic()
+        # Before the harm: a recording is cut here, and nothing after it may count as healthy.
         (scene.folder / INJECTED).write_text(str(injected_s))
         injection.harm(scene)
         time.sleep(max(0.0, injected_s + case.watch_s - time.monotonic()))

@@ -127,7 +127,9 @@ def measure(
     if after:
         tokens = _tokens(after[-1]) - _tokens(after[0])
         if case.spoils:
+            # The line goes on making tokens, from which nothing is learned.
             tokens -= after[-1]["tokens"].get(target, 0.0) - after[0]["tokens"].get(target, 0.0)
+        # What the tokens would have cost before the fault is not wasted.
         wasted_j = _joules(after[-1]) - _joules(after[0]) - joules_per_token * max(tokens, 0.0)
     earlier = {number for number, _, _ in _acted([tick for tick in ticks if tick["t"] < injected_s])}
     acted = [one for one in _acted(after) if one[0] not in earlier]
@@ -198,6 +200,7 @@ def _acted(ticks: Sequence[Tick]) -> list[tuple[int, str, int | None]]:
     seen: dict[int, tuple[int, str, int | None]] = {}
     for number, verb, line, status, _ in _decisions(ticks):
         if status in _DONE and verb != Verb.ALERT.value:
+            # By number, since a decision shows in more than one tick.
             seen[number] = (number, verb, line)
     return list(seen.values())
 
@@ -220,6 +223,7 @@ def _repair_s(
         return None
     for tick in after:
         is_over = tick["t"] > found_s and not _is_found(tick, case, target)
+        # A finding may also close because its line was ended: that repairs nothing.
         has_moved = tick["states"].get(target) == "running" and tick["moved"].get(target, 0.0) >= found_s
         if is_over and has_moved:
             return float(tick["t"] - injected_s)

@@ -56,6 +56,7 @@ class ModelLine:
     def restart(self, now_s: float, *, start_s: float, keeps_work: bool) -> None:
         """End the attempt and start the next one from the last checkpoint."""
         if self._tick is not None and not keeps_work:
+            # Without a checkpoint on the way out, what came after the last one is lost.
             self._steps -= self._tick.unsaved_steps
             self.tokens -= self._tick.unsaved_steps
         self._attempts += 1
@@ -73,6 +74,7 @@ class ModelLine:
             self._enter(LineState.PAUSED, now_s)
             self._moved_s = now_s
             return
+        # A recorded restart, which the operator did not cause.
         if self._seen_attempts is not None and tick.attempts > self._seen_attempts:
             self._attempts += 1
             self._forget(now_s)
@@ -94,6 +96,7 @@ class ModelLine:
         is_new = not self._memory or now_s - self._memory[-1][0] >= _MEMORY_S
         if tick.memory is not None and is_new and self._history.rows:
             self._memory.append((now_s, tick.memory))
+        # As in `RunFiles`: a shrinking outbox has been sent.
         if tick.outbox is None or (self._outbox and tick.outbox < self._outbox[-1][1]):
             self._outbox.clear()
         if tick.outbox is not None:
@@ -191,6 +194,7 @@ class Plant:
                 self.lines[number] = ModelLine(number, flex=self._case.flex)
                 self._ill.add(number)
         for number, line in self.lines.items():
+            # Drawn even where it is not shown: it says what the line would have made.
             usual = self._healthy(number)
             usual_line = usual.lines[min(number, len(usual.lines))]
             if number <= self._num_lines:
@@ -223,6 +227,7 @@ class Plant:
     def _healthy(self, line: int) -> FloorTick:
         """Return what a line shows in this tick if nothing is wrong: blocks of recordings, drawn anew."""
         block, offset = divmod(self._index, _BLOCK)
+        # By seed, line and block alone, so that all deciders meet the same undisturbed floor.
         draw = random.Random(f"{self._seed}/{line}/{block}")
         stretch = draw.choice(self._stretches)
         return stretch[(draw.randrange(len(stretch)) + offset) % len(stretch)]
@@ -235,6 +240,7 @@ class Plant:
             if not self._case.lasts:
                 self._fault = []
                 return None
+            # A fault that lasts stays as it was at the end of its recording.
             self._fault_index = max(0, len(self._fault) - _TAIL)
         tick = self._fault[self._fault_index]
         self._fault_index += 1

@@ -50,6 +50,7 @@ def trial(case: Case, *, decider: str, seed: int, library: Library, journal: Pat
     with _watched(plant, decider, journal) as watched:
         watched.run(_BEFORE_S)
         injected_s = plant.now_s
+        # Tokens are compared from the injection on.
         undisturbed = plant.undisturbed_tokens
         plant.inject()
         if decider == ORACLE:

@@ -120,6 +120,7 @@ class Scene:
             for tick in self.ticks():
                 for number, line in tick["lines"].items():
                     num_rows[number] = num_rows.get(number, 0) + len(line["rows"])
+            # A checkpoint as well: some faults befall it, and restarts need one.
             if len(num_rows) >= self.case.num_lines and min(num_rows.values()) >= self.case.usual_rows:
                 self.wait_for_checkpoint(self.target)
                 return
@@ -166,6 +167,7 @@ class Scene:
             self._floor.wait()
         engine = LocalEngine()
         with contextlib.suppress(ValueError), Store(self.root) as store:
+            # Lines outlive their floor, so they are ended one by one.
             for attempt in store.attempts():
                 if attempt.handle is not None:
                     engine.kill(attempt.handle)

@@ -23,7 +23,7 @@ COLUMNS = (
     "actions/h",
 )
 TITLES = {
-    "live": "live: faults injected into real lines; whole seconds of a machine that others may use, too",
+    "live": "live: faults injected into real lines; wall-clock seconds of a machine that others may use too",
     "replayed": "replayed: recorded ticks of these lines on a model floor, under an injected clock",
 }
 

@@ -59,6 +59,7 @@ def totals(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     groups: dict[tuple[str, str], list[Outcome]] = {}
     for one in outcomes:
         groups.setdefault((one.decider, one.kind), []).append(one)
+    # Compared trial by trial: the same case, seed and kind meets the same fault.
     acts = {(one.case, one.seed, one.kind): one.acts for one in outcomes if one.decider == "rule"}
     return [_total(group, acts) for group in groups.values()]
 
