@@ -2,8 +2,8 @@
 
 PYTHONPATH=. python experiments/012-grid/deadline.py [--root DIR]
 
-A line of flex 1 runs until the floor knows its speed. Then a line of flex 3 with the same settings and a deadline
-in four minutes is handed in, under a rule whose limit the price never falls below.
+A line of flex 1 runs until the floor knows its speed. Then a line of flex 3 with the same settings and a
+deadline in four minutes is handed in, under a rule whose limit the price never falls below.
 """
 
 from __future__ import annotations
