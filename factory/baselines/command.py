@@ -18,6 +18,7 @@ from factory.reporting.console import print_evaluation
 from factory.reporting.waiting import waiting
 from factory.runtime import provenance
 from factory.runtime.atomic_write import atomic_write
+from factory.runtime.strict_json import nan_to_none
 from factory.validation import require
 
 
@@ -42,9 +43,8 @@ class BaselineConfig:
         """Raise ValueError when a value is out of its range."""
         is_some = self.episodes is None or self.episodes >= 1
         require(is_some, "episodes", self.episodes, "must be at least 1")
-        for key, suffix in (("video", ".mp4"), ("out", ".json")):
-            path = getattr(self, key)
-            require(not path or path.endswith(suffix), key, path, f"name a file that ends in {suffix}")
+        is_seed = self.seed is None or 0 <= self.seed < 2**31
+        require(is_seed, "seed", self.seed, "must be in [0, 2^31)")
 
 
 def names_baseline(arguments: Sequence[str]) -> bool:
@@ -61,6 +61,8 @@ def run(arguments: Sequence[str]) -> None:
     known = {entry.name for entry in dataclasses.fields(BaselineConfig)}
     own = [argument for argument in arguments if argument.partition("=")[0].partition(".")[0] in known]
     cfg = cli.parse(BaselineConfig, own)
+    cli.check_output(cfg.video, key="video", suffix=".mp4")
+    cli.check_output(cfg.out, key="out", suffix=".json")
     job = cli.single_job([argument for argument in arguments if argument not in own])
 
     # Imported here: mistakes on the command line are answered before torch is loaded.
@@ -97,8 +99,9 @@ def run(arguments: Sequence[str]) -> None:
             "intervals": share_intervals(result.metrics()),
             "commit": provenance.git_tags()["git.commit"],
         }
+        Path(cfg.out).parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(Path(cfg.out)) as unfinished:
-            unfinished.write_text(json.dumps(content, indent=1))
+            unfinished.write_text(json.dumps(nan_to_none(content), indent=1, allow_nan=False))
     if cfg.video:
         files["video"] = Path(cfg.video)
         with waiting("video") as progress:

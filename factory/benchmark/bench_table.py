@@ -39,7 +39,7 @@ def print_rows(rows: Sequence[Row], console: Console) -> None:
         console.print(table)
     # The energy source is the same for all rows.
     for line in rows[0].energy.explanation:
-        console.print(line, style="dim", soft_wrap=True)
+        console.print(line, style="dim", soft_wrap=True, markup=False)
     spread = max(_spread(row) for row in rows)
     if spread > _LARGE_SPREAD:
         warning = (

@@ -10,7 +10,6 @@ from factory.cli.errors import (
     show_warnings,
 )
 from factory.cli.jobs import (
-    check_writable,
     compose_config,
     job_config,
     several_jobs,
@@ -19,11 +18,13 @@ from factory.cli.jobs import (
     validate_arguments,
     worker_job,
 )
+from factory.cli.outputs import check_output, check_writable
 from factory.cli.parsing import parse, prints_info, prints_version
 from factory.cli.runs import find_run
 
 __all__ = [
     "MISTAKES",
+    "check_output",
     "check_writable",
     "compose_config",
     "fail",

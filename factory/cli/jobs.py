@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import os
 import shutil
-import tempfile
 import warnings
 from argparse import Namespace
 from collections.abc import Sequence
@@ -23,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from factory import config, options, plugins, tracking
 from factory.cli import spelling
+from factory.cli.outputs import check_writable
 from factory.cli.runs import resumed_config, resumed_overrides, with_start_found
 from factory.cli.variables import check_variables
 from factory.config import TrainConfig
@@ -90,7 +89,21 @@ def validate_arguments(arguments: Sequence[str]) -> list[str]:
             _check(cfg, run_dir)
             # Hydra writes into the folder before anything else does.
             stored_files.detach(run_dir)
+        overrides += _public_uri(cfg, overrides)
     return [*(argument for argument in arguments if argument not in flags.overrides), *overrides]
+
+
+def _public_uri(cfg: TrainConfig, overrides: Sequence[str]) -> list[str]:
+    """Return the override that keeps a password out of the files in which Hydra stores a configuration.
+
+    A file of the user's, such as one that `hydra.searchpath` finds, may name a URI with one. `TrackingConfig`
+    has taken it away, but Hydra stores what it has composed.
+    """
+    public = cfg.tracking.uri
+    is_given = any(override.startswith("tracking.uri=") for override in overrides)
+    if cfg.resume or is_given or credentials.complete(public) == public:
+        return []
+    return [f"tracking.uri={spelling.quoted(public)}"]
 
 
 def worker_job(arguments: Sequence[str]) -> TrainConfig | None:
@@ -323,19 +336,3 @@ def _check_parts(cfg: TrainConfig) -> None:
             elif cfg.start_from:
                 warm_start.load(cfg, policy)
         Meter.from_config(cfg.energy, cfg.device)
-
-
-def check_writable(folder: Path, *, key: str) -> None:
-    """Raise ValueError unless `folder` is a folder to write to, or one can be made there."""
-    # Some file systems refuse what the mode bits allow, so a folder is made, and removed again.
-    existing = folder
-    try:
-        existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-        if not existing.is_dir():
-            raise ValueError(f"{key}={folder}: {existing} is a file; give a folder")
-        os.rmdir(tempfile.mkdtemp(prefix=".check-", dir=existing))
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise ValueError(
-            f"{key}={folder}: {existing} is not writable ({reason}); give another folder"
-        ) from error

@@ -115,8 +115,8 @@ def near_keys(key: str, keys: Sequence[str]) -> list[str]:
     return list(dict.fromkeys([*same_end, *spelled, *similar_end]))[:3]
 
 
-def quoted(path: Path) -> str:
-    """Return a path as a value that Hydra reads as it is, whatever characters are in it."""
+def quoted(path: Path | str) -> str:
+    """Return a path or text as a value that Hydra reads as it is, whatever characters are in it."""
     # Within quotes, Hydra's grammar takes a quote after a backslash as the quote itself, and doubles
     # backslashes that stand before one. An interpolation is escaped for OmegaConf.
     text = str(path).replace("${", "\\${")

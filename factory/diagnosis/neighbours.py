@@ -15,10 +15,12 @@ from factory.energy.cgroup import host_cpu_s
 from factory.energy.process_tree import ProcessTable
 from factory.energy.sources.nvml_devices import find_foreign_pids
 from factory.runtime.cpus import usable_cpus
+from factory.runtime.stored_files import visible
 
 _SAMPLE_S = 0.3
 _OTHERS = 0.05
 """Share of the cores that others may keep busy before a run calls its joules shared, as in `Claim`."""
+_LONGEST_NAME = 60
 _NUM_NAMES = 5
 """Processes that are named, the busiest first."""
 
@@ -122,7 +124,8 @@ def _name(pid: int) -> str:
     with suppress(psutil.Error):
         process = psutil.Process(pid)
         commands = [word for word in process.cmdline() if word.startswith("factory.")]
-        return (commands or [process.name()])[0]
+        # Any user of this machine gives processes names.
+        return visible((commands or [process.name()])[0])[:_LONGEST_NAME]
     return "a process"
 
 

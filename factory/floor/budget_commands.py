@@ -66,11 +66,7 @@ def add_targets(store: Store, added: Sequence[Target], *, now: float) -> None:
 
 def import_schedule(given: argparse.Namespace) -> int:
     """Take a schedule from a file, in place of an earlier one."""
-    try:
-        rows = read_schedule(given.file)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise ValueError(f"budget import: {given.file}: {reason}; give a CSV file") from error
+    rows = read_schedule(given.file)
     cli.check_writable(given.root, key="--root")
     with Store(given.root, create=True) as store, store.transaction():
         store.put("schedule", rows)

@@ -10,6 +10,7 @@ from math import inf
 from pathlib import Path
 
 from factory.floor.budget import Target
+from factory.runtime import stored_files
 from factory.validation import require
 
 COLUMNS = ["time_utc", "budget_w"]
@@ -32,12 +33,12 @@ def read_schedule(path: Path) -> tuple[tuple[float, float], ...]:
 
     Raises:
         ValueError: The file is no schedule; the message names the row, its value and the remedy.
-        OSError: The file cannot be read.
     """
-    with path.open("rb") as file:
-        content = file.read(LARGEST_FILE_BYTES + 1)
-    if len(content) > LARGEST_FILE_BYTES:
-        raise ValueError(f"{path}: larger than {LARGEST_FILE_BYTES >> 20} MiB; give a shorter schedule")
+    try:
+        content = stored_files.read_bytes(path, limit=LARGEST_FILE_BYTES)
+    except ValueError as error:
+        reason = str(error).removeprefix(f"{path.name}: ")
+        raise ValueError(f"{path}: {reason}; give a CSV file of at most 4 MiB") from error
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -11,6 +11,8 @@ from factory.floor.lines import ExitClass
 from factory.runtime import stored_files
 
 _INTERRUPTED = 130
+_HANG = "step_timeout_s"
+"""Word in the last line of a training whose environment hung."""
 _MAX_CAUSE = 300
 _TAIL_BYTES = 4096
 
@@ -37,6 +39,9 @@ def classify(
         exit_class = ExitClass.USER_ERROR
     elif status == _INTERRUPTED:
         exit_class, cause = _interrupted(attempt_files.read_reason(folder))
+    elif status < 0 and _HANG in cause:
+        # Only a kill ends native code that keeps Python's lock.
+        exit_class = ExitClass.STALLED
     elif status < 0:
         exit_class, cause = _signalled(-status, was_out_of_memory=was_out_of_memory)
         if attempt_files.read_reason(folder) == "stalled":
@@ -46,7 +51,7 @@ def classify(
     elif _is_newer(run_dir / "fault", since):
         exit_class = ExitClass.DIVERGED
     # The rest is told from the last line of the error output.
-    elif "step_timeout_s" in cause:
+    elif _HANG in cause:
         exit_class = ExitClass.STALLED
     elif "memory" in cause.lower():
         exit_class = ExitClass.OOM

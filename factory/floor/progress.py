@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from factory.runtime import stored_files
+from factory.runtime.plain_types import is_number
 
 _TAIL_BYTES = 16 << 10
 """A row of metrics has 2 KiB."""
@@ -50,7 +50,7 @@ def read(run_dir: Path) -> Progress:
         kept_steps=kept,
         tokens=int(tokens),
         tokens_per_s=speed,
-        written_at=float(newest.get("time_unix_s", 0.0)),
+        written_at=_number(newest.get("time_unix_s")),
     )
 
 
@@ -73,7 +73,7 @@ def _last_rows(path: Path) -> list[dict[str, Any]]:
     for line in lines[-_WINDOW - 1 :]:
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             # The first line may be cut, and the last one may be half written.
             continue
         if isinstance(row, dict) and isinstance(row.get("metrics"), dict):
@@ -82,10 +82,11 @@ def _last_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _metric(row: dict[str, Any], key: str) -> float:
-    value = row["metrics"].get(key, 0.0)
-    if isinstance(value, int | float) and math.isfinite(value):
-        return float(value)
-    return 0.0
+    return _number(row["metrics"].get(key))
+
+
+def _number(value: Any) -> float:
+    return float(value) if is_number(value) else 0.0
 
 
 def summary_status(run_dir: Path) -> str:

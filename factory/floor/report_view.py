@@ -6,6 +6,7 @@ from typing import Any
 
 from factory.floor.sweeps import view
 from factory.reporting.formatting import format_duration, format_si
+from factory.runtime.stored_files import visible
 
 _MOST_ROWS = 12
 _LABEL = 18
@@ -20,7 +21,7 @@ def print_report(found: dict[str, Any]) -> None:
         f" {found['cancelled']} cancelled"
     )
     for number, reason in found["failed"].items():
-        print(f"  line {number} failed: {reason}")
+        print(visible(f"  line {number} failed: {reason}"))
     print(f"control tokens    {format_si(float(found['tokens']))}")
     print(
         f"energy            {format_si(found['joules'], 'J')} ({tier}),"

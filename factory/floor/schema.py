@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import uuid
+from pathlib import Path
 
 VERSION = 1
 """Written into the file; a store of a greater version is refused."""
@@ -111,6 +112,26 @@ CREATE TABLE trial (
 
 CREATE TABLE state (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 """
+
+
+def check(connection: sqlite3.Connection, path: Path) -> bool:
+    """Return whether a file has the tables of a floor; False if it is empty. Nothing in it is changed.
+
+    Raises:
+        ValueError: it is the database of something else, or of a newer version.
+    """
+    # Before the version, since another process may be making the tables just now.
+    kinds = {kind for (kind,) in connection.execute("SELECT type FROM sqlite_master")}
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > VERSION:
+        raise ValueError(
+            f"{path}: written by a newer version of the factory (store {version}, this one knows {VERSION});"
+            " update the factory, or choose another --root"
+        )
+    # A view in place of a table may never end, and a trigger changes more than it is told to.
+    if (version == 0 and kinds) or kinds & {"trigger", "view"}:
+        raise ValueError(f"{path}: not the database of a floor; choose another --root")
+    return version > 0
 
 
 def create(connection: sqlite3.Connection) -> None:

@@ -8,10 +8,12 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from factory.floor import floor_lock
 from factory.floor.lines import Line, LineState
 from factory.floor.store import Store
+from factory.runtime.stored_files import visible
 
 _BAR_CELLS = 30
 
@@ -69,7 +71,7 @@ def explain(store: Store, line: Line) -> str:
     text = f"line {line.id} is {line.state}: {line.reason}"
     if not line.state.is_final and not floor_lock.is_held(store.root):
         text += "; no process runs the floor, start one with `python -m factory.floor run`"
-    return text
+    return visible(text)
 
 
 def show(store: Store) -> None:
@@ -88,7 +90,7 @@ def watch(store: Store) -> None:
 def _render(store: Store) -> Table:
     state = plain(store)
     floor = state["floor"]
-    table = Table(title=_title(floor), title_justify="left", box=None, pad_edge=False)
+    table = Table(title=Text(_title(floor)), title_justify="left", box=None, pad_edge=False)
     for column in ("ID", "name", "state", "progress", "tokens/s", "W", "J/token", "ETA", "reason"):
         justify: Literal["left", "right"] = "right"
         if column in ("name", "state", "reason"):
@@ -97,16 +99,21 @@ def _render(store: Store) -> Table:
     for line in state["lines"]:
         table.add_row(
             str(line["id"]),
-            line["name"],
+            plain_text(line["name"]),
             line["state"],
             f"{100 * line['progress']:.0f} %",
             f"{line['tokens_per_s']:.0f}",
             f"{line['power_w']:.1f}",
             _joules_per_token(line),
             _eta(line),
-            line["reason"],
+            plain_text(line["reason"]),
         )
     return table
+
+
+def plain_text(text: str) -> Text:
+    """Return a text for a table in which brackets are no markup, and control characters are spelled out."""
+    return Text(visible(text))
 
 
 def _title(floor: dict[str, Any]) -> str:

@@ -311,18 +311,13 @@ class Store:
         return str(self.execute("SELECT value FROM meta WHERE key = 'floor_id'").fetchone()[0])
 
     def _set_up(self) -> None:
-        version = self._connection.execute("PRAGMA user_version").fetchone()[0]
-        if version > schema.VERSION:
-            raise ValueError(
-                f"{self._path}: written by a newer version of the factory (store {version},"
-                f" this one knows {schema.VERSION}); update the factory, or choose another --root"
-            )
+        has_tables = schema.check(self._connection, self._path)
         # With a write-ahead log `status` and other commands read while the floor writes.
         self._connection.execute("PRAGMA journal_mode = WAL")
         # A transition that was reported must survive a power loss.
         self._connection.execute("PRAGMA synchronous = FULL")
         self._connection.execute("PRAGMA foreign_keys = ON")
-        if version == 0:
+        if not has_tables:
             self._create()
 
     def _create(self) -> None:
@@ -330,8 +325,6 @@ class Store:
             # Another process may have been faster.
             if self._connection.execute("PRAGMA user_version").fetchone()[0]:
                 return
-            if self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                raise ValueError(f"{self._path}: not the database of a floor; choose another --root")
             schema.create(self._connection)
 
     def _insert(self, table: str, values: Mapping[str, Any]) -> int:

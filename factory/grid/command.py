@@ -5,17 +5,21 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from math import isfinite
+from pathlib import Path
+from typing import Any
 
 from factory import cli
-from factory.floor.store import Store
+from factory.floor.store import FILE, Store
 from factory.grid import costs, imports, intake, reporter, rules, signals
 from factory.grid.costs import Cost
 from factory.grid.server import HOST, GridServer
 from factory.grid.signals import Kind, Reading
+from factory.runtime.stored_files import visible
 from factory.validation import require
 
 _NONE = "none"
@@ -59,6 +63,10 @@ def import_file(given: argparse.Namespace) -> int:
     cli.check_writable(given.root, key="--root")
     if not given.file.is_file():
         raise ValueError(f"grid import: {given.file}: no such file; give one with targets or a signal")
+    if not (given.root / FILE).is_file():
+        # A wrong file must not leave a floor behind, so it is tried on one that is thrown away.
+        with tempfile.TemporaryDirectory() as folder, Store(Path(folder), create=True) as store:
+            imports.import_now(store, given.file, is_forecast=given.forecast)
     with Store(given.root, create=True) as store:
         print(imports.import_now(store, given.file, is_forecast=given.forecast))
     return 0
@@ -66,19 +74,19 @@ def import_file(given: argparse.Namespace) -> int:
 
 def set_rule(given: argparse.Namespace) -> int:
     """Set the limits below which background lines run."""
+    changes: dict[str, Any] = {}
+    if given.below_price is not None:
+        changes["below_price"] = _limit(given.below_price, key="--below-price")
+    if given.below_carbon is not None:
+        changes["below_carbon"] = _limit(given.below_carbon, key="--below-carbon")
+    if given.carbon is not None:
+        changes["carbon"] = f"carbon_{given.carbon}"
+    if given.flex is not None:
+        require(1 <= given.flex <= 3, "--flex", given.flex, "must be 1, 2 or 3")
+        changes["flex"] = given.flex
     cli.check_writable(given.root, key="--root")
     with Store(given.root, create=True) as store:
-        rule = rules.read(store)
-        if given.below_price is not None:
-            rule = replace(rule, below_price=_limit(given.below_price, key="--below-price"))
-        if given.below_carbon is not None:
-            rule = replace(rule, below_carbon=_limit(given.below_carbon, key="--below-carbon"))
-        if given.carbon is not None:
-            rule = replace(rule, carbon=f"carbon_{given.carbon}")
-        if given.flex is not None:
-            require(1 <= given.flex <= 3, "--flex", given.flex, "must be 1, 2 or 3")
-            rule = replace(rule, flex=given.flex)
-        rules.write(store, rule)
+        rules.write(store, replace(rules.read(store), **changes))
     return show(given)
 
 
@@ -97,16 +105,17 @@ def _limit(text: str, *, key: str) -> float | None:
 
 def set_feed(given: argparse.Namespace) -> int:
     """Set the name of the floor's feed, and the PUE of its site."""
+    changes: dict[str, Any] = {}
+    if given.name is not None:
+        is_name = 0 < len(given.name) <= 100 and given.name.isprintable()
+        require(is_name, "feed", given.name, "must be a short name")
+        changes["feed"] = given.name
+    if given.pue is not None:
+        require(1.0 <= given.pue <= 10.0, "--pue", given.pue, "must be in [1, 10]")
+        changes["pue"] = given.pue
     cli.check_writable(given.root, key="--root")
     with Store(given.root, create=True) as store, store.transaction():
-        known = store.get("grid", {})
-        if given.name is not None:
-            is_name = 0 < len(given.name) <= 100 and given.name.isprintable()
-            require(is_name, "feed", given.name, "must be a short name")
-            known["feed"] = given.name
-        if given.pue is not None:
-            require(1.0 <= given.pue <= 10.0, "--pue", given.pue, "must be in [1, 10]")
-            known["pue"] = given.pue
+        known = store.get("grid", {}) | changes
         store.put("grid", known)
         store.record("grid settings", details=known)
     return 0
@@ -131,7 +140,7 @@ def show_costs(given: argparse.Namespace) -> int:
         print("no line has run while a price or an intensity was known; import one with `floor grid import`")
         return 0
     for line, cost in known.items():
-        print(f"{line.id:>5}  {line.name:<28.28}  {_cost_text(cost)}")
+        print(f"{line.id:>5}  {visible(line.name):<28.28}  {_cost_text(cost)}")
     total = _sum(list(known.values()))
     print(f"{'all':>5}  {'':<28}  {_cost_text(total)}")
     return 0

@@ -11,6 +11,7 @@ from typing import Any
 from factory.floor.store import Store
 from factory.grid import intake, openadr, services, signals, tables
 from factory.grid.signals import Kind, Point
+from factory.runtime import stored_files
 from factory.runtime.stored_files import parse_json
 
 LARGEST_FILE_BYTES = 16 << 20
@@ -28,12 +29,8 @@ def import_file(store: Store, path: Path, *, now: float, is_forecast: bool) -> s
 
     Raises:
         ValueError: The file is of no known kind or wrong; nothing is changed.
-        OSError: It cannot be read.
     """
-    with path.open("rb") as file:
-        content = file.read(LARGEST_FILE_BYTES + 1)
-    if len(content) > LARGEST_FILE_BYTES:
-        raise ValueError(f"{path}: larger than {LARGEST_FILE_BYTES >> 20} MiB; give a shorter one")
+    content, changed_at = stored_files.read_with_time(path, limit=LARGEST_FILE_BYTES)
     # By content and not by name: exports of services have all sorts of names.
     if content.lstrip()[:1] in (b"{", b"["):
         return _import_json(store, path, content, now)
@@ -43,9 +40,9 @@ def import_file(store: Store, path: Path, *, now: float, is_forecast: bool) -> s
         raise ValueError(f"{path}: not text in UTF-8 (byte {error.start}); save it as CSV in UTF-8") from None
     # A table has no date of its own: that of the file says which of two is newer.
     kind, points, remark = tables.read_table(
-        text, name=str(path), issued=path.stat().st_mtime, is_forecast=is_forecast
+        text, name=str(path), issued=min(changed_at, now), is_forecast=is_forecast
     )
-    return _join(store, kind, points, remark)
+    return _join(store, kind, points, remark, now=now)
 
 
 def _import_json(store: Store, path: Path, content: bytes, now: float) -> str:
@@ -57,16 +54,17 @@ def _import_json(store: Store, path: Path, content: bytes, now: float) -> str:
     if openadr.is_event(plain):
         return _import_openadr(store, plain, content, now)
     if "meta" in plain and "data" in plain:
-        return _join(store, *services.read_watttime(plain, now=now))
+        return _join(store, *services.read_watttime(plain, now=now), now=now)
     if "carbonIntensity" in plain or "zone" in plain:
-        return _join(store, *services.read_electricity_maps(plain, now=now))
+        return _join(store, *services.read_electricity_maps(plain, now=now), now=now)
     raise ValueError(
         f"{path}: no known kind; give a message of DSX Flex, an event of OpenADR 3.1, or an answer of"
         " WattTime or Electricity Maps"
     )
 
 
-def _join(store: Store, kind: Kind, points: list[Point], remark: str) -> str:
+def _join(store: Store, kind: Kind, points: list[Point], remark: str, *, now: float) -> str:
+    intake.check_issued(max(point.issued for point in points), now=now)
     num_new = signals.join(store, kind, points)
     return f"{remark}: {num_new} of {len(points)} values of {kind} are new"
 
@@ -75,6 +73,7 @@ def _import_openadr(store: Store, plain: dict[str, Any], content: bytes, now: fl
     """Take an event; it has no key of its own, so its content is the key."""
     contents = openadr.read_event(plain, now=now, baseline_w=baseline_w(store, now))
     key = f"openadr {hashlib.sha256(content).hexdigest()}"
+    intake.check_issued(contents.issued, now=now)
     said: list[str] = []
     with store.transaction():
         # A start that means the present would be another one when the event comes again.
@@ -90,7 +89,9 @@ def _import_openadr(store: Store, plain: dict[str, Any], content: bytes, now: fl
                 now=now,
             )
             said.append(outcome)
-        said += [_join(store, kind, points, contents.name) for kind, points in contents.points.items()]
+        said += [
+            _join(store, kind, points, contents.name, now=now) for kind, points in contents.points.items()
+        ]
     return "; ".join([*said, *contents.remarks])
 
 

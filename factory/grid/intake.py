@@ -7,16 +7,19 @@ may come twice, late, or in any order: the time of the message decides, not that
 from __future__ import annotations
 
 import json
+import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from factory.floor.budget import Target
 from factory.floor.budget_commands import add_targets
 from factory.floor.store import Store
+from factory.floor.store_errors import StoreError
 from factory.grid.messages import LARGEST_EVENT_BYTES, Event, LoadTarget, load_targets, parse_event
 from factory.runtime import stored_files
+from factory.runtime.stored_files import visible
 
 SOURCE = "grid"
 """First word of the source of a target that came from a grid."""
@@ -27,6 +30,7 @@ _LATEST_AHEAD_S = 600.0
 """Time by which a sender's clock may be ahead; from the far future it would win for ever."""
 _UNFINISHED_S = 2.0
 """Age below which an unreadable file is possibly still being written."""
+_LONGEST_STEM = 60
 _MOST_FILES = 100
 """Files of the inbox that are taken at once."""
 
@@ -45,9 +49,7 @@ def take(store: Store, event: Event, *, now: float) -> str:
         ValueError: The message is wrong; nothing is changed.
     """
     targets = load_targets(event)
-    if event.time > now + _LATEST_AHEAD_S:
-        ahead_s = event.time - now
-        raise ValueError(f"time: {ahead_s:.0f} s ahead of this machine; set the clocks of both by NTP")
+    check_issued(event.time, now=now)
     feed = settings(store)["feed"]
     # Without feeds, a target is for everybody.
     own = [target for target in targets if not target.feeds or feed in target.feeds]
@@ -56,6 +58,12 @@ def take(store: Store, event: Event, *, now: float) -> str:
     return put_targets(
         store, own, key=event.key, issued=event.time, correlation=event.correlation_id, now=now
     )
+
+
+def check_issued(issued: float, *, now: float) -> None:
+    """Raise ValueError if a message claims to be from the future; it would win over all that follow."""
+    if issued > now + _LATEST_AHEAD_S:
+        raise ValueError(f"time: {issued - now:.0f} s ahead of this machine; set the clocks of both by NTP")
 
 
 def put_targets(
@@ -121,32 +129,61 @@ def take_inbox(store: Store, *, now: float) -> list[str]:
     """Take the messages in the inbox in the order of their names, and return a sentence for each.
 
     Files are moved to `grid/taken`, or to `grid/refused` with the reason beside them.
+
+    Raises:
+        OSError: A file could not be read or moved; the others were taken all the same.
     """
-    return [f"{path.name}: {_take_file(store, path, now)}" for path in _files(inbox(store.root))]
+    said: list[str] = []
+    trouble: OSError | None = None
+    for path in _files(inbox(store.root)):
+        try:
+            said.append(f"{visible(path.name)}: {_take_file(store, path, now)}")
+        except StoreError:
+            raise
+        except OSError as error:
+            # A file that belongs to somebody else must not hold up those behind it.
+            trouble = trouble or error
+    if trouble is not None:
+        raise trouble
+    return said
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def _files(folder: Path) -> list[Path]:
+    """Return the first plain files; a link or a pipe in the inbox is nobody's message."""
     if not folder.is_dir():
-        return
-    found = sorted(folder.glob("*.json"))[:_MOST_FILES]
-    for path in found:
-        # A link or a pipe in the inbox is nobody's message.
-        if path.is_file() and not path.is_symlink():
-            yield path
+        return []
+    with os.scandir(folder) as entries:
+        found = [
+            entry.path
+            for entry in entries
+            if entry.name.endswith(".json") and entry.is_file(follow_symlinks=False)
+        ]
+    return [Path(path) for path in sorted(found)[:_MOST_FILES]]
 
 
 def _take_file(store: Store, path: Path, now: float) -> str:
     try:
-        outcome = take_bytes(store, stored_files.read_bytes(path, limit=LARGEST_EVENT_BYTES), now=now)
+        # A link that takes the file's place now would have another file read and quoted.
+        content, changed_at = stored_files.read_with_time(path, limit=LARGEST_EVENT_BYTES, follows_link=False)
     except ValueError as error:
-        # A sender that writes in place is given time to finish.
-        if time.time() - path.stat().st_mtime < _UNFINISHED_S:
+        return _refuse(store, path, str(error))
+    try:
+        outcome = take_bytes(store, content, now=now)
+    except ValueError as error:
+        # A sender that writes in place is given time to finish; a date in the future is no reason to wait.
+        if 0.0 <= time.time() - changed_at < _UNFINISHED_S:
             return "possibly still being written; it is read again later"
-        store.record("grid message refused", details={"file": path.name, "reason": str(error)})
-        _put_away(path, "refused").with_suffix(".reason").write_text(f"{error}\n")
-        return f"refused: {error}"
+        return _refuse(store, path, str(error))
     _put_away(path, "taken")
     return outcome
+
+
+def _refuse(store: Store, path: Path, reason: str) -> str:
+    store.record("grid message refused", details={"file": path.name, "reason": reason})
+    moved = _put_away(path, "refused")
+    # A name may be as long as the file system allows already.
+    moved.with_name(f"{path.stem[:_LONGEST_STEM]}.reason").write_text(f"{visible(reason)}\n")
+    return f"refused: {visible(reason)}"
 
 
 def _put_away(path: Path, name: str) -> Path:

@@ -7,13 +7,14 @@ envelopes without `subject` and `traceparent`. Signed data (JWS) is for a bridge
 
 from __future__ import annotations
 
-import math
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
 from typing import Any
 
 from factory.grid.times import moment, shown
+from factory.runtime.plain_types import is_number
 from factory.runtime.stored_files import parse_json
 from factory.validation import require
 
@@ -25,7 +26,7 @@ SPEC_VERSIONS = ("1.0", "1.0.2")
 LARGEST_EVENT_BYTES = 1 << 20
 UNITS_W = {"watt": 1.0, "kilowatt": 1e3, "megawatt": 1e6}
 _HIGHEST_W = 1e12
-_MOST_TARGETS = 1000
+MOST_TARGETS = 1000
 _LONGEST_NAME = 256
 
 
@@ -44,7 +45,7 @@ class Event:
     @property
     def key(self) -> str:
         """Identity: a sender uses an id once."""
-        return f"{self.source} {self.id}"
+        return json.dumps([self.source, self.id])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,9 +90,9 @@ def parse_event(content: bytes) -> Event:
     is_short = isinstance(correlation, str) and len(correlation) <= _LONGEST_NAME
     require(is_short, "correlationid", shown(correlation), "must be a short text")
     return Event(
-        id=shown(plain["id"]),
-        source=shown(plain["source"]),
-        type=shown(plain["type"]),
+        id=plain["id"],
+        source=plain["source"],
+        type=plain["type"],
         time=moment(plain.get("time"), key="time"),
         data=data,
         correlation_id=shown(correlation or plain["id"]),
@@ -104,10 +105,10 @@ def load_targets(event: Event) -> list[LoadTarget]:
     Raises:
         ValueError: The message is of another type, or a target is wrong.
     """
-    require(event.type == LOAD_TARGET, "type", event.type, f"a floor takes {LOAD_TARGET} only")
+    require(event.type == LOAD_TARGET, "type", shown(event.type), f"a floor takes {LOAD_TARGET} only")
     entries = event.data.get("targets")
-    is_list = isinstance(entries, list) and 0 < len(entries) <= _MOST_TARGETS
-    require(is_list, "data.targets", shown(entries), f"must be a list of 1 to {_MOST_TARGETS} targets")
+    is_list = isinstance(entries, list) and 0 < len(entries) <= MOST_TARGETS
+    require(is_list, "data.targets", shown(entries), f"must be a list of 1 to {MOST_TARGETS} targets")
     assert isinstance(entries, list)
     return [_target(entry, key=f"data.targets[{place}]") for place, entry in enumerate(entries)]
 
@@ -157,10 +158,7 @@ def _watts(constraint: Any, *, key: str) -> float:
     is_unit = isinstance(unit, str) and unit in UNITS_W
     require(is_unit, f"{key}.unit", shown(unit), f"choose from {', '.join(UNITS_W)}")
     value = constraint.get("value")
-    # In Python a bool is an int, and JSON's true is no power.
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    require(is_number, f"{key}.value", shown(value), "must be a number")
-    assert isinstance(value, int | float)
-    is_power = math.isfinite(value) and 0.0 <= value * UNITS_W[unit] <= _HIGHEST_W
-    require(is_power, f"{key}.value", shown(value), "must be a power >= 0")
+    require(is_number(value), f"{key}.value", shown(value), "must be a number")
+    is_power = 0.0 <= value * UNITS_W[unit] <= _HIGHEST_W
+    require(is_power, f"{key}.value", shown(value), f"must be a power in [0, {_HIGHEST_W:g}] W")
     return float(value) * UNITS_W[unit]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
-from factory.grid.messages import LoadTarget
+from factory.grid.messages import MOST_TARGETS, LoadTarget
 from factory.grid.signals import Kind, Point
-from factory.grid.times import FOREVER_S, duration_s, moment, shown
+from factory.grid.times import LATEST_S, duration_s, moment, shown
+from factory.runtime.plain_types import is_number
 from factory.validation import require
 
 NOW = "0001-01-01"
@@ -22,6 +22,7 @@ _UNITS_W = {"W": 1.0, "KW": 1e3, "MW": 1e6}
 _PER_KWH = {"KWH": 1.0, "MWH": 1e-3}
 _GRAMS = {"G_PER_KWH": 1.0, "KG_PER_KWH": 1000.0}
 _MOST_INTERVALS = 10_000
+_MOST_REMARKS = 20
 _HIGHEST = 1e12
 
 
@@ -63,6 +64,8 @@ def read_event(plain: Mapping[str, Any], *, now: float, baseline_w: float | None
         require(is_list, f"{key}.payloads", shown(payloads), "must be a list")
         for payload in payloads:
             _add(contents, payload, start, end, units, baseline_w, key=f"{key}.payloads")
+    num_targets = len(contents.targets)
+    require(num_targets <= MOST_TARGETS, "intervals", num_targets, f"must set at most {MOST_TARGETS} targets")
     return contents
 
 
@@ -101,7 +104,7 @@ def _intervals(plain: Mapping[str, Any], now: float) -> Iterator[tuple[float, fl
         length = period.get("duration")
         if length is not None:
             seconds = duration_s(length, key=f"{key}.intervalPeriod.duration")
-            if seconds < FOREVER_S:
+            if start + seconds < LATEST_S:
                 end = start + seconds
         following = end
         yield start, end, entry.get("payloads"), key
@@ -145,12 +148,14 @@ def _add(
         scale = _known(unit, _GRAMS, default=1.0, key=f"{key}.GHG units")
         _add_point(contents, Kind.CARBON_AVERAGE, _value(payload, key, lowest=0.0) * scale, start, end)
     else:
-        contents.remarks.append(f"{shown(kind)} changes nothing")
+        remark = f"{shown(kind)} changes nothing"
+        if remark not in contents.remarks and len(contents.remarks) < _MOST_REMARKS:
+            contents.remarks.append(remark)
 
 
 def _add_point(contents: Contents, kind: Kind, value: float, start: float, end: float | None) -> None:
     if end is None:
-        end = start + FOREVER_S
+        end = LATEST_S
     # A price for later is the price, not a guess of it.
     contents.points.setdefault(kind, []).append(Point(start, end, value, contents.issued))
 
@@ -179,7 +184,7 @@ def _value(payload: Mapping[str, Any], key: str, *, lowest: float = -_HIGHEST) -
     require(is_one, f"{key}.values", shown(values), "must be a list of one number")
     assert isinstance(values, list)
     value = values[0]
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    require(is_number, f"{key}.values", shown(value), "must be a number")
-    require(lowest <= value <= _HIGHEST, f"{key}.values", shown(value), f"must be at least {lowest:g}")
+    require(is_number(value), f"{key}.values", shown(value), "must be a number")
+    remedy = f"must be in [{lowest:g}, {_HIGHEST:g}]"
+    require(lowest <= value <= _HIGHEST, f"{key}.values", shown(value), remedy)
     return float(value)

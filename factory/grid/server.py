@@ -6,7 +6,10 @@ name the loopback host, carry the content type of a CloudEvent, and have no orig
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
+import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,6 +23,11 @@ from factory.runtime.stored_files import visible
 HOST = "127.0.0.1"
 CONTENT_TYPES = ("application/cloudevents+json", "application/json")
 _TIMEOUT_S = 10.0
+"""Longest time for a request, however its bytes come [s]."""
+_MOST_CONNECTIONS = 32
+"""Requests at the same time; further ones are turned away."""
+_MOST_DIGITS = 9
+"""Of a length; Python refuses to read numbers of thousands of digits."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -67,7 +75,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not length.isdecimal():
             return 411, "name the length of the message"
         # Checked before anything is read.
-        if int(length) > LARGEST_EVENT_BYTES:
+        if len(length) > _MOST_DIGITS or int(length) > LARGEST_EVENT_BYTES:
             return 413, "a message has at most 1 MiB"
         return None
 
@@ -98,4 +106,33 @@ class GridServer(ThreadingHTTPServer):
             OSError: The port is taken.
         """
         self.root = root
+        self._begun_s: dict[socket.socket, float] = {}
+        """Monotonic time at which each open connection began."""
         super().__init__((HOST, port), _Handler)
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Turn a connection away while there are too many."""
+        return len(self._begun_s) < _MOST_CONNECTIONS
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer a request in a thread of its own."""
+        self._begun_s[request] = time.monotonic()
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close a connection."""
+        self._begun_s.pop(request, None)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """End requests that take too long; a byte now and then would keep a thread for ever."""
+        for request, begun_s in list(self._begun_s.items()):
+            if time.monotonic() - begun_s > _TIMEOUT_S:
+                with contextlib.suppress(OSError):
+                    request.shutdown(socket.SHUT_RDWR)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of connections that broke, and one line of anything else."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            print(visible(f"grid listen: {type(error).__name__}: {error}"), file=sys.stderr, flush=True)

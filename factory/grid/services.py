@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from factory.grid.signals import Kind, Point, closed
 from factory.grid.times import moment, shown
+from factory.runtime.plain_types import is_number
 from factory.validation import require
 
 G_PER_KWH_OF_LBS_PER_MWH = 0.45359237
@@ -69,9 +69,8 @@ def _entries(entries: Any, time_key: str, value_key: str, *, scale: float) -> li
         require(isinstance(entry, dict), f"data[{place}]", shown(entry), "must be an object")
         value = entry.get(value_key)
         key = f"data[{place}].{value_key}"
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        require(is_number, key, shown(value), "must be a number")
-        is_intensity = math.isfinite(value) and 0.0 <= value <= _HIGHEST_G_PER_KWH
-        require(is_intensity, key, shown(value), "must be an intensity >= 0")
+        require(is_number(value), key, shown(value), "must be a number")
+        is_intensity = 0.0 <= value <= _HIGHEST_G_PER_KWH
+        require(is_intensity, key, shown(value), f"must be an intensity in [0, {_HIGHEST_G_PER_KWH:g}]")
         found[moment(entry.get(time_key), key=f"data[{place}].{time_key}")] = value * scale
     return sorted(found.items())

@@ -16,6 +16,8 @@ from factory.validation import require
 _HOUR_S = 3600.0
 _KWH_PER_MWH = 1000.0
 _HIGHEST = 1e6
+_MOST_ROWS = 200_000
+"""Two years of five minutes are fewer; rows in memory take a multiple of their text."""
 _EARLIEST_S = 946684800.0
 _LATEST_S = 7258118400.0
 
@@ -92,18 +94,18 @@ def read_table(text: str, *, name: str, issued: float, is_forecast: bool) -> tup
         # Electricity Maps leaves a cell empty where it knows nothing.
         if not cells[value].strip():
             continue
-        at = _moment(cells[start].strip(), key=f"{where}: {headings[start]}")
-        number_read = _number(cells[value].strip(), key=f"{where}: {headings[value]}")
+        at = _moment(cells[start].strip(), key=f"{where}: {shown(headings[start])}")
+        number_read = _number(cells[value].strip(), key=f"{where}: {shown(headings[value])}")
         if starts:
             remedy = "must be later than the row before; give each time once, and one location"
             # Two locations in one file would mix two prices for one hour.
-            require(at > starts[-1][0], f"{where}: {headings[start]}", shown(cells[start]), remedy)
+            require(at > starts[-1][0], f"{where}: {shown(headings[start])}", shown(cells[start]), remedy)
         starts.append((at, number_read * table.scale))
     require(bool(starts), name, "", "has no values")
     points = [
         Point(start, end, value, issued, is_forecast) for start, end, value in closed(starts, last_s=_HOUR_S)
     ]
-    return table.kind, points, f"{table.name}: column {headings[value]}"
+    return table.kind, points, f"{table.name}: column {shown(headings[value])}"
 
 
 def _rows(text: str, name: str) -> Iterator[tuple[int, list[str]]]:
@@ -111,6 +113,7 @@ def _rows(text: str, name: str) -> Iterator[tuple[int, list[str]]]:
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         for cells in reader:
+            require(reader.line_num <= _MOST_ROWS, name, f"{reader.line_num} rows", "give a shorter table")
             if any(cell.strip() for cell in cells):
                 yield reader.line_num, cells
     except csv.Error as error:

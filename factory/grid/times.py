@@ -9,10 +9,10 @@ from typing import Any
 from factory.runtime.stored_files import visible
 from factory.validation import require
 
-FOREVER_S = 9000 * 365 * 86400.0
-"""Durations from here on, such as OpenADR's P9999Y, have no end."""
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 _LATEST = datetime(2200, 1, 1, tzinfo=UTC)
+LATEST_S = _LATEST.timestamp()
+"""An interval that ends later, as with OpenADR's P9999Y, has no end; no calendar knows its date."""
 _LONGEST_SHOWN = 80
 _DURATION = re.compile(
     r"P(?:(\d+)Y)?(?:(\d+)M)?(?:(\d+)W)?(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?"

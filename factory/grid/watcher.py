@@ -11,6 +11,7 @@ from factory.floor.budget_commands import targets
 from factory.floor.lines import ACTIVE, LineState, Needs
 from factory.floor.loop import BAR, Watcher
 from factory.floor.records import Command
+from factory.floor.store_errors import StoreError
 from factory.grid import costs, intake, reporter, rules, signals
 from factory.grid.outgoing import FloorPower
 from factory.grid.reporter import ReportState
@@ -29,28 +30,39 @@ class GridWatcher:
         self._signals: dict[Kind, Signal] = {}
         self._signal_version = -1
         self._state = ReportState()
-        self._error = ""
+        self._errors: dict[str, str] = {}
+        """Last fault of each part of a tick."""
         self._charged: set[int] = set()
         """Lines that were active in the last tick; those that ended since are charged once more."""
 
     def tick(self) -> None:
-        """Look at the grid once; a fault of its files must not stop the floor."""
+        """Look at the grid once; a fault in one part stops neither the others nor the floor."""
         now = time.time()
-        store = self._floor.store
-        try:
-            intake.take_inbox(store, now=now)
-            # One transaction, one wait for the disk.
-            with store.transaction():
-                readings = self._readings(now)
-                self._charge(readings)
-                self._apply_rule(readings)
-            self._report(now)
-        except (OSError, ValueError) as error:
-            text = f"{type(error).__name__}: {error}"
-            if text != self._error:
-                # The same fault in every tick is said once.
-                self._error = text
-                store.record("grid error", details={"error": text})
+        for part in (self._take, self._settle, self._report):
+            try:
+                part(now)
+            except StoreError:
+                raise
+            except Exception as error:  # a message that nobody foresaw must not end the floor
+                self._say(part.__name__, f"{type(error).__name__}: {error}")
+
+    def _say(self, part: str, text: str) -> None:
+        """Write a fault down; the same one in every tick only once."""
+        if text != self._errors.get(part):
+            self._errors[part] = text
+            self._floor.store.record("grid error", details={"error": text})
+
+    def _take(self, now: float) -> None:
+        """Take the messages that have come."""
+        intake.take_inbox(self._floor.store, now=now)
+
+    def _settle(self, now: float) -> None:
+        """Charge costs and apply the rule, at the signals of this moment."""
+        # One transaction, one wait for the disk.
+        with self._floor.store.transaction():
+            readings = self._readings(now)
+            self._charge(readings)
+            self._apply_rule(readings)
 
     def _readings(self, now: float) -> dict[Kind, Reading | None]:
         """Return the signals at this moment; a long one is read only when it has changed."""

@@ -12,13 +12,16 @@ from factory.floor.answers import answer
 from factory.floor.loop import Floor, NoWatcher, Watcher
 from factory.floor.records import Command
 from factory.floor.store import Store
+from factory.floor.store_errors import StoreError
 from factory.operator.config import OperatorConfig
 from factory.operator.deciders import llm_books, table
 from factory.operator.hands import FloorPort
 from factory.operator.journal import Journal
 from factory.operator.operator import Operator
 from factory.operator.own_cost import OwnCost
-from factory.operator.words import Mode
+from factory.operator.words import Mode, Status
+from factory.runtime.stored_files import visible
+from factory.validation import require
 
 _SHOWN = 20
 
@@ -47,7 +50,9 @@ class OperatorWatcher:
         started_s = time.thread_time()
         try:
             self._operator.tick()
-        except (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        except StoreError:
+            raise
+        except Exception as error:  # odd files of a run must not end the floor, whatever they lead to
             text = f"{type(error).__name__}: {error}"
             if text != self._error:
                 # The same mistake in every tick is said once.
@@ -93,7 +98,8 @@ def show(given: argparse.Namespace) -> int:
     if model:
         print(_model_text(model))
     for one in decisions:
-        print(f"{one['id']:>4}  {one['status']:<10} {one['action']:<24} for {one['finding']}  {one['note']}")
+        text = f"{one['id']:>4}  {one['status']:<10} {one['action']:<24} for {one['finding']}  {one['note']}"
+        print(visible(text))
     return 0
 
 
@@ -113,6 +119,9 @@ def print_findings(findings: Sequence[dict[str, Any]]) -> None:
 def approve(given: argparse.Namespace) -> int:
     """Let a proposal be carried out."""
     with Store(given.root) as store:
+        proposed = {one.id for one in Journal(store).decisions() if one.status is Status.PROPOSED}
+        remedy = "not among the proposals; `operator` lists them"
+        require(given.decision in proposed, "decision", given.decision, remedy)
         print(answer(store, store.add_command("approve", id=given.decision)))
     return 0
 

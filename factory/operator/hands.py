@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from factory.floor import attempt_files
 from factory.floor.lines import Line, LineState
 from factory.operator import processes
-from factory.operator.observe import Observer
+from factory.operator.observe import Observer, prunable
 from factory.operator.view import LineView, View
 from factory.operator.words import Candidate, Decision, Verb
 
@@ -106,7 +106,8 @@ class FloorPort:
             self._floor.supervisor.resume(line, _reason(decision))
 
     def _prune(self, decision: Decision) -> None:
-        for folder in self._observer.prunable:
+        # A line may have gone on since the last look: then `last` names another checkpoint.
+        for folder in prunable(self._floor.store.lines((LineState.FINISHED,))):
             shutil.rmtree(folder, ignore_errors=True)
         self._observer.look_again()
 

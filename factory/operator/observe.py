@@ -59,8 +59,6 @@ class Observer:
         self._gap_s = _gap_s(floor)
         self._slow_at_s = -math.inf
         self._disk: Any = None
-        self.prunable: list[Path] = []
-        """Checkpoints of finished lines that nobody needs."""
         self._prunable_bytes = 0
 
     def observe(self) -> View:
@@ -168,8 +166,8 @@ class Observer:
         if now_s - self._slow_at_s > _SLOW_S:
             self._slow_at_s = now_s
             self._disk = shutil.disk_usage(self._floor.store.root)
-            self.prunable = _prunable(self._floor.store.lines((LineState.FINISHED,)))
-            self._prunable_bytes = sum(_folder_bytes(path) for path in self.prunable)
+            found = prunable(self._floor.store.lines((LineState.FINISHED,)))
+            self._prunable_bytes = sum(_folder_bytes(path) for path in found)
         memory = psutil.virtual_memory()
         capacity = self._floor.engine.capacity()
         return HostView(
@@ -233,20 +231,25 @@ def _num_duplicates(targets: list[dict[str, Any]]) -> int:
     return len(keys) - len(set(keys))
 
 
-def _prunable(finished: list[Line]) -> list[Path]:
+def prunable(finished: list[Line]) -> list[Path]:
     """Return the checkpoints of finished lines, except the one that `last` names."""
     found: list[Path] = []
     for line in finished:
         folder = Path(line.run_dir) / "checkpoints"
+        # What lies behind a link belongs to somebody else.
+        if folder.is_symlink() or folder.parent.is_symlink():
+            continue
         try:
-            kept = os.readlink(folder / "last")
+            kept = os.path.realpath(folder / "last", strict=True)
+            inner = list(folder.iterdir())
         except OSError:
             # Without a last one, nothing is known to be superfluous.
             continue
         found += [
             path
-            for path in folder.iterdir()
-            if path.name != kept and path.name.isdecimal() and path.is_dir() and not path.is_symlink()
+            for path in inner
+            if path.name.isdecimal() and path.is_dir() and not path.is_symlink()
+            if os.path.realpath(path) != kept
         ]
     return found
 

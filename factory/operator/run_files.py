@@ -15,6 +15,7 @@ from typing import Any
 
 from factory.operator.view import CheckpointView, Row
 from factory.runtime import stored_files
+from factory.runtime.plain_types import is_number
 from factory.training.checkpoint_files import CHECKSUMS
 
 _MOST_ROWS = 300
@@ -110,7 +111,7 @@ class RunFiles:
             age_s=max(0.0, time.time() - written_at),
             is_whole=missing == 0,
             missing_bytes=missing,
-            is_being_written=any(name.endswith(".tmp") for name in os.listdir(folder)),
+            is_being_written=_holds_unfinished(folder),
             interval_s=interval_s,
         )
         return self._checkpoint
@@ -135,13 +136,18 @@ class RunFiles:
             return []
         # The last piece is a line that is still being written, or empty.
         *lines, self._rest = content.split(b"\n")
+        if len(self._rest) > _MOST_BYTES:
+            # No row is that long; without its end it would grow in memory.
+            self._rest = b""
         return lines
 
     def _row(self, line: bytes, now_s: float) -> Row | None:
         try:
             metrics = json.loads(line)["metrics"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, LookupError, TypeError, RecursionError):
             # The first line may be cut.
+            return None
+        if not isinstance(metrics, dict):
             return None
         found = {key: _number(metrics, key) for key in ("time/wall_s", "factory/iterations")}
         before = self._last
@@ -176,8 +182,15 @@ def _wanted_bytes(folder: Path) -> dict[str, int]:
     try:
         listed = stored_files.read_json(folder / CHECKSUMS)["files"]
         return {str(name): int(entry["bytes"]) for name, entry in listed.items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return {}
+
+
+def _holds_unfinished(folder: Path) -> bool:
+    try:
+        return any(name.endswith(".tmp") for name in os.listdir(folder))
+    except OSError:
+        return False
 
 
 def _missing_bytes(folder: Path, wanted: dict[str, int]) -> int:
@@ -192,7 +205,7 @@ def _missing_bytes(folder: Path, wanted: dict[str, int]) -> int:
 
 def _optional(metrics: dict[str, Any], key: str) -> float | None:
     value = metrics.get(key)
-    if isinstance(value, int | float) and math.isfinite(value):
+    if is_number(value):
         return float(value)
     return None
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import types
 import typing
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 _LARGEST_COUNT = 2**63 - 1
 
@@ -34,6 +35,14 @@ def conforms(value: Any, hint: Any) -> bool:
     if container is dict and inner:
         return all(conforms(key, inner[0]) and conforms(item, inner[1]) for key, item in value.items())
     return True
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Tell whether a plain value is a finite number; a bool is none, and neither is an int beyond 64 bits.
+
+    `math.isfinite` alone raises OverflowError for an int that no float can hold.
+    """
+    return conforms(value, float) and math.isfinite(value)
 
 
 def check_mapping(values: Any, schema: type, *, name: str, optional: Collection[str] = ()) -> None:

@@ -137,12 +137,27 @@ def read_bytes(path: Path, *, limit: int) -> bytes:
     Raises:
         ValueError: it is no plain file, is larger or cannot be read; the message begins with its name.
     """
-    with _opened(path, limit=limit) as file:
+    return read_with_time(path, limit=limit)[0]
+
+
+def read_with_time(path: Path, *, limit: int, follows_link: bool = True) -> tuple[bytes, float]:
+    """Return content and time of the last change [s since 1970] of one and the same plain file.
+
+    Args:
+        path: the file; whoever may replace it meanwhile gets the old one or the new one read, never both.
+        limit: most bytes.
+        follows_link: False to refuse a link, even one that has taken the file's place a moment ago.
+
+    Raises:
+        ValueError: as `read_bytes`.
+    """
+    with _opened(path, limit=limit, follows_link=follows_link) as file:
+        status = os.fstat(file.fileno())
         # Reading `limit` bytes would take room for all of them at once.
-        content = file.read(os.fstat(file.fileno()).st_size + 1)
+        content = file.read(status.st_size + 1)
     if len(content) > limit:
         raise ValueError(f"{path.name}: more than the {limit} bytes expected")
-    return content
+    return content, status.st_mtime
 
 
 def read_tail(path: Path, *, limit: int) -> bytes:
@@ -157,17 +172,20 @@ def read_tail(path: Path, *, limit: int) -> bytes:
 
 
 @contextlib.contextmanager
-def _opened(path: Path, *, limit: int) -> Iterator[BinaryIO]:
+def _opened(path: Path, *, limit: int, follows_link: bool = True) -> Iterator[BinaryIO]:
     """Open a plain file of at most `limit` bytes.
 
     Raises:
         ValueError: it is no plain file, is larger or cannot be read; the message begins with its name.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
+        if not stat.S_ISREG(path.stat(follow_symlinks=follows_link).st_mode):
             raise ValueError(f"{path.name}: no plain file")
         # Without O_NONBLOCK a pipe that took the file's place would wait for somebody to write to it.
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+        if not follows_link:
+            flags |= os.O_NOFOLLOW
+        handle = os.open(path, flags)
         with open(handle, "rb") as file:
             status = os.fstat(handle)
             if not stat.S_ISREG(status.st_mode):

@@ -47,9 +47,9 @@ def compare(first: Projection, second: Projection) -> Contrast:
         # Row i of both is the same draw, so the ratio has none of the spread that both share.
         before = first.outputs[output.name]
         after = second.outputs[output.name]
-        with np.errstate(invalid="ignore"):
-            # Two paybacks that never come are equal.
-            ratio = np.where(np.isinf(before) & np.isinf(after), 1.0, after / before)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            # Two paybacks that never come are equal, and so are two sites that make nothing.
+            ratio = np.where(before == after, 1.0, after / before)
         ratios[output.name] = quantiles_of(ratio)
         higher[output.name] = float((after > before).mean())
     return Contrast(first=first, second=second, names=_names(first, second), ratios=ratios, higher=higher)

@@ -39,8 +39,11 @@ def _figure() -> tuple[Figure, Axes]:
 def _tornado(projection: Projection, prefix: str) -> Panel:
     """Draw the break-even price with each input low and high."""
     figure, axes = _figure()
+    found_ones = projection.tornado["breakeven_usd_per_policy"]
+    # A price without end has no bar.
+    finite = [found for found in found_ones if np.isfinite([found.at_low, found.at_high]).all()]
     # Bars are drawn from below, so the greatest influence comes last and stands on top.
-    influences = projection.tornado["breakeven_usd_per_policy"][:_SHOWN_BARS][::-1]
+    influences = finite[:_SHOWN_BARS][::-1]
     middle = projection.at_middle()["breakeven_usd_per_policy"]
     for place, found in enumerate(influences):
         # A bar for each end tells which one is dear.

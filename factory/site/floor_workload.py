@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -36,11 +37,15 @@ def from_floor(root: Path, *, gate: float | None) -> Workload:
     Raises:
         ValueError: Nothing has ended there, nothing was metered, or the lines do not belong together.
     """
-    with Store(root) as store:
-        lines = store.lines(_COUNTED)
-        samples = store.samples()
-        tier = str(store.get("running", {}).get("tier", "none"))
-        plain_curves = store.get("curves", [])
+    try:
+        with Store(root) as store:
+            lines = store.lines(_COUNTED)
+            samples = store.samples()
+            tier = str(store.get("running", {}).get("tier", "none"))
+            faster = _faster(store.get("curves", []))
+    except (LookupError, TypeError, AttributeError, ArithmeticError) as error:
+        # The store may come from anybody.
+        raise ValueError(f"from={root}: its store is damaged ({error!r:.80}); give another floor") from error
     runs = _runs(lines, root)
     if not runs:
         raise ValueError(f"from={root}: no line with a run has ended on this floor; let one finish first")
@@ -58,7 +63,7 @@ def from_floor(root: Path, *, gate: float | None) -> Workload:
     mean_w = joules / seconds
     cpu_s = math.fsum(after.cpu_s - before.cpu_s for before, after in working)
     by_line = {run.location: run for run in runs}
-    outcomes = tuple(_outcome(line, by_line, gate) for line in lines)
+    outcomes = tuple(_outcome(line, by_line.get(str(_run_dir(line, root))), gate) for line in lines)
     known = [run for run in runs if "energy/total_j_hi" in run.metrics]
     return Workload(
         origin=f"floor {root}",
@@ -72,7 +77,7 @@ def from_floor(root: Path, *, gate: float | None) -> Workload:
             tokens_per_s=tokens / seconds,
             cpu_s_per_token=cpu_s / tokens,
             steps=tuple(_steps(working)),
-            faster_tokens_per_s_per_w=_faster(plain_curves),
+            faster_tokens_per_s_per_w=faster,
         ),
         outcomes=outcomes,
         uses_gpu=any(run.metrics.get("energy/gpu_j", 0.0) > 0.0 for run in runs),
@@ -82,14 +87,19 @@ def from_floor(root: Path, *, gate: float | None) -> Workload:
 
 def _runs(lines: Sequence[Line], root: Path) -> list[ComparedRun]:
     """Return the runs of lines that left a folder."""
-    folders = [line.run_dir for line in lines if (Path(line.run_dir) / "config.yaml").is_file()]
+    folders = [str(_run_dir(line, root)) for line in lines]
+    folders = [folder for folder in folders if os.path.isfile(f"{folder}/config.yaml")]
     if not folders:
         return []
     return select_runs(folders, output_root=root)
 
 
-def _outcome(line: Line, runs: dict[str, ComparedRun], gate: float | None) -> Outcome:
-    run = runs.get(str(Path(line.run_dir).absolute()))
+def _run_dir(line: Line, root: Path) -> Path:
+    """Return the folder of a line's run below this floor, which may be a stranger's, or moved since."""
+    return root.absolute() / "lines" / str(line.id) / Path(line.run_dir).name
+
+
+def _outcome(line: Line, run: ComparedRun | None, gate: float | None) -> Outcome:
     if line.state is LineState.FAILED or run is None:
         # Its tokens were paid for all the same.
         return Outcome(tokens=float(line.tokens), is_good=False, reason=line.state.value)

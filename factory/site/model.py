@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
+
 from factory.energy import economics
 from factory.energy.economics import DAYS_PER_YEAR, S_PER_DAY, Value
 from factory.site.workload import Workload
@@ -50,6 +52,8 @@ OUTPUTS: tuple[Output, ...] = (
 """Results, in the order in which tables show them."""
 
 
+# A site that makes nothing has an infinite price, which is no reason to warn.
+@np.errstate(divide="ignore")
 def evaluate(
     inputs: Mapping[str, Value],
     workload: Workload,

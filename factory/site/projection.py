@@ -50,11 +50,11 @@ class Influence:
 
     @property
     def swing(self) -> float:
-        """Ratio of the larger to the smaller output; infinite if one of them is."""
+        """Ratio of the larger to the smaller output; infinite if one of them is, or the smaller is zero."""
         smaller = min(self.at_low, self.at_high)
         larger = max(self.at_low, self.at_high)
         # Such as a payback that never comes.
-        if not np.isfinite(larger):
+        if not np.isfinite(larger) or smaller == 0.0:
             return np.inf
         return larger / smaller
 

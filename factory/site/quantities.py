@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -14,6 +13,9 @@ from scipy.special import betaincinv, expit, logit, ndtr
 Z_95 = 1.6448536269514722
 """Standard normal deviate of the 5 and 95 % quantiles, the ends of every range."""
 _HALF = 0.5
+_LEAST = 1e-9
+_MOST = 1e9
+"""Ends of all ranges: further out, draws reach numbers that overflow, and no input has such values."""
 
 
 class Scale(StrEnum):
@@ -29,10 +31,10 @@ class Scale(StrEnum):
     def holds(self, value: float) -> bool:
         """Tell whether a quantity of this scale can have a value."""
         if self is Scale.SHARE:
-            return 0.0 < value < 1.0
+            return _LEAST <= value <= 1.0 - _LEAST
         if self is Scale.ABOVE_ONE:
-            return 1.0 < value < math.inf
-        return 0.0 < value < math.inf
+            return 1.0 + _LEAST <= value <= _MOST
+        return _LEAST <= value <= _MOST
 
     @property
     def range_text(self) -> str:

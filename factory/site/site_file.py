@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from factory import conf
 from factory.cli.spelling import near_names
 from factory.runtime import stored_files
+from factory.runtime.plain_types import is_number
 from factory.runtime.stored_files import visible
 from factory.site.quantities import Ranged, Scale
 from factory.validation import require
@@ -154,7 +154,7 @@ def _read(name: str, before: list[dict[str, Any]]) -> dict[str, Any]:
 def _from_plain(name: str, content: Mapping[str, Any]) -> Site:
     key = f"site={name}"
     facility_w = content.get("facility_w")
-    is_power = isinstance(facility_w, int | float) and 0.0 < facility_w <= LARGEST_SITE_W
+    is_power = is_number(facility_w) and 0.0 < facility_w <= LARGEST_SITE_W
     require(is_power, f"{key}: facility_w", facility_w, f"must be a power up to {LARGEST_SITE_W:g} W")
     missing = [wanted for wanted in INPUTS if wanted not in content["inputs"]]
     require(not missing, f"{key}: inputs", ", ".join(missing), "missing; or name a site it is `like`")
@@ -164,15 +164,16 @@ def _from_plain(name: str, content: Mapping[str, Any]) -> Site:
     }
     correlations: dict[tuple[str, str], float] = {}
     for entry in content["correlations"]:
-        is_entry = isinstance(entry, list) and len(entry) == 3 and isinstance(entry[2], int | float)
+        is_entry = isinstance(entry, list) and len(entry) == 3 and is_number(entry[2])
         require(is_entry, f"{key}: correlations", entry, "write [input, input, number]")
         first, second, value = entry
-        is_known = first in INPUTS and second in INPUTS and first != second
+        # A list is no key of a dictionary.
+        is_known = str(first) in INPUTS and str(second) in INPUTS and first != second
         require(is_known, f"{key}: correlations", entry, "name two different inputs")
         require(-1.0 < value < 1.0, f"{key}: correlations", entry, "must be between -1 and 1")
         correlations[first, second] = float(value)
     return Site(
-        name=Path(name).stem,
+        name=visible(Path(name).stem),
         intent=visible(str(content.get("intent", "")))[:_LONGEST_SOURCE],
         facility_w=float(facility_w or 0.0),
         inputs={wanted: read[wanted] for wanted in INPUTS},
@@ -192,7 +193,7 @@ def _read_input(name: str, entry: Any, *, key: str) -> Ranged:
     require(is_entry, key, visible(str(entry))[:80], "write range and source")
     numbers = entry["range"]
     remedy = f"write [low, typical, high], rising and {scale.range_text}"
-    is_list = isinstance(numbers, list) and len(numbers) == 3 and all(map(_is_number, numbers))
+    is_list = isinstance(numbers, list) and len(numbers) == 3 and all(map(is_number, numbers))
     require(is_list, key, visible(str(numbers))[:80], remedy)
     is_inside = all(scale.holds(number) for number in numbers)
     # Three equal numbers are a constant, which is drawn without spread.
@@ -210,7 +211,3 @@ def _read_input(name: str, entry: Any, *, key: str) -> Ranged:
         source=visible(source)[:_LONGEST_SOURCE],
         scale=scale,
     )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

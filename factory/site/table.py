@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
 from factory.reporting.formatting import format_plain, format_si
 from factory.runtime.stored_files import visible
@@ -132,7 +133,8 @@ def _print_one(console: Console, projection: Projection) -> None:
 
 
 def _print_pair(console: Console, pair: Contrast) -> None:
-    first, second = pair.names
+    # Brackets in a name are not markup.
+    first, second = (Column(Text(visible(name))) for name in pair.names)
     table = Table("median", first, second, "second over first [5 %, 95 %]", box=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"

@@ -17,6 +17,7 @@ from factory.registry import load
 from factory.reporting.waiting import waiting
 from factory.runtime import provenance
 from factory.runtime.atomic_write import atomic_write
+from factory.runtime.strict_json import nan_to_none
 from factory.suites import SUITES
 from factory.validation import require
 
@@ -58,7 +59,6 @@ class SuiteConfig:
         require(self.suite in SUITES, "suite", self.suite, f"choose one of {', '.join(SUITES)}")
         one_of = bool(self.run) != bool(self.baseline)
         require(one_of, "suite", self.suite, "name a policy with either run=... or baseline=...")
-        require(not self.out or self.out.endswith(".json"), "out", self.out, "name a file that ends in .json")
         require(0 <= self.seed < 2**31, "seed", self.seed, "must be in [0, 2^31)")
         require(self.device in ("cpu", "cuda"), "device", self.device, "choose cpu or cuda")
 
@@ -75,6 +75,7 @@ def run(arguments: Sequence[str]) -> None:
         ValueError: an argument is wrong, or the policy does not fit the suite's task.
     """
     cfg = cli.parse(SuiteConfig, arguments)
+    cli.check_output(cfg.out, key="out", suffix=".json")
     with waiting("load", lines=False):
         # Mistakes on the command line are answered before torch is loaded.
         from factory.training.evaluation import evaluate
@@ -91,8 +92,9 @@ def run(arguments: Sequence[str]) -> None:
         result = evaluate(env, controller, episodes=episodes, seed=cfg.seed, on_progress=progress)
         score = _score(cfg, suite, env, result, origin)
     if cfg.out:
+        Path(cfg.out).parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(Path(cfg.out)) as unfinished:
-            unfinished.write_text(json.dumps(score.plain(), indent=1))
+            unfinished.write_text(json.dumps(nan_to_none(score.plain()), indent=1, allow_nan=False))
     _print(score, cfg.out)
 
 

@@ -78,6 +78,8 @@ def quantile(values: Tensor, share: float) -> Bounds:
     """Return a quantile and its interval, between the values whose ranks it has with 95 %. Shape: (E,)."""
     ordered = values[~values.isnan()].double().sort().values
     count = ordered.numel()
+    if count == 0:
+        return (math.nan, math.nan, math.nan)
     # The number of values below the true quantile is binomial.
     spread = NORMAL_95 * math.sqrt(share * (1.0 - share) / count)
     ends = (max(0.0, share - spread), share, min(1.0, share + spread))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Any
 
-from factory.runtime.plain_types import conforms
+from factory.runtime.plain_types import is_number
 
 Update = dict[str, Any]
 """One update for the tracking server: `{"kind": ..., "time_ms": ...}` and the content of its kind."""
@@ -38,11 +37,7 @@ def _is_texts(value: Any) -> bool:
 
 
 def _is_numbers(value: Any) -> bool:
-    return isinstance(value, dict) and all(map(_is_text, value)) and all(map(_is_number, value.values()))
-
-
-def _is_number(value: Any) -> bool:
-    return conforms(value, float) and math.isfinite(value)
+    return isinstance(value, dict) and all(map(_is_text, value)) and all(map(is_number, value.values()))
 
 
 def _is_step(value: Any) -> bool:

@@ -23,9 +23,10 @@ class RewardTable:
         # The resumed run writes the rows after its checkpoint again.
         kept = []
         if path.exists() and resumed_at:
-            rows = csv.reader(stored_files.read_lines(path))
+            # Numbers need no quotes, and `csv` refuses a long cell with an error of its own.
+            rows = (line.split(",") for line in stored_files.read_lines(path))
             steps = [row for row in rows if row and row[0].isdecimal() and len(row[0]) < _MAX_DIGITS]
-            kept = [row for row in steps if int(row[0]) <= resumed_at]
+            kept = [row for row in steps if int(row[0]) <= resumed_at and all(map(_is_number, row))]
         with atomic_write(path) as unfinished, unfinished.open("w", newline="") as file:
             csv.writer(file).writerows([["step", *names], *kept])
         # csv writes its own line ends.
@@ -40,3 +41,13 @@ class RewardTable:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _is_number(cell: str) -> bool:
+    """Tell whether a cell is a number; a stranger's text could be a formula for a spreadsheet."""
+    try:
+        # An empty cell is a term that was not defined in that iteration.
+        float(cell or "nan")
+    except ValueError:
+        return False
+    return True

@@ -1,15 +1,20 @@
 """A watchdog over the steps of environments: a world that hangs ends the run, instead of keeping it for ever.
 
 Code that hangs cannot be asked to return, and raising in it may change nothing. So a thread of its own writes
-the stacks of all threads, closes what can be closed, and ends the process.
+the stacks of all threads, closes what can be closed, and ends the process. Where native code hangs and keeps
+Python's lock, so that no thread runs any more, another process ends it (`factory.training.sentry`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import faulthandler
+import mmap
 import os
+import signal
+import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,10 +24,12 @@ import psutil
 
 from factory.envs.core.training_env import TrainingEnv
 from factory.runtime.stored_files import visible
-from factory.training import checkpoint_files, run_lock
+from factory.training import checkpoint_files, run_lock, sentry
 
 STACKS_FILE = "hang.txt"
 """File in the run folder with the stacks of all threads of a run that hung."""
+_LEAD_S = 10.0
+"""Time by which the thread is ahead of the other process [s]."""
 _CLOSING_S = 30.0
 """Longest time for closing the run [s]; what was finished is on disk already."""
 
@@ -31,18 +38,32 @@ class _Calls:
     """The call into an environment that this process is making."""
 
     def __init__(self) -> None:
-        self.count = 0
-        """Calls so far; odd while one is under way."""
+        self._counts = memoryview(bytearray(8)).cast("Q")
+
+    @property
+    def count(self) -> int:
+        """Calls so far, twice; odd while one is under way."""
+        return self._counts[0]
+
+    def share(self) -> Any:
+        """Return a file in which another process finds the count from now on."""
+        # Without a name: it needs no removal, and nobody else can put a link in its place.
+        file = tempfile.TemporaryFile()  # noqa: SIM115  closed by the caller; the memory stays mapped
+        file.truncate(8)
+        shared = memoryview(mmap.mmap(file.fileno(), 8)).cast("Q")
+        shared[0] = self._counts[0]
+        self._counts = shared
+        return file
 
     def watched(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return `function` with its calls counted."""
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            self.count += 1
+            self._counts[0] += 1
             try:
                 return function(*args, **kwargs)
             finally:
-                self.count += 1
+                self._counts[0] += 1
 
         return call
 
@@ -77,10 +98,38 @@ def watching(run_dir: Path, timeout_s: float, close: Callable[[], None]) -> Iter
     thread = threading.Thread(target=watch, name="watchdog", daemon=True)
     thread.start()
     try:
-        yield
+        with _sentry(run_dir, timeout_s):
+            yield
     finally:
         stopped.set()
         thread.join()
+
+
+@contextlib.contextmanager
+def _sentry(run_dir: Path, timeout_s: float) -> Iterator[None]:
+    """Have another process watch inside the block; it leaves the thread of this one time to act first."""
+    if sys.platform != "linux":
+        # Elsewhere it could not tell a process that hangs from one that is stopped.
+        yield
+        return
+    with _calls.share() as calls, tempfile.TemporaryFile() as stacks:
+        faulthandler.register(signal.SIGUSR2, file=stacks, all_threads=True)
+        files = (calls.fileno(), stacks.fileno())
+        numbers = (os.getpid(), *files, timeout_s, _CLOSING_S + _LEAD_S)
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", sentry.__file__, *map(str, numbers), str(run_dir.absolute())],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            pass_fds=files,
+            # Ctrl-C, and a signal that stops the run, are not meant for it.
+            start_new_session=True,
+        )
+        try:
+            yield
+        finally:
+            process.kill()
+            process.wait()
+            faulthandler.unregister(signal.SIGUSR2)
 
 
 def _wait_for_hang(stopped: threading.Event, timeout_s: float) -> bool:

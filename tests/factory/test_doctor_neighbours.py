@@ -37,6 +37,17 @@ def test_busy_process_of_others_is_named() -> None:
     assert pid in finding.facts["processes"]
 
 
+def test_name_of_a_process_controls_no_terminal() -> None:
+    """Any user of the machine may start a process whose arguments hold escape sequences."""
+    command = [sys.executable, "-S", "-c", "import time; time.sleep(60)", "factory.\x1b]0;owned" + "x" * 500]
+    with subprocess.Popen(command) as process:
+        try:
+            name = neighbours._name(process.pid)
+        finally:
+            process.kill()
+    assert name.startswith("factory.\\x1b]0;owned") and len(name) == 60
+
+
 def test_quiet_machine_is_said_to_be_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     """A little of what a system always does is named and harmless."""
     little = [neighbours.Neighbour(1, "init", 0.02)]

@@ -34,6 +34,12 @@ def run_command(patch: pytest.MonkeyPatch, module: str, *arguments: str) -> None
     import_module(f"factory.{module}").main()
 
 
+@pytest.fixture
+def tiny() -> tuple[str, ...]:
+    """Return the arguments of a training that takes a second."""
+    return TINY
+
+
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a finished run."""

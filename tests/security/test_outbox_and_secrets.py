@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from factory.tracking.credentials import complete
 from factory.tracking.open_run import OpenRun
 from factory.tracking.outbox import Outbox
 from factory.tracking.sender import RefusedError
@@ -98,3 +99,29 @@ def test_links_in_a_circle_are_refused_for_good(tmp_path: Path) -> None:
     for path in ("a", "folder"):
         with pytest.raises(RefusedError):
             run.send([HEAD | {"kind": "artifacts", "path": path, "artifact_path": None}])
+
+
+def test_password_in_a_file_of_the_users_reaches_no_run_folder(
+    command: Callable[..., tuple[int, str, str]],
+    tiny: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """Hydra stores what it composes from `hydra.searchpath`; the password in it is not among that."""
+    monkeypatch.setenv("FACTORY_TRACKING_URI", "")
+    uri = "http://user:planted-password@127.0.0.1:9/x?token=planted-token"
+    own = tmp_path / "own" / "experiment" / "mine.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text(f"# @package _global_\ntracking:\n  uri: {uri}\n")
+    search = f"hydra.searchpath=[file://{own.parents[1]}]"
+    status, out, err = command("train", *tiny, search, "experiment=mine")
+    assert status == 0, err
+    files = [path for path in Path.cwd().rglob("*") if path.is_file()]
+    assert any(path.parent.name == ".hydra" for path in files)
+    for planted in ("planted-password", "planted-token"):
+        assert planted not in out + err
+        assert [path for path in files if planted.encode() in path.read_bytes()] == []
+    # Where it is used, it is complete.
+    assert complete("http://127.0.0.1:9/x") == uri
+    status, out, err = command("train", *tiny, search, "experiment=mine", "--cfg", "job")
+    assert status == 0 and "planted" not in out + err and "uri: http://127.0.0.1:9/x" in out

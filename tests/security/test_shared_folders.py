@@ -128,6 +128,14 @@ def test_files_with_holes_take_no_memory(tmp_path: Path) -> None:
             read()
 
 
+def test_rows_of_terms_that_are_no_numbers_are_dropped(tmp_path: Path) -> None:
+    """A formula for a spreadsheet, or a cell of a megabyte, does not come back in the table of a resume."""
+    path = tmp_path / "reward_terms.csv"
+    path.write_text(f"step,a\n1,2\n2,=cmd()\n3,{'9' * 200_000}x\n4,\n5,6\n")
+    RewardTable(path, ("a",), resumed_at=4).close()
+    assert path.read_text().split() == ["step,a", "1,2", "4,"]
+
+
 def test_reading_takes_memory_for_the_file_only(tmp_path: Path) -> None:
     """A small file is read under a limit beyond all memory."""
     (tmp_path / "state.json").write_text("{}")

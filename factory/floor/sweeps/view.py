@@ -8,11 +8,13 @@ from rich.console import Console
 from rich.table import Table
 
 from factory import metric_keys
+from factory.floor.status_view import plain_text
 from factory.floor.store import Store
 from factory.floor.sweeps import table
 from factory.floor.sweeps.ranking import score
 from factory.floor.sweeps.table import StoredSweep
 from factory.floor.sweeps.trials import Trial
+from factory.runtime.stored_files import visible
 
 
 def plain(store: Store, sweep: StoredSweep) -> dict[str, Any]:
@@ -91,7 +93,7 @@ def show(store: Store, sweep: StoredSweep) -> None:
         f"sweep {sweep.id}  {state['method']}  {state['state']}  {metrics}"
         f"  {state['env_steps']:,} environment steps"
     )
-    shown = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    shown = Table(title=plain_text(title), title_justify="left", box=None, pad_edge=False)
     for column in ("trial", "line", "state", "settings"):
         shown.add_column(column, overflow="fold")
     for steps in state["rungs"]:
@@ -105,18 +107,19 @@ def show(store: Store, sweep: StoredSweep) -> None:
         cells += [""] * (len(state["rungs"]) - len(cells))
         parent = "" if trial["parent"] is None else str(trial["parent"])
         settings = " ".join(_short(override) for override in trial["overrides"])
-        shown.add_row(name, str(trial["line"]), trial["state"], settings, *cells, parent)
+        shown.add_row(name, str(trial["line"]), trial["state"], plain_text(settings), *cells, parent)
     Console().print(shown)
     for number in state["best"]:
         leader = next(trial for trial in state["trials"] if trial["id"] == number)
-        print(f"best so far: trial {number}, {' '.join(leader['overrides'])}, {leader['run_dir']}")
+        text = f"best so far: trial {number}, {' '.join(leader['overrides'])}, {leader['run_dir']}"
+        print(visible(text))
 
 
 def summary(state: dict[str, Any]) -> str:
     """Return one line about a sweep, from `plain`."""
     known = {trial["id"]: " ".join(trial["overrides"]) for trial in state["trials"]}
     leaders = "; ".join(known[number] for number in state["best"])
-    return (
+    return visible(
         f"sweep {state['id']} ({state['method']}): {state['state']}, {len(known)} trials,"
         f" {state['env_steps']:,} environment steps; best so far: {leaders or 'none'}"
     )

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hydra.core.global_hydra import GlobalHydra
+import refusals
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
@@ -262,24 +257,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def refused(command: str, arguments: list[str]) -> str:
-    """Run a command in an empty folder, check that it refuses its arguments, and return the line."""
-    out = io.StringIO()
-    err = io.StringIO()
-    GlobalHydra.instance().clear()
-    with TemporaryDirectory() as cwd, pytest.MonkeyPatch.context() as patch:
-        patch.chdir(cwd)
-        patch.setattr(sys, "argv", [f"factory-{command}", *arguments])
-        shown = contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)
-        with shown[0], shown[1], pytest.raises(SystemExit) as stopped:
-            COMMANDS[command].main()
-        assert os.listdir(cwd) == []
-    line = err.getvalue()
-    assert stopped.value.code == 2, line
-    assert line.startswith("error: ")
-    assert line.count("\n") == 1
-    assert line[:-1].isprintable()
-    assert out.getvalue() == ""
-    return line
+    """Run a command and return the line with which it refuses its arguments."""
+    return refusals.refused(COMMANDS[command].main, arguments)
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def test_wrong_schedules_end_in_one_line(tmp_path: Path, content: str | bytes, f
 def test_schedules_have_a_greatest_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that is too large is refused before it is parsed."""
     monkeypatch.setattr(budget_input, "LARGEST_FILE_BYTES", 10)
-    with pytest.raises(ValueError, match="larger than"):
+    with pytest.raises(ValueError, match="more than the 10 expected"):
         read_schedule(write(tmp_path, GOOD))
 
 

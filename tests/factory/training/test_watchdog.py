@@ -32,6 +32,40 @@ print("returned")
 """
 
 
+LOCKING_SCRIPT = """
+import ctypes, sys
+from pathlib import Path
+from factory.training import watchdog
+
+watchdog._CLOSING_S = watchdog._LEAD_S = 0.2
+python = ctypes.PyDLL(None)
+
+class Env:
+    def step(self, mutex):
+        # Locked a second time, by a call that keeps Python's own lock, it is never free again.
+        python.pthread_mutex_lock(mutex)
+    reset = step
+
+env, folder = Env(), Path(sys.argv[1])
+watchdog.watch_steps(env)
+mutex = ctypes.create_string_buffer(64)
+with watchdog.watching(folder, 0.5, lambda: None):
+    env.step(mutex)
+    env.step(mutex)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_native_code_that_keeps_the_lock_is_ended_from_outside(tmp_path: Path) -> None:
+    """No thread can run, so another process writes the stacks, says why in one line, and kills this one."""
+    arguments = [sys.executable, "-c", LOCKING_SCRIPT, str(tmp_path)]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=120)
+    assert done.returncode == -signal.SIGKILL
+    assert len(done.stderr.splitlines()) == 1
+    assert "within task.step_timeout_s=0.5, and kept Python's lock; the stacks" in done.stderr
+    assert 'File "<string>", line 12 in step' in (tmp_path / "hang.txt").read_text()
+
+
 def start(folder: Path, *, timeout_s: float, step_s: float) -> subprocess.Popen[str]:
     """Start a process whose only step sleeps, and wait for that step."""
     arguments = [sys.executable, "-c", SCRIPT, str(folder), str(timeout_s), str(step_s)]
