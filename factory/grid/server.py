@@ -27,7 +27,7 @@ _TIMEOUT_S = 10.0
 _MOST_CONNECTIONS = 32
 """Requests at the same time; further ones are turned away."""
 _MOST_DIGITS = 9
-"""Of a length; Python refuses to read numbers of thousands of digits."""
+"""Digits of a length; Python refuses to read numbers of thousands of digits."""
 
 
 class _Handler(BaseHTTPRequestHandler):
