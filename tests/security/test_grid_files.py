@@ -123,9 +123,7 @@ def _look_at(store: Store) -> None:
     """Let the floor describe and report its budget, as it does in every tick."""
     read_budget(store).describe(NOW)
     power = FloorPower(now=NOW, power_w=1.0, limit_w=2.0, idle_w=0.5, most_w=3.0)
-    state = outgoing.power_state(
-        power, targets(store), feed="floor", event="periodic", since=None, num_running=0
-    )
+    state = outgoing.power_state(power, targets(store), feed="floor", event="periodic", since=None)
     json.dumps(state, allow_nan=False)
 
 
