@@ -100,6 +100,7 @@ class HostMeter:
         """Return each line's share; a board's energy belongs to those it was given to, in equal parts."""
         now_j = self._meter.devices_j()
         steps_j = {uuid: joules - self._before_j.get(uuid, 0.0) for uuid, joules in now_j.items()}
+        # Even if nothing runs: the energy of idle boards must not fall to the line that comes next.
         self._before_j = now_j
         total_j = fsum(steps_j.values())
         if total_j <= 0.0:

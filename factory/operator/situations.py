@@ -71,6 +71,7 @@ def _views() -> Iterator[View]:
     )
     diverged = replace(crashed, exit_class=ExitClass.DIVERGED)
     crashing = replace(crashed, failures=3)
+    # 30 MB/s: the 8 GB that are free would be full within five minutes.
     growing = _line(memory=tuple((_NOW_S - 60.0 + 2.0 * step, 1e9 + 6e7 * step) for step in range(31)))
     for line in (stopped, silent, crawling, slow, damaged, crashed, diverged, crashing, growing):
         yield _view(line)

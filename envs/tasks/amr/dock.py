@@ -68,6 +68,7 @@ class AmrDock(AmrNavigate):
     def _reset_envs(self, mask: Tensor) -> None:
         super()._reset_envs(mask)
         put(self._bias, self.uniform(-1.0, 1.0, 3) * self._most_bias, mask)
+        # Only the rise from here on is rewarded: a start near the dock is worth nothing by itself.
         put(self._precision, docking.precision(self.error), mask)
 
     def _get_rewards_and_dones(self) -> tuple[Tensor, Tensor, dict[str, Any]]:

@@ -50,7 +50,9 @@ class AlongAxis(Baseline):
         is_missed = (before < 2.0 * _END_M) & (aside.abs() > _MISSED_M)
         backs = (is_missed | (state[:, 0] > 0.0)) & (before < 0.6)
         bearing = self._bearing(error, before, aside)
+        # Slower towards the dock, but never at rest before it.
         pace = torch.minimum(torch.full_like(before, _SPEED_M_PER_S), 0.8 * before.clamp(min=0.0) + 0.02)
+        # The more it has to turn, the slower it drives; beyond 0.8 rad it turns on the spot.
         speed = pace * (1.0 - bearing.abs() / 0.8).clamp(min=0.0)
         turn = 2.5 * bearing
         # At the end, on the spot to the dock's heading; backward, along the axis.

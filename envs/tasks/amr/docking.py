@@ -57,6 +57,7 @@ def dock_error(pose: Tensor) -> DockError:
     sin = pose[:, 2].sin()
     offset_x = dock_x - pose[:, 0]
     offset_y = dock_y - pose[:, 1]
+    # Wrapped to [-pi, pi): the shorter way around.
     angle = torch.remainder(dock_heading - pose[:, 2] + math.pi, math.tau) - math.pi
     return DockError(cos * offset_x + sin * offset_y, cos * offset_y - sin * offset_x, angle)
 
@@ -77,6 +78,7 @@ def measured(error: DockError, *, scale: Tensor, noise: Tensor, bias: Tensor) ->
 def dock_features(error: DockError) -> Tensor:
     """Return the part of an observation that tells of the dock, coarse and fine. Shape: (N, NUM_FEATURES)."""
     sin = error.angle.sin()
+    # Coarse values reach across the hall; the tanh magnifies the last centimetres and degrees.
     features = (
         0.3 * error.x,
         0.3 * error.y,
@@ -103,10 +105,12 @@ def precision(error: DockError) -> Tensor:
     """
     ahead = _KEY_POINT_M * error.angle.cos() - _KEY_POINT_M
     aside = _KEY_POINT_M * error.angle.sin()
+    # A key point of the dock less that of the robot; the rear one has the opposite lever.
     front = torch.hypot(error.x + ahead, error.y + aside)
     rear = torch.hypot(error.x - ahead, error.y - aside)
     distance = 0.5 * (front + rear)
     wide, narrow = _NEAR_M
+    # Two widths: the wide one leads to the dock, the narrow one rewards the last centimetres.
     return (-(distance / wide).square()).exp() + (-(distance / narrow).square()).exp()
 
 
@@ -143,6 +147,7 @@ def reward_terms(
 
 def dock_mirror() -> Mirror:
     """Return the mirror of a `policy` observation: left and right of the robot change places."""
+    # Beam 0 lies on the axis of symmetry; beam k changes places with beam -k.
     beams = Mirror((-torch.arange(NUM_BEAMS)).remainder(NUM_BEAMS), torch.ones(NUM_BEAMS))
     dock = Mirror.signs(1.0, -1.0, 1.0, -1.0, 1.0, -1.0, -1.0)
     return Mirror.concatenate(beams, dock, Mirror.signs(1.0, -1.0), ACTION_MIRROR)

@@ -50,6 +50,7 @@ class BanditRanker:
         if not outcomes or len(arms) < 2:
             return
         draws = self._draw(decision, finding.fault, arms, outcomes)
+        # Ties go to the rule's choice.
         chosen = max(arms, key=lambda one: (draws[one.verb] * _worth(one), one == decision.candidate))
         numbers = {f"draw_{verb}": round(draw, 4) for verb, draw in draws.items()}
         if chosen == decision.candidate:
@@ -75,6 +76,7 @@ class BanditRanker:
         for verb in sorted({one.verb for one in arms}):
             cured, failed = outcomes.get(verb, (0, 0))
             mean = prior_mean(fault, verb)
+            # The prior counts as much as this number of outcomes.
             weight = self._config.prior
             draws[verb] = source.betavariate(weight * mean + cured, weight * (1.0 - mean) + failed)
         return draws

@@ -45,14 +45,17 @@ def request(
             {"role": "system", "content": _SYSTEM},
             {"role": "user", "content": json.dumps(_question(finding, choices, view, rule), allow_nan=False)},
         ],
+        # The same question gets the same answer, as far as the endpoint allows.
         "temperature": 0,
         "max_tokens": config.max_tokens,
     }
+    # Not every endpoint knows schemas; the answer is checked in any case.
     if config.json_schema:
         content["response_format"] = {
             "type": "json_schema",
             "json_schema": {"name": "choice", "strict": True, "schema": schema},
         }
+    # JSON has no NaN: `_number` has replaced them, and one that slipped through fails here.
     return json.dumps(content, allow_nan=False).encode()
 
 
