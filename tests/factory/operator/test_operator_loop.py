@@ -11,10 +11,11 @@ from operator_plant import Plant, make, run
 
 from factory.floor.lines import ExitClass, LineState
 from factory.floor.store import Store
+from factory.operator import guard
 from factory.operator.config import OperatorConfig
 from factory.operator.journal import Journal
-from factory.operator.view import CheckpointView, LineView, MeterView
-from factory.operator.words import Mode, Status
+from factory.operator.view import CheckpointView, LineView, MeterView, View
+from factory.operator.words import Candidate, Mode, Status, Verb
 
 
 @pytest.fixture
@@ -142,6 +143,15 @@ def test_a_line_is_left_alone_while_it_writes_a_checkpoint(store: Store) -> None
     assert plant.acts == ["checkpoint_restart"]
 
 
+@pytest.mark.parametrize(("interval_s", "is_frozen"), [(60.0, True), (2.0, False)])
+def test_the_freeze_before_a_checkpoint_leaves_time_between_them(interval_s: float, is_frozen: bool) -> None:
+    """A line is left alone a second before its checkpoint, but not if one follows upon the other."""
+    seen = CheckpointView(age_s=interval_s - 1.0, interval_s=interval_s)
+    view = View(now_s=0.0, lines=(LineView(id=1, state=LineState.RUNNING, checkpoint=seen),))
+    restart = Candidate(verb=Verb.RESTART, line=1)
+    assert bool(guard.obstacle(restart, view, [], OperatorConfig(), is_broken=False)) is is_frozen
+
+
 def test_actions_of_an_hour_are_counted(store: Store) -> None:
     """Beyond the number, proposals wait."""
     plant = Plant()
@@ -172,3 +182,13 @@ def test_a_crash_is_retried_at_once(store: Store) -> None:
     operator.tick()
     assert plant.acts == ["retry_now"]
     assert Journal(store).decisions()[0].status is Status.ACTING
+
+
+def test_a_cause_that_comes_back_is_not_retried_in_haste(store: Store) -> None:
+    """After the second failure in a row the line waits as long as the floor says."""
+    plant = Plant()
+    plant.line = LineView(
+        id=1, state=LineState.QUEUED, exit_class=ExitClass.CRASH, failures=2, retry_in_s=20.0
+    )
+    run(make(store, plant), plant, 3)
+    assert plant.acts == []
