@@ -31,8 +31,8 @@ class AmrDock(AmrNavigate):
     it 6 to 12 cm of room on either side, over a length of 0.5 to 0.9 m. It faces the wall when docked. Halls
     and starts of `test` and `validation` are in no other set. There are no movers.
 
-    Action (N, 2) in [-1, 1]: speed / 0.5 m/s, negative backward; turn rate / 1.5 rad/s, with the limits and
-    the slip of `amr_navigate`.
+    Action (N, 2) in [-1, 1]: speed from -0.25 to 0.75 m/s, turn rate / 1.5 rad/s, with the limits and the slip
+    of `amr_navigate`.
     `policy` observation (N, 75): lidar of 64 beams, log(range / 0.25 m), with 2 cm of noise; the dock in the
     robot's frame as a sensor sees it, with noise that grows with the distance and an error that is constant
     in an episode: x and y / 3.3 m, tanh of x and y / 0.1 m, cosine and sine of its heading, tanh of the sine
@@ -49,7 +49,7 @@ class AmrDock(AmrNavigate):
     episode_metrics = ("time_s", "path_m", "clearance_min_m", "error_m", "error_deg")
     reward_terms = docking.REWARD_TERMS
     persistent = (*AmrNavigate.persistent, "_bias", "_precision")
-    speed_m_per_s: ClassVar[tuple[float, float]] = (-0.5, 0.5)
+    speed_m_per_s: ClassVar[tuple[float, float]] = docking.SPEED_M_PER_S
 
     def _open_course(self) -> Course:
         return dock_course(self.cfg.episodes, self.device)

@@ -16,13 +16,13 @@ SET_NAMES = ("train", "validation", "test")
 class DockRewards:
     """Weights of the reward terms."""
 
-    approach: float = 1.0
+    approach: float = 2.0
     """Reward per metre by which the shortest path to the dock got shorter [1/m]."""
     precision: float = 2.0
     """Reward of the precision that a step gains; from far away to the docked pose it sums to twice this."""
     docked: float = 5.0
     """Applied once, when the robot stands in the dock."""
-    collision: float = -5.0
+    collision: float = -3.0
     """Applied in the step in which the robot touches something."""
     turning: float = -0.01
     """Cost of changes of the commanded speeds."""

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from factory.baselines.base import Baseline
 from factory.envs.core.training_env import TrainingEnv
-from factory.envs.tasks.amr.docking import NUM_FEATURES, DockError, seen_error
+from factory.envs.tasks.amr.docking import NUM_FEATURES, SPEED_M_PER_S, DockError, seen_error
 from factory.envs.tasks.amr.features import route_direction
 from factory.envs.tasks.amr.robot import MAX_TURN_RAD_PER_S, NUM_BEAMS
 from factory.policies.base import Observations
 
-_SPEED_M_PER_S = 0.5
+_PACE_M_PER_S = 0.5
 _BEFORE_M = 1.3
 """Distance from the dock, along its axis, at which the robot shall be on the axis."""
 _LOOKAHEAD_M = 0.45
@@ -41,6 +41,7 @@ class AlongAxis(Baseline):
     def act_deterministic(self, obs: Observations, state: Tensor) -> tuple[Tensor, Tensor]:
         """Return actions (num_envs, 2) and the memory (num_envs, 1)."""
         error = seen_error(obs["policy"][:, NUM_BEAMS : NUM_BEAMS + NUM_FEATURES])
+        low, high = SPEED_M_PER_S
         # The robot's place in the frame of the dock: before it, and to the side of its axis.
         cos = error.angle.cos()
         sin = error.angle.sin()
@@ -51,7 +52,7 @@ class AlongAxis(Baseline):
         backs = (is_missed | (state[:, 0] > 0.0)) & (before < 0.6)
         bearing = self._bearing(error, before, aside)
         # Slower towards the dock, but never at rest before it.
-        pace = torch.minimum(torch.full_like(before, _SPEED_M_PER_S), 0.8 * before.clamp(min=0.0) + 0.02)
+        pace = torch.minimum(torch.full_like(before, _PACE_M_PER_S), 0.8 * before.clamp(min=0.0) + 0.02)
         # The more it has to turn, the slower it drives; beyond 0.8 rad it turns on the spot.
         speed = pace * (1.0 - bearing.abs() / 0.8).clamp(min=0.0)
         turn = 2.5 * bearing
@@ -59,9 +60,10 @@ class AlongAxis(Baseline):
         ends = (before < _END_M) & ~backs
         speed = torch.where(ends, 0.0, speed)
         turn = torch.where(ends, 2.5 * error.angle, turn)
-        speed = torch.where(backs, -0.3, speed)
+        speed = torch.where(backs, low, speed)
         turn = torch.where(backs, 2.0 * error.angle, turn)
-        action = torch.stack([speed / _SPEED_M_PER_S, turn / MAX_TURN_RAD_PER_S], -1)
+        pedal = 2.0 * (speed - low) / (high - low) - 1.0
+        action = torch.stack([pedal, turn / MAX_TURN_RAD_PER_S], -1)
         return action.clamp(-1.0, 1.0), backs.float()[:, None]
 
     def _bearing(self, error: DockError, before: Tensor, aside: Tensor) -> Tensor:

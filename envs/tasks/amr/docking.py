@@ -21,6 +21,8 @@ TOLERANCE_M = 0.02
 TOLERANCE_RAD = math.radians(2.0)
 STILL_M_PER_S = 0.05
 """A robot is docked if its place and heading are this close to the dock's, and it is this slow."""
+SPEED_M_PER_S = (-0.25, 0.75)
+"""Range of the commanded speeds: the action zero drives forward, since one that stands explores little."""
 NUM_FEATURES = 7
 REWARD_TERMS = ("approach", "precision", "docked", "collision", "turning", "time")
 _FINE_M = 0.1
