@@ -31,7 +31,7 @@ class AmrDock(AmrNavigate):
     it 6 to 12 cm of room on either side, over a length of 0.5 to 0.9 m. It faces the wall when docked. Halls
     and starts of `test` and `validation` are in no other set. There are no movers.
 
-    Action (N, 2) in [-1, 1]: speed from -0.25 to 0.75 m/s, turn rate / 1.5 rad/s, with the limits and the slip
+    Action (N, 2) in [-1, 1]: speed from -0.25 to 0.75 m/s, turn rate up to 1.5 rad/s, limits and slip
     of `amr_navigate`.
     `policy` observation (N, 75): lidar of 64 beams, log(range / 0.25 m), with 2 cm of noise; the dock in the
     robot's frame as a sensor sees it, with noise that grows with the distance and an error that is constant
