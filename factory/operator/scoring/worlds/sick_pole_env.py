@@ -12,8 +12,10 @@ from torch import Tensor
 from factory.envs.core.observations import Observation
 from factory.envs.tasks.cartpole import CartpoleSwingup
 
-_LEAK_BYTES = 128 << 10
-"""Memory that is lost in each control step."""
+_LEAK_BYTES_PER_S = 30 << 20
+"""Memory that is lost in a second, however slow the machine is."""
+_LONGEST_S = 2.0
+"""Time for which one control step loses memory."""
 _FATAL_STEPS = 100
 """Control steps until a world that is doomed ends its process."""
 
@@ -23,6 +25,8 @@ class SickPole(CartpoleSwingup):
 
     config = SickPoleConfig
     _num_steps = 0
+    _leaked_s = 0.0
+    _tensors: list[Tensor] = []
 
     def _get_observations(self) -> Observation:
         observation = super()._get_observations()
@@ -33,7 +37,7 @@ class SickPole(CartpoleSwingup):
         except OSError:
             return observation
         if sickness == "leak":
-            self._leaked().append(torch.ones(_LEAK_BYTES // 4))
+            self._leak()
         elif sickness == "poison":
             # One world in the batch: the others go on learning.
             observation["policy"][0] = float("nan")
@@ -41,7 +45,9 @@ class SickPole(CartpoleSwingup):
             raise OSError("the disk of the world is gone")
         return observation
 
-    def _leaked(self) -> list[Tensor]:
-        if not hasattr(self, "_tensors"):
-            self._tensors: list[Tensor] = []
-        return self._tensors
+    def _leak(self) -> None:
+        """Keep a tensor for the time that has passed."""
+        now_s = time.monotonic()
+        elapsed_s = min(_LONGEST_S, now_s - self._leaked_s)
+        self._leaked_s = now_s
+        self._tensors.append(torch.ones(int(elapsed_s * _LEAK_BYTES_PER_S) // 4))
