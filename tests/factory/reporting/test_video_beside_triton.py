@@ -15,6 +15,7 @@ import pytest
 from factory.envs.rendering import opengl
 
 ROOT = Path(__file__).parents[3]
+SHORT = ("num_envs=16", "total_steps=512", "learner.num_steps=16", "runtime.video_s=0.2")
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +39,10 @@ def triton_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.mark.skipif(opengl.working_platform() is None, reason="no OpenGL context here")
 @pytest.mark.parametrize("platform", ["egl", "osmesa"])
 def test_smoke_run_beside_triton(triton_folder: str, platform: str, tmp_path: Path) -> None:
-    """The smoke run with EGL or OSMesa, and export after it, leaves export, report and summary."""
+    """A short smoke run with EGL or OSMesa, and export after it, leaves export, report and summary."""
     libraries = [str(ROOT), *filter(None, [triton_folder]), sysconfig.get_path("purelib")]
     environment = {**os.environ, "MUJOCO_GL": platform, "PYTHONPATH": os.pathsep.join(libraries)}
-    command = [sys.executable, "-m", "factory.train", "experiment=smoke", "tracking=jsonl"]
+    command = [sys.executable, "-m", "factory.train", "experiment=smoke", "tracking=jsonl", *SHORT]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     for name in ("videos/filmstrip.png", "export/policy.pt2", "report.html", "summary.json"):
