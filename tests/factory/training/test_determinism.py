@@ -110,15 +110,17 @@ def test_setting_changes_no_bit(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("iterations", range(1, ITERATIONS))
 def test_resume_at_any_iteration_changes_no_bit(
-    shared_command_line: Callable[..., None], plain: dict[str, bytes], iterations: int, tmp_path: Path
+    shared_command_line: Callable[..., None], plain: dict[str, bytes], tmp_path: Path
 ) -> None:
-    """A run that stopped early, was evaluated and filmed, and went on has the tensors of one in one go."""
+    """A run that stopped after every iteration, was evaluated and filmed, and went on has the tensors of one
+    in one go.
+    """
     root = tmp_path / "parted"
-    shared_command_line(*SMALL, *STAGES, f"total_steps={iterations * ROLLOUT}", f"output_root={root}")
+    shared_command_line(*SMALL, *STAGES, f"total_steps={ROLLOUT}", f"output_root={root}")
     (run_dir,) = root.glob("*/*/")
-    shared_command_line(f"resume={run_dir}", f"total_steps={ITERATIONS * ROLLOUT}")
+    for iterations in range(2, ITERATIONS + 1):
+        shared_command_line(f"resume={run_dir}", f"total_steps={iterations * ROLLOUT}")
     assert weights(root) == plain
 
 
