@@ -14,7 +14,13 @@ from safetensors.torch import load_file
 from factory import kernels
 
 ROOT = Path(__file__).parents[3]
-CALL = "from factory import kernels; kernels.prepare_gradient(1)"
+PREPARE = """
+import numba
+from factory import kernels
+kernels.prepare_passes(1)
+kernels.prepare_gradient(1)
+print(numba.config.CACHE_DIR)
+"""
 
 
 def call(program: str, **environment: str) -> str:
@@ -26,31 +32,19 @@ def call(program: str, **environment: str) -> str:
     return done.stdout + done.stderr
 
 
-@pytest.mark.slow
-def test_kernels_are_compiled_once_and_said_so(tmp_path: Path) -> None:
-    """The first process says what it waits for, once; the next finds the work done, in a folder of its
-    own.
-    """
-    program = f"{CALL}; import numba; print(numba.config.CACHE_DIR)"
-    assert call(program, NUMBA_CACHE_DIR=str(tmp_path)).count("compiling") == 1
-    assert call(program, NUMBA_CACHE_DIR=str(tmp_path)) == f"{tmp_path}\n"
-    (folder,) = tmp_path.iterdir()
-    assert len(folder.name) == 16
-
-
 TRAINING = """
 import sys, torch
 from pathlib import Path
 from factory.cli import single_job
 from factory.train import train
 job = ("task=cartpole_swingup tracking=jsonl energy=null num_envs=16 learner.num_steps=8 total_steps=512"
-       " runtime.eval_episodes=2 runtime.video_s=0 task.max_episode_steps=20").split()
+       " runtime.eval_episodes=2 runtime.video_s=0 task.max_episode_steps=20 runtime.torch_threads=1").split()
 train(single_job([*job, f"output_root={sys.argv[1]}"]), Path(sys.argv[1]) / "run")
 """
 
 
-def learned(folder: Path, **environment: str) -> dict[str, torch.Tensor]:
-    """Return the weights after a short training in a process of its own."""
+def train(folder: Path, **environment: str) -> str:
+    """Train in a process of its own; return what it says."""
     done = subprocess.run(
         [sys.executable, "-c", TRAINING, str(folder)],
         cwd=ROOT,
@@ -59,25 +53,43 @@ def learned(folder: Path, **environment: str) -> dict[str, torch.Tensor]:
         text=True,
         check=True,
     )
-    if environment:
-        assert "compiling" not in done.stderr
+    return done.stderr
+
+
+def learned(folder: Path) -> dict[str, torch.Tensor]:
+    """Return the weights that a training left."""
     return load_file(folder / "run/checkpoints/last/policy.safetensors")
 
 
 @pytest.fixture(scope="module")
-def with_kernels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
-    """Return the weights that compiled kernels learn."""
-    return learned(tmp_path_factory.mktemp("on"))
+def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Train where no kernel is compiled yet; return the folder, with the cache in it, and what was said."""
+    folder = tmp_path_factory.mktemp("first")
+    return folder, train(folder, NUMBA_CACHE_DIR=str(folder / "cache"))
+
+
+@pytest.mark.slow
+def test_kernels_are_compiled_once_and_said_so(first: tuple[Path, str]) -> None:
+    """The first process says what it waits for, once; the next finds the work done, in a folder of its
+    own.
+    """
+    folder, said = first
+    assert said.count("compiling") == 1
+    cache = folder / "cache"
+    assert call(PREPARE, NUMBA_CACHE_DIR=str(cache)) == f"{cache}\n"
+    (version,) = cache.iterdir()
+    assert len(version.name) == 16
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("switch", [{"FACTORY_KERNELS": "off"}, {"NUMBA_DISABLE_JIT": "1"}], ids=str)
 def test_torch_learns_the_same_without_kernels(
-    switch: dict[str, str], with_kernels: dict[str, torch.Tensor], tmp_path: Path
+    switch: dict[str, str], first: tuple[Path, str], tmp_path: Path
 ) -> None:
     """The off-switch changes rounding only: after four updates all weights agree to 1e-6."""
-    without = learned(tmp_path, **switch)
-    for name, value in with_kernels.items():
+    assert "compiling" not in train(tmp_path, **switch)
+    without = learned(tmp_path)
+    for name, value in learned(first[0]).items():
         torch.testing.assert_close(without[name], value, rtol=1e-5, atol=1e-6, msg=name)
 
 
