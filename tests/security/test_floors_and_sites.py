@@ -173,15 +173,13 @@ def test_extreme_sites_are_projected(tmp_path: Path, capsys: pytest.CaptureFixtu
             inputs[name] = {"range": numbers, "source": ATTACK}
         path = tmp_path / f"[red]{place}.yaml"
         path.write_text(yaml.safe_dump({"facility_w": 1e6, "intent": ATTACK, "inputs": inputs}))
-        out = tmp_path / f"{place}.json"
-        arguments = ("project", f"from={run_dir}", f"site={path}", f"out={out}", "mlflow=false")
-        assert run(site, *arguments, "num_draws=200") == 0, capsys.readouterr().err
-        json.loads(out.read_text())
-        assert_harmless(out.with_suffix(".html"))
+    out = tmp_path / "both.json"
     both = [f"site={tmp_path / f'[red]{place}.yaml'}" for place in (0, 1)]
     arguments = ("compare", f"from={run_dir}", *both, f"out={out}", "mlflow=false", "num_draws=200")
     assert run(site, *arguments) == 0, capsys.readouterr().err
     assert "[red]0" in capsys.readouterr().out
+    json.loads(out.read_text())
+    assert_harmless(out.with_suffix(".html"))
 
 
 ROWS = [
@@ -202,7 +200,7 @@ def test_rows_of_a_line_do_not_end_its_floor(tmp_path: Path) -> None:
     assert progress.read(tmp_path).tokens == 0
     files = RunFiles(tmp_path)
     files.read(0.0)
-    assert not files.rows
+    assert not files.history.rows
     folder = tmp_path / "checkpoints" / "64"
     folder.mkdir(parents=True)
     (folder.parent / "last").symlink_to("64")
