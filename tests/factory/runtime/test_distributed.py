@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -58,13 +60,13 @@ def start(*overrides: str, processes: int) -> list[subprocess.Popen[str]]:
     ]
 
 
-def train(run_dir: Path, *overrides: str, processes: int) -> checkpoint.Checkpoint:
-    """Run a job to its end and return its last checkpoint."""
+def train(run_dir: Path, *overrides: str) -> checkpoint.Checkpoint:
+    """Run a job to its end in two processes and return its last checkpoint."""
     is_resumed = any(override.startswith("resume=") for override in overrides)
     folder = [] if is_resumed else [f"hydra.run.dir={run_dir}"]
-    jobs = start(*JOB, *folder, *overrides, processes=processes)
-    ends = [(job.communicate(timeout=120), job.returncode) for job in jobs]
-    assert [code for _, code in ends] == [0] * processes, ends
+    jobs = start(*JOB, *DOG, *folder, *overrides, processes=2)
+    ends = [(job.communicate(timeout=240), job.returncode) for job in jobs]
+    assert [code for _, code in ends] == [0, 0], ends
     return checkpoint.load(run_dir)
 
 
@@ -72,17 +74,26 @@ def learned(found: checkpoint.Checkpoint) -> dict[str, torch.Tensor]:
     return {name: value for name, value in found.tensors["policy"].items() if value.is_floating_point()}
 
 
-def test_two_processes_are_one(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train for three iterations in two processes; return the run's folder, which is to stay as it is."""
+    run_dir = tmp_path_factory.mktemp("pair") / "run"
+    train(run_dir, f"total_steps={3 * ITERATION}")
+    return run_dir
+
+
+def test_two_processes_are_one(pair: Path, command_line: Callable[..., None], tmp_path: Path) -> None:
     """Policy, worlds, token and episode counts after three iterations are those of one process, but for
     rounding.
     """
-    total = f"total_steps={3 * ITERATION}"
-    one, two = (train(tmp_path / str(n), *DOG, total, processes=n) for n in (1, 2))
+    alone = tmp_path / "alone"
+    command_line(*JOB, *DOG, f"total_steps={3 * ITERATION}", f"hydra.run.dir={alone}")
+    one, two = (checkpoint.load(run_dir) for run_dir in (alone, pair))
     torch.testing.assert_close(learned(two), learned(one), rtol=1e-3, atol=1e-5)
     for name, value in one.tensors["env"].items():
         assert two.tensors["env"][name].shape == value.shape, name
     assert two.state["tokens"] == one.state["tokens"]
-    rows = [json.loads((tmp_path / n / "metrics.jsonl").read_text().splitlines()[-1]) for n in ("1", "2")]
+    rows = [json.loads((run_dir / "metrics.jsonl").read_text().splitlines()[-1]) for run_dir in (alone, pair)]
     first, second = (
         {k: v for k, v in row["metrics"].items() if k.startswith(("train/", "loss/"))} for row in rows
     )
@@ -91,25 +102,22 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
     assert one.state["peer_meters"] == []
 
 
-def test_resumed_pair_goes_on_exactly_and_a_single_process_takes_over(tmp_path: Path) -> None:
-    """Two and two iterations of two processes are four, bit for bit; the other half can be done by one
-    process.
-    """
-    whole = train(tmp_path / "whole", f"total_steps={4 * ITERATION}", processes=2)
-    train(tmp_path / "halves", f"total_steps={2 * ITERATION}", processes=2)
-    (tmp_path / "single").mkdir()
-    subprocess.run(["cp", "-r", f"{tmp_path}/halves/.", tmp_path / "single"], check=True)
-    spent = json.loads((tmp_path / "halves" / "energy.json").read_text())
-    halves = train(
-        tmp_path / "halves", f"total_steps={4 * ITERATION}", f"resume={tmp_path / 'halves'}", processes=2
-    )
-    (before_s, after_s) = (state["peer_meters"][0]["cpu_s"] for state in (spent, halves.state))
-    assert before_s < after_s < before_s + halves.state["meter"]["cpu_s"] - 0.5 * spent["meter"]["cpu_s"]
-    assert all(torch.equal(value, learned(halves)[name]) for name, value in learned(whole).items())
-    single = train(
-        tmp_path / "single", f"total_steps={4 * ITERATION}", f"resume={tmp_path / 'single'}", processes=1
-    )
-    torch.testing.assert_close(learned(single), learned(whole), rtol=1e-3, atol=1e-5)
+def test_resumed_pair_goes_on_exactly_and_a_single_process_takes_over(
+    pair: Path, command_line: Callable[..., None], tmp_path: Path
+) -> None:
+    """Two iterations and one of two processes are three, bit for bit; one process can do the last as well."""
+    whole = checkpoint.load(pair)
+    parted = tmp_path / "parted"
+    train(parted, f"total_steps={2 * ITERATION}")
+    single = tmp_path / "single"
+    shutil.copytree(parted, single, symlinks=True)
+    spent = json.loads((parted / "energy.json").read_text())
+    resumed = train(parted, f"total_steps={3 * ITERATION}", f"resume={parted}")
+    (before_s, after_s) = (state["peer_meters"][0]["cpu_s"] for state in (spent, resumed.state))
+    assert before_s < after_s < before_s + resumed.state["meter"]["cpu_s"] - 0.5 * spent["meter"]["cpu_s"]
+    assert all(torch.equal(value, learned(resumed)[name]) for name, value in learned(whole).items())
+    command_line(f"resume={single}", f"total_steps={3 * ITERATION}")
+    torch.testing.assert_close(learned(checkpoint.load(single)), learned(whole), rtol=1e-3, atol=1e-5)
 
 
 def test_death_of_one_process_ends_all_with_one_line(tmp_path: Path) -> None:
