@@ -51,6 +51,16 @@ class DroneRewards:
 
 
 @dataclass(kw_only=True)
+class GateRewards(DroneRewards):
+    """Weights of the reward terms of a race: a gate is worth more than the way to it."""
+
+    target: float = 10.0
+    """Reward of a gate, once it is passed."""
+    failure: float = -8.0
+    """Applied once, when the episode ends otherwise than by success or the time limit."""
+
+
+@dataclass(kw_only=True)
 class DroneRandomization:
     """Domain randomization: ranges of values that differ between episodes."""
 
@@ -128,6 +138,8 @@ class DroneGatesConfig(DroneConfig):
     id: str = "factory/DroneGates-v0"
     max_episode_steps: int = 750
     num_targets: int = 5
+    rewards: GateRewards = field(default_factory=GateRewards)
+    """Weights of the reward terms."""
     gate_error_m: float = 0.05
     """Largest error of a gate's place as the policy knows it, along each axis; drawn for each episode [m]."""
 
