@@ -8,6 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from factory.operator.scoring.config import ORACLE
+
 COLUMNS = (
     "fault",
     "decider",
@@ -47,10 +49,14 @@ def show(rows: Sequence[Mapping[str, Any]], totals: Sequence[Mapping[str, Any]])
 
 def cells(row: Mapping[str, Any]) -> list[str]:
     """Return a row as texts."""
+    found = f"{row['found']}/{row['trials']}"
+    if row["decider"] == ORACLE:
+        # It is told.
+        found = "-"
     return [
         row["case"],
         row["decider"],
-        f"{row['found']}/{row['trials']}",
+        found,
         _number(row["latency_s"], 1),
         _number(row["repair_s"], 1),
         _share(row["lost_tokens"], row["usual_tokens"]),
@@ -65,8 +71,11 @@ def cells(row: Mapping[str, Any]) -> list[str]:
 
 def sentence(total: Mapping[str, Any]) -> str:
     """Return the totals of a decider in a line."""
+    recall = f"recall {total['recall']:.3f} of {total['trials']} faults"
+    if total["decider"] == ORACLE:
+        recall = f"{total['trials']} faults"
     text = (
-        f"{total['kind']} {total['decider']}: recall {total['recall']:.3f} of {total['trials']} faults,"
+        f"{total['kind']} {total['decider']}: {recall},"
         f" the rule's actions in {total['as_rule']}, {total['wrong']} wrong actions,"
         f" {total['losses']} of them lost finished work,"
         f" {total['lost_tokens']:.4g} tokens lost, {total['wasted_j']:.4g} J wasted;"
