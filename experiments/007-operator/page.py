@@ -22,7 +22,9 @@ def main() -> None:
 
 
 def _lines(results: dict) -> Iterator[str]:
-    yield f"{results['machine']}, commit {results['git.commit'][:10]}, {results['date']}."
+    machine = results["machine"]
+    where = f"{machine['cpus_available']} CPUs ({machine['cpu']}), load {machine['load_average_1min']:.0f}"
+    yield f"{where}, commit {results['git.commit'][:10]}, {results['date']}."
     for kind, title in TITLES.items():
         rows = [row for row in results["rows"] if row["kind"] == kind]
         if rows:
