@@ -242,7 +242,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.slow
 def test_a_real_line_that_was_stopped_is_found_and_recorded(folder: Path) -> None:
     """The trial ends with its outcome, and its recording makes a model floor that has the same fault."""
-    case = replace(BY_NAME["hang"], usual_rows=12, watch_s=6.0, settings=("task.pause_s=0.002",))
+    case = replace(BY_NAME["hang"], usual_rows=12, watch_s=6.0, settings=("checkpoint_every=5",))
     outcome = live.trial(case, decider="none", seed=0, folder=folder)
     assert outcome.is_found
     assert outcome.latency_s is not None
