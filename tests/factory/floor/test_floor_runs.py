@@ -26,7 +26,7 @@ _LINE = (
     "runtime.eval_episodes=4",
     "tracking=jsonl",
 )
-_PATIENCE_S = 120.0
+_PATIENCE_S = 300.0
 
 pytestmark = pytest.mark.slow
 
@@ -104,7 +104,7 @@ def test_a_disturbed_line_ends_with_the_weights_of_an_undisturbed_one(root: Path
     assert processes(root) == []
     charged_j = line["joules"] + state["floor"]["unattributed_j"]
     assert math.isclose(charged_j, state["floor"]["joules"], rel_tol=1e-9)
-    assert "each follows" in call(root, "audit", "verify")
+    assert "chain is intact" in call(root, "audit", "verify")
     with Store(root) as store:
         (starts,) = store.get("restarts", {}).values()
     assert len(starts) >= 2
