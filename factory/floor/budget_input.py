@@ -38,7 +38,7 @@ def read_schedule(path: Path) -> tuple[tuple[float, float], ...]:
         content = stored_files.read_bytes(path, limit=LARGEST_FILE_BYTES)
     except ValueError as error:
         reason = str(error).removeprefix(f"{path.name}: ")
-        raise ValueError(f"{path}: {reason}; give a CSV file of at most 4 MiB") from error
+        raise ValueError(f"budget import: {path}: {reason}; give a CSV file of at most 4 MiB") from error
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

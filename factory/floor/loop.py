@@ -27,7 +27,7 @@ BAR = "bar"
 """Key of the store under which lines of some flexibility are kept from running, with the reason."""
 NOT_FINAL = tuple(state for state in LineState if not state.is_final)
 _SAMPLE_S = 1.0
-_NODE_S = 10.0
+_NODE_S = 2.0
 """Time after which a line that no node had room for is looked at again."""
 _PLAN_S = 5.0
 """Longest time between two looks at the queue; power is looked at in every tick."""

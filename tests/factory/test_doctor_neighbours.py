@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
+import psutil
 import pytest
 from energy_fakes import Clock, FakeGpu, FakeNvml
 
@@ -42,6 +44,10 @@ def test_name_of_a_process_controls_no_terminal() -> None:
     command = [sys.executable, "-S", "-c", "import time; time.sleep(60)", "factory.\x1b]0;owned" + "x" * 500]
     with subprocess.Popen(command) as process:
         try:
+            # The kernel shows the arguments of a new program a moment after it shows the program.
+            deadline_s = time.monotonic() + 30.0
+            while not psutil.Process(process.pid).cmdline() and time.monotonic() < deadline_s:
+                time.sleep(0.01)
             name = neighbours._name(process.pid)
         finally:
             process.kill()
