@@ -58,8 +58,11 @@ class HostMeter:
             since: Totals to continue from; None for a host that no floor has metered yet.
             energy: Settings of the meter; the defaults if None.
         """
+        boards = gpus.visible()
+        self.most_gpu_w = max(boards.values(), default=0.0)
+        """Greatest power limit of a GPU here [W]; 0 without one."""
         device = "cpu"
-        if gpus.visible():
+        if boards:
             device = "cuda"
         self._meter = NodeMeter.open(energy, device=device, since=since)
         self.explanation = self._meter.explanation

@@ -13,8 +13,7 @@ from typing import Any
 from factory.energy.config import EnergyConfig
 from factory.energy.sources.estimate import EstimateConfig
 from factory.energy.types import Tier
-from factory.floor import gpus
-from factory.floor.books import LineAccount, LineShare
+from factory.floor.books import LineShare
 from factory.floor.engines.base import Engine
 from factory.floor.floor_books import FloorBooks
 from factory.floor.host_meter import HostMeter, HostReading, Running
@@ -64,7 +63,6 @@ class PowerWatch:
         self._meter = HostMeter(self.books.last(self.here), energy=energy)
         self.explanation = self._meter.explanation
         self._coefficients = EstimateConfig()
-        self._most_gpu_w = max(gpus.visible().values(), default=0.0)
         self._before: dict[str, HostReading] = {}
         """Last reading of each host by this process."""
         self._attempts: dict[int, int] = {}
@@ -121,7 +119,7 @@ class PowerWatch:
         coefficients = self._coefficients
         per_core_w = coefficients.highest_w_per_core - self._upper_idle_w_per_core()
         # Nothing is known of a GPU's load, so it counts with the limit of its board.
-        return needs.cores * per_core_w + needs.gpus * self._most_gpu_w
+        return needs.cores * per_core_w + needs.gpus * self._meter.most_gpu_w
 
     def close(self) -> None:
         """Close the meter."""
@@ -143,7 +141,7 @@ class PowerWatch:
             )
             for number, line in lines.items()
         }
-        accounts = self.books.lines
+        charged_j = {number: self._charged_j(number) for number in lines}
         before = self._before.get(host)
         if before is None and self.books.last(host) is not None:
             # Nobody watched while the floor was away.
@@ -154,11 +152,8 @@ class PowerWatch:
         if before is None or found.node.t_mono <= before.node.t_mono:
             return
         elapsed_s = found.node.t_mono - before.node.t_mono
-        for number in lines:
-            before_j = accounts.get(number, LineAccount()).joules
-            now = self.books.account(number)
-            if now is not None:
-                self.charged_w[number] = (now.joules - before_j) / elapsed_s
+        for number, before_j in charged_j.items():
+            self.charged_w[number] = (self._charged_j(number) - before_j) / elapsed_s
         power = self._power(before.node, found.node)
         self._by_host[host] = power
         used_s = {number: self._used_s(line, before, found) for number, line in lines.items()}
@@ -168,6 +163,13 @@ class PowerWatch:
         for number, cpu_s in used_s.items():
             gpu_share = found.gpu_share.get(number, 0.0)
             self.line_w[number] = dynamic_w * cpu_s / host_s + power.gpu_w * gpu_share
+
+    def _charged_j(self, line: int) -> float:
+        """Return the energy that a line was charged with so far [J]."""
+        account = self.books.account(line)
+        if account is None:
+            return 0.0
+        return account.joules
 
     def _used_s(self, line: Line, before: HostReading, now: HostReading) -> float:
         """Return the CPU time of a line since the last tick [s]; nothing in the first tick of an attempt."""
