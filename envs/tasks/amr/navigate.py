@@ -5,38 +5,26 @@ Sizes: N environments, B boxes, M movers, L lidar beams.
 
 from __future__ import annotations
 
-import math
-from typing import Any, ClassVar
+from typing import Any
 
 import mujoco
-import numpy as np
 import torch
-from gymnasium.spaces import Box
 from torch import Tensor
 
 from factory.envs.core.batch_env import BatchEnv
-from factory.envs.core.observations import Observation
-from factory.envs.rendering.plan_view import PlanView, Scene
-from factory.envs.tasks.amr import drawing, scene, scoring
+from factory.envs.rendering.plan_view import Scene
+from factory.envs.tasks.amr import drawing, scene
 from factory.envs.tasks.amr.config import AmrNavigateConfig
 from factory.envs.tasks.amr.course import Course, course_of
-from factory.envs.tasks.amr.features import exact_features, goal_features, log_range
-from factory.envs.tasks.amr.lidar import Lidar, PhysicsRays, put
-from factory.envs.tasks.amr.motion import approached, commanded, velocity
-from factory.envs.tasks.amr.obstacles import Boxes, Movers, gaps, is_yielding, moved
-from factory.envs.tasks.amr.robot import (
-    ACCELERATION,
-    GOAL_RADIUS_M,
-    LAG_STEPS,
-    MAX_SPEED_M_PER_S,
-    NUM_BEAMS,
-    RANGE_M,
-    ROBOT_RADIUS_M,
-    STEP_S,
-)
+from factory.envs.tasks.amr.features import goal_features
+from factory.envs.tasks.amr.lidar import PhysicsRays, put
+from factory.envs.tasks.amr.mobile_robots import MobileRobots
+from factory.envs.tasks.amr.motion import velocity
+from factory.envs.tasks.amr.obstacles import Boxes, Movers, is_yielding, moved
+from factory.envs.tasks.amr.robot import ROBOT_RADIUS_M, STEP_S
 
 
-class AmrNavigate(PlanView, BatchEnv):
+class AmrNavigate(MobileRobots, BatchEnv):
     """A disc-shaped robot drives to a goal in a hall, at 10 Hz.
 
     Robot: radius 0.25 m, speed 0 to 1 m/s, turn rate up to 1.5 rad/s, accelerations up to 1 m/s^2 and
@@ -54,32 +42,14 @@ class AmrNavigate(PlanView, BatchEnv):
     """
 
     config: type[Any] = AmrNavigateConfig
-    outcomes: tuple[str, ...] = scoring.OUTCOMES
-    episode_metrics: tuple[str, ...] = scoring.EPISODE_METRICS
-    reward_terms = scoring.REWARD_TERMS
     persistent: tuple[str, ...] = (
+        *MobileRobots.persistent,
         "episode",
         "goal",
-        "_shortest",
-        "twist",
-        "_action",
-        "_last_action",
-        "_slip",
-        "_drift",
-        "_remaining",
-        "_travelled",
-        "elapsed_s",
-        "_clearance",
-        "_ranges",
-        "_scans",
         "_box_numbers",
         "_mover_position",
         "_mover_heading",
-        "_ends_as",
-        "last_outcome",
     )
-    speed_m_per_s: ClassVar[tuple[float, float]] = (0.0, MAX_SPEED_M_PER_S)
-    """Range of the commanded speeds [m/s]."""
 
     def _open_course(self) -> Course:
         """Return the episodes."""
@@ -87,24 +57,20 @@ class AmrNavigate(PlanView, BatchEnv):
 
     def _load_model(self) -> mujoco.MjModel:
         self.course = self._open_course()
-        recipe = self.course.recipe
+        self.size_m = self.course.size_m
+        self.recipe = recipe = self.course.recipe
         return scene.load_hall(
-            size_m=self.course.size_m,
+            size_m=self.size_m,
             num_boxes=recipe.max_boxes,
             num_movers=recipe.movers,
             robot_radius_m=ROBOT_RADIUS_M,
             step_s=STEP_S,
         )
 
-    def _action_box(self) -> Box:
-        return Box(-1.0, 1.0, (2,), np.float32)
-
     def _setup(self) -> None:
-        recipe = self.course.recipe
+        recipe = self.recipe
         physics = self.physics
-
-        def zeros(*size: int) -> Tensor:
-            return torch.zeros(self.num_envs, *size, device=self.device)
+        self._open_robots(PhysicsRays(physics))
 
         # Places in the model: mocap bodies are boxes, then movers; geoms the walls, boxes, then movers.
         first_box = physics.model.geom("box_0").id
@@ -114,26 +80,12 @@ class AmrNavigate(PlanView, BatchEnv):
         self._mocap_quat = physics.field("mocap_quat")
         self._geom_size = physics.model_field("geom_size")
 
-        self.lidar = Lidar(PhysicsRays(physics), num_envs=self.num_envs, device=self.device)
-        self._ranges = self.lidar.ranges
-        self._scans = self.lidar.scans
-        self._most_change = torch.tensor(ACCELERATION, device=self.device) * STEP_S
+        def zeros(*size: int) -> Tensor:
+            return torch.zeros(self.num_envs, *size, device=self.device)
 
-        # State of the episodes.
+        # The hall of each episode.
         self.episode = self._first_episodes()
-        self._ends_as = torch.full_like(self.episode, -1)
-        self.last_outcome = self._ends_as.clone()
-        self.goal = zeros(2)
-        self._shortest = zeros()
-        self.twist = zeros(2)
-        self._action = zeros(2)
-        self._last_action = zeros(2)
-        self._slip = zeros(2)
-        self._drift = zeros(3)
-        self._remaining = zeros()
-        self._travelled = zeros()
-        self.elapsed_s = zeros()
-        self._clearance = zeros()
+        self._goal = zeros(2)
         self._box_numbers = zeros(recipe.max_boxes, 6)
         self.boxes = Boxes.of(self._box_numbers)
         self._mover_position = zeros(recipe.movers, 2)
@@ -165,26 +117,18 @@ class AmrNavigate(PlanView, BatchEnv):
 
         self._write_state(start.pose, torch.zeros_like(start.pose), mask)
         self._place_obstacles(mask)
-        angle = math.pi * draws[:, 2]
-        drift = torch.stack([angle.cos(), angle.sin(), draws[:, 3]], -1) * self.course.recipe.drift
-        remaining = self.course.path_length(self.episode, start.pose[:, None, :2])[:, 0]
-        for kept, value in (
-            # The picture of a new episode tells how the last one ended.
-            (self.last_outcome, self._ends_as),
-            (self.goal, start.goal),
-            (self._shortest, start.shortest),
-            (self._slip, draws[:, :2] * self.course.recipe.slip),
-            (self._drift, drift),
-            (self._remaining, remaining),
-        ):
-            put(kept, value, mask)
-        for kept in (self.twist, self._action, self._last_action, self._travelled, self.elapsed_s):
-            put(kept, torch.zeros_like(kept), mask)
-        put(self._clearance, torch.full_like(self._clearance, RANGE_M), mask)
+        put(self._goal, start.goal, mask)
+        self._begin(
+            mask,
+            shortest=start.shortest,
+            remaining=self.course.path_length(self.episode, start.pose[:, None, :2])[:, 0],
+            slip=draws[:, :2],
+            drift=draws[:, 2:],
+        )
 
     def _place_obstacles(self, mask: Tensor) -> None:
         """Put boxes and movers of the worlds in `mask` (N,) where their episodes begin."""
-        num_boxes = self.course.recipe.max_boxes
+        num_boxes = self.recipe.max_boxes
         put(self._box_numbers, self.course.boxes(self.episode), mask)
         boxes = self.boxes
         movers = self.course.movers(self.episode)
@@ -210,17 +154,14 @@ class AmrNavigate(PlanView, BatchEnv):
 
     def _show_movers(self) -> None:
         """Put the movers of the model where they are."""
-        first = self.course.recipe.max_boxes
+        first = self.recipe.max_boxes
         self._mocap_pos[:, first:, :2] = self._mover_position
         self._mocap_pos[:, first:, 2].fill_(scene.MOVER_HALF_HEIGHT_M)
 
     # Control step.
 
     def _apply_action(self, action: Tensor) -> None:
-        self._last_action.copy_(self._action)
-        self._action.copy_(self.native_actions(action))
-        wanted = commanded(self._action, speed_m_per_s=self.speed_m_per_s)
-        self.twist.copy_(approached(self.twist, wanted, self._most_change))
+        self._command(action)
         self._ctrl.copy_(velocity(self.pose[:, 2], self._executed_twist(), step_s=STEP_S))
 
         # Movers see the robot where it is now, and move with it.
@@ -228,7 +169,7 @@ class AmrNavigate(PlanView, BatchEnv):
             self.movers,
             self.boxes,
             self.position,
-            size_m=self.course.size_m,
+            size_m=self.size_m,
             robot_radius_m=ROBOT_RADIUS_M,
             step_s=STEP_S,
         )
@@ -236,83 +177,13 @@ class AmrNavigate(PlanView, BatchEnv):
         self._mover_heading.copy_(after.heading)
         self._show_movers()
 
-    def _room(self) -> scoring.Contact:
-        """Return the room around the robots after a step, and bring the sums of the episodes up to date."""
-        self.lidar.stale.fill_(True)
-        position = self.position
-        to_static = gaps(position[:, None], self.boxes, size_m=self.course.size_m).distance[:, 0]
-        contact = scoring.contact_of(to_static, position, self._qvel[:, :2].float(), self.movers)
-        self.elapsed_s += STEP_S
-        self._travelled += self._executed_twist()[:, 0].abs() * STEP_S
-        self._clearance.copy_(torch.minimum(self._clearance, contact.clearance))
-        return contact
-
-    def _progress(self) -> Tensor:
-        """Return the metres by which the shortest path got shorter in this step. Shape: (N,)."""
-        remaining = self.course.path_length(self.episode, self.position[:, None])[:, 0]
-        progress = self._remaining - remaining
-        self._remaining.copy_(remaining)
-        return progress
-
-    def _get_rewards_and_dones(self) -> tuple[Tensor, Tensor, dict[str, Any]]:
-        contact = self._room()
-        clearance = contact.clearance
-        collided = clearance < 0.0
-        reached = ((self.position - self.goal).norm(dim=-1) < GOAL_RADIUS_M) & ~collided
-        terms = scoring.reward_terms(
-            self.cfg.rewards,
-            progress=self._progress(),
-            clearance=clearance,
-            reached=reached,
-            change=self._action - self._last_action,
-        )
-        self._ends_as.copy_(scoring.outcomes(contact, reached))
-        info = {
-            "reward_terms": terms,
-            "outcome": self._ends_as.clone(),
-            "diagnostics": {"clearance": clearance, "speed": self.twist[:, 0].clone()},
-            "episode_metrics": scoring.episode_metrics(
-                reached,
-                shortest=self._shortest,
-                travelled=self._travelled,
-                elapsed=self.elapsed_s,
-                clearance=self._clearance,
-            ),
-        }
-        return terms.sum(-1), collided | reached, info
-
     # Observation.
 
-    def _scan(self) -> None:
-        """Scan in the worlds that have changed."""
-        self.lidar.refresh(
-            self.pose,
-            begins=self.elapsed_s == 0.0,
-            noise=self.normal(NUM_BEAMS),
-            chance=self.uniform(0.0, 1.0, NUM_BEAMS),
-            recipe=self.course.recipe,
-        )
+    def _guide(self, odometry: Tensor) -> Tensor:
+        return goal_features(odometry, self.goal)
 
-    def _get_observations(self) -> Observation:
-        self._scan()
-        pose = self.pose
-        known = torch.cat([self.twist, self._action], -1)
-        odometry = pose + self._drift * self._travelled[:, None]
-        policy = (
-            log_range(self._scans[:, ::LAG_STEPS]).flatten(1),
-            goal_features(odometry, self.goal),
-            known,
-        )
-        critic = exact_features(
-            pose,
-            self.goal,
-            self.movers,
-            ranges=self._ranges,
-            known=known,
-            remaining=self._remaining,
-            drawn=torch.cat([self._slip, self._drift], -1),
-        )
-        return {"policy": torch.cat(policy, -1), "critic": critic}
+    def _path_length(self, points: Tensor) -> Tensor:
+        return self.course.path_length(self.episode, points)
 
     # State of the worlds now.
 
@@ -322,15 +193,18 @@ class AmrNavigate(PlanView, BatchEnv):
         return self._qpos.float()
 
     @property
-    def position(self) -> Tensor:
-        """Position of the robot. Shape: (N, 2) [m]."""
-        return self._qpos[:, :2].float()
+    def goal(self) -> Tensor:
+        """Place of the goal. Shape: (N, 2) [m]."""
+        return self._goal
 
     @property
     def movers(self) -> Movers:
         """Movers as they are now."""
         start = self.course.movers(self.episode)
         return start._replace(position=self._mover_position, heading=self._mover_heading)
+
+    def _velocity_now(self) -> Tensor:
+        return self._qvel[:, :2].float()
 
     @property
     def yielding(self) -> Tensor:
@@ -340,10 +214,6 @@ class AmrNavigate(PlanView, BatchEnv):
     def captions(self) -> list[str]:
         """Return time, speeds and the end of the episode before."""
         return drawing.captions(self)
-
-    def _executed_twist(self) -> Tensor:
-        """Return speed and turn rate with the episode's slip. Shape: (N, 2)."""
-        return self.twist * (1.0 + self._slip)
 
     def scenes(self) -> list[Scene]:
         """Return pictures of all worlds from above."""
