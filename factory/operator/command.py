@@ -18,7 +18,7 @@ from factory.operator.deciders import llm_books, table
 from factory.operator.hands import FloorPort
 from factory.operator.journal import Journal
 from factory.operator.operator import Operator
-from factory.operator.own_cost import OwnCost
+from factory.operator.own_cost import total
 from factory.operator.words import Mode, Status
 from factory.runtime.stored_files import visible
 from factory.validation import require
@@ -34,7 +34,6 @@ class OperatorWatcher:
         journal = Journal(floor.store)
         self._store = floor.store
         self._error = ""
-        self._own_cost = OwnCost(floor.store)
         self._operator = Operator(
             FloorPort(floor),
             journal,
@@ -47,7 +46,6 @@ class OperatorWatcher:
 
     def tick(self) -> None:
         """Run the operator's loop once; a mistake in it must not stop the floor."""
-        started_s = time.thread_time()
         try:
             self._operator.tick()
         except StoreError:
@@ -58,7 +56,6 @@ class OperatorWatcher:
                 # The same mistake in every tick is said once.
                 self._error = text
                 self._store.record("operator error", details={"error": text})
-        self._own_cost.add(time.thread_time() - started_s, time.monotonic())
 
     def order(self, command: Command) -> str:
         """Carry out `approve` or `operator reset`."""
@@ -68,7 +65,6 @@ class OperatorWatcher:
 
     def close(self) -> None:
         """Write down what the operator itself has used."""
-        self._own_cost.write(time.monotonic())
         self._operator.close()
 
 
@@ -88,7 +84,7 @@ def show(given: argparse.Namespace) -> int:
         journal = Journal(store)
         findings = store.get("operator findings", [])
         decisions = [_plain(journal, one) for one in journal.decisions(limit=_SHOWN)]
-        cost = store.get("operator cost", {})
+        cost = total(store)
         model = _model_books(store, journal)
     if given.json:
         shown = {"findings": findings, "decisions": decisions, "cost": cost, "language_model": model}

@@ -14,12 +14,12 @@ from factory.operator.deciders.base import Decider, NoRanker, Ranker
 from factory.operator.hands import before, effect_s, has_effect
 from factory.operator.journal import Journal
 from factory.operator.orient import Orientation
+from factory.operator.own_cost import OwnCost
 from factory.operator.view import View
 from factory.operator.words import Candidate, Decision, Finding, Mode, Severity, Status, Verb
 
 HOLD_S = 300.0
 """Time after the end of a fault for which a line that was held for it stays held."""
-_COST_S = 60.0
 
 
 class Port(Protocol):
@@ -62,9 +62,8 @@ class Operator:
         self._history = journal.decisions()
         state = journal.store.get("operator", {})
         self._failed_in_a_row = int(state.get("failed_in_a_row", 0))
-        self._cost: dict[str, float] = {"ticks": 0.0, "cpu_s": 0.0, "longest_tick_s": 0.0}
+        self._own_cost = OwnCost(journal.store)
         self._waiting: dict[int, str] = {}
-        self._counted_s = 0.0
 
     @property
     def findings(self) -> list[Finding]:
@@ -79,7 +78,8 @@ class Operator:
     @property
     def cost(self) -> dict[str, float]:
         """Return ticks, CPU time and longest tick of the operator itself."""
-        return dict(self._cost)
+        own = self._own_cost
+        return {"ticks": float(own.ticks), "cpu_s": own.cpu_s, "longest_tick_s": own.longest_s}
 
     @property
     def is_broken(self) -> bool:
@@ -89,6 +89,13 @@ class Operator:
     def tick(self) -> View:
         """Observe, orient, decide, act and verify once; return the floor as it was seen."""
         started_s = time.thread_time()
+        try:
+            return self._tick()
+        finally:
+            # A tick that fails has cost its time, too.
+            self._own_cost.add(time.thread_time() - started_s, time.monotonic())
+
+    def _tick(self) -> View:
         view = self._port.observe()
         opened, closed = self._orientation.tick(view)
         for finding in opened:
@@ -106,7 +113,6 @@ class Operator:
             self._follow(view)
             self._decide(view)
             self._release(view)
-        self._count(time.thread_time() - started_s, view.now_s)
         return view
 
     def approve(self, number: int) -> str:
@@ -127,7 +133,7 @@ class Operator:
     def close(self) -> None:
         """Write down what the operator itself has used."""
         self._ranker.close()
-        self._journal.store.put("operator cost", self._cost)
+        self._own_cost.write(time.monotonic())
 
     def _follow(self, view: View) -> None:
         """Bring every open decision one step further."""
@@ -331,12 +337,3 @@ class Operator:
             for finding in self.findings
         ]
         self._journal.store.put("operator findings", plain)
-
-    def _count(self, spent_s: float, now_s: float) -> None:
-        """Add up the operator's own CPU time."""
-        self._cost["ticks"] += 1
-        self._cost["cpu_s"] += spent_s
-        self._cost["longest_tick_s"] = max(self._cost["longest_tick_s"], spent_s)
-        if now_s - self._counted_s >= _COST_S:
-            self._counted_s = now_s
-            self._journal.store.put("operator cost", self._cost)

@@ -18,6 +18,9 @@ CREATE TABLE IF NOT EXISTS operator_cost (
 PERIOD_S = 60.0
 
 
+_TOTAL = "SELECT sum(ticks), sum(cpu_s), max(longest_s) FROM operator_cost"
+
+
 class OwnCost:
     """Adds up ticks and writes a row for each minute of them."""
 
@@ -69,3 +72,14 @@ class OwnCost:
             )
         self._began_s = now_s
         self._row = (0, 0.0, 0.0)
+
+
+def total(store: Store) -> dict[str, float]:
+    """Return ticks, CPU time and the longest tick of all operators of a floor, as far as they are written."""
+    ((is_there,),) = store.execute("SELECT count(*) FROM sqlite_master WHERE name = 'operator_cost'")
+    if not is_there:
+        return {}
+    ((ticks, cpu_s, longest_s),) = store.execute(_TOTAL)
+    if not ticks:
+        return {}
+    return {"ticks": float(ticks), "cpu_s": cpu_s, "longest_tick_s": longest_s}

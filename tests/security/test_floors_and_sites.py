@@ -25,7 +25,6 @@ from factory.floor.page import write_page
 from factory.floor.store import FILE, Store
 from factory.operator.command import OperatorWatcher
 from factory.operator.observe import prunable
-from factory.operator.own_cost import OwnCost
 from factory.operator.run_files import RunFiles
 from factory.site import floor_workload, site_file
 from factory.site.command_line import main as site
@@ -235,7 +234,6 @@ def test_unforeseen_fault_of_the_operator_does_not_end_the_floor(store: Store) -
     watcher = object.__new__(OperatorWatcher)
     watcher._store = store
     watcher._error = ""
-    watcher._own_cost = OwnCost(store)
     watcher._operator = Failing()  # type: ignore[assignment]
     watcher.tick()
     watcher.tick()

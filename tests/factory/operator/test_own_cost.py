@@ -10,7 +10,7 @@ from factory.floor.rules import Rules
 from factory.floor.store import Store
 from factory.operator.command import watching
 from factory.operator.config import OperatorConfig
-from factory.operator.own_cost import OwnCost
+from factory.operator.own_cost import OwnCost, total
 from factory.operator.words import Mode
 
 
@@ -23,12 +23,15 @@ def test_ticks_beside_a_floor_are_counted(tmp_path: Path) -> None:
             for _ in range(3):
                 floor.watcher.tick()
             assert store.execute("SELECT count(*) FROM operator_cost").fetchone() == (0,)
+            assert total(store) == {}
             floor.watcher.close()
             ((ticks, cpu_s, longest_s),) = store.execute("SELECT ticks, cpu_s, longest_s FROM operator_cost")
+            written = total(store)
         finally:
             floor.power.close()
             engine.close()
     assert ticks == 3
+    assert written == {"ticks": 3.0, "cpu_s": cpu_s, "longest_tick_s": longest_s}
     assert 0.0 < cpu_s / 3.0 <= longest_s < cpu_s
 
 
