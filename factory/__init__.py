@@ -6,6 +6,7 @@ import logging
 import os
 
 from factory.runtime.deferred_opengl import defer_opengl
+from factory.runtime.forks import keep_inherited_objects
 
 __version__ = "0.1.0"
 
@@ -17,5 +18,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 # Must come before the first `import mujoco`, whoever imports it.
 defer_opengl()
+
+keep_inherited_objects()
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())

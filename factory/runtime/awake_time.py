@@ -41,8 +41,9 @@ class _Stops:
             if self._holders > 1:
                 return
             self._beat(time.perf_counter_ns())
-            self._ended.clear()
-            self._thread = threading.Thread(target=self._run, name="stops", daemon=True)
+            # An event for each thread: one event, cleared for the next thread, could let the last one run on.
+            self._ended = threading.Event()
+            self._thread = threading.Thread(target=self._run, args=(self._ended,), name="stops", daemon=True)
             self._thread.start()
 
     def release(self) -> None:
@@ -53,7 +54,7 @@ class _Stops:
                 return
             self.due_ns = _NEVER_NS
             thread = self._thread
-        self._ended.set()
+            self._ended.set()
         if thread is not None:
             thread.join()
 
@@ -77,8 +78,8 @@ class _Stops:
         self._beat_cpu_ns = time.process_time_ns()
         self.due_ns = now_ns + _PERIOD_NS + _SHORTEST_STOP_NS
 
-    def _run(self) -> None:
-        while not self._ended.wait(_PERIOD_NS * 1e-9):
+    def _run(self, ended: threading.Event) -> None:
+        while not ended.wait(_PERIOD_NS * 1e-9):
             self.look()
 
 
