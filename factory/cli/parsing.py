@@ -1,11 +1,12 @@
-"""Arguments of the small commands: `key=value` into a dataclass."""
+"""Arguments of the small commands: `key=value` into a dataclass, and options that are refused in one line."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
@@ -14,10 +15,19 @@ from omegaconf.errors import OmegaConfBaseException
 import factory
 from factory import plugins
 from factory.cli import spelling
+from factory.cli.errors import fail
 from factory.config import check_values
 from factory.options import types_of
 
 T = TypeVar("T")
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Parses options, and reports mistakes as all commands of this project do."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line and exit with status 2."""
+        fail(ValueError(f"{message}; {self.prog} --help lists the arguments"))
 
 
 def prints_version() -> bool:

@@ -6,12 +6,11 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from hydra.errors import HydraException
 
 from factory import cli
-from factory.floor import budget_commands, commands, profile_command
+from factory.floor import budget_commands, commands, logs, profile_command
 from factory.floor.demo import demo
 from factory.floor.engines import ENGINES
 from factory.floor.questions import command as question_command
@@ -21,7 +20,7 @@ from factory.grid import command as grid_command
 from factory.operator import command as operator_command
 from factory.operator.scoring import USAGE as SCORE_KEYS
 from factory.operator.words import Mode
-from factory.reporting.stream import steady_stdout
+from factory.reporting.stream import escaped_stdout, steady_stdout
 
 DEFAULT_ROOT = "outputs/floor"
 _EXAMPLES = """examples:
@@ -35,30 +34,23 @@ _EXAMPLES = """examples:
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    """Reports mistakes as all commands of this project do."""
-
-    def error(self, message: str) -> NoReturn:
-        cli.fail(ValueError(f"{message}; {self.prog} --help lists the arguments"))
-
-
 _Add = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
 """Adds a command: its name, its action and its help."""
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
-    top = _Parser(
+    top = cli.OneLineParser(
         prog="python -m factory.floor",
         description="Run many training jobs under one power budget.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    common = _Parser(add_help=False)
+    common = cli.OneLineParser(add_help=False)
     common.add_argument(
         "--root", type=Path, default=Path(DEFAULT_ROOT), metavar="DIR", help="folder of the floor"
     )
-    groups = top.add_subparsers(dest="command", metavar="command", parser_class=_Parser)
+    groups = top.add_subparsers(dest="command", metavar="command", parser_class=cli.OneLineParser)
 
     def add(name: str, action: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
         added = groups.add_parser(
@@ -129,7 +121,7 @@ def _add_lines(add: _Add) -> None:
     """Add the commands about one line."""
     for name, action, text in (
         ("why", commands.why, "explain why a line is waiting, or how it ended"),
-        ("logs", commands.logs, "print the output of a line's newest attempt"),
+        ("logs", logs.logs, "print the output of a line's newest attempt"),
         ("pause", commands.order, "pause a line until it is resumed"),
         ("resume", commands.order, "resume a paused line"),
         ("preempt", commands.order, "end a line with a checkpoint and queue it again"),
@@ -140,6 +132,8 @@ def _add_lines(add: _Add) -> None:
         added.add_argument("line", type=int, metavar="ID")
         if name == "priority":
             added.add_argument("priority", type=int, metavar="N")
+        if name == "logs":
+            added.add_argument("--raw", action="store_true", help="send control characters to a terminal")
         if name == "why":
             added.add_argument("--json", action="store_true", help="print JSON")
 
@@ -166,10 +160,10 @@ def _score(given: argparse.Namespace) -> int:
     return score_command.score(given)
 
 
-def _add_budget(add: _Add, common: _Parser) -> None:
+def _add_budget(add: _Add, common: cli.OneLineParser) -> None:
     """Add the commands about the power budget; `common` has the arguments of all commands."""
     budget = add("budget", budget_commands.show, "set or list the power budget")
-    parts = budget.add_subparsers(dest="part", metavar="set|list|import", parser_class=_Parser)
+    parts = budget.add_subparsers(dest="part", metavar="set|list|import", parser_class=cli.OneLineParser)
     target = parts.add_parser("set", parents=[common], help="set a target, from now on or for a time")
     target.add_argument("watts", metavar="WATTS", help="power [W], or none to lift earlier targets")
     target.add_argument(
@@ -183,11 +177,11 @@ def _add_budget(add: _Add, common: _Parser) -> None:
     schedule.set_defaults(action=budget_commands.import_schedule)
 
 
-def _add_grid(add: _Add, common: _Parser) -> None:
+def _add_grid(add: _Add, common: cli.OneLineParser) -> None:
     """Add the commands about messages and signals of the grid."""
     grid = add("grid", grid_command.show, "take load targets, prices and carbon intensities of the grid")
     parts = grid.add_subparsers(
-        dest="part", metavar="list|import|rule|feed|costs|listen|outbox", parser_class=_Parser
+        dest="part", metavar="list|import|rule|feed|costs|listen|outbox", parser_class=cli.OneLineParser
     )
     parts.add_parser("list", parents=[common], help="show signals, rule and feed")
     taken = parts.add_parser("import", parents=[common], help="take a file with targets or a signal")
@@ -259,7 +253,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             parser().print_help()
             raise SystemExit(2)
         try:
-            with steady_stdout():
+            with steady_stdout(), escaped_stdout():
                 status = namespace.action(namespace)
         except HydraException:
             # An option that is not there is a mistake, although Hydra calls it an error of the system.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 import time
 from math import inf
@@ -131,22 +130,6 @@ def why(given: argparse.Namespace) -> int:
             print(json.dumps({"id": line.id, "state": line.state.value, "why": text}))
         else:
             print(text)
-    return 0
-
-
-def logs(given: argparse.Namespace) -> int:
-    """Print the output of a line's newest attempt."""
-    with Store(given.root) as store:
-        line = store.line(given.line)
-        attempt = store.last_attempt(line.id)
-    if attempt is None:
-        raise ValueError(f"line {line.id}: not started yet, so there is no output")
-    for name in ("stdout", "stderr"):
-        path = Path(attempt.folder) / name
-        # The wrapper makes the files when the training starts, so one may be missing still.
-        if path.is_file():
-            with path.open(encoding="utf-8", errors="replace") as file:
-                shutil.copyfileobj(file, sys.stdout)
     return 0
 
 

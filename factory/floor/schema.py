@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import uuid
 from pathlib import Path
@@ -112,6 +113,15 @@ CREATE TABLE trial (
 
 CREATE TABLE state (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 """
+MOST_BYTES = 64 << 20
+"""Longest text in a store; the longest of our own is a signal of 20,000 points, below 2 MB."""
+_STATEMENTS = {
+    # CREATE, TABLE or INDEX, and the name.
+    statement.split()[2]: " ".join(statement.split())
+    for statement in TABLES.split(";\n")
+    if statement.strip()
+}
+_COMPUTED = re.compile(r"\b(as|virtual)\b", re.IGNORECASE)
 
 
 def check(connection: sqlite3.Connection, path: Path) -> bool:
@@ -120,24 +130,39 @@ def check(connection: sqlite3.Connection, path: Path) -> bool:
     Raises:
         ValueError: it is the database of something else, or of a newer version.
     """
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MOST_BYTES)
+    # What a schema calls may be harmful where the schema is a stranger's.
+    connection.execute("PRAGMA trusted_schema = OFF")
     # Before the version, since another process may be making the tables just now.
-    kinds = {kind for (kind,) in connection.execute("SELECT type FROM sqlite_master")}
+    found = connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > VERSION:
         raise ValueError(
             f"{path}: written by a newer version of the factory (store {version}, this one knows {VERSION});"
             " update the factory, or choose another --root"
         )
-    # A view in place of a table may never end, and a trigger changes more than it is told to.
-    if (version == 0 and kinds) or kinds & {"trigger", "view"}:
+    if (version == 0 and found) or not all(_is_ours(*row) for row in found):
         raise ValueError(f"{path}: not the database of a floor; choose another --root")
     return version > 0
+
+
+def _is_ours(kind: str, name: str, sql: str | None) -> bool:
+    """Tell whether an entry of the schema may be one that this package has made."""
+    if sql is None or name.startswith("sqlite_"):
+        # SQLite's own indexes and counters.
+        return True
+    text = " ".join(sql.split())
+    if name in _STATEMENTS:
+        return text == _STATEMENTS[name]
+    # The operator's tables. A view in place of a table may never end, a trigger changes more than it is told
+    # to, a virtual table runs code of its own, and a generated column (`AS`) computes what it likes.
+    return kind == "table" and text.endswith(") STRICT") and not _COMPUTED.search(text)
 
 
 def create(connection: sqlite3.Connection) -> None:
     """Make all tables and draw the identity of the floor, inside a transaction of the caller's."""
     # One by one: `executescript` would end the transaction.
-    for statement in TABLES.split(";\n"):
+    for statement in _STATEMENTS.values():
         connection.execute(statement)
     connection.execute("INSERT INTO meta (key, value) VALUES ('floor_id', ?)", (uuid.uuid4().hex,))
     # Last of all: a store with a version is complete.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Literal
+from typing import Any, Literal, TextIO, cast
 
 from rich.console import Console
 from rich.live import Live
@@ -13,6 +13,7 @@ from rich.text import Text
 from factory.floor import floor_lock
 from factory.floor.lines import Line, LineState
 from factory.floor.store import Store
+from factory.reporting.stream import unescaped_stdout
 from factory.runtime.stored_files import visible
 
 _BAR_CELLS = 30
@@ -76,21 +77,26 @@ def explain(store: Store, line: Line) -> str:
 
 def show(store: Store) -> None:
     """Print the state as a table."""
-    Console().print(_render(store))
+    terminal().print(_render(store))
 
 
 def watch(store: Store) -> None:
     """Show the state until Ctrl-C."""
-    with Live(_render(store), refresh_per_second=1, screen=False) as live:
+    with Live(_render(store), console=terminal(), refresh_per_second=1, screen=False) as live:
         while True:
             time.sleep(1.0)
             live.update(_render(store))
 
 
+def terminal() -> Console:
+    """Return a console that may draw; the texts that it shows have to be escaped before."""
+    return Console(file=cast(TextIO, unescaped_stdout()))
+
+
 def _render(store: Store) -> Table:
     state = plain(store)
     floor = state["floor"]
-    table = Table(title=Text(_title(floor)), title_justify="left", box=None, pad_edge=False)
+    table = Table(title=plain_text(_title(floor)), title_justify="left", box=None, pad_edge=False)
     for column in ("ID", "name", "state", "progress", "tokens/s", "W", "J/token", "ETA", "reason"):
         justify: Literal["left", "right"] = "right"
         if column in ("name", "state", "reason"):

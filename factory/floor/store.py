@@ -16,7 +16,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-from factory.floor import audit, rows, schema
+from factory.floor import audit, rows, schema, store_files
 from factory.floor.audit import Event
 from factory.floor.lines import TRANSITIONS, Attempt, Line, LineState
 from factory.floor.records import Command, Sample
@@ -52,6 +52,7 @@ class Store:
                 raise ValueError(f"root={root}: no floor there; submit a line first")
             with store_faults(self._path):
                 root.mkdir(parents=True, exist_ok=True)
+        store_files.check(self._path)
         with store_faults(self._path):
             # Without an isolation level Python begins no transactions of its own; `transaction` does.
             self._connection = sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)

@@ -7,7 +7,6 @@ No floor is needed, and nothing is changed. What is recorded, `factory.operator.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,7 +41,7 @@ def record(one: Situation, reply: Reply) -> Recorded:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Ask, print a table, and exit with status 1 if no answer could be used."""
     cli.show_warnings()
-    top = argparse.ArgumentParser(prog="python -m factory.operator.probe", description=__doc__)
+    top = cli.OneLineParser(prog="python -m factory.operator.probe", description=__doc__)
     top.add_argument("overrides", nargs="+", metavar="operator.llm.key=value")
     top.add_argument("--out", type=Path, metavar="FILE", help="record the answers")
     given = top.parse_args(arguments)

@@ -11,7 +11,6 @@ hand, with tokens at four bytes each; `factory.operator.probe` records those of 
 
 from __future__ import annotations
 
-import argparse
 import json
 import threading
 from collections.abc import Callable, Mapping
@@ -25,10 +24,16 @@ from typing import Any, Self
 from factory import cli
 from factory.operator.deciders.chat import MOST_BYTES
 from factory.operator.deciders.prompt import ABSTAIN
+from factory.runtime import stored_files
+from factory.runtime.plain_types import check_mapping, conforms
 
 HOST = "127.0.0.1"
 ANSWERS = Path(__file__).with_name("answers.jsonl")
 _TIMEOUT_S = 10.0
+_MOST_ANSWERS_BYTES = 8 << 20
+_MOST_REQUESTS = 10_000
+"""Requests that are kept; the oldest make room."""
+_MOST_DIGITS = 9
 _DRIP_S = 0.02
 """Time between two pieces of an answer without end."""
 
@@ -98,17 +103,28 @@ def read_answers(path: Path) -> list[Recorded]:
     """Return the answers of a file with one JSON object a line.
 
     Raises:
-        OSError: the file cannot be read.
-        ValueError: a line is not an answer.
+        ValueError: the file cannot be read, or a line is not an answer.
     """
+    try:
+        content = stored_files.read_bytes(path, limit=_MOST_ANSWERS_BYTES)
+    except ValueError as error:
+        raise ValueError(f"answers={path}: {error}; give a file that `probe --out` has written") from error
     found: list[Recorded] = []
-    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, text in enumerate(content.splitlines(), 1):
         try:
-            plain = json.loads(text)
-            found.append(Recorded(**plain | {"verbs": tuple(plain["verbs"])}))
-        except (ValueError, TypeError, LookupError) as error:
-            raise ValueError(f"{path}: line {number} is no recorded answer ({error})") from error
+            found.append(_recorded(stored_files.parse_json(text, name=path.name)))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"answers={path}: line {number} is no recorded answer ({error})") from error
     return found
+
+
+def _recorded(plain: Any) -> Recorded:
+    """Return an answer from plain values."""
+    if not isinstance(plain, dict) or not conforms(plain.get("verbs"), list[str]):
+        raise ValueError("verbs: no list of actions")
+    optional = ("verbs", "rationale", "tokens_in", "tokens_out")
+    check_mapping({**plain, "verbs": ()}, Recorded, name="answer", optional=optional)
+    return Recorded(**plain | {"verbs": tuple(plain["verbs"])})
 
 
 def write_answers(path: Path, answers: list[Recorded]) -> None:
@@ -185,8 +201,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Answer a question, or fail."""
-        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        length = self.headers.get("Content-Length", "")
+        # Every user of the machine can reach it, so it reads no more than a question has.
+        if not length.isdecimal() or len(length) > _MOST_DIGITS or int(length) > MOST_BYTES:
+            self.send(b'{"error": "a question has at most 64 KiB, and names its length"}', status=413)
+            return
+        body = self.rfile.read(int(length))
         self.server.requests.append(f"{self.requestline}\n{self.headers}".encode() + body)
+        del self.server.requests[:-_MOST_REQUESTS]
         if self.path != "/v1/chat/completions":
             self.send(b"{}", status=404)
             return
@@ -273,13 +295,15 @@ _MODES: dict[ReplayMode, Callable[[_Handler, Mapping[str, Any]], Any]] = {
 
 def main() -> None:
     """Serve until Ctrl-C."""
-    top = argparse.ArgumentParser(prog="python -m factory.operator.replay", description=__doc__)
+    top = cli.OneLineParser(prog="python -m factory.operator.replay", description=__doc__)
     top.add_argument(
         "answers", nargs="?", type=Path, default=ANSWERS, help="recorded answers, one JSON object a line"
     )
     top.add_argument("--mode", choices=list(ReplayMode), type=ReplayMode, default=ReplayMode.OK)
     top.add_argument("--port", type=int, default=0)
     given = top.parse_args()
+    if not 0 <= given.port < 65536:
+        top.error(f"--port={given.port}: must be in [0, 65535]")
     with cli.one_line_errors(), cli.one_line_interrupts():
         answers = read_answers(given.answers)
         with ReplayEndpoint(answers, mode=given.mode, port=given.port) as endpoint:

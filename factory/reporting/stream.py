@@ -1,4 +1,7 @@
-"""Standard output that never ends a run: closed pipes, full disks and narrow encodings are tolerated."""
+"""Standard output that never ends a run: closed pipes, full disks and narrow encodings are tolerated.
+
+Commands that show names and messages of others print them as text, with control characters spelled out.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ import os
 import sys
 from collections.abc import Iterator
 from typing import TextIO, cast
+
+from factory.runtime.stored_files import visible
 
 
 class SteadyStream(io.TextIOBase):
@@ -48,6 +53,19 @@ class SteadyStream(io.TextIOBase):
                 self._fall_silent()
         return len(text)
 
+    def write_bytes(self, content: bytes) -> None:
+        """Write bytes as they are, past the encoding, if the stream behind takes bytes at all."""
+        buffer = getattr(self._stream, "buffer", None)
+        if buffer is None:
+            self.write(content.decode(errors="replace"))
+        elif self._is_open:
+            try:
+                # Text that was written before comes first.
+                self._stream.flush()
+                buffer.write(content)
+            except (OSError, ValueError):
+                self._fall_silent()
+
     def flush(self) -> None:
         """Flush the stream behind, if it still takes anything."""
         if self._is_open:
@@ -72,6 +90,62 @@ class SteadyStream(io.TextIOBase):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())
             os.close(nowhere)
+
+
+class EscapedStream(io.TextIOBase):
+    """Writes to another stream, with control characters spelled out.
+
+    A name or a message from a stranger could otherwise move the cursor, or change a terminal's title.
+    """
+
+    def __init__(self, stream: SteadyStream) -> None:
+        """Write to `stream`."""
+        self.behind = stream
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """Encoding of the stream behind."""
+        return self.behind.encoding
+
+    def isatty(self) -> bool:
+        """Return whether the stream behind is an open terminal."""
+        return self.behind.isatty()
+
+    def fileno(self) -> int:
+        """Return the file descriptor of the stream behind."""
+        return self.behind.fileno()
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
+
+    def write(self, text: str) -> int:
+        """Write a text; return its length."""
+        self.behind.write(visible(text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the stream behind."""
+        self.behind.flush()
+
+
+def unescaped_stdout() -> SteadyStream:
+    """Return standard output for those who draw on the terminal, and escape what they have from elsewhere."""
+    if isinstance(sys.stdout, EscapedStream):
+        return sys.stdout.behind
+    return SteadyStream(sys.stdout)
+
+
+@contextlib.contextmanager
+def escaped_stdout() -> Iterator[None]:
+    """Replace `sys.stdout` by one on which control characters are spelled out, inside the block."""
+    before = sys.stdout
+    steady = before if isinstance(before, SteadyStream) else SteadyStream(before)
+    sys.stdout = cast(TextIO, EscapedStream(steady))
+    try:
+        yield
+    finally:
+        sys.stdout = before
 
 
 @contextlib.contextmanager

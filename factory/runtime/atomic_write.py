@@ -17,6 +17,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
     # In the same folder: renaming is atomic only within one file system. The process id keeps two writers
     # apart.
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # In a stranger's folder a link of this name may wait for whoever writes through it.
+    unfinished.unlink(missing_ok=True)
     try:
         yield unfinished
         unfinished.replace(path)

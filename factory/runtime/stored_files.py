@@ -28,6 +28,7 @@ MAX_ROWS_BYTES = 1 << 30
 """Longest table that a run may have written, one row an iteration."""
 MAX_ROWS = 2_000_000
 MAX_ROW_BYTES = 1 << 20
+_PIECE_BYTES = 64 << 10
 MAX_DEPTH = 32
 """Levels of nesting; a configuration has 5."""
 MAX_FOLDERS_DEEP = 16
@@ -160,13 +161,13 @@ def read_with_time(path: Path, *, limit: int, follows_link: bool = True) -> tupl
     return content, status.st_mtime
 
 
-def read_tail(path: Path, *, limit: int) -> bytes:
+def read_tail(path: Path, *, limit: int, follows_link: bool = True) -> bytes:
     """Return the end of a plain file of any size, at most `limit` bytes.
 
     Raises:
         ValueError: it is no plain file or cannot be read; the message begins with its name.
     """
-    with _opened(path, limit=sys.maxsize) as file:
+    with _opened(path, limit=sys.maxsize, follows_link=follows_link) as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - limit))
         return file.read(limit)
 
@@ -195,6 +196,20 @@ def _opened(path: Path, *, limit: int, follows_link: bool = True) -> Iterator[Bi
             yield file
     except OSError as error:
         raise ValueError(f"{path.name}: {error.strerror or error}") from error
+
+
+def read_pieces(path: Path) -> Iterator[bytes]:
+    """Yield a plain file that is no link, piece by piece, up to the length that it has now.
+
+    Raises:
+        ValueError: as `read_bytes`.
+    """
+    with _opened(path, limit=sys.maxsize, follows_link=False) as file:
+        # Whoever writes faster than it is shown would never let it end.
+        left = os.fstat(file.fileno()).st_size
+        while left > 0 and (piece := file.read(min(left, _PIECE_BYTES))):
+            left -= len(piece)
+            yield piece
 
 
 def read_text(path: Path, *, limit: int) -> str:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
 from factory.energy.config import SiteConfig
-from factory.floor import schema
+from factory.floor import schema, store_files
 from factory.floor.compliance import GAP_S
 from factory.floor.plan import Settings
 from factory.floor.questions.matching import Choice
@@ -19,6 +21,8 @@ from factory.floor.store_errors import store_faults
 from factory.validation import require
 
 _BUSY_TIMEOUT_S = 20.0
+_INSTRUCTIONS = 100_000
+"""Steps of SQLite between two looks at the clock."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,24 +42,42 @@ class Answer:
 
 
 @contextlib.contextmanager
-def reading(root: Path) -> Iterator[sqlite3.Connection]:
+def reading(root: Path, *, limit_s: float = inf) -> Iterator[sqlite3.Connection]:
     """Open the store of a floor read-only.
 
+    Args:
+        root: folder of the floor.
+        limit_s: longest time until the block ends [s]; a query that takes longer is broken off.
+
     Raises:
-        ValueError: there is none, it is damaged, or a newer version wrote it.
+        ValueError: there is none, it is damaged, a newer version wrote it, or a query has taken too long.
         StoreError: it cannot be read.
     """
     path = root / FILE
     if not path.is_file():
         raise ValueError(f"root={root}: no floor there; submit a line first")
+    store_files.check(path)
+    due_s = time.monotonic() + limit_s
     with store_faults(path):
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", timeout=_BUSY_TIMEOUT_S, uri=True)
         with contextlib.closing(connection):
             # `mode=ro` guards this file, the pragma any other one that a query might open.
             connection.execute("PRAGMA query_only = ON")
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            require(version == schema.VERSION, "store", version, f"this version knows {schema.VERSION}")
-            yield connection
+            if not schema.check(connection, path):
+                raise ValueError(f"{path}: not the database of a floor; choose another --root")
+            # SQLite would otherwise hear neither of a limit nor of Ctrl-C before a query has ended.
+            connection.set_progress_handler(lambda: time.monotonic() > due_s, _INSTRUCTIONS)
+            try:
+                yield connection
+            except sqlite3.OperationalError as error:
+                if str(error) != "interrupted":
+                    raise
+                if time.monotonic() <= due_s:
+                    # Python drops what a signal raises inside of the handler.
+                    raise KeyboardInterrupt from error
+                raise ValueError(
+                    f"ask: no answer within {limit_s:g} s; ask about a shorter time, such as hours=1"
+                ) from error
 
 
 def answer(connection: sqlite3.Connection, choice: Choice, *, now: float) -> Answer:

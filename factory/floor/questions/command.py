@@ -21,6 +21,8 @@ from factory.operator.config import OperatorConfig
 from factory.runtime.stored_files import visible
 
 _TIMES = ("since", "now")
+_LONGEST_S = 120.0
+"""Longest time for an answer."""
 _ENERGY = re.compile("joule|watt|_w$|_j$|usd|gco2e")
 """Columns with values that may be estimated; their tier is printed below the answer."""
 
@@ -36,7 +38,7 @@ def ask(given: argparse.Namespace) -> int:
     choice = choose([word for word in words if word not in settings], chooser(settings))
     if choice.note:
         print(choice.note, file=sys.stderr)
-    with reading(given.root) as connection:
+    with reading(given.root, limit_s=_LONGEST_S) as connection:
         found = answer(connection, choice, now=time.time())
     if given.json:
         plain = asdict(found) | {"chosen_by": choice.by}

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from factory import metric_keys
-from factory.floor.status_view import plain_text
+from factory.floor.status_view import plain_text, terminal
 from factory.floor.store import Store
 from factory.floor.sweeps import table
 from factory.floor.sweeps.ranking import score
@@ -108,7 +107,7 @@ def show(store: Store, sweep: StoredSweep) -> None:
         parent = "" if trial["parent"] is None else str(trial["parent"])
         settings = " ".join(_short(override) for override in trial["overrides"])
         shown.add_row(name, str(trial["line"]), trial["state"], plain_text(settings), *cells, parent)
-    Console().print(shown)
+    terminal().print(shown)
     for number in state["best"]:
         leader = next(trial for trial in state["trials"] if trial["id"] == number)
         text = f"best so far: trial {number}, {' '.join(leader['overrides'])}, {leader['run_dir']}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -15,10 +16,12 @@ from factory.operator.scoring import library, live, replay, show, summary
 from factory.operator.scoring.cases import Case
 from factory.operator.scoring.config import ORACLE, ScoreConfig
 from factory.operator.scoring.measure import LIVE, REPLAYED, Outcome
-from factory.runtime import hardware, provenance
+from factory.runtime import hardware, provenance, stored_files
 from factory.runtime.atomic_write import atomic_write
+from factory.runtime.plain_types import check_mapping
 
 _TRIALS = "trials.jsonl"
+_MOST_BYTES = 256 << 20
 
 
 def score(given: argparse.Namespace) -> int:
@@ -49,9 +52,9 @@ class Book:
         """Read what is there; a half-written last line is none."""
         self._file = file
         self.outcomes: list[Outcome] = []
-        if file.exists():
-            whole = file.read_bytes().rpartition(b"\n")[0]
-            self.outcomes = [Outcome(**json.loads(line)) for line in whole.splitlines()]
+        if os.path.lexists(file):
+            whole = stored_files.read_bytes(file, limit=_MOST_BYTES).rpartition(b"\n")[0]
+            self.outcomes = [_outcome(line, file) for line in whole.splitlines()]
             # The half-written line goes, or the next outcome would be appended to it.
             file.write_bytes(whole + b"\n" * bool(whole))
 
@@ -64,6 +67,15 @@ class Book:
         with self._file.open("a") as file:
             file.write(json.dumps(outcome.to_plain()) + "\n")
         self.outcomes.append(outcome)
+
+
+def _outcome(line: bytes, file: Path) -> Outcome:
+    try:
+        plain = stored_files.parse_json(line, name=file.name)
+        check_mapping(plain, Outcome, name=file.name)
+        return Outcome(**plain)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{file}: damaged ({error}); move it away to score anew") from error
 
 
 def _run_live(cfg: ScoreConfig, book: Book, folder: Path) -> bool:

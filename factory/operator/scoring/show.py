@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO, cast
 
 from rich.console import Console
 from rich.table import Table
 
+from factory.floor.status_view import plain_text
 from factory.operator.scoring.config import ORACLE
+from factory.reporting.stream import unescaped_stdout
 
 COLUMNS = (
     "fault",
@@ -32,7 +34,7 @@ TITLES = {
 
 def show(rows: Sequence[Mapping[str, Any]], totals: Sequence[Mapping[str, Any]]) -> None:
     """Print a table for each kind of trial, and the totals below."""
-    console = Console(width=150)
+    console = Console(file=cast(TextIO, unescaped_stdout()), width=150)
     for kind, title in TITLES.items():
         chosen = [row for row in rows if row["kind"] == kind]
         if not chosen:
@@ -41,10 +43,10 @@ def show(rows: Sequence[Mapping[str, Any]], totals: Sequence[Mapping[str, Any]])
         for name in COLUMNS:
             table.add_column(name, justify="left" if name in COLUMNS[:2] else "right")
         for row in chosen:
-            table.add_row(*cells(row))
+            table.add_row(*map(plain_text, cells(row)))
         console.print(table)
     for total in totals:
-        console.print(sentence(total), highlight=False, soft_wrap=True)
+        console.print(plain_text(sentence(total)), highlight=False, soft_wrap=True)
 
 
 def cells(row: Mapping[str, Any]) -> list[str]:
