@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,6 +44,25 @@ def _towards(bearing: Tensor, speed: Tensor) -> Tensor:
     # The more it has to turn, the slower it drives.
     facing = (1.0 - bearing.abs() / _FACING_RAD).clamp(min=0.0)
     return _action(speed * facing, 2.5 * bearing)
+
+
+def path_bearing(env: Any, angles: Tensor, *, lookahead_m: float) -> Tensor:
+    """Return the bearing in which the shortest path leaves. Shape: (N,) [rad].
+
+    Args:
+        env: an `AmrNavigate`, whose map and true pose are read.
+        angles: directions that the path may take. Shape: (P,) [rad].
+        lookahead_m: distance of the points whose paths are compared [m].
+    """
+    direction = route_direction(
+        partial(env.course.path_length, env.episode),
+        env.position,
+        env.goal,
+        angles=angles,
+        lookahead_m=lookahead_m,
+    )
+    # Wrapped to [-pi, pi): the shorter way around.
+    return torch.remainder(direction - env.pose[:, 2] + math.pi, math.tau) - math.pi
 
 
 class StandStill(Baseline):
@@ -167,13 +187,5 @@ class ShortestPath(Baseline):
 
     def act_deterministic(self, obs: Observations, state: Tensor) -> tuple[Tensor, Tensor]:
         """Return actions (N, 2) and the memory, which is empty."""
-        env = self.env
-        direction = route_direction(
-            partial(env.course.path_length, env.episode),
-            env.position,
-            env.goal,
-            angles=self._angles,
-            lookahead_m=self._lookahead_m,
-        )
-        bearing = torch.remainder(direction - env.pose[:, 2] + math.pi, math.tau) - math.pi
+        bearing = path_bearing(self.env, self._angles, lookahead_m=self._lookahead_m)
         return _towards(bearing, torch.full_like(bearing, MAX_SPEED_M_PER_S)), state

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import torch
 from torch import Tensor
 
 from factory.baselines.base import Baseline
 from factory.envs.core.training_env import TrainingEnv
+from factory.envs.tasks.amr.controllers import path_bearing
 from factory.envs.tasks.amr.docking import NUM_FEATURES, SPEED_M_PER_S, DockError, seen_error
-from factory.envs.tasks.amr.features import route_direction
 from factory.envs.tasks.amr.robot import MAX_TURN_RAD_PER_S, NUM_BEAMS
 from factory.policies.base import Observations
 
@@ -85,14 +84,6 @@ class AlongPath(AlongAxis):
         self._angles = torch.arange(64, device=env.device) * (math.tau / 64)
 
     def _bearing(self, error: DockError, before: Tensor, aside: Tensor) -> Tensor:
-        env = self.env
-        direction = route_direction(
-            partial(env.course.path_length, env.episode),
-            env.position,
-            env.goal,
-            angles=self._angles,
-            lookahead_m=0.3,
-        )
-        along_path = torch.remainder(direction - env.pose[:, 2] + math.pi, math.tau) - math.pi
+        along_path = path_bearing(self.env, self._angles, lookahead_m=0.3)
         is_on_axis = (aside.abs() < _AXIS_M) & (before < _BEFORE_M)
         return torch.where(is_on_axis, super()._bearing(error, before, aside), along_path)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from factory.envs.rendering.plan_view import Color, Line, Polygon, Scene, Shape, rectangle
-from factory.envs.rendering.trails import Trails, accent
+from factory.envs.rendering.trails import Painter, accent
 from factory.envs.tasks.cars.parking_lots import CAR, DEPTH_M, GOAL_Y_M, GOAL_YAW, SIDE_M
 
 if TYPE_CHECKING:
@@ -28,16 +28,10 @@ _ACCENT_S = 1.5
 _LONGEST_LINE = 600
 
 
-class ParkPainter:
+class ParkPainter(Painter):
     """Draws the worlds of an environment."""
 
-    def __init__(self, env: CarPark) -> None:
-        self._env = env
-        self._lines = Trails(env.num_envs)
-
-    def scenes(self) -> list[Scene]:
-        """Return the worlds as they are now."""
-        return [self._scene(world) for world in range(self._env.num_envs)]
+    _env: CarPark
 
     def _scene(self, world: int) -> Scene:
         env = self._env
@@ -64,7 +58,7 @@ class ParkPainter:
         env = self._env
         state = env.state
         steps = int(env.episode_steps[world])
-        line = self._lines.add(world, steps=steps, x=state.x, y=state.y, speed=state.speed)
+        line = self._trails.add(world, steps=steps, x=state.x, y=state.y, speed=state.speed)
         pieces: list[Shape] = []
         recent = line[-_LONGEST_LINE:]
         for (x, y, _), (next_x, next_y, speed) in itertools.pairwise(recent):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from factory.envs.rendering.plan_view import Circle, Color, Line, Polygon, Scene, Shape, rectangle
-from factory.envs.rendering.trails import Trails, accent
+from factory.envs.rendering.trails import Painter, accent, speed_line
 from factory.envs.tasks.cars.closed_tracks import NUM_POINTS
 
 if TYPE_CHECKING:
@@ -26,16 +25,10 @@ _ACCENT_S = 1.0
 """Time for which the outcome of an episode is shown in the next one."""
 
 
-class TrackPainter:
+class TrackPainter(Painter):
     """Draws the worlds of an environment."""
 
-    def __init__(self, env: CarTrack) -> None:
-        self._env = env
-        self._lines = Trails(env.num_envs)
-
-    def scenes(self) -> list[Scene]:
-        """Return the worlds as they are now."""
-        return [self._scene(world) for world in range(self._env.num_envs)]
+    _env: CarTrack
 
     def _scene(self, world: int) -> Scene:
         env = self._env
@@ -58,13 +51,8 @@ class TrackPainter:
         env = self._env
         state = env.state
         steps = int(env.episode_steps[world])
-        line = self._lines.add(world, steps=steps, x=state.x, y=state.y, speed=state.forward)
-        pieces: list[Shape] = []
-        for (x, y, speed), (next_x, next_y, _) in itertools.pairwise(line):
-            share = min(1.0, speed / _FASTEST_M_PER_S)
-            colour = (round(230 * (1 - share)) + 25, round(200 * share) + 40, 60)
-            pieces.append(Line(points=np.array([[x, y], [next_x, next_y]]), color=colour, width_m=0.12))
-        return pieces
+        line = self._trails.add(world, steps=steps, x=state.x, y=state.y, speed=state.forward)
+        return speed_line(line, fastest_m_per_s=_FASTEST_M_PER_S, width_m=0.12)
 
     def _car(self, world: int) -> list[Shape]:
         """Return the points that the car sees ahead, and the car with its front wheels."""

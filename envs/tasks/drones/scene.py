@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from factory.envs.rendering.plan_view import Circle, Color, Label, Line, Polygon, Scene, Shape
-from factory.envs.rendering.trails import Trails, accent
+from factory.envs.rendering.trails import Painter, accent, speed_line
 from factory.envs.tasks.drones.config import GATE_INNER_M, GATE_OUTER_M, WAYPOINT_REACH_M
 from factory.envs.vehicles.quadrotor import rotation
 
@@ -51,16 +51,10 @@ def project(points: np.ndarray) -> np.ndarray:
     return np.stack([points @ right, points @ up], -1)
 
 
-class DronePainter:
+class DronePainter(Painter):
     """Draws the worlds of an environment; targets are balls."""
 
-    def __init__(self, env: DroneTask) -> None:
-        self._env = env
-        self._trails = Trails(env.num_envs)
-
-    def scenes(self) -> list[Scene]:
-        """Return the worlds as they are now."""
-        return [self._scene(world) for world in range(self._env.num_envs)]
+    _env: DroneTask
 
     def target_shapes(self, target: np.ndarray, color: Color) -> list[Shape]:
         """Return one target. Shape: (F,)."""
@@ -112,12 +106,7 @@ class DronePainter:
         speed = state.velocity.norm(dim=0)
         steps = int(env.episode_steps[world])
         line = self._trails.add(world, steps=steps, x=speed.new_tensor(u), y=speed.new_tensor(v), speed=speed)
-        pieces: list[Shape] = []
-        for (x, y, fast), (next_x, next_y, _) in itertools.pairwise(line):
-            share = min(1.0, fast / _FASTEST_M_PER_S)
-            colour = (round(230 * (1 - share)) + 25, round(200 * share) + 40, 60)
-            pieces.append(Line(points=np.array([[x, y], [next_x, next_y]]), color=colour, width_m=0.06))
-        return pieces
+        return speed_line(line, fastest_m_per_s=_FASTEST_M_PER_S, width_m=0.06)
 
     def _wind(self, world: int, corner: np.ndarray) -> list[Shape]:
         """Return an arrow on the floor, as long as the way of the air in a second."""
