@@ -18,6 +18,7 @@ from factory.floor.plan import PowerSample
 from factory.floor.records import Sample
 from factory.floor.shift import shift_answers
 from factory.floor.store import Store
+from factory.limits import limit_of
 
 _MOST_EVENTS = 100_000
 _ACTIONS = ("start", "pause", "resume", "preempt")
@@ -69,7 +70,7 @@ def power_samples(samples: Sequence[Sample]) -> list[PowerSample]:
         PowerSample(
             sample.at,
             sample.power_w,
-            math.inf if sample.budget_w is None else sample.budget_w,
+            limit_of(sample.budget_w),
             float(sample.tokens),
         )
         for sample in samples

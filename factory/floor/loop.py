@@ -22,6 +22,7 @@ from factory.floor.rules import Rules
 from factory.floor.store import Store
 from factory.floor.supervisor import Supervisor
 from factory.floor.sweeps import driver, table
+from factory.limits import stored_limit
 
 BAR = "bar"
 """Key of the store under which lines of some flexibility are kept from running, with the reason."""
@@ -29,7 +30,7 @@ NOT_FINAL = tuple(state for state in LineState if not state.is_final)
 _SAMPLE_S = 1.0
 _NODE_S = 2.0
 """Time after which a line that no node had room for is looked at again."""
-_PLAN_S = 5.0
+_QUEUE_S = 5.0
 """Longest time between two looks at the queue; power is looked at in every tick."""
 _MOST_ACTS = 20
 """Pauses or pre-emptions of a line that are remembered."""
@@ -104,7 +105,9 @@ class Floor:
         self._acted = _recent_acts(store, self._times)
         self._sampled_s = -inf
         self._waiting: dict[int, str] = {}
-        self.store.record("floor started", details={"engine": engine.name, "watts": _finite(rules.watts)})
+        self.store.record(
+            "floor started", details={"engine": engine.name, "watts": stored_limit(rules.watts)}
+        )
         self.watcher = watch(self)
 
     @property
@@ -160,7 +163,7 @@ class Floor:
         lines = self.store.lines(ACTIVE)
         # A queue may be long, so it is looked at again only when something has changed, or after a while.
         situation = (limit, self.store.num_changes, [(line.id, line.state) for line in lines])
-        is_due = situation != self._situation or now_s - self._planned_s >= _PLAN_S
+        is_due = situation != self._situation or now_s - self._planned_s >= _QUEUE_S
         if is_due:
             self._planned_s = now_s
             lines = self.store.lines(NOT_FINAL)
@@ -284,7 +287,7 @@ class Floor:
         self.store.add_sample(
             Sample(
                 at=time.time(),
-                budget_w=_finite(limit_w),
+                budget_w=stored_limit(limit_w),
                 power_w=self.power.now.upper_w,
                 joules=self.power.books.node_j,
                 tokens=tokens,
@@ -293,7 +296,7 @@ class Floor:
                 running=len(running),
             )
         )
-        self.store.put("running", describe(self) | {"budget_w": _finite(limit_w)})
+        self.store.put("running", describe(self) | {"budget_w": stored_limit(limit_w)})
 
 
 def _recent_acts(store: Store, times: MonotonicTimes) -> dict[tuple[Verb, int], list[float]]:
@@ -311,13 +314,6 @@ def _bar(store: Store) -> Bar:
     if plain is None:
         return Bar()
     return Bar(**plain)
-
-
-def _finite(value: float) -> float | None:
-    """Return a number that JSON and SQLite can hold; None for no limit."""
-    if value == inf:
-        return None
-    return value
 
 
 def describe(floor: Floor) -> dict[str, Any]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
-from math import inf
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from factory.floor.lines import ExitClass, LineState
+from factory.limits import limit_of
 from factory.operator.pressure import Pressure
 from factory.operator.scoring import floor_process, trace
 from factory.operator.scoring.cases import BY_NAME, Case
@@ -142,7 +142,9 @@ def _starts_s(ticks: list[FloorTick]) -> Iterator[float]:
 
 def _ticks(plain: list[trace.Tick]) -> Iterator[FloorTick]:
     """Yield ticks with what was added in each."""
-    before_s = plain[0]["t"] if plain else 0.0
+    before_s = 0.0
+    if plain:
+        before_s = plain[0]["t"]
     newest: dict[str, dict[str, Any]] = {}
     attempts: dict[str, int] = {}
     for one in plain:
@@ -156,7 +158,7 @@ def _ticks(plain: list[trace.Tick]) -> Iterator[FloorTick]:
             if line["rows"]:
                 newest[number] = line["rows"][-1]
         sample = (one["meter"]["sample"] or [[0.0, 0.0, None]])[-1]
-        host: dict[str, Any] = {name: inf if value is None else value for name, value in one["host"].items()}
+        host: dict[str, Any] = {name: limit_of(value) for name, value in one["host"].items()}
         host["cpus_busy"] = tuple(host["cpus_busy"])
         host["memory_pressure"] = Pressure(**host["memory_pressure"])
         yield FloorTick(
@@ -164,7 +166,7 @@ def _ticks(plain: list[trace.Tick]) -> Iterator[FloorTick]:
             elapsed_s=max(1e-3, one["t"] - before_s),
             host=HostView(**host),
             power_w=sample[1],
-            limit_w=inf if one["limit_w"] is None else one["limit_w"],
+            limit_w=limit_of(one["limit_w"]),
             lines=lines,
             **{name: one["meter"][name] for name in ("tier_rank", "best_tier_rank", "sample_age_s")},
             **{name: one[name] for name in ("floor_gap_s", "floor_age_s", "num_duplicate_targets")},
@@ -185,18 +187,19 @@ def _line(plain: dict[str, Any], newest: dict[str, Any] | None) -> LineTick:
         newest = row
     same = ("attempts", "failures", "retry_in_s", "is_stopped", "cores_busy", "cores", "predicted_w")
     more = ("tokens_per_s", "power_w", "memory", "outbox")
-    age_s = plain["checkpoint_age_s"]
-    interval_s = plain["checkpoint_interval_s"]
+    exit_class = None
+    if plain["exit_class"]:
+        exit_class = ExitClass(plain["exit_class"])
     return LineTick(
         state=LineState(plain["state"]),
-        exit_class=ExitClass(plain["exit_class"]) if plain["exit_class"] else None,
+        exit_class=exit_class,
         cpus=tuple(plain["cpus"]),
         rows=tuple(rows),
         tokens=tokens,
         unsaved_steps=max(0, plain["steps"] - plain["checkpoint_steps"]),
         checkpoint=CheckpointView(
-            age_s=inf if age_s is None else age_s,
-            interval_s=inf if interval_s is None else interval_s,
+            age_s=limit_of(plain["checkpoint_age_s"]),
+            interval_s=limit_of(plain["checkpoint_interval_s"]),
             is_whole=plain["missing_bytes"] == 0,
             missing_bytes=plain["missing_bytes"],
             is_being_written=plain["is_being_written"],

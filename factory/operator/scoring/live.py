@@ -60,7 +60,9 @@ def _play(scene: Scene) -> float:
 def judge(case: Case, ticks: list[Tick], *, decider: str, seed: int, injected_s: float) -> Outcome:
     """Return the outcome of a trace."""
     before = usual(ticks, injected_s)
-    watched_s = max(0.0, ticks[-1]["t"] - injected_s) if ticks else 0.0
+    watched_s = 0.0
+    if ticks:
+        watched_s = max(0.0, ticks[-1]["t"] - injected_s)
     return measure(
         case,
         ticks,

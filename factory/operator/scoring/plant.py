@@ -112,7 +112,12 @@ class ModelLine:
         tick = self._tick
         if self.is_gone or tick is None or self._state.is_final:
             return None
+        # While the model floor itself starts or holds the line, the recording does not apply to it.
         is_recorded = self.starting_s <= 0.0 and not self.is_held
+        if not is_recorded:
+            tick = replace(
+                tick, exit_class=None, failures=0, retry_in_s=0.0, cores_busy=None, is_stopped=False
+            )
         checkpoint = replace(tick.checkpoint, steps=max(0, self._steps - tick.unsaved_steps))
         return LineView(
             id=self.id,
@@ -123,9 +128,9 @@ class ModelLine:
             total_steps=10**9,
             steps=self._steps,
             attempts=self._attempts,
-            exit_class=tick.exit_class if is_recorded else None,
-            failures=tick.failures if is_recorded else 0,
-            retry_in_s=tick.retry_in_s if is_recorded else 0.0,
+            exit_class=tick.exit_class,
+            failures=tick.failures,
+            retry_in_s=tick.retry_in_s,
             flex=self._flex,
             cores=tick.cores,
             power_w=tick.predicted_w,
@@ -133,8 +138,8 @@ class ModelLine:
             rows=tuple(self._history.rows),
             usual=tuple(self._history.usual),
             silence_s=now_s - self._moved_s,
-            cores_busy=tick.cores_busy if is_recorded else None,
-            is_stopped=tick.is_stopped and is_recorded,
+            cores_busy=tick.cores_busy,
+            is_stopped=tick.is_stopped,
             cpus=self.cpus or tick.cpus,
             memory=tuple(self._memory),
             checkpoint=checkpoint,

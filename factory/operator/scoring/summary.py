@@ -25,7 +25,9 @@ def rows(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     oracle = {(row["case"], row["kind"]): row["lost_tokens"] for row in found if row["decider"] == ORACLE}
     for row in found:
         known = oracle.get((row["case"], row["kind"]))
-        row["lost_against_oracle"] = None if known is None else row["lost_tokens"] - known
+        row["lost_against_oracle"] = None
+        if known is not None:
+            row["lost_against_oracle"] = row["lost_tokens"] - known
     return found
 
 
@@ -39,7 +41,7 @@ def _row(group: Sequence[Outcome]) -> dict[str, Any]:
         "trials": len(group),
         "found": sum(one.is_found for one in group),
         "latency_s": _median(latencies_s),
-        "latency_p95_s": latencies_s[int(0.95 * (len(latencies_s) - 1))] if latencies_s else None,
+        "latency_p95_s": _p95(latencies_s),
         "repaired": sum(one.repair_s is not None for one in group),
         "repair_s": _median([one.repair_s for one in group if one.repair_s is not None]),
         "other_alarms": sum(one.alarms for one in group),
@@ -97,3 +99,10 @@ def _median(values: Iterable[float]) -> float | None:
     if not known:
         return None
     return median(known)
+
+
+def _p95(ordered: Sequence[float]) -> float | None:
+    """Return the value that 95 % of some ordered values do not exceed; None of none."""
+    if not ordered:
+        return None
+    return ordered[int(0.95 * (len(ordered) - 1))]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from factory.limits import stored_limit
 from factory.operator.operator import Operator
 from factory.operator.view import LineView, View
 
@@ -24,8 +24,6 @@ def tick(view: View, operator: Operator, *, tokens: Mapping[int, float], joules:
         tokens: control tokens of each line that count.
         joules: energy of each line [J].
     """
-    samples = view.meter.samples
-    power_w = samples[-1][1] if samples else 0.0
     return {
         "t": view.now_s,
         "open": [[finding.id, finding.severity.value] for finding in operator.findings],
@@ -37,8 +35,8 @@ def tick(view: View, operator: Operator, *, tokens: Mapping[int, float], joules:
         "moved": {line.id: line.rows[-1].seen_s for line in view.lines if line.rows},
         "tokens": dict(tokens),
         "joules": dict(joules),
-        "power_w": power_w,
-        "limit_w": _finite(view.meter.limit_w),
+        "power_w": _newest(view.meter.samples) or 0.0,
+        "limit_w": stored_limit(view.meter.limit_w),
         "cost": operator.cost,
     }
 
@@ -53,7 +51,7 @@ def recorded(view: View, *, newer_than_s: float, power_w: Mapping[int, float]) -
     """
     meter = view.meter
     return {
-        "host": {name: _finite(value) for name, value in asdict(view.host).items()},
+        "host": {name: _storable(value) for name, value in asdict(view.host).items()},
         "meter": {
             "sample": meter.samples[-1:],
             "tier_rank": meter.tier_rank,
@@ -81,21 +79,28 @@ def _line(line: LineView, newer_than_s: float, power_w: float) -> Tick:
         "tokens_per_s": line.tokens_per_s,
         "power_w": power_w,
         "rows": [asdict(row) for row in new],
-        "memory": line.memory[-1][1] if line.memory else None,
-        "outbox": line.outbox[-1][1] if line.outbox else None,
+        "memory": _newest(line.memory),
+        "outbox": _newest(line.outbox),
         "missing_bytes": line.checkpoint.missing_bytes,
         "is_being_written": line.checkpoint.is_being_written,
         "checkpoint_steps": line.checkpoint.steps,
-        "checkpoint_age_s": _finite(line.checkpoint.age_s),
-        "checkpoint_interval_s": _finite(line.checkpoint.interval_s),
+        "checkpoint_age_s": stored_limit(line.checkpoint.age_s),
+        "checkpoint_interval_s": stored_limit(line.checkpoint.interval_s),
     }
 
 
-def _finite(value: Any) -> Any:
-    """Return a value that JSON can hold; None for no limit."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
+def _storable(value: Any) -> Any:
+    """Return a value that JSON can hold."""
+    if isinstance(value, float):
+        return stored_limit(value)
     return value
+
+
+def _newest(values: Sequence[tuple[float, ...]]) -> float | None:
+    """Return the newest value of pairs of time and value; None if there is none."""
+    if not values:
+        return None
+    return values[-1][1]
 
 
 def read(path: Path) -> list[Tick]:
