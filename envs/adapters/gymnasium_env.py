@@ -106,14 +106,10 @@ class GymnasiumEnv(TrainingEnv):
         self._workers = Workers(env_id, timeout_s=step_timeout_s)
         if render_mode:
             load_triton_first()
-        try:
+        with worlds.refusals(env_id, is_rendered=bool(render_mode)):
             spec = worlds.find_spec(env_id)
             own = dict(kwargs or {})
             self.inner = self._build(spec, own, wrapper_names, vectorization, max_episode_steps)
-        except Exception as error:  # whatever the environment's own code raises
-            refusal = RenderingUnavailableError if render_mode else ValueError
-            reason = worlds.one_line(error, trace=traceback.format_exc())
-            raise refusal(f"env_id={env_id}: {reason}") from error
         self.closed = False
         self._set_spaces()
         self._control_steps = torch.zeros((), dtype=torch.int64)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import os
 import re
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 
 from factory.envs.core.errors import WorldError
+from factory.envs.rendering import RenderingUnavailableError
 from factory.registry import load
 
 Wrap = Callable[[gymnasium.Env], gymnasium.Env]
@@ -81,6 +84,24 @@ def flags(env_id: str, key: str, values: Any, *, num_envs: int) -> np.ndarray:
     if values.dtype == object:  # worlds that do not report it have None
         return np.array([value is not None and bool(np.all(value)) for value in values])
     return values.astype(np.bool_).reshape(num_envs, -1).all(1)
+
+
+@contextlib.contextmanager
+def refusals(env_id: str, *, is_rendered: bool) -> Iterator[None]:
+    """Turn whatever the environment's own code raises in the block into one line.
+
+    Raises:
+        ValueError: anything was raised.
+        RenderingUnavailableError: likewise, for worlds that are drawn.
+    """
+    try:
+        yield
+    except Exception as error:
+        refusal: type[Exception] = ValueError
+        if is_rendered:
+            refusal = RenderingUnavailableError
+        reason = one_line(error, trace=traceback.format_exc())
+        raise refusal(f"env_id={env_id}: {reason}") from error
 
 
 def one_line(error: Exception, *, trace: str) -> str:

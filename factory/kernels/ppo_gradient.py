@@ -207,14 +207,9 @@ def ppo_gradient(
         ValueError: shapes do not fit.
     """
     # `flat` and the gradient hold log_std (A,), actor, critic; the gradient has six sums behind them.
-    rows = len(obs)
     size = actor.trunk[-1]
     middle = size + actor.num_parameters
-    check(obs, rows, actor.num_inputs)
-    check(critic_obs, rows, critic.num_inputs)
-    check(actions, rows, size)
-    for values in samples:
-        check(values, rows)
+    _check_batch(obs, critic_obs, actions, samples, actor, critic)
     check(flat, middle + critic.num_parameters)
     nets = [laid_out(flat[size:middle], actor, threads), laid_out(flat[middle:], critic, threads)]
     coefficients = np.array([clip_coef, value_coef, entropy_coef], np.float32)
@@ -240,6 +235,18 @@ def ppo_gradient(
     gradient_of(nets[0], actor, result[size:middle])
     gradient_of(nets[1], critic, result[middle:-6])
     return result
+
+
+def _check_batch(
+    obs: Floats, critic_obs: Floats, actions: Floats, samples: Samples, actor: Network, critic: Network
+) -> None:
+    """Raise ValueError unless the arrays of a batch fit each other and the networks."""
+    rows = len(obs)
+    check(obs, rows, actor.num_inputs)
+    check(critic_obs, rows, critic.num_inputs)
+    check(actions, rows, actor.trunk[-1])
+    for values in samples:
+        check(values, rows)
 
 
 def prepare_gradient(threads: int) -> None:

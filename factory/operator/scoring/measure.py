@@ -122,29 +122,28 @@ def measure(
     """
     after = [tick for tick in ticks if tick["t"] >= injected_s]
     found_s = next((tick["t"] for tick in after if _is_found(tick, case, target)), None)
+    latency_s = None
+    if found_s is not None:
+        latency_s = found_s - injected_s
+    watched_s = 0.0
     tokens = 0.0
     wasted_j = 0.0
     if after:
-        tokens = _tokens(after[-1]) - _tokens(after[0])
-        if case.spoils:
-            # The line goes on making tokens, from which nothing is learned.
-            tokens -= after[-1]["tokens"].get(target, 0.0) - after[0]["tokens"].get(target, 0.0)
+        watched_s = after[-1]["t"] - injected_s
+        tokens = _useful_tokens(after, case, target)
         # What the tokens would have cost before the fault is not wasted.
         wasted_j = _joules(after[-1]) - _joules(after[0]) - joules_per_token * max(tokens, 0.0)
-    earlier = {number for number, _, _ in _acted([tick for tick in ticks if tick["t"] < injected_s])}
-    acted = [one for one in _acted(after) if one[0] not in earlier]
+    acted = _acted_since(ticks, injected_s)
     wrong = [one for one in acted if not _is_right(one, case, target)]
-    cost = {"cpu_s": 0.0, "ticks": 0.0, "longest_tick_s": 0.0}
-    if ticks:
-        cost = ticks[-1]["cost"]
+    cost = _cost(ticks)
     return Outcome(
         case=case.name,
         decider=decider,
         seed=seed,
         kind=kind,
-        watched_s=after[-1]["t"] - injected_s if after else 0.0,
+        watched_s=watched_s,
         is_found=found_s is not None,
-        latency_s=None if found_s is None else found_s - injected_s,
+        latency_s=latency_s,
         repair_s=_repair_s(after, case, target, injected_s, found_s),
         alarms=len(_alarms(after, case, target)),
         acts=[f"{verb}:{line or 'floor'}" for _, verb, line in acted],
@@ -158,6 +157,25 @@ def measure(
         ticks=int(cost["ticks"]),
         longest_tick_s=cost["longest_tick_s"],
     )
+
+
+def _useful_tokens(ticks: Sequence[Tick], case: Case, target: int) -> float:
+    """Return the control tokens of these ticks from which something is learned."""
+    first = ticks[0]
+    last = ticks[-1]
+    tokens = _tokens(last) - _tokens(first)
+    if case.spoils:
+        # The line goes on making tokens, from which nothing is learned.
+        tokens -= last["tokens"].get(target, 0.0) - first["tokens"].get(target, 0.0)
+    return tokens
+
+
+def _cost(ticks: Sequence[Tick]) -> dict[str, float]:
+    """Return what the operator itself has taken."""
+    if not ticks:
+        return {"cpu_s": 0.0, "ticks": 0.0, "longest_tick_s": 0.0}
+    cost: dict[str, float] = ticks[-1]["cost"]
+    return cost
 
 
 def over_budget_ws(ticks: Sequence[Tick]) -> float:
@@ -193,6 +211,12 @@ def _is_about(name: str, faults: Collection[Fault], case: Case, target: int) -> 
     """Return whether a finding is about some faults, and about the line that has them."""
     fault, _, line = name.partition(":")
     return fault in faults and (case.is_of_floor or line in ("floor", str(target)))
+
+
+def _acted_since(ticks: Sequence[Tick], since_s: float) -> list[tuple[int, str, int | None]]:
+    """Return the actions that were carried out from a time on: number, verb, line."""
+    earlier = {number for number, _, _ in _acted([tick for tick in ticks if tick["t"] < since_s])}
+    return [one for one in _acted([tick for tick in ticks if tick["t"] >= since_s]) if one[0] not in earlier]
 
 
 def _acted(ticks: Sequence[Tick]) -> list[tuple[int, str, int | None]]:
