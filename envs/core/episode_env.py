@@ -27,7 +27,7 @@ from factory.envs.core.observations import (
 from factory.envs.core.outcomes import FALL, SUCCESS
 from factory.envs.core.shard import Shard
 from factory.envs.core.single_env import SingleEnv
-from factory.envs.core.soundness import blank_step, unsound
+from factory.envs.core.soundness import blank_step, surely_sound, unsound
 from factory.envs.core.training_env import TrainingEnv
 from factory.envs.physics import PhysicsConfig
 from factory.envs.rendering import RenderingUnavailableError
@@ -79,6 +79,8 @@ class EpisodeEnv(TrainingEnv):
         self.num_envs = num_envs
         self.shard = shard
         self.device = torch.device(device)
+        # A CPU may look at a value and save work; to wait for a GPU's would cost more than it saves.
+        self._reads_values = self.device.type == "cpu"
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.render_mode = render_mode
         self.cfg: Any = self.config(**task)
@@ -185,10 +187,12 @@ class EpisodeEnv(TrainingEnv):
         self.episode_steps += 1
         reward, terminated, info = self._get_rewards_and_dones()
         obs = self._get_observations()
+        nonfinite = self._no_worlds
         # MuJoCo takes a control that is not finite for 0, so that only the action itself shows it.
-        nonfinite = unsound(action, reward, *obs.values())
-        if self._any_or_gpu(nonfinite):
-            obs, reward, info = blank_step(nonfinite, obs, reward, info)
+        if not (self._reads_values and surely_sound(action, reward, *obs.values())):
+            nonfinite = unsound(action, reward, *obs.values())
+            if self._any_or_gpu(nonfinite):
+                obs, reward, info = blank_step(nonfinite, obs, reward, info)
         terminated = terminated | nonfinite
         # A terminal state at the time limit is terminal: there is nothing to bootstrap.
         truncated = (self.episode_steps >= self.max_episode_steps) & ~terminated
@@ -301,8 +305,8 @@ class EpisodeEnv(TrainingEnv):
             }
 
     def _any_or_gpu(self, mask: Tensor) -> bool:
-        """Return whether any entry of `mask` is True; on a GPU always True, since reading it would stall."""
-        return self.device.type != "cpu" or bool(mask.any())
+        """Return whether any entry of `mask` is True; on a GPU always True, without a look."""
+        return not self._reads_values or bool(mask.any())
 
     @contextmanager
     def _isolated_rng(self) -> Iterator[None]:
@@ -311,7 +315,7 @@ class EpisodeEnv(TrainingEnv):
         A CPU draws there only if a world ended; without this, later draws would depend on that. A GPU always
         draws.
         """
-        if self.device.type != "cpu":
+        if not self._reads_values:
             yield
             return
         seed = torch.randint(2**63 - 1, (), generator=self.generator)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from factory.envs.core.soundness import LIMIT
+from factory.envs.core.soundness import LIMIT, surely_sound
 
 
 @dataclass(kw_only=True)
@@ -102,7 +102,11 @@ def discard_unsound(rollout: Rollout, values: Tensor, next_values: Tensor) -> tu
     Returns:
         The two values, with zeros for what was taken out, and the number of samples that were. Shape: ().
     """
-    # A sum is NaN or infinite if a term is. Observations need no term, since the networks pass NaN on.
+    # Observations need no term, since the networks pass NaN on.
+    numbers = (values, next_values, rollout.rewards, rollout.actions, *rollout.extras.values())
+    if values.device.type == "cpu" and surely_sound(*numbers):
+        return values, next_values, torch.zeros((), dtype=torch.int64)
+    # A sum is NaN or infinite if a term is.
     total = values + next_values + rollout.actions.sum(-1)
     for extra in rollout.extras.values():
         total += extra.view(*total.shape, -1).sum(-1)

@@ -53,9 +53,14 @@ class Guard:
 
 def is_finite(tensors: Tensors) -> Tensor:
     """Return whether all numbers are finite, without waiting for the device. Shape: () bool."""
-    floats = [value for part in tensors.values() for value in part.values() if value.is_floating_point()]
-    if not floats:
+    by_type: dict[torch.dtype, list[Tensor]] = {}
+    for part in tensors.values():
+        for value in part.values():
+            if value.is_floating_point():
+                by_type.setdefault(value.dtype, []).append(value.view(-1))
+    if not by_type:
         return torch.tensor(True)
     # A sum is NaN or infinite if a term is; it is made in double precision, where finite terms never
-    # overflow.
-    return torch.stack([value.sum(dtype=torch.float64) for value in floats]).sum().isfinite()
+    # overflow. One sum over all tensors of a type is faster than a sum of each.
+    sums = [torch.cat(values).sum(dtype=torch.float64) for values in by_type.values()]
+    return torch.stack(sums).sum().isfinite()
