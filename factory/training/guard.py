@@ -32,7 +32,7 @@ class Guard:
         """Copy the state; return 1 if everything in it is finite, else 0. Shape: ()."""
         # Before the answer is known, since to wait for it here would stop the device.
         self._newest = self._copy()
-        return is_finite(self._newest).float()
+        return self._newest.is_finite().float()
 
     def keep(self) -> None:
         """Take the state of the last `check` for good."""
@@ -40,27 +40,54 @@ class Guard:
 
     def go_back(self) -> None:
         """Restore the last good state, and let the learner make smaller steps from there."""
-        self._policy.load_state_dict(self._good["policy"])
-        self._learner.load_state_dict(dict(self._good["learner"]))
+        good = self._good.tensors()
+        self._policy.load_state_dict(good["policy"])
+        self._learner.load_state_dict(good["learner"])
         self._learner.cut_step_size()
         # A second step back in a row starts from the smaller steps.
         self._good = self._copy()
 
-    def _copy(self) -> Tensors:
-        policy = {name: value.clone() for name, value in self._policy.state_dict().items()}
-        return {"policy": policy, "learner": self._learner.state_dict()}
+    def _copy(self) -> _Packed:
+        return _Packed({"policy": self._policy.state_dict(), "learner": self._learner.state_dict()})
+
+
+class _Packed:
+    """Copies of tensors, end to end in one tensor for each type.
+
+    A copy and a sum of them all take less time than a copy and a sum of each.
+    """
+
+    def __init__(self, tensors: Tensors) -> None:
+        self._parts = tuple(tensors)
+        self._layout: dict[torch.dtype, list[tuple[str, str, torch.Size]]] = {}
+        pieces: dict[torch.dtype, list[Tensor]] = {}
+        for part, values in tensors.items():
+            for name, value in values.items():
+                self._layout.setdefault(value.dtype, []).append((part, name, value.shape))
+                pieces.setdefault(value.dtype, []).append(value.reshape(-1))
+        self._flat = {dtype: torch.cat(values) for dtype, values in pieces.items()}
+
+    def is_finite(self) -> Tensor:
+        """Return whether all numbers are finite, without waiting for the device. Shape: () bool."""
+        # A sum is NaN or infinite if a term is; it is made in double precision, where finite terms never
+        # overflow.
+        sums = [
+            flat.sum(dtype=torch.float64) for dtype, flat in self._flat.items() if dtype.is_floating_point
+        ]
+        if not sums:
+            return torch.tensor(True)
+        return torch.stack(sums).sum().isfinite()
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """Return the copies by part and name."""
+        found: dict[str, dict[str, Tensor]] = {part: {} for part in self._parts}
+        for dtype, layout in self._layout.items():
+            pieces = self._flat[dtype].split([shape.numel() for _, _, shape in layout])
+            for (part, name, shape), piece in zip(layout, pieces, strict=True):
+                found[part][name] = piece.view(shape)
+        return found
 
 
 def is_finite(tensors: Tensors) -> Tensor:
     """Return whether all numbers are finite, without waiting for the device. Shape: () bool."""
-    by_type: dict[torch.dtype, list[Tensor]] = {}
-    for part in tensors.values():
-        for value in part.values():
-            if value.is_floating_point():
-                by_type.setdefault(value.dtype, []).append(value.view(-1))
-    if not by_type:
-        return torch.tensor(True)
-    # A sum is NaN or infinite if a term is; it is made in double precision, where finite terms never
-    # overflow. One sum over all tensors of a type is faster than a sum of each.
-    sums = [torch.cat(values).sum(dtype=torch.float64) for values in by_type.values()]
-    return torch.stack(sums).sum().isfinite()
+    return _Packed(tensors).is_finite()

@@ -4,7 +4,6 @@ device.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import sys
 from typing import Any

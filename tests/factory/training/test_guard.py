@@ -81,6 +81,21 @@ def test_going_back_twice_quarters_the_step_size() -> None:
     assert float(learner.learning_rate) == pytest.approx(1e-3)
 
 
+def test_a_learner_without_state_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The policy is restored, and the learner is handed what it gave."""
+    _, policy, learner = build()
+    handed: list[dict[str, torch.Tensor]] = []
+    monkeypatch.setattr(learner, "state_dict", dict)
+    monkeypatch.setattr(learner, "load_state_dict", handed.append)
+    guard = Guard(policy, learner)
+    good = learner.flat.clone()
+    learner.flat[0] = float("nan")
+    assert float(guard.check()) == 0.0
+    guard.go_back()
+    assert handed == [{}]
+    assert torch.equal(learner.flat, good)
+
+
 def test_large_finite_numbers_are_finite() -> None:
     """Their sum does not overflow; integers are no part of the question."""
     part = {"weights": torch.full((4,), 3e38), "generator": torch.zeros(8, dtype=torch.uint8)}
