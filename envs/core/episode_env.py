@@ -189,8 +189,9 @@ class EpisodeEnv(TrainingEnv):
         obs = self._get_observations()
         nonfinite = self._no_worlds
         # MuJoCo takes a control that is not finite for 0, so that only the action itself shows it.
-        if not (self._reads_values and surely_sound(action, reward, *obs.values())):
-            nonfinite = unsound(action, reward, *obs.values())
+        numbers = (action, reward, *obs.values())
+        if not (self._reads_values and surely_sound(*numbers)):
+            nonfinite = unsound(*numbers)
             if self._any_or_gpu(nonfinite):
                 obs, reward, info = blank_step(nonfinite, obs, reward, info)
         terminated = terminated | nonfinite
@@ -342,10 +343,7 @@ class EpisodeEnv(TrainingEnv):
         self.action_space = batch_space(box, self.num_envs)
         self.native_actions = ClampToBox(box, device=self.device)
         self._reset(self._all_worlds)
-        self.single_observation_space = unwrap_single_space(
-            {
-                k: Box(-np.inf, np.inf, tuple(v.shape[1:]), np.float32)
-                for k, v in self._get_observations().items()
-            }
-        )
+        groups = self._get_observations().items()
+        boxes = {name: Box(-np.inf, np.inf, tuple(group.shape[1:]), np.float32) for name, group in groups}
+        self.single_observation_space = unwrap_single_space(boxes)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
