@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Space
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
@@ -344,6 +344,8 @@ class EpisodeEnv(TrainingEnv):
         self.native_actions = ClampToBox(box, device=self.device)
         self._reset(self._all_worlds)
         groups = self._get_observations().items()
-        boxes = {name: Box(-np.inf, np.inf, tuple(group.shape[1:]), np.float32) for name, group in groups}
-        self.single_observation_space = unwrap_single_space(boxes)
+        spaces: dict[str, Space[Any]] = {
+            name: Box(-np.inf, np.inf, tuple(group.shape[1:]), np.float32) for name, group in groups
+        }
+        self.single_observation_space = unwrap_single_space(spaces)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
