@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from gymnasium.spaces import Box, Space
+from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
@@ -189,9 +189,8 @@ class EpisodeEnv(TrainingEnv):
         obs = self._get_observations()
         nonfinite = self._no_worlds
         # MuJoCo takes a control that is not finite for 0, so that only the action itself shows it.
-        numbers = (action, reward, *obs.values())
-        if not (self._reads_values and surely_sound(*numbers)):
-            nonfinite = unsound(*numbers)
+        if not (self._reads_values and surely_sound(action, reward, *obs.values())):
+            nonfinite = unsound(action, reward, *obs.values())
             if self._any_or_gpu(nonfinite):
                 obs, reward, info = blank_step(nonfinite, obs, reward, info)
         terminated = terminated | nonfinite
@@ -343,9 +342,8 @@ class EpisodeEnv(TrainingEnv):
         self.action_space = batch_space(box, self.num_envs)
         self.native_actions = ClampToBox(box, device=self.device)
         self._reset(self._all_worlds)
-        groups = self._get_observations().items()
-        spaces: dict[str, Space[Any]] = {
-            name: Box(-np.inf, np.inf, tuple(group.shape[1:]), np.float32) for name, group in groups
-        }
-        self.single_observation_space = unwrap_single_space(spaces)
+        groups = self._get_observations()
+        self.single_observation_space = unwrap_single_space(
+            {name: Box(-np.inf, np.inf, tuple(group.shape[1:])) for name, group in groups.items()}
+        )
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
