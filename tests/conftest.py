@@ -20,6 +20,7 @@ os.environ.setdefault(
 )  # test processes share the cores: spinning threads would starve them
 import factory  # noqa: F401  sets the OpenMP wait policy before torch is loaded
 from factory.energy.types import component_metrics
+from factory.metric_keys import is_listed
 
 # A shell lets its background jobs ignore Ctrl-C, and the processes that tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -76,6 +77,7 @@ def run_training(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     for summary in Path.cwd().rglob("summary.json"):
         if (summary.parent / "config.yaml").exists() and summary.stat().st_mtime_ns > begin_ns:
             check_books(summary.parent)
+            check_keys(summary.parent)
 
 
 def check_books(run_dir: Path) -> None:
@@ -102,6 +104,14 @@ def check_books(run_dir: Path) -> None:
     assert figures["factory/usd"] == exactly(kwh * site["price_usd_per_kwh"])
     assert figures["factory/gco2e"] == exactly(kwh * site["carbon_g_per_kwh"])
     assert figures["time/meter_s"] < figures["time/wall_s"]
+
+
+def check_keys(run_dir: Path) -> None:
+    """Check that the table of metrics has all keys but those of tasks, learners and other people's meters."""
+    figures = json.loads((run_dir / "summary.json").read_text())["metrics"]
+    others = {f"energy/{name}_j" for name in component_metrics(figures)}
+    unknown = [key for key in figures if not is_listed(key) and key not in others]
+    assert all(key.startswith(("eval/", "train/", "loss/")) for key in unknown), unknown
 
 
 @pytest.fixture

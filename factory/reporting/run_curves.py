@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from factory.metric_keys import Metric, metric
+from factory.metric_keys import Metric, is_listed, metric
 from factory.reporting.curves import MAX_POINTS, Curve, Panels, draw_panels, time_axis
 from factory.reporting.formatting import format_duration, format_number
 from factory.reporting.run_folder import Record, Run
@@ -89,7 +89,7 @@ def _wall_time(run: Run, records: Sequence[Record]) -> tuple[list[float], str]:
 def losses(run: Run) -> Panels:
     """Draw throughput, then every loss that the learner logged, known ones first."""
     logged = {key for record in run.records for key in record.metrics if key.startswith("loss/")}
-    ordered = sorted(logged, key=lambda key: (metric(key).label == metric(key).key, key))
+    ordered = sorted(logged, key=lambda key: (not is_listed(key), key))
     curves: list[Curve] = []
     for key in ("factory/tokens_per_s", *ordered):
         known, values = _series(run.records, key)

@@ -32,4 +32,5 @@ def test_a_metric_of_a_task_has_the_unit_of_its_name() -> None:
     assert metric("eval/outcome/success").better is Better.HIGHER
     lap = metric("train/lap_time_s")
     assert (lap.label, lap.unit) == ("Lap time, training", "s")
+    assert (metric("eval/error_deg").label, metric("eval/error_deg").unit) == ("Error, evaluation", "deg")
     assert metric("eval/spl").unit == "" and metric("factory/odd_s").unit == ""
