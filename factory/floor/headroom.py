@@ -67,13 +67,18 @@ def headroom(view: FloorView, limit: PowerLimit, now: float, settings: Settings)
         level_w = _level(view, now, settings)
         # The stricter of the two, since either may be too optimistic.
         free_w = min(free_w, _free_over_dwell(view, limit, now, settings) - reserve)
+    most_w = goal_w - view.idle_w
+    # Where the busiest node stays below the budget, no prediction of a line can be a reason to wait.
+    if view.most_w <= _lowest_limit(view, limit, now, settings) - reserve:
+        free_w = inf
+        most_w = inf
     return Headroom(
         limit_w=limit.limit_w,
         hard_w=limit.hard_w,
         reserve_w=reserve,
         level_w=level_w,
         free_w=free_w,
-        most_w=goal_w - view.idle_w,
+        most_w=most_w,
         is_known=is_known or limit.limit_w == inf,
     )
 
@@ -97,6 +102,9 @@ def _level(view: FloorView, now: float, settings: Settings) -> float:
     recent = recent or [view.power[-1]]
     settled_s = recent[0].t_s - settings.settle_s
     paused = [line for line in view.lines if line.state is LineState.PAUSED and line.since_s > settled_s]
+    # Samples that show the effect of every pause count alone: lines that go on may take what it left.
+    shown_s = max((line.since_s for line in paused), default=-inf) + settings.settle_s
+    recent = [sample for sample in recent if sample.t_s >= shown_s] or recent
     leaving_w = sum(line.point.power_w for line in view.lines if _is_leaving(line, now, settings))
     return min(sample.power_w - _unseen(paused, sample, settings) for sample in recent) - leaving_w
 
@@ -111,6 +119,12 @@ def _is_leaving(line: LineView, now: float, settings: Settings) -> bool:
     """Return whether a line is about to end its attempt; one that takes too long counts as staying."""
     grace_s = settings.confirm_s + settings.settle_s
     return line.state is LineState.PREEMPTING and now - line.since_s < grace_s
+
+
+def _lowest_limit(view: FloorView, limit: PowerLimit, now: float, settings: Settings) -> float:
+    """Return the lowest budget of the dwell: one that has just risen is not free yet [W]."""
+    recent = [sample.limit_w for sample in view.power if sample.t_s > now - settings.dwell_s]
+    return min([limit.limit_w, *recent])
 
 
 def _free_over_dwell(view: FloorView, limit: PowerLimit, now: float, settings: Settings) -> float:

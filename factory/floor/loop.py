@@ -211,12 +211,18 @@ class Floor:
 
     def _view(self, lines: Sequence[Line]) -> FloorView:
         """Return the floor as the scheduler sees it, with all times on the monotonic clock."""
+        nodes = self.engine.nodes()
+        # A node on which no line has run yet is not metered, so that all of them could draw more.
+        most_w = inf
+        if not nodes:
+            most_w = self.power.now.most_w
         return FloorView(
             lines=tuple(self._line_view(line) for line in lines),
             capacity=self.engine.capacity(),
-            nodes=self.engine.nodes(),
+            nodes=nodes,
             power=tuple(self.power.samples),
             idle_w=self.power.now.idle_w,
+            most_w=most_w,
             core_w=self._core_w,
             is_estimated=self.power.is_estimated,
             is_fresh=bool(self.power.samples),

@@ -121,6 +121,8 @@ class FloorView:
     """One sample a tick, oldest first, over the last minute or longer."""
     idle_w: float = 0.0
     """Power of the node without lines, by the same bound as the samples."""
+    most_w: float = inf
+    """Most power that the node can draw, by the same bound; infinite if unknown."""
     core_w: float = 0.0
     """Power of a busy core above an idle one, by the same bound; 0 if unknown."""
     is_estimated: bool = True

@@ -7,11 +7,10 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import fsum
+from math import fsum, inf
 from typing import Any
 
 from factory.energy.config import EnergyConfig
-from factory.energy.sources.estimate import EstimateConfig
 from factory.energy.types import Tier
 from factory.floor.books import LineShare
 from factory.floor.engines.base import Engine
@@ -37,6 +36,8 @@ class NodePower:
     """By the upper bound, on which a budget is held."""
     idle_w: float = 0.0
     """Part of `upper_w` that stays without any line."""
+    most_w: float = inf
+    """Most that `upper_w` can be, however many lines run; infinite where that is unknown."""
     cores_busy: float = 0.0
     """CPU seconds a second, which are counted and not estimated."""
     tier: str = Tier.NONE.value
@@ -62,7 +63,7 @@ class PowerWatch:
             self.books = FloorBooks.from_plain(plain, here=self.here)
         self._meter = HostMeter(self.books.last(self.here), energy=energy)
         self.explanation = self._meter.explanation
-        self._coefficients = EstimateConfig()
+        self._coefficients = (energy or EnergyConfig()).estimate
         self._before: dict[str, HostReading] = {}
         """Last reading of each host by this process."""
         self._attempts: dict[int, int] = {}
@@ -116,10 +117,8 @@ class PowerWatch:
 
     def prior_w(self, needs: Needs) -> float:
         """Return the power that a line of these needs is expected to add, by the upper bound [W]."""
-        coefficients = self._coefficients
-        per_core_w = coefficients.highest_w_per_core - self._upper_idle_w_per_core()
         # Nothing is known of a GPU's load, so it counts with the limit of its board.
-        return needs.cores * per_core_w + needs.gpus * self._meter.most_gpu_w
+        return needs.cores * self._core_w() + needs.gpus * self._meter.most_gpu_w
 
     def close(self) -> None:
         """Close the meter."""
@@ -183,6 +182,7 @@ class PowerWatch:
         gpu_w = (now.gpu_hi_j - before.gpu_hi_j) / elapsed_s
         idle_w = (now.idle_j - before.idle_j) / elapsed_s
         upper_w = (now.hi_j - before.hi_j) / elapsed_s
+        most_w = inf
         if now.tier in (Tier.ESTIMATED, Tier.SHARED):
             # The bounds of an estimate do not depend on the load, but a budget can only be held on something
             # that does: so the estimate is scaled to meet its upper bound at full load.
@@ -190,18 +190,24 @@ class PowerWatch:
             cpu_w = power_w - (now.gpu_j - before.gpu_j) / elapsed_s
             upper_w = cpu_w * scale + gpu_w
             idle_w *= scale
+            # An estimate ends where all cores are busy; that of a counter, or of GPUs, is unknown.
+            if now.gpu_hi_j == 0.0:
+                most_w = idle_w + now.num_cores * self._core_w()
         return NodePower(
             power_w=power_w,
             gpu_w=gpu_w,
             upper_w=upper_w,
             idle_w=idle_w,
+            most_w=most_w,
             cores_busy=(now.cpu_s - before.cpu_s) / elapsed_s,
             tier=now.tier,
         )
 
-    def _upper_idle_w_per_core(self) -> float:
+    def _core_w(self) -> float:
+        """Return the power of a busy core above an idle one, by the upper bound [W]."""
         coefficients = self._coefficients
-        return coefficients.idle_w_per_core * coefficients.highest_w_per_core / coefficients.max_w_per_core
+        idle_share = coefficients.idle_w_per_core / coefficients.max_w_per_core
+        return coefficients.highest_w_per_core * (1.0 - idle_share)
 
 
 def _sum(hosts: list[NodePower]) -> NodePower:
@@ -211,6 +217,7 @@ def _sum(hosts: list[NodePower]) -> NodePower:
         gpu_w=fsum(host.gpu_w for host in hosts),
         upper_w=fsum(host.upper_w for host in hosts),
         idle_w=fsum(host.idle_w for host in hosts),
+        most_w=fsum(host.most_w for host in hosts),
         cores_busy=fsum(host.cores_busy for host in hosts),
         tier=Tier.worst([Tier(host.tier) for host in hosts]).value,
     )

@@ -86,6 +86,8 @@ class Plant:
     memory_bytes: int = 64 * 10**9
     gpus: int = 0
     idle_w: float = 10.0
+    most_w: float = inf
+    """Most power that the node can draw; lines that go on take what others leave."""
     noise_w: float = 0.0
     """Half width of the uniform noise of the meter."""
     settings: Settings = field(default_factory=Settings)
@@ -103,7 +105,8 @@ class Plant:
     @property
     def power_w(self) -> float:
         """Return the true power."""
-        return self.idle_w + sum(line.watts for line in self.lines if line.state in _DRAWING)
+        asked_w = self.idle_w + sum(line.watts for line in self.lines if line.state in _DRAWING)
+        return min(asked_w, self.most_w)
 
     def view(self) -> FloorView:
         """Return the floor as the scheduler sees it."""
@@ -112,6 +115,7 @@ class Plant:
             capacity=Needs(cores=self.cores, memory_bytes=self.memory_bytes, gpus=self.gpus),
             power=tuple(self.samples[-60:]),
             idle_w=self.idle_w,
+            most_w=self.most_w,
             last_start_s=self.last_start_s,
             bar=self.bar,
         )

@@ -80,6 +80,52 @@ def test_half_the_budget_is_obeyed_within_five_seconds() -> None:
     assert {action.line for _, action in plant.log} == {2, 3}
 
 
+def saturated() -> Plant:
+    """Return three lines of 6 W, flex 0, 1 and 3, that share 10 W, as was learned: the node draws 20 W."""
+    lines = [
+        PlantLine(id=number, watts=6.0, predicted_w=10.0 / 3.0, sd_w=2.0, flex=flex)
+        for number, flex in enumerate((0, 1, 3), start=1)
+    ]
+    plant = running(lines)
+    plant.most_w = 20.0
+    plant.samples = [replace(sample, power_w=20.0) for sample in plant.samples]
+    return plant
+
+
+def test_a_line_whose_power_others_take_over_is_followed_by_the_next_within_five_seconds() -> None:
+    """Its pause frees nothing on a busy node; the first sample that shows so counts."""
+    plant = saturated()
+    dropped_s = plant.now
+    plant.run(30, limit_of(18.0, hard_w=100.0))
+    pauses = [(time_s - dropped_s, action.line) for time_s, action in plant.log if action.verb is Verb.PAUSE]
+    assert [line for _, line in pauses] == [3, 2]
+    assert pauses[0][0] == 0.0
+    assert pauses[1][0] <= 3.0
+    assert all(sample.power_w <= 18.0 for sample in plant.samples if sample.t_s >= dropped_s + 5.0)
+
+
+def test_predictions_keep_no_line_waiting_where_all_cores_stay_below_the_budget() -> None:
+    """What three lines could draw in sum is above it, and what the node can is not."""
+    plant = saturated()
+    plant.run(20, limit_of(18.0, hard_w=100.0))
+    returned_s = plant.now
+    plant.run(40, limit_of(22.0, hard_w=100.0))
+    resumed = [(time_s, action.line) for time_s, action in plant.log if action.verb is Verb.RESUME]
+    assert [line for _, line in resumed] == [2, 3]
+    assert resumed[0][0] >= returned_s + plant.settings.dwell_s - 1.0
+    assert resumed[1][0] - resumed[0][0] >= plant.settings.stagger_s
+    assert plant.count(Verb.PAUSE, since=returned_s) == 0
+
+
+def test_predictions_count_where_the_node_could_exceed_the_budget() -> None:
+    """Under a budget that all cores together would exceed, the second of the lines goes on waiting."""
+    plant = saturated()
+    plant.run(20, limit_of(16.5, hard_w=100.0))
+    plant.run(120, limit_of(19.0, hard_w=100.0))
+    assert [action.line for _, action in plant.log if action.verb is Verb.RESUME] == []
+    assert "W" in plant.last_plan.waiting[3]
+
+
 def test_flex_0_goes_for_the_limit_of_the_site_only() -> None:
     """A schedule leaves it running and tells the excess; a hard limit stops it last of all."""
     plant = trio()
