@@ -21,7 +21,11 @@ from factory.envs.tasks.amr.docking import DockError, dock_error, dock_features
 from factory.envs.tasks.amr.features import log_range
 from factory.envs.tasks.amr.lidar import put
 from factory.envs.tasks.amr.navigate import AmrNavigate
+from factory.envs.tasks.amr.obstacles import gaps
 from factory.envs.tasks.amr.robot import ROBOT_RADIUS_M
+
+_START_ROOM_M = 0.015
+"""Least room around a robot that starts on the way into the dock."""
 
 
 class AmrDock(AmrNavigate):
@@ -29,7 +33,9 @@ class AmrDock(AmrNavigate):
 
     It starts at least 3 m away, with any heading, in a hall of 6.1 x 6.1 m with three boxes; the guides leave
     it 6 to 12 cm of room on either side, over a length of 0.5 to 0.9 m. It faces the wall when docked. Halls
-    and starts of `test` and `validation` are in no other set. There are no movers.
+    and starts of `test` and `validation` are in no other set. There are no movers. In `train`, a share of the
+    starts lies on the way into the dock, and success begins with ten times the tolerances, which every world
+    narrows as its robot docks.
 
     Action (N, 2) in [-1, 1]: speed from -0.25 to 0.75 m/s, turn rate up to 1.5 rad/s, limits and slip
     of `amr_navigate`.
@@ -48,7 +54,7 @@ class AmrDock(AmrNavigate):
     outcomes = ("success", "collision")
     episode_metrics = ("time_s", "path_m", "clearance_min_m", "error_m", "error_deg")
     reward_terms = docking.REWARD_TERMS
-    persistent = (*AmrNavigate.persistent, "_bias", "_precision")
+    persistent = (*AmrNavigate.persistent, "_bias", "_precision", "tolerance")
     speed_m_per_s: ClassVar[tuple[float, float]] = docking.SPEED_M_PER_S
 
     def _open_course(self) -> Course:
@@ -64,18 +70,44 @@ class AmrDock(AmrNavigate):
         self._most_bias = torch.tensor(bias, device=self.device)
         self._bias = torch.zeros(self.num_envs, 3, device=self.device)
         self._precision = torch.zeros(self.num_envs, device=self.device)
+        self.tolerance = torch.ones(self.num_envs, device=self.device)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Reset all worlds, or those in a mask; a reset of all begins the curriculum anew."""
+        result = super().reset(seed=seed, options=options)
+        if self.cfg.episodes == "train" and (not options or options.get("reset_mask") is None):
+            self.tolerance.fill_(self.cfg.widest_tolerance)
+        return result
 
     def _reset_envs(self, mask: Tensor) -> None:
         super()._reset_envs(mask)
+        if self.cfg.episodes == "train":
+            self._start_on_the_way(mask)
+            widest = self.cfg.widest_tolerance
+            following = docking.next_tolerance(self.tolerance, self._ends_as == 0, widest=widest)
+            put(self.tolerance, following, mask)
         put(self._bias, self.uniform(-1.0, 1.0, 3) * self._most_bias, mask)
         # Only the rise from here on is rewarded: a start near the dock is worth nothing by itself.
         put(self._precision, docking.precision(self.error), mask)
+
+    def _start_on_the_way(self, mask: Tensor) -> None:
+        """Move a share of the robots that begin to the dock (reverse curriculum)."""
+        share = self.uniform(0.0, 1.0, 4)
+        pose = docking.start_on_the_way(share[:, 1:])
+        room = gaps(pose[:, None, :2], self.boxes, size_m=self.course.size_m).distance[:, 0]
+        # Where a box stands in the way, the start remains that of the table.
+        is_free = room > ROBOT_RADIUS_M + _START_ROOM_M
+        moved = mask & is_free & (share[:, 0] < self.cfg.curriculum_share)
+        self._write_state(pose, torch.zeros_like(pose), moved)
+        put(self._remaining, self.course.path_length(self.episode, pose[:, None, :2])[:, 0], moved)
 
     def _get_rewards_and_dones(self) -> tuple[Tensor, Tensor, dict[str, Any]]:
         clearance = self._room().clearance
         collided = clearance < 0.0
         error = self.error
-        docked = docking.is_docked(error, self.twist[:, 0]) & ~collided
+        docked = docking.is_docked(error, self.twist[:, 0], self.tolerance) & ~collided
         reached = docking.precision(error)
         terms = docking.reward_terms(
             self.cfg.rewards,

@@ -73,6 +73,11 @@ class AmrDockConfig(TaskConfig):
     max_episode_steps: int = 400
     episodes: str = "train"
     """Set of episodes: train, validation or test."""
+    curriculum_share: float = 0.65
+    """Share of the starts of `train` that lie on the way into the dock; the other sets have none [-]."""
+    widest_tolerance: float = 10.0
+    """Factor on the tolerances of success when training begins; each world narrows its own as it docks. Sets
+    other than `train` always have 1 [-]."""
     rewards: DockRewards = field(default_factory=DockRewards)
     """Weights of the reward terms."""
     sensor: DockSensor = field(default_factory=DockSensor)
@@ -82,6 +87,10 @@ class AmrDockConfig(TaskConfig):
         """Raise ValueError when a value is out of its range."""
         super().__post_init__()
         require(self.robot == "default", "robot", self.robot, "amr_dock has one robot; use robot=default")
+        share = self.curriculum_share
+        require(0 <= share <= 1, "task.curriculum_share", share, "must be in [0, 1]")
+        widest = self.widest_tolerance
+        require(1 <= widest <= 20, "task.widest_tolerance", widest, "must be in [1, 20]")
         choices = ", ".join(SET_NAMES)
         require(self.episodes in SET_NAMES, "task.episodes", self.episodes, f"choose one of {choices}")
 

@@ -32,6 +32,19 @@ _KEY_POINT_M = 0.2
 """Distance of the key points ahead of the robot's middle and behind it."""
 _NEAR_M = (0.15, 0.04)
 """Distances of the key points within which precision rises."""
+_NEAREST_START_M = 0.03
+_FARTHEST_START_M = 2.0
+"""Distances of the starts on the way into the dock."""
+_GUIDED_M = 0.8
+"""Distance from the docked pose at which a robot is clear of the longest guides."""
+_ASIDE_M = 0.04
+"""Largest distance of a start from the axis between the guides, which leave 6 cm at least."""
+_TURNED_RAD = 0.2
+_TURNED_RAD_PER_M = 1.5
+"""Largest angle from the docked heading at the dock, and its growth with the distance."""
+_NARROWER = 0.9
+_WIDER = 1.1
+"""Factors on a world's tolerances after an episode that docked, and after any other."""
 _JUMP_M = 0.3
 """Largest credited approach of a step: beside a guide, the path may jump."""
 
@@ -62,6 +75,20 @@ def dock_error(pose: Tensor) -> DockError:
     # Wrapped to [-pi, pi): the shorter way around.
     angle = torch.remainder(dock_heading - pose[:, 2] + math.pi, math.tau) - math.pi
     return DockError(cos * offset_x + sin * offset_y, cos * offset_y - sin * offset_x, angle)
+
+
+def start_on_the_way(share: Tensor) -> Tensor:
+    """Return poses ahead of the dock, the farther away the less aligned. Shape: (N, 3) in [0, 1] -> (N, 3).
+
+    Between the guides a robot stands within their room, and beyond them in a widening cone.
+    """
+    dock_x, dock_y, dock_heading = DOCK
+    # The square root would be uniform in the cone; most starts shall be close.
+    way = _NEAREST_START_M + (_FARTHEST_START_M - _NEAREST_START_M) * share[:, 0].square()
+    most_aside = _ASIDE_M + 0.5 * (way - _GUIDED_M).clamp(min=0.0)
+    most_turned = (_TURNED_RAD + _TURNED_RAD_PER_M * way).clamp(max=math.pi)
+    aside, turned = (2.0 * share[:, 1:] - 1.0).unbind(-1)
+    return torch.stack([dock_x + way, dock_y + most_aside * aside, dock_heading + most_turned * turned], -1)
 
 
 def measured(error: DockError, *, scale: Tensor, noise: Tensor, bias: Tensor) -> DockError:
@@ -116,11 +143,26 @@ def precision(error: DockError) -> Tensor:
     return (-(distance / wide).square()).exp() + (-(distance / narrow).square()).exp()
 
 
-def is_docked(error: DockError, speed: Tensor) -> Tensor:
-    """Return which robots stand in the dock. Shapes: speed (N,) [m/s] -> (N,) bool."""
-    is_close = error.distance < TOLERANCE_M
-    is_aligned = error.angle.abs() < TOLERANCE_RAD
-    return is_close & is_aligned & (speed.abs() < STILL_M_PER_S)
+def is_docked(error: DockError, speed: Tensor, tolerance: Tensor) -> Tensor:
+    """Return which robots stand in the dock.
+
+    Args:
+        error: pose of the dock.
+        speed: speed of the robots. Shape: (N,) [m/s].
+        tolerance: factor on what counts as docked. Shape: (N,).
+
+    Returns:
+        Shape: (N,) bool.
+    """
+    is_close = error.distance < TOLERANCE_M * tolerance
+    is_aligned = error.angle.abs() < TOLERANCE_RAD * tolerance
+    return is_close & is_aligned & (speed.abs() < STILL_M_PER_S * tolerance)
+
+
+def next_tolerance(tolerance: Tensor, docked: Tensor, *, widest: float) -> Tensor:
+    """Return the next tolerances, narrower after a success. Shapes: (N,), (N,) bool -> (N,)."""
+    # As wide as before where one of two episodes succeeds.
+    return (tolerance * torch.where(docked, _NARROWER, _WIDER)).clamp(1.0, widest)
 
 
 def reward_terms(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from factory.envs.core.task import TaskConfig, TaskFacts
 from factory.envs.terms.ranges import require_conditions
@@ -15,8 +15,8 @@ WAYPOINT_REACH_M = 0.3
 """Distance at which a waypoint is passed."""
 GATE_INNER_M = 0.4
 """Half width of a gate's opening."""
-GATE_OUTER_M = 0.55
-"""Half width of a gate with its frame."""
+GATE_FRAME_M = 0.15
+"""Width of the frame around the opening."""
 LONGEST_LATENCY_S = 0.04
 """Two control steps, as many as the drone remembers actions of."""
 _MOST_TARGETS = 32
@@ -58,6 +58,8 @@ class GateRewards(DroneRewards):
     """Reward of a gate, once it is passed."""
     failure: float = -8.0
     """Applied once, when the episode ends otherwise than by success or the time limit."""
+    pace_m_per_s: float = 3.5
+    """Speed towards the gate beyond which progress counts against the drone [m/s]."""
 
 
 @dataclass(kw_only=True)
@@ -142,9 +144,19 @@ class DroneGatesConfig(DroneConfig):
     """Weights of the reward terms."""
     gate_error_m: float = 0.05
     """Largest error of a gate's place as the policy knows it, along each axis; drawn for each episode [m]."""
+    widest_inner_m: float = 1.2
+    """Half width of the openings when training begins; each world narrows its own as gates are passed.
+    Evaluations always have 0.4 m [m]."""
 
     def __post_init__(self) -> None:
         """Raise ValueError when a value is out of its range."""
         super().__post_init__()
         error_m = self.gate_error_m
         require(0 <= error_m <= 1, "task.gate_error_m", error_m, "must be in [0, 1]")
+        widest_m = self.widest_inner_m
+        in_range = GATE_INNER_M <= widest_m <= 2
+        require(in_range, "task.widest_inner_m", widest_m, f"must be in [{GATE_INNER_M}, 2]")
+
+    def eval_kwargs(self) -> dict[str, Any]:
+        """Return the constructor's keywords without the curriculum: openings as wide as the task has them."""
+        return self.env_kwargs() | {"widest_inner_m": GATE_INNER_M}

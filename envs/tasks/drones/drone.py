@@ -137,6 +137,10 @@ class DroneTask(PlanView, EpisodeEnv):
         Shapes: (3, N) [m], (F, N), (F, N) -> (3, N) each.
         """
 
+    def _credited(self, progress: Tensor) -> Tensor:
+        """Return the progress of a step as the reward counts it. Shapes: (N,) -> (N,) [m]."""
+        return progress
+
     def _secrets(self, target: Tensor) -> list[Tensor]:
         """Return vectors in the world's frame for the critic alone. Shapes: (F, N) -> (3, N) each."""
         return []
@@ -173,8 +177,7 @@ class DroneTask(PlanView, EpisodeEnv):
     # Episode.
 
     def _reset_envs(self, mask: Tensor) -> None:
-        cfg = self.cfg
-        targets = cfg.num_targets + 1
+        targets = self.cfg.num_targets + 1
         # Drawn for all worlds and used where one begins, so the random stream does not depend on `mask`.
         share = self.uniform(0.0, 1.0, _NUM_DRAWS + targets * self.num_course_draws)
         own = share[:, :_NUM_DRAWS]
@@ -272,7 +275,8 @@ class DroneTask(PlanView, EpisodeEnv):
 
         change = (self.actions[:, :4] - self.actions[:, 4:8]).square().sum(-1)
         # In the order of `reward_terms`.
-        events = [progress, flight.passed.float(), failed.float(), turning, change, torch.ones_like(change)]
+        credit = self._credited(progress)
+        events = [credit, flight.passed.float(), failed.float(), turning, change, torch.ones_like(change)]
         terms = torch.stack(events, -1) * self._weights
         flight_s = self.episode_steps * self.step_dt_s
         self._remember(finished, failed, flight_s)

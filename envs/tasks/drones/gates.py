@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from factory.envs.tasks.drones.config import GATE_INNER_M, GATE_OUTER_M, DroneGatesConfig
+from factory.envs.tasks.drones.config import GATE_FRAME_M, GATE_INNER_M, DroneGatesConfig
 from factory.envs.tasks.drones.drone import DroneTask, Flight
 from factory.envs.tasks.drones.scene import GatePainter
 from factory.envs.terms.ranges import between
@@ -26,6 +26,10 @@ _TURN_RAD = math.radians(50.0)
 _TWIST_RAD = math.radians(25.0)
 """Largest angle between a gate's axis and the leg that leads to it."""
 _HEIGHT_M = (1.0, 2.2)
+_NARROWER = 0.98
+_WIDER = 1.05
+"""Factors on a world's openings after a gate that was passed and after a failure. They hold their width where
+seven of ten gates are passed, and narrow to that of the task where more are."""
 
 
 class _Crossing(NamedTuple):
@@ -45,23 +49,25 @@ class DroneGates(DroneTask):
     Drone, actions, draws and start are those of `DroneWaypoints`; the start is 2.5 to 4 m before the first
     gate. Openings are 0.8 m wide and high, frames 0.15 m. Legs between gates are 2.5 to 4 m long and
     turn by up to 50 degrees, gates are twisted against them by up to 25 degrees, and stand 1 to 2.2 m high.
-    The policy's places of gates are wrong by up to 5 cm along each axis, drawn for every episode.
+    The policy's places of gates are wrong by up to 5 cm along each axis, drawn for every episode. Training
+    begins with openings of 2.4 m, which every world narrows as its drone passes them; evaluations have 0.8 m.
 
     `policy` observation (num_envs, 33): that of `DroneWaypoints` with the way to the middle of the gate and
     its axis 6, and those of the gate after it 6, in place of the waypoints. `critic` (num_envs, 47), exact:
     the same, the error of the gate's place 3 [m], and what the critic of `DroneWaypoints` sees further.
 
-    Reward terms are those of `DroneWaypoints`. Outcomes: `success`, all gates passed; `crash`, a sphere of
-    0.16 m around the drone touched a frame or the ground, or the drone spins faster than 35 rad/s;
-    `out_of_bounds`, 7 m from the gate or 4 m high; `missed_gate`, flown past beside the frame; `timeout`,
-    after 15 s. Episode metrics: those of `DroneWaypoints`, and `clearance_m`, the smallest distance of the
-    sphere from any frame. Reference level: 90 % success, faster than the baseline `cascade` at its best.
+    Reward terms are those of `DroneWaypoints`, but progress faster than 3.5 m/s counts against the drone.
+    Outcomes: `success`, all gates passed; `crash`, a sphere of 0.16 m around the drone touched a frame or the
+    ground, or the drone spins faster than 35 rad/s; `out_of_bounds`, 7 m from the gate or 4 m high;
+    `missed_gate`, flown past beside the frame; `timeout`, after 15 s. Episode metrics: those of
+    `DroneWaypoints`, and `clearance_m`, the smallest distance of the sphere from any frame. Reference level:
+    90 % success, faster than the baseline `cascade` at its best.
     """
 
     config = DroneGatesConfig
     outcomes = (*DroneTask.outcomes, "missed_gate")
     episode_metrics = (*DroneTask.episode_metrics, "clearance_m")
-    persistent = (*DroneTask.persistent, "clearance_m")
+    persistent = (*DroneTask.persistent, "clearance_m", "inner_m")
     target_size = 8
     """Place 3, cosine and sine of the axis' direction, error of the place as the policy knows it 3."""
     num_course_draws = 7
@@ -74,6 +80,15 @@ class DroneGates(DroneTask):
     def _setup(self) -> None:
         super()._setup()
         self.clearance_m = torch.zeros(self.num_envs, device=self.device)
+        self.inner_m = torch.full_like(self.clearance_m, self.cfg.widest_inner_m)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Reset all worlds, or those in a mask; a reset of all begins the curriculum anew."""
+        if not options or options.get("reset_mask") is None:
+            self.inner_m.fill_(self.cfg.widest_inner_m)
+        return super().reset(seed=seed, options=options)
 
     def _reset_envs(self, mask: Tensor) -> None:
         super()._reset_envs(mask)
@@ -105,10 +120,10 @@ class DroneGates(DroneTask):
         self.clearance_m.copy_(torch.minimum(self.clearance_m, clearance))
         crashed = clearance < 0.0
         return Flight(
-            passed=forward & (aside < GATE_INNER_M) & ~crashed,
+            passed=forward & (aside < self.inner_m) & ~crashed,
             crashed=crashed,
             # Between opening and outer edge is the frame: that is a crash.
-            missed=forward & (aside > GATE_OUTER_M),
+            missed=forward & (aside > self.inner_m + GATE_FRAME_M),
         )
 
     def _cross(self, before: Tensor, position: Tensor) -> _Crossing:
@@ -130,8 +145,9 @@ class DroneGates(DroneTask):
         rise = torch.lerp(rise_before, rise, share).abs()
         aside = torch.maximum(side, rise)
         # Distance in the plane to a square ring: within the opening, in the frame, or beyond it.
-        beyond = torch.hypot((side - GATE_OUTER_M).clamp(min=0.0), (rise - GATE_OUTER_M).clamp(min=0.0))
-        in_plane = torch.where(aside < GATE_INNER_M, GATE_INNER_M - aside, beyond)
+        outer_m = self.inner_m + GATE_FRAME_M
+        beyond = torch.hypot((side - outer_m).clamp(min=0.0), (rise - outer_m).clamp(min=0.0))
+        in_plane = torch.where(aside < self.inner_m, self.inner_m - aside, beyond)
         # A drone that crossed the plane was in it for a moment.
         off_plane = along.abs().masked_fill(crossed, 0.0)
         return _Crossing(
@@ -145,9 +161,20 @@ class DroneGates(DroneTask):
         return (distance > FARTHEST_M) | (position[2] > CEILING_M)
 
     def _get_rewards_and_dones(self) -> tuple[Tensor, Tensor, dict[str, Any]]:
+        passed = self.passed.clone()
         reward, ended, info = super()._get_rewards_and_dones()
+        is_passed = self.passed > passed
+        failed = ended & (self.passed < self.cfg.num_targets)
+        change = torch.where(is_passed, _NARROWER, 1.0) * torch.where(failed, _WIDER, 1.0)
+        self.inner_m.mul_(change).clamp_(GATE_INNER_M, self.cfg.widest_inner_m)
+        info["diagnostics"] = {"inner_m": self.inner_m.clone()}
         info["episode_metrics"]["clearance_m"] = self.clearance_m.clone()
         return reward, ended, info
+
+    def _credited(self, progress: Tensor) -> Tensor:
+        # Beyond the pace, each metre counts against the drone: it would fly too fast to hit the openings.
+        pace_m = self.cfg.rewards.pace_m_per_s * self.step_dt_s
+        return progress - 2.0 * (progress - pace_m).clamp(min=0.0)
 
     def _view(self, position: Tensor, target: Tensor, following: Tensor) -> list[Tensor]:
         view = []

@@ -11,7 +11,7 @@ import numpy as np
 
 from factory.envs.rendering.plan_view import Circle, Color, Label, Line, Polygon, Scene, Shape
 from factory.envs.rendering.trails import Painter, accent, speed_line
-from factory.envs.tasks.drones.config import GATE_INNER_M, GATE_OUTER_M, WAYPOINT_REACH_M
+from factory.envs.tasks.drones.config import GATE_FRAME_M, GATE_INNER_M, WAYPOINT_REACH_M
 from factory.envs.vehicles.quadrotor import rotation
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ class GatePainter(DronePainter):
         signs = ((1, 1), (-1, 1), (-1, -1), (1, -1), (1, 1))
         outer, inner = (
             np.array([target[:3] + half_m * (side * across + rise * up) for side, rise in signs])
-            for half_m in (GATE_OUTER_M, GATE_INNER_M)
+            for half_m in (GATE_INNER_M + GATE_FRAME_M, GATE_INNER_M)
         )
         # A ring as one polygon: along the outer edge, and back along the inner one.
         return [Polygon(points=project(np.concatenate([outer, inner[::-1]])), fill=color)]

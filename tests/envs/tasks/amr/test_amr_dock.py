@@ -44,6 +44,24 @@ def place(env: AmrDock, *, ahead_m: float = 0.0, aside_m: float = 0.0, turn_deg:
     env.set_state(rows, torch.zeros_like(rows))
 
 
+def test_training_starts_a_share_of_the_robots_on_the_way_into_the_dock() -> None:
+    """They stand free near the dock, and the path left begins there; the other sets are as listed."""
+    env = make(64, episodes="train", curriculum_share=1.0)
+    env.reset(seed=0)
+    near = env.error.distance < 2.4
+    assert near.float().mean() > 0.7
+    assert (env.error.distance[near] > 0.02).all()
+    remaining = env.course.path_length(env.episode, env.position[:, None])[:, 0]
+    torch.testing.assert_close(env._remaining, remaining)
+    _, _, ended, _, info = env.step(STILL[:1].expand(64, 2))
+    assert not (ended & ~info["success"]).any()
+    # A train set without the curriculum, and a fixed set with it.
+    for others in ({"episodes": "train", "curriculum_share": 0.0}, {"curriculum_share": 1.0}):
+        env = make(64, **others)
+        env.reset(seed=0)
+        assert (env.error.distance > 2.9).all()
+
+
 def test_conforms() -> None:
     """Gymnasium's contract holds in all autoreset modes."""
     check_vector_env(make)

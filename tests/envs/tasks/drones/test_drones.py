@@ -11,7 +11,7 @@ from factory.baselines.base import Random
 from factory.envs.core.check import check_vector_env
 from factory.envs.core.graph_safety import check_graph_safety
 from factory.envs.tasks.drones.cascade import Cascade
-from factory.envs.tasks.drones.config import DroneGatesConfig, DroneWaypointsConfig
+from factory.envs.tasks.drones.config import GATE_INNER_M, DroneGatesConfig, DroneWaypointsConfig
 from factory.envs.tasks.drones.drone import DroneTask, drone_mirrors
 from factory.envs.tasks.drones.gates import DroneGates
 from factory.envs.tasks.drones.waypoints import DroneWaypoints
@@ -143,7 +143,8 @@ def test_gates_are_passed_touched_or_missed(
 ) -> None:
     """A gate counts in its direction and through the opening alone; a sphere of 0.16 m touches its frame."""
     still = {key: (0.0, 0.0) for key in ("drag_per_s", "wind_m_per_s")}
-    env = make(DroneGates, num_targets=2, autoreset_mode="Disabled", randomization=still)
+    keywords = {"num_targets": 2, "widest_inner_m": GATE_INNER_M, "randomization": still}
+    env = make(DroneGates, autoreset_mode="Disabled", **keywords)
     env.reset(seed=0)
     # A gate across x, and another one far away.
     env.course[:, 0] = torch.tensor([0.0, 0.0, 1.5, 1.0, *[0.0] * 4])
@@ -213,3 +214,27 @@ def test_pictures_show_every_world(task: type[DroneTask]) -> None:
     renderer = env.open_renderer(width=320, height=180)
     (frame,) = renderer.frames([env.snapshot()])
     assert frame.shape == (180, 320, 3) and frame.std() > 20
+
+
+def test_openings_narrow_with_gates_passed_and_widen_with_failures() -> None:
+    """A world has its own width, at least the task's; evaluations have that one, and a reset begins anew."""
+    env = make(DroneGates, num_targets=2, widest_inner_m=0.8, autoreset_mode="Disabled")
+    env.reset(seed=0)
+    env.course[:, 0] = torch.tensor([0.0, 0.0, 1.5, 1.0, *[0.0] * 4])
+    env.inner_m[4:] = GATE_INNER_M
+    # Half a metre beside the middle, which is within a wide opening alone.
+    place(env, (-0.05, 0.5, 1.5), (10.0, 0.0, 0.0))
+    env.step(HOVER.expand(8, 4))
+    assert (env.passed[:4] == 1).all() and (env.passed[4:] == 0).all()
+    assert (env.inner_m[:4] < 0.8).all() and (env.inner_m[4:] > GATE_INNER_M).all()
+    env.reset(seed=0)
+    assert (env.inner_m == 0.8).all()
+    assert DroneGatesConfig().eval_kwargs()["widest_inner_m"] == GATE_INNER_M
+
+
+def test_progress_beyond_the_pace_counts_against_the_drone() -> None:
+    """A step at twice the pace is worth nothing, and one at the pace most."""
+    env = make(DroneGates)
+    pace_m = env.cfg.rewards.pace_m_per_s * env.step_dt_s
+    credit = env._credited(torch.tensor([0.5, 1.0, 2.0]) * pace_m)
+    assert torch.allclose(credit, torch.tensor([0.5, 1.0, 0.0]) * pace_m, atol=1e-6)
