@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, TypeVar
 
+import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -27,6 +28,7 @@ def parse(schema: type[Schema], section: str, overrides: Sequence[str], *, page:
         ValueError: A key is unknown, or a value is malformed or out of its range.
     """
     own = [override for override in overrides if override.startswith(f"{section}.")]
+    spelling.check_numbers(own)
     texts = [override.removeprefix(f"{section}.") for override in own]
     known = [setting.name for setting in fields(schema)]
     for text in texts:
@@ -35,11 +37,15 @@ def parse(schema: type[Schema], section: str, overrides: Sequence[str], *, page:
             near = spelling.near_keys(name, known) or known
             raise ValueError(f"{section}.{name}: unknown; expected {' or '.join(near)}; see {page}")
     try:
+        given = OmegaConf.from_dotlist(texts)
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(f"{' '.join(own)}: give key=value, with special characters in quotes") from error
+    try:
         defaults = OmegaConf.structured(schema)
         OmegaConf.set_readonly(
             defaults, False
         )  # a frozen dataclass is read-only, also for what is merged here
-        found = OmegaConf.to_object(OmegaConf.merge(defaults, OmegaConf.from_dotlist(texts)))
+        found = OmegaConf.to_object(OmegaConf.merge(defaults, given))
     except OmegaConfBaseException as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(f"{' '.join(own)}: {reason}; see {page}") from error

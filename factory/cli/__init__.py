@@ -18,13 +18,14 @@ from factory.cli.jobs import (
     validate_arguments,
     worker_job,
 )
-from factory.cli.outputs import check_output, check_writable
+from factory.cli.outputs import check_folder_name, check_output, check_writable
 from factory.cli.parsing import OneLineParser, parse, prints_info, prints_version
 from factory.cli.runs import find_run
 
 __all__ = [
     "MISTAKES",
     "OneLineParser",
+    "check_folder_name",
     "check_output",
     "check_writable",
     "compose_config",

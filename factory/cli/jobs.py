@@ -8,6 +8,7 @@ import shutil
 import warnings
 from argparse import Namespace
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import NoReturn
 
@@ -33,6 +34,8 @@ from factory.tracking import credentials
 from factory.training import sweep
 from factory.validation import require
 
+_MOST_JOBS = 10_000
+"""Most jobs of one command."""
 _MAX_CHECKED_JOBS = 64
 """Jobs of a sweep that are checked before the first one starts."""
 
@@ -251,6 +254,13 @@ def _jobs(overrides: list[str]) -> list[list[str]]:
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
     parsed = OverridesParser.create().parse_overrides(overrides)
+    number = 1
+    for override in parsed:
+        if override.is_sweep_override():
+            # Counted as far as it matters: a range may have more values than the memory holds.
+            number *= sum(1 for _ in islice(override.sweep_iterator(), _MOST_JOBS + 1))
+            if number > _MOST_JOBS:
+                raise ValueError(f"{override.input_line}: more than {_MOST_JOBS:,} jobs; give fewer values")
     return [list(job) for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
 
 

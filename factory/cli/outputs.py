@@ -26,6 +26,17 @@ def check_output(path: str, *, key: str, suffix: str) -> None:
     check_writable(Path(path).absolute().parent, key=key)
 
 
+def check_folder_name(folder: Path, *, key: str) -> None:
+    """Raise ValueError if no folder can have this name, such as one that is too long or below a file."""
+    try:
+        os.stat(folder)
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
+        raise ValueError(f"{key}={str(folder)[:200]}: {reason}; give the name of a folder") from error
+
+
 def check_writable(folder: Path, *, key: str) -> None:
     """Raise ValueError unless `folder` is a folder to write to, or one can be made there."""
     # Some file systems refuse what the mode bits allow, so a folder is made, and removed again.

@@ -82,10 +82,13 @@ def with_start_found(overrides: list[str], parsed: list[Override]) -> list[str]:
     output_root = Path(str(values.get("output_root", TrainConfig.output_root)))
     found: list[str] = []
     for text, override in zip(overrides, parsed, strict=True):
+        if override.key_or_group != "start_from":
+            found.append(text)
+            continue
         names = [override.value()]
         if override.is_sweep_override():
             names = list(override.sweep_iterator())
-        if override.key_or_group != "start_from" or not all(names):
+        if not all(names):
             found.append(text)
             continue
         runs = [find_run(str(name), key="start_from", output_root=output_root) for name in names]

@@ -18,7 +18,16 @@ _SHORT_NAMES = {
 }
 """Names that other frameworks use -> keys here."""
 _SCIENTIFIC = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
+_LONG_NUMBER = re.compile(r"[0-9]{1001}")
 _BARE_LIST = re.compile(r"[+-]?\d+(,[+-]?\d+)+,?")
+
+
+def check_numbers(arguments: Sequence[str]) -> None:
+    """Raise ValueError for a number that is too long to be read; Python's own message names no key."""
+    for argument in arguments:
+        if _LONG_NUMBER.search(argument):
+            key, _, value = argument.partition("=")
+            raise ValueError(f"{key[:40]}={value[:40]}...: a number has at most 1000 digits")
 
 
 def join_flags(arguments: Sequence[str], keys: Sequence[str]) -> list[str]:
@@ -28,6 +37,7 @@ def join_flags(arguments: Sequence[str], keys: Sequence[str]) -> list[str]:
         arguments: arguments of a command.
         keys: keys it knows; other flags are left alone.
     """
+    check_numbers(arguments)
     joined: list[str] = []
     rest = list(arguments)
     while rest:

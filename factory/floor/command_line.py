@@ -252,6 +252,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not namespace.command:
             parser().print_help()
             raise SystemExit(2)
+        cli.check_folder_name(namespace.root, key="--root")
         try:
             with steady_stdout(), escaped_stdout():
                 status = namespace.action(namespace)
@@ -271,6 +272,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """
     top = parser()
     namespace, rest = top.parse_known_args(arguments)
+    if rest and not namespace.command:
+        top.error(f"{rest[0]}: name a command before it")
     options = [argument for argument in rest if argument.startswith("-")]
     if options or (rest and "overrides" not in namespace):
         top.error(f"{(options or rest)[0]}: no such argument of {namespace.command}")

@@ -53,8 +53,9 @@ def submit(given: argparse.Namespace) -> int:
 def order_of(given: argparse.Namespace) -> Order:
     """Return the wishes for all lines of a command."""
     deadline = None
-    if given.deadline:
+    if given.deadline is not None:
         deadline = parse_time(given.deadline, key="--deadline")
+        require(deadline > time.time(), "--deadline", given.deadline, "has passed; give a time to come")
     return Order(
         priority=given.priority,
         flex=given.flex,
@@ -70,8 +71,9 @@ def run(given: argparse.Namespace) -> int:
     watts = inf
     if given.watts is not None:
         watts = parse_watts(given.watts, key="--watts")
+        require(watts > 0.0, "--watts", given.watts, "no line would ever run; give more than 0 W")
     if given.cores is not None:
-        require(0.0 < given.cores <= 4096, "--cores", given.cores, "must be above 0")
+        require(0.0 < given.cores <= 4096, "--cores", given.cores, "must be above 0, and at most 4096")
     profiles = [name for name in options.choices("profile") if name != "capped"]
     if given.profile and given.profile not in profiles:
         # The limit of a capped line is a number of its own.
@@ -160,7 +162,7 @@ def drain(given: argparse.Namespace) -> int:
 def report(given: argparse.Namespace) -> int:
     """Print output, cost and downtime of the floor."""
     since = 0.0
-    if given.shift:
+    if given.shift is not None:
         since = time.time() - parse_duration(given.shift, key="--shift")
     with Store(given.root) as store:
         found = shift_report(store, since=since)

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from math import inf
 
 from factory import cli, options
 from factory.cli.spelling import near_names
@@ -18,6 +19,8 @@ from factory.validation import require
 
 _LEAST_ITERATIONS = 4
 """Two of them warm up, and a speed is the difference of two more."""
+_MOST = 10_000
+"""Most rounds, and most iterations of a training."""
 _FIXED = ("profile", "total_steps", "resume", "start_from")
 """Keys that a calibration sets itself."""
 
@@ -36,10 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def profile(given: argparse.Namespace) -> int:
     """List the profiles with what their calibrations found here; with `--calibrate`, find it out."""
-    require(given.rounds >= 1, "--rounds", given.rounds, "must be at least 1")
-    enough = given.iterations >= _LEAST_ITERATIONS
-    require(enough, "--iterations", given.iterations, f"must be at least {_LEAST_ITERATIONS}")
-    require(given.watts >= 0.0, "--watts", given.watts, "must be 0 (automatic) or more")
+    require(1 <= given.rounds <= _MOST, "--rounds", given.rounds, f"must be in [1, {_MOST}]")
+    is_enough = _LEAST_ITERATIONS <= given.iterations <= _MOST
+    remedy = f"must be in [{_LEAST_ITERATIONS}, {_MOST}]"
+    require(is_enough, "--iterations", given.iterations, remedy)
+    require(0.0 <= given.watts < inf, "--watts", given.watts, "must be 0 (automatic) or more")
     verifications = Verifications()
     # A file that cannot be read is reported before minutes of work.
     shown = verifications.read()

@@ -44,7 +44,7 @@ class Order:
         """Raise ValueError when a value is out of its range."""
         require(self.flex in FLEX, "--flex", self.flex, "choose 0 (none), 1 (little), 2 (much) or 3 (any)")
         require(abs(self.priority) <= 1000, "--priority", self.priority, "must be in [-1000, 1000]")
-        require(0.0 < self.cores <= 4096, "--cores", self.cores, "must be above 0")
+        require(0.0 < self.cores <= 4096, "--cores", self.cores, "must be above 0, and at most 4096")
         for key, text in (("--name", self.name), ("--owner", self.owner)):
             is_short = len(text) <= 80 and text.isprintable()
             require(is_short, key, text, "use at most 80 characters that can be printed")

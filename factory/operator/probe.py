@@ -50,13 +50,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         overrides = ["operator.decider=llm", *given.overrides]
         config = sections.parse(OperatorConfig, "operator", overrides, page="docs/operator.md").llm
         if given.out is not None:
-            cli.check_writable(given.out.parent, key="--out")
+            cli.check_output(str(given.out), key="--out", suffix=given.out.suffix)
         answers = [(one, ask(config, one)) for one in situations()]
         for one, reply in answers:
             print(_row(one, reply))
         usable = [(one, reply) for one, reply in answers if reply.failure is None]
         print(_summary(config, [reply for _, reply in answers], len(usable)))
         if given.out is not None:
+            given.out.parent.mkdir(parents=True, exist_ok=True)
             write_answers(given.out, [record(one, reply) for one, reply in usable])
     raise SystemExit(int(not usable))
 

@@ -10,7 +10,8 @@ _KEPT = "FACTORY_TRACKING_URI"
 _SECRET_KEY = re.compile(r"pass|pwd|token|secret|key|credential", re.IGNORECASE)
 """Names of URI parameters whose values are secrets."""
 _VARIABLES = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
-_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>|]+")
+# The bound keeps the search linear in the length of a text: no scheme is as long.
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,40}://[^\s'\"<>|]+")
 
 
 def shown(uri: str) -> str:

@@ -22,6 +22,7 @@ from factory.floor.sweeps.table import StoredSweep
 _QUIET = ("runtime.video_s=0", "runtime.register_model=false")
 """Arguments of trials unless they are given: at every rung a trial would make a video and a model."""
 _MAX_CHECKED = 64
+_MOST_DIGITS = 18
 """Configurations that are composed and checked before the first trial starts."""
 
 
@@ -68,7 +69,7 @@ def _cancel(given: argparse.Namespace) -> int:
 
 
 def _number(text: str) -> int:
-    if not text.isdecimal():
+    if not text.isdecimal() or len(text) > _MOST_DIGITS:
         raise ValueError(f"{text}: give the number of a sweep; `sweep status` lists them")
     return int(text)
 

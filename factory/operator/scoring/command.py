@@ -27,8 +27,7 @@ _MOST_BYTES = 256 << 20
 def score(given: argparse.Namespace) -> int:
     """Run the trials that are missing, print and write the table; return 1 if one was not possible."""
     cfg = cli.parse(ScoreConfig, given.overrides)
-    if cfg.out:
-        cli.check_writable(Path(cfg.out).absolute().parent, key="out")
+    cli.check_output(cfg.out, key="out", suffix=".json")
     folder = given.root / "score"
     cli.check_writable(folder, key="--root")
     folder.mkdir(parents=True, exist_ok=True)
@@ -155,5 +154,6 @@ def _write(
         "totals": totals,
         "trials": [one.to_plain() for one in outcomes],
     }
+    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as unfinished:
         unfinished.write_text(json.dumps(content, indent=1) + "\n")

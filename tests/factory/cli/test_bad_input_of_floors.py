@@ -17,6 +17,8 @@ from factory.site import command_line as site
 options.register()
 
 LONG = "a" * 300
+DIGITS = "9" * 5000
+"""A number that Python refuses to read."""
 
 # Arguments, and the part of them that the line has to show. FOLDER is one with odd files.
 FLOOR = [
@@ -79,6 +81,28 @@ FLOOR = [
     ("grid costs --log --uri ftp://x", "no floor"),
     ("grid outbox", "no floor"),
     ("grid nope", "nope"),
+    ("--root", "name a command"),
+    (f"status --root {10 * LONG}", "--root"),
+    ("status --root a\0b", "--root"),
+    ("submit seed=0 --root a\0b", "--root"),
+    ("submit seed=0 --deadline 2020-01-01T00:00Z", "has passed"),
+    ("submit seed=0 --deadline=", "--deadline"),
+    ("submit seed=0 --cores inf", "4096"),
+    (f"submit seed=0 --name {300 * LONG}", "--name"),
+    ("submit seed=range(0,100000000)", "10,000 jobs"),
+    ("submit seed=0,1 total_steps=range(1,9000)", "total_steps=range(1,9000)"),
+    (f"submit seed={DIGITS}", "seed=999"),
+    (f"run floor.ageing_s={DIGITS}", "floor.ageing_s=999"),
+    ("run floor.ageing_s={a:", "floor.ageing_s={a:"),
+    ("run --watts 0", "--watts=0"),
+    ("report --shift=", "--shift"),
+    (f"sweep status {DIGITS}", "no floor"),
+    ("score out=/proc/nope/x.json", "out=/proc/nope"),
+    (f"score live={DIGITS}", "live=999"),
+    ("profile nope", "--calibrate"),
+    ("profile --rounds 99999999", "--rounds"),
+    ("profile --iterations 1", "--iterations"),
+    ("profile --watts inf", "--watts"),
 ]
 SITE = [
     ("", "give project or compare"),
@@ -105,6 +129,7 @@ SITE = [
     ("project from=floor policy_usd=inf", "policy_usd"),
     ("project from=floor num_draws=99", "num_draws"),
     ("project from=floor num_draws=1e12", "num_draws"),
+    (f"project from=floor num_draws={DIGITS}", "num_draws=999"),
     ("project from=floor seed=-1", "seed"),
     ("project from=floor out=site.txt", "out"),
     ("project from=floor out=.json", "out"),

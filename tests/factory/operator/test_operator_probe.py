@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
+from refusals import refused
 
-from factory.operator import probe
+from factory.operator import probe, replay
 from factory.operator.replay import ANSWERS, Recorded, ReplayEndpoint, read_answers, write_answers
 from factory.operator.situations import situations
 from factory.operator.words import Fault
@@ -84,3 +85,9 @@ def test_damaged_recordings_are_refused(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"answers\.jsonl: line 2"):
             read_answers(path)
         write_answers(path, [one])
+
+
+@pytest.mark.parametrize("arguments", ["--port x", "--port -1", "--mode nope", "nowhere.jsonl", "a b"])
+def test_mistakes_of_the_replaying_endpoint_are_one_line(arguments: str) -> None:
+    """A port, a behaviour or a file that there is not is named, before anything listens."""
+    assert arguments.split()[-1] in refused(replay.main, arguments.split())

@@ -115,3 +115,9 @@ def test_damaged_and_newer_databases_are_named(tmp_path: Path) -> None:
     path.mkdir()
     with pytest.raises(ValueError, match="is no file"):
         check_store(TrackingConfig(), output_root=tmp_path)
+
+
+def test_messages_of_megabytes_are_searched_at_once() -> None:
+    """A value in a stranger's file may be long; the search for addresses in it takes time in proportion."""
+    text = "a" * 2_000_000
+    assert redacted(f"{text} http://user:{SECRET}@host") == f"{text} http://host"
