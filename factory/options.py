@@ -142,6 +142,7 @@ def keys() -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
+@functools.cache  # a schema's keys never change, and building one takes milliseconds
 def _keys_of(schema: type) -> list[str]:
     values: Any = OmegaConf.to_container(OmegaConf.structured(schema))
     return [key for key, _ in flatten(values)]

@@ -134,7 +134,9 @@ def draw_curve(curve: Curve, *, prefix: str, size_in: tuple[float, float] = NARR
     # A little room on the right keeps the last point whole.
     axes.set_xlim(0.0, 1.01 * float(x[-1]) or 1.0)
     style_axes(axes, x_label=curve.x_label)
-    return to_svg(figure, label=_spoken(curve), prefix=prefix, tips=_tips(figure, curve, x, mean))
+    svg = str(to_svg(figure, label=_spoken(curve), prefix=prefix))
+    # Drawing laid out the axes: only now is it known where the points are in the picture.
+    return Markup(svg.replace("</svg>", f"{_tips(figure, curve, x, mean)}</svg>"))
 
 
 def style_axes(axes: Axes, *, x_label: str) -> None:
@@ -174,10 +176,11 @@ def _grouped(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.n
 
 
 def _tips(figure: Figure, curve: Curve, x: np.ndarray, y: np.ndarray) -> str:
-    """Return an invisible strip for each of some points; under the pointer it shows the point's value."""
+    """Return an invisible strip for each of some points; under the pointer it shows the point's value.
+
+    The figure has been drawn.
+    """
     axes = figure.axes[0]
-    # The layout decides where the axes are, so it has to be done before data become points of the picture.
-    figure.draw_without_rendering()
     width, height = figure.get_size_inches() * POINTS_PER_INCH
     # Gaps have no value to show.
     known = np.flatnonzero(np.isfinite(y))
@@ -230,14 +233,13 @@ def _spoken(curve: Curve) -> str:
     )
 
 
-def to_svg(figure: Figure, *, label: str, prefix: str, tips: str = "") -> Markup:
+def to_svg(figure: Figure, *, label: str, prefix: str) -> Markup:
     """Render to an SVG element: no namespaces, no metadata, unique ids, CSS variables for colours.
 
     Args:
         figure: What to render.
         label: Sentence for a screen reader.
         prefix: Prefix of the ids inside, unique on the page.
-        tips: SVG elements to put on top.
     """
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -252,4 +254,4 @@ def to_svg(figure: Figure, *, label: str, prefix: str, tips: str = "") -> Markup
     text = re.sub("|".join(CSS_COLORS), lambda match: f"var({CSS_COLORS[match[0]]})", text)
     text = text.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1)
     # Matplotlib escapes the texts of its pictures, and the rest is escaped above.
-    return Markup(text.replace("</svg>", f"{tips}</svg>"))
+    return Markup(text)
