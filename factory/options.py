@@ -150,10 +150,15 @@ def _keys_of(schema: type) -> list[str]:
 
 def types() -> dict[str, type]:
     """Return the type of every key, as `keys` lists them."""
-    found = types_of(OmegaConf.structured(TrainConfig))
+    found = dict(_types_of(TrainConfig))
     for group, _, schema in _components():
-        found |= {f"{group}.{key}": kind for key, kind in types_of(OmegaConf.structured(schema)).items()}
+        found |= {f"{group}.{key}": kind for key, kind in _types_of(schema).items()}
     return found
+
+
+@functools.cache  # as `_keys_of`
+def _types_of(schema: type) -> dict[str, type]:
+    return types_of(OmegaConf.structured(schema))
 
 
 def types_of(config: DictConfig) -> dict[str, type]:
