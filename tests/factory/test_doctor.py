@@ -448,7 +448,7 @@ def test_server_is_asked_and_its_absence_is_no_obstacle() -> None:
     answering = named(
         tracker_store.examine(Path(), TrackingConfig(uri=f"http://127.0.0.1:{port}")), "MLflow store"
     )
-    thread.join()
+    thread.join(60.0)
     server.server_close()
     away = named(
         tracker_store.examine(Path(), TrackingConfig(uri=f"http://user:secret@127.0.0.1:{port}")),

@@ -27,7 +27,7 @@ def test_busy_process_of_others_is_named() -> None:
         finding = neighbours.examine()
     finally:
         child.kill()
-        child.wait()
+        child.wait(timeout=60)
         os.kill(pid, signal.SIGKILL)
     by_pid = {neighbour.pid: neighbour for neighbour in found}
     assert by_pid[pid].name == "factory.train"

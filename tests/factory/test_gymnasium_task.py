@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -151,17 +152,18 @@ def test_resumed_run_starts_new_episodes_and_keeps_the_rest(
 ) -> None:
     """Counts go on, the console says once what is not exact, and two resumes of one checkpoint are equal."""
     run = (*SMALL, "env_id=Pendulum-v1", "tracking=jsonl", "runtime.video_s=0")
+    command_line(*run, f"total_steps={2 * ROLLOUT}")
+    first = only_run("Pendulum-v1")
+    assert "new ones start" not in capsys.readouterr().out
+    run_dir = Path(shutil.copytree(first, Path.cwd() / "copy", symlinks=True))
     resumed = []
-    for root in ("one", "two"):
-        command_line(*run, f"output_root={root}", f"total_steps={2 * ROLLOUT}")
-        (run_dir,) = (path.parent for path in Path.cwd().glob(f"{root}/gymnasium/Pendulum-v1/*/config.yaml"))
-        assert "new ones start" not in capsys.readouterr().out
-        command_line(f"resume={run_dir}", f"total_steps={4 * ROLLOUT}")
+    for folder in (first, run_dir):
+        command_line(f"resume={folder}", f"total_steps={4 * ROLLOUT}")
         assert (
             capsys.readouterr().out.count("the episodes of Pendulum-v1 cannot be saved: new ones start") == 1
         )
-        assert summary_of(run_dir)["metrics"]["factory/tokens_total"] == 4 * ROLLOUT
-        resumed.append(load_file(run_dir / "checkpoints" / "last" / "policy.safetensors"))
+        assert summary_of(folder)["metrics"]["factory/tokens_total"] == 4 * ROLLOUT
+        resumed.append(load_file(folder / "checkpoints" / "last" / "policy.safetensors"))
     assert all(torch.equal(value, resumed[1][name]) for name, value in resumed[0].items())
     with pytest.raises(SystemExit):
         command_line(f"resume={run_dir}", "env_id=MountainCarContinuous-v0")
@@ -273,7 +275,7 @@ def test_interrupt_reaches_the_line_and_no_worker(tmp_path: Path) -> None:
             assert process.wait(timeout=60) == 130, (tmp_path / "log").read_text()
         finally:
             process.kill()
-            process.wait()
+            process.wait(timeout=60)
     (summary,) = tmp_path.glob("outputs/**/summary.json")
     assert json.loads(summary.read_text())["status"] == "interrupted"
     assert (summary.parent / "checkpoints" / "last" / "policy.safetensors").exists()

@@ -80,8 +80,10 @@ class Started:
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         """Wait for something the process does, while it runs."""
+        due_s = time.monotonic() + 180.0
         while not condition():
             assert self.process.poll() is None, self.log()
+            assert time.monotonic() < due_s, f"it takes too long: {self.log()}"
             time.sleep(0.002)
 
     def log(self) -> str:

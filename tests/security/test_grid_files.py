@@ -266,7 +266,7 @@ def port(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
         thread.start()
         yield listening.server_port
         listening.shutdown()
-        thread.join()
+        thread.join(60.0)
 
 
 def status(port: int, body: bytes, **headers: str) -> int:

@@ -433,7 +433,7 @@ def test_worker_counts_while_it_runs_and_once() -> None:
     assert near.recv() == "done"
     working_s = meter.read().cpu_s
     near.send("end")
-    worker.join()
+    worker.join(60.0)
     assert working_s - before_s >= 0.45
     assert 0.0 <= meter.read().cpu_s - working_s < 0.3
 

@@ -293,7 +293,7 @@ def test_endpoint_on_loopback_takes_messages(tmp_path: Path) -> None:
             assert ask(port, b"", **{"Content-Length": str(1 << 30)})[0] == 413
         finally:
             server.shutdown()
-            thread.join()
+            thread.join(60.0)
     with Store(tmp_path) as store:
         assert watts_at(store, now + 1.0) == 60.0
 

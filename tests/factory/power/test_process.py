@@ -56,7 +56,7 @@ def test_threads_that_run_already_keep_to_the_cores() -> None:
     finally:
         os.sched_setaffinity(0, before)
         wait.set()
-        thread.join()
+        thread.join(60.0)
 
 
 @pytest.mark.skipif(not HAS_TWO, reason="needs two CPUs")

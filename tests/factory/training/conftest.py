@@ -21,4 +21,4 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Started]]:
     yield begin
     for one in started:
         one.process.kill()
-        one.process.wait()
+        one.process.wait(timeout=60)

@@ -50,7 +50,7 @@ def test_library_call_runs_in_a_thread_that_is_not_the_main_one(tmp_path: Path) 
     found: list[dict[str, float]] = []
     thread = threading.Thread(target=lambda: found.append(run(tmp_path)))
     thread.start()
-    thread.join()
+    thread.join(60.0)
     assert found[0]["factory/env_steps"] == 6 * ROLLOUT
 
 
@@ -101,7 +101,7 @@ def test_paused_job_waits_and_ends_with_the_same_weights(tmp_path: Path) -> None
     assert thread.is_alive()
     assert len(steps) == 2
     control.resume()
-    thread.join()
+    thread.join(60.0)
     weights = [
         (tmp_path / name / "run/checkpoints/last/policy.safetensors").read_bytes()
         for name in ("straight", "paused")

@@ -43,24 +43,28 @@ def test_killed_and_resumed_equals_never_stopped(
     killed = start(*common, f"total_steps={400 * ROLLOUT}")
     killed.wait_until(lambda: any(tmp_path.glob("outputs/*/*/checkpoints/last/state.json")))
     killed.process.send_signal(signal.SIGKILL)
-    assert killed.process.wait() == -signal.SIGKILL
+    assert killed.process.wait(timeout=60) == -signal.SIGKILL
     run_dir = newest_run(tmp_path)
-    assert (run_dir / "checkpoints" / "last").resolve().name == str(20 * ROLLOUT)
+    # On a busy machine, the process may reach a later checkpoint before it is killed.
+    done, rest = divmod(int((run_dir / "checkpoints" / "last").resolve().name), 20 * ROLLOUT)
+    assert done and not rest
+    num_iterations = 20 * (done + 1)
+    total_steps = num_iterations * ROLLOUT
     assert not (run_dir / "summary.json").exists()
     spent = EnergyLedger.from_dict(json.loads((run_dir / "energy.json").read_text())["meter"]).reading()
-    command_line(f"resume={run_dir}", f"total_steps={40 * ROLLOUT}")
+    command_line(f"resume={run_dir}", f"total_steps={total_steps}")
     assert summary_of(run_dir)["metrics"]["energy/total_j"] > spent.total_j, (
         "the iterations a kill undid were paid for"
     )
-    command_line(*common, f"total_steps={40 * ROLLOUT}", "output_root=outputs/straight")
+    command_line(*common, f"total_steps={total_steps}", "output_root=outputs/straight")
     straight = newest_run(tmp_path)
     assert straight != run_dir
-    assert_equal_checkpoints(run_dir, straight, env_steps=40 * ROLLOUT)
+    assert_equal_checkpoints(run_dir, straight, env_steps=total_steps)
     figures = [summary_of(folder)["metrics"] for folder in (run_dir, straight)]
     assert figures[0]["eval/return_mean"] == figures[1]["eval/return_mean"]
-    assert figures[0]["factory/tokens_total"] == figures[1]["factory/tokens_total"] == 40 * ROLLOUT
+    assert figures[0]["factory/tokens_total"] == figures[1]["factory/tokens_total"] == total_steps
     rows = [json.loads(line)["step"] for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    assert rows == [*(ROLLOUT * (i + 1) for i in range(40)), 40 * ROLLOUT]
+    assert rows == [*(ROLLOUT * (i + 1) for i in range(num_iterations)), total_steps]
 
 
 @pytest.mark.slow

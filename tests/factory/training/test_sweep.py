@@ -139,7 +139,7 @@ def test_parent_run_of_a_killed_sweep_is_closed_by_the_next_sweep(
     while not list(tmp_path.glob("out/*/sweep_*/*/metrics.jsonl")) and time.monotonic() < deadline_s:
         time.sleep(0.1)
     first.kill()
-    first.wait()
+    first.wait(timeout=60)
     (lock,) = tmp_path.glob("out/*/sweep_*/.lock")
     ids = read_ids(lock.parent)
     ledger = connect(ids["uri"])

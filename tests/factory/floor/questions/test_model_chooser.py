@@ -47,7 +47,7 @@ def url() -> Iterator[str]:
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}/v1"
     server.shutdown()
-    thread.join()
+    thread.join(60.0)
     server.server_close()
 
 
