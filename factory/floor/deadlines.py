@@ -6,6 +6,11 @@ Waiting lines are counted together, by the earliest deadline, on all cores of th
 
 with the time t_i that line i still needs on its n_i cores, N cores, and a margin m for what goes wrong. From
 t_start(k) on, line k and those with earlier deadlines run, whatever electricity costs.
+
+Where prices or forecasts until d_k are known, only the times at which electricity is cheaper count. A line
+then runs in the cheapest hours that suffice, that is as soon as
+
+    m * max(t_k, sum ...) + reserve >= time before d_k that is cheaper than now
 """
 
 from __future__ import annotations
@@ -14,7 +19,7 @@ from dataclasses import replace
 from math import inf
 
 from factory.floor.lines import LineState
-from factory.floor.plan import FloorView, LineView, Settings
+from factory.floor.plan import Bar, FloorView, LineView, Settings
 
 _MARGIN = 1.25
 _PRIOR_MARGIN = 2.0
@@ -28,11 +33,11 @@ def spare(view: FloorView, now: float, settings: Settings) -> FloorView:
     held = [line for line in view.lines if view.bar.holds(line) and line.deadline_s is not None]
     if not held:
         return view
-    urgent = _urgent(held, view.capacity.cores, now, settings)
+    urgent = _urgent(held, view.bar, view.capacity.cores, now, settings)
     return replace(view, bar=replace(view.bar, spared=frozenset(urgent)))
 
 
-def _urgent(held: list[LineView], cores: float, now: float, settings: Settings) -> set[int]:
+def _urgent(held: list[LineView], bar: Bar, cores: float, now: float, settings: Settings) -> set[int]:
     """Return the lines that have to run now."""
     # Nobody knows when a line of unknown length would have to start, so it starts.
     unknown = {line.id for line in held if _needed_s(line) == inf}
@@ -46,7 +51,7 @@ def _urgent(held: list[LineView], cores: float, now: float, settings: Settings) 
         wanted_s = max(own_s, together_s) + settings.deadline_reserve_s
         if line.state is LineState.RUNNING:
             wanted_s *= _RUNNING_FACTOR
-        if now + wanted_s >= _deadline(line):
+        if wanted_s >= bar.better_s(now, _deadline(line)):
             # The lines with earlier deadlines are urgent with it, as their time is part of the sum.
             num_urgent = place
     return unknown | {line.id for line in ordered[:num_urgent]}

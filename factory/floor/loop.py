@@ -227,7 +227,7 @@ class Floor:
             is_estimated=self.power.is_estimated,
             is_fresh=bool(self.power.samples),
             is_draining=self.is_draining,
-            bar=_bar(self.store),
+            bar=_bar(self.store, self._times),
             last_start_s=self.supervisor.last_start_s,
         )
 
@@ -314,12 +314,15 @@ def _recent_acts(store: Store, times: MonotonicTimes) -> dict[tuple[Verb, int], 
     return acted
 
 
-def _bar(store: Store) -> Bar:
+def _bar(store: Store, times: MonotonicTimes) -> Bar:
     """Return what keeps background lines from running, as others have put it into the store."""
     plain = store.get(BAR)
     if plain is None:
         return Bar()
-    return Bar(**plain)
+    better = tuple(
+        (times.future(start), times.future(end)) for start, end in plain.pop("better", [(0.0, 1e12)])
+    )
+    return Bar(**plain, better=better)
 
 
 def describe(floor: Floor) -> dict[str, Any]:

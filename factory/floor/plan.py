@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from math import inf
+from math import fsum, inf
 
 from factory.energy.uncertainty import COVERAGE_FACTOR
 from factory.floor.lines import ExitClass, LineState, Needs
@@ -100,12 +100,21 @@ class Bar:
     flex: int = 4
     """Least flexibility of the lines that it keeps; none has 4."""
     reason: str = ""
+    is_above: bool = True
+    """True above a limit, where all such lines wait; below it only those that have a deadline may choose."""
+    better: tuple[tuple[float, float], ...] = ((-inf, inf),)
+    """Times at which lines with a deadline had better run than now [s on the monotonic clock]."""
     spared: frozenset[int] = frozenset()
     """Lines that it lets run all the same, for their deadlines."""
 
     def holds(self, line: LineView) -> bool:
         """Tell whether it keeps a line from running."""
-        return line.flex >= self.flex and line.id not in self.spared
+        is_meant = self.is_above or line.deadline_s is not None
+        return is_meant and line.flex >= self.flex and line.id not in self.spared
+
+    def better_s(self, now: float, until: float) -> float:
+        """Return how much time there is until a moment at which lines had better run than now [s]."""
+        return fsum(max(0.0, min(end, until) - max(start, now)) for start, end in self.better)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,7 @@
-"""Rules for background lines: they run while electricity is cheap, or clean, enough."""
+"""Rules for background lines: they run while electricity is cheap, or clean, enough.
+
+Those with a deadline choose among the hours before it, as far as prices or forecasts are known.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from factory.floor.store import Store
-from factory.grid.signals import Kind, Reading
+from factory.grid.signals import Kind, Reading, Signal
 
 _KEY = "grid_rule"
+_WORDS = {Kind.PRICE: "cheaper", Kind.CARBON_AVERAGE: "cleaner", Kind.CARBON_MARGINAL: "cleaner"}
 STALEST_S = 3600.0
 """Age from which on the last value of a signal says nothing any more: lines then run."""
 
@@ -47,23 +51,50 @@ def obstacle(rule: Rule, now: Mapping[Kind, Reading | None]) -> str:
         rule: the floor's rule.
         now: signals at this moment; a value that is too old counts as unknown.
     """
-    # All limits have to be met. An unknown signal keeps nobody waiting: a silent feed must not stop a floor.
-    limits = ((Kind.PRICE, rule.below_price), (Kind(rule.carbon), rule.below_carbon))
-    for kind, below in limits:
-        reading = now.get(kind)
-        if below is None or reading is None or reading.stale_s > STALEST_S:
-            continue
+    # All limits have to be met.
+    for kind, below, reading in _limited(rule, now):
         if reading.value >= below:
-            words = {Kind.PRICE: "cheaper", Kind.CARBON_AVERAGE: "cleaner", Kind.CARBON_MARGINAL: "cleaner"}
-            guess = ", as forecast" if reading.is_forecast else ""
-            now_text = f"{reading.value:g} {kind.unit}{guess}"
-            return f"waits for {words[kind]} electricity: {now_text}, runs below {below:g}"
+            return f"waits for {_WORDS[kind]} electricity: {_text(kind, reading)}, runs below {below:g}"
     return ""
 
 
-def bar(rule: Rule, now: Mapping[Kind, Reading | None]) -> dict[str, Any] | None:
-    """Return what keeps background lines from running, as the store holds it; None if nothing does."""
-    reason = obstacle(rule, now)
-    if not reason:
-        return None
-    return {"flex": rule.flex, "reason": reason}
+def bar(
+    rule: Rule, now: Mapping[Kind, Reading | None], signals: Mapping[Kind, Signal], *, at_s: float
+) -> dict[str, Any] | None:
+    """Return what keeps background lines from running, as the store holds it; None if nothing does.
+
+    Above a limit all of them wait, below it those with a deadline before which enough cheaper time is known.
+
+    Args:
+        rule: the floor's rule.
+        now: signals at this moment.
+        signals: signals over time.
+        at_s: this moment [s since 1970, UTC].
+    """
+    limited = _limited(rule, now)
+    for kind, below, reading in limited:
+        if reading.value >= below:
+            better = signals[kind].better(reading.value, at_s=at_s, is_equal_better=True)
+            return {"flex": rule.flex, "reason": obstacle(rule, now), "is_above": True, "better": better}
+    for kind, _, reading in limited[:1]:
+        better = signals[kind].better(reading.value, at_s=at_s, is_equal_better=False)
+        if better:
+            reason = f"waits for {_WORDS[kind]} electricity before its deadline: {_text(kind, reading)} now"
+            return {"flex": rule.flex, "reason": reason, "is_above": False, "better": better}
+    return None
+
+
+def _limited(rule: Rule, now: Mapping[Kind, Reading | None]) -> list[tuple[Kind, float, Reading]]:
+    """Return the known signals that have a limit, with limit and value; the price comes first."""
+    found: list[tuple[Kind, float, Reading]] = []
+    for kind, below in ((Kind.PRICE, rule.below_price), (Kind(rule.carbon), rule.below_carbon)):
+        reading = now.get(kind)
+        # An unknown signal keeps nobody waiting: a silent feed must not stop a floor.
+        if below is not None and reading is not None and reading.stale_s <= STALEST_S:
+            found.append((kind, below, reading))
+    return found
+
+
+def _text(kind: Kind, reading: Reading) -> str:
+    guess = ", as forecast" if reading.is_forecast else ""
+    return f"{reading.value:g} {kind.unit}{guess}"

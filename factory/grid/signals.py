@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
 from enum import StrEnum
+from itertools import pairwise
 from math import inf, isfinite
 
 from factory.floor.budget import Target, latest_steps
@@ -13,6 +14,10 @@ from factory.floor.store import Store
 
 MOST_POINTS = 20_000
 """Two months of five minutes; the oldest make room."""
+_MOST_STEPS = 500
+"""Steps of a signal that a plan looks ahead; at 15 minutes these are five days."""
+_EVER = (0.0, 1e12)
+"""Times before and after all others, as JSON holds them."""
 _VERSION = "grid_signal_version"
 
 
@@ -78,6 +83,31 @@ class Signal:
         kept = sorted(latest.values(), key=lambda point: point.start)
         return Signal(kept[-MOST_POINTS:])
 
+    def better(self, than: float, *, at_s: float, is_equal_better: bool) -> list[list[float]]:
+        """Return start and end of the times with lower values.
+
+        Args:
+            than: value to compare with.
+            at_s: moment from which on to look; the result is the same for all moments of a step.
+            is_equal_better: whether times with the same value, or an unknown one, count as well.
+        """
+        starts = sorted({at for at in (*self._actual.times, *self._forecast.times) if at > at_s})[
+            :_MOST_STEPS
+        ]
+        edges = [_EVER[0], *starts, _EVER[1]]
+        found: list[list[float]] = []
+        for start, end in pairwise(edges):
+            reading = self.at(max(start, at_s))
+            if reading is None or reading.stale_s > 0.0:
+                is_better = is_equal_better
+            else:
+                is_better = reading.value < than or (is_equal_better and reading.value == than)
+            if is_better and found and found[-1][1] == start:
+                found[-1][1] = end
+            elif is_better:
+                found.append([start, end])
+        return found
+
     def at(self, time_s: float) -> Reading | None:
         """Return the value at a moment: the actual one, else a forecast, else the last one known."""
         actual = self._actual.at(time_s)
@@ -98,17 +128,17 @@ class _Steps:
         found = list(
             latest_steps([Target(watts=point.value, start=point.start, end=point.end) for point in points])
         )
-        self._times = [at for at, _ in found]
+        self.times = [at for at, _ in found]
         self._values = [value for _, value in found]
 
     def at(self, time_s: float) -> Reading | None:
-        index = bisect_right(self._times, time_s) - 1
+        index = bisect_right(self.times, time_s) - 1
         if index < 0:
             return None
         if isfinite(self._values[index]):
             return Reading(self._values[index])
         # A gap: the last value before it, and its age.
-        return Reading(self._values[index - 1], stale_s=max(time_s - self._times[index], 1e-9))
+        return Reading(self._values[index - 1], stale_s=max(time_s - self.times[index], 1e-9))
 
 
 def read(store: Store, kind: Kind) -> Signal:

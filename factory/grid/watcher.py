@@ -62,7 +62,7 @@ class GridWatcher:
         with self._floor.store.transaction():
             readings = self._readings(now)
             self._charge(readings)
-            self._apply_rule(readings)
+            self._apply_rule(readings, now)
 
     def _readings(self, now: float) -> dict[Kind, Reading | None]:
         """Return the signals at this moment; a long one is read only when it has changed."""
@@ -84,13 +84,14 @@ class GridWatcher:
             costs.charge(store, store.line(number), readings, pue=pue)
         self._charged = active
 
-    def _apply_rule(self, readings: dict[Kind, Reading | None]) -> None:
+    def _apply_rule(self, readings: dict[Kind, Reading | None], now: float) -> None:
         store = self._floor.store
-        wanted = rules.bar(rules.read(store), readings)
+        wanted = rules.bar(rules.read(store), readings, self._signals, at_s=now)
         before = store.get(BAR)
         if wanted != before:
             store.put(BAR, wanted)
-            store.record("grid bar", details=wanted or {"reason": "none"})
+            reason = "none" if wanted is None else wanted["reason"]
+            store.record("grid bar", details={"reason": reason})
 
     def _report(self, now: float) -> None:
         """Write the reports for the grid."""

@@ -267,7 +267,7 @@ def test_rule_holds_background_lines_while_electricity_is_dear_or_dirty() -> Non
     """The limit itself is too much; what is unknown or old holds nobody back."""
     rule = Rule(below_price=0.10, below_carbon=200.0, carbon="carbon_marginal")
     cheap = {Kind.PRICE: Reading(0.09), Kind.CARBON_MARGINAL: Reading(150.0)}
-    assert rules.bar(rule, cheap) is None
+    assert rules.bar(rule, cheap, {kind: Signal() for kind in Kind}, at_s=0.0) is None
     assert "0.1 USD/kWh, runs below 0.1" in rules.obstacle(rule, cheap | {Kind.PRICE: Reading(0.10)})
     assert "cleaner" in rules.obstacle(rule, cheap | {Kind.CARBON_MARGINAL: Reading(300.0, is_forecast=True)})
     assert rules.obstacle(rule, {Kind.PRICE: Reading(0.5, stale_s=2 * HOUR)}) == ""
@@ -292,7 +292,8 @@ def test_rule_moves_background_work_into_the_cheap_and_clean_hours_of_a_recorded
             price, intensity = hours[second // 15]
             plant.bar = Bar()
             if has_rule:
-                plant.bar = Bar(**(rules.bar(rule, {Kind.PRICE: Reading(price)}) or {}))
+                reading = {Kind.PRICE: Reading(price)}
+                plant.bar = Bar(**(rules.bar(rule, reading, {Kind.PRICE: Signal()}, at_s=plant.now) or {}))
             plant.tick(PowerLimit())
             watts = sum(line.watts for line in background if line.state is LineState.RUNNING)
             usd += watts * price / 3.6e6
