@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -51,6 +52,25 @@ def patient_tracker() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mlflow, "OPEN_WAIT_S", 120.0)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def shared_schema(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Make MLflow's schema once, with the first database; the others begin as copies of an empty one."""
+    from factory.tracking import store
+
+    template = tmp_path_factory.mktemp("schema") / "mlflow.db"
+    create = store.create_database
+
+    def copy(database: Path) -> None:
+        if not template.exists():
+            create(template)
+        unfinished = shutil.copy(template, database.with_name(f".{database.name}.copy"))
+        Path(unfinished).replace(database)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "create_database", copy)
         yield
 
 

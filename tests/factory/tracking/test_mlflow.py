@@ -26,6 +26,7 @@ from factory.tracking import (
     open_tracker,
     prepare_store,
 )
+from factory.tracking.database import create_database
 from factory.tracking.headline import LINES
 from factory.tracking.store import connect
 
@@ -429,7 +430,7 @@ def test_two_processes_on_an_empty_store_then_killed(tmp_path: Path) -> None:
     names = ("left", "right")
     command = [sys.executable, "-c", OPEN_AND_DIE, str(tmp_path)]
     children = [subprocess.Popen([*command, name], cwd=Path(__file__).parents[3]) for name in names]
-    assert [child.wait(60) for child in children] == [-signal.SIGKILL, -signal.SIGKILL]
+    assert [child.wait(180) for child in children] == [-signal.SIGKILL, -signal.SIGKILL]
     client = connect(f"sqlite:///{tmp_path}/mlflow.db")
     for name in names:
         tracker = open_tracker(
@@ -461,6 +462,8 @@ def test_a_store_that_was_cut_off_while_it_was_made_is_made_again(
             connection.exec_driver_sql("CREATE TABLE trace_info (request_id VARCHAR(50))")
         raise KeyboardInterrupt
 
+    # Other tests copy an empty database.
+    monkeypatch.setattr("factory.tracking.store.create_database", create_database)
     with monkeypatch.context() as patched:
         patched.setattr("mlflow.store.db.utils._initialize_tables", cut_off)
         with pytest.raises(KeyboardInterrupt):
