@@ -25,7 +25,7 @@ def locked(root: Path) -> Iterator[None]:
         ValueError: another process runs this floor; it is named.
         OSError: the file cannot be written.
     """
-    with (root / _FILE).open("a+") as file:
+    with open(root / _FILE, "a+", opener=stored_files.no_link) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -44,7 +44,7 @@ def locked(root: Path) -> Iterator[None]:
 def is_held(root: Path) -> bool:
     """Return whether a process runs the floor."""
     try:
-        with (root / _FILE).open("r") as file:
+        with open(root / _FILE, "rb", buffering=0, opener=stored_files.no_link) as file:
             # A shared lock, so that two commands that ask at once do not take each other for a floor.
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

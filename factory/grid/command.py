@@ -19,11 +19,13 @@ from factory.grid import costs, imports, intake, reporter, rules, signals
 from factory.grid.costs import Cost
 from factory.grid.server import HOST, GridServer
 from factory.grid.signals import Kind, Reading
+from factory.runtime import stored_files
 from factory.runtime.stored_files import visible
 from factory.validation import require
 
 _NONE = "none"
 _HIGHEST_LIMIT = 1e6
+_MOST_OUTBOX_BYTES = 1 << 30
 _J_PER_KWH = 3.6e6
 
 
@@ -188,5 +190,6 @@ def outbox(given: argparse.Namespace) -> int:
         raise ValueError(
             f"grid outbox: {path}: nothing yet; messages begin with the first target of the grid"
         )
-    print(path.read_text(encoding="utf-8"), end="")
+    content, _ = stored_files.read_with_time(path, limit=_MOST_OUTBOX_BYTES, follows_link=False)
+    print(content.decode(errors="replace"), end="")
     return 0

@@ -172,6 +172,12 @@ def read_tail(path: Path, *, limit: int, follows_link: bool = True) -> bytes:
         return file.read(limit)
 
 
+def no_link(path: str, flags: int) -> int:
+    """Open a file for `open(..., opener=no_link)`, which fails if a link or a pipe has taken its place."""
+    # Without O_NONBLOCK a pipe would wait for somebody to read from it.
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+
+
 @contextlib.contextmanager
 def _opened(path: Path, *, limit: int, follows_link: bool = True) -> Iterator[BinaryIO]:
     """Open a plain file of at most `limit` bytes.

@@ -26,7 +26,7 @@ def trim_torn_line(path: Path) -> None:
     if not path.exists():
         return
     # In place, without a copy: the file may be large, and cutting its end is atomic.
-    with path.open("r+b") as file:
+    with open(path, "r+b", opener=stored_files.no_link) as file:
         size = file.seek(0, os.SEEK_END)
         end = size
         while end:
@@ -62,7 +62,7 @@ class Journal:
         """
         values = nan_to_none({key: float(value) for key, value in metrics.items()})
         row = {"step": int(step), "time_unix_s": time.time(), "metrics": values}
-        with self.path.open("a", encoding="utf-8") as file:
+        with open(self.path, "a", encoding="utf-8", opener=stored_files.no_link) as file:
             file.write(json.dumps(row, allow_nan=False) + "\n")
 
     def append_last(self, metrics: Mapping[str, float], step: int) -> None:

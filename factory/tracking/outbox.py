@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from factory.runtime import stored_files
 from factory.runtime.atomic_write import atomic_write
 from factory.tracking.journal import trim_torn_line
 from factory.tracking.updates import Update, parse
@@ -65,7 +66,7 @@ class Outbox:
         # Anything that JSON lacks, such as a path in a tag, is sent as text.
         line = json.dumps(update, default=str) + "\n"
         with self._lock:
-            with self.path.open("a", encoding="utf-8") as file:
+            with open(self.path, "a", encoding="utf-8", opener=stored_files.no_link) as file:
                 file.write(line)
             self._count += 1
 
@@ -106,7 +107,7 @@ class Outbox:
     def _set_aside(self, line: bytes, reason: str) -> None:
         """Move the line at the front into the file of rejected ones."""
         rejected = self.path.with_name(f"{self.path.name}.rejected")
-        with rejected.open("ab") as file:
+        with open(rejected, "ab", opener=stored_files.no_link) as file:
             file.write(line)
         log.warning("%s: a line is set aside in %s (%s)", self.path, rejected.name, reason)
         self.drop(1)

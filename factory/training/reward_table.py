@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
 
 from factory.runtime import stored_files
@@ -29,8 +30,9 @@ class RewardTable:
             kept = [row for row in steps if int(row[0]) <= resumed_at and all(map(_is_number, row))]
         with atomic_write(path) as unfinished, unfinished.open("w", newline="") as file:
             csv.writer(file).writerows([["step", *names], *kept])
-        # csv writes its own line ends.
-        self._file = path.open("a", newline="")
+        # csv writes its own line ends. The file stays open for all rows.
+        handle = stored_files.no_link(str(path), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC)
+        self._file = os.fdopen(handle, "a", newline="")
         self._writer = csv.writer(self._file)
 
     def append(self, step: int, terms: list[float]) -> None:

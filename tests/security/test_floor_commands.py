@@ -27,6 +27,8 @@ from factory.operator.replay import ReplayEndpoint, read_answers
 from factory.operator.scoring.command import Book
 from factory.runtime.atomic_write import atomic_write
 from factory.site.command_line import main as site
+from factory.tracking.journal import Journal as MetricsJournal
+from factory.tracking.outbox import Outbox
 
 ESCAPE = "\x1b]0;owned\x07\x9b2J"
 _PAGE = 4096
@@ -216,6 +218,40 @@ def test_output_of_a_line_is_a_file_of_its_floor(
     own.symlink_to(secret)
     assert run(floor, "logs", "1", "--root", str(root)) == 2
     assert "secret" not in capsys.readouterr().out
+
+
+def test_a_pipe_for_a_lock_keeps_nobody_waiting_and_a_linked_outbox_is_not_shown(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Other files of a floor are opened with as little trust as its store."""
+    os.mkfifo(root / "floor.lock")
+    for text in ("status", "why 1", "report", "operator"):
+        assert run(floor, *text.split(), "--root", str(root)) == 0
+    (tmp_path / "secret").write_text("secret")
+    (root / "grid").mkdir()
+    (root / "grid" / "outbox.jsonl").symlink_to(tmp_path / "secret")
+    capsys.readouterr()
+    assert run(floor, "grid", "outbox", "--root", str(root)) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1) and "outbox.jsonl" in err
+
+
+def test_nothing_is_appended_through_a_link_that_takes_the_place_of_a_file(tmp_path: Path) -> None:
+    """Somebody who can write to a run folder may swap a file after it was checked."""
+    victim = tmp_path / "authorized_keys"
+    victim.write_text("mine")
+    journal = MetricsJournal(tmp_path / "run" / "metrics.jsonl")
+    outbox = Outbox(tmp_path / "run" / "outbox.jsonl")
+    for path in (journal.path, outbox.path):
+        path.unlink(missing_ok=True)
+        path.symlink_to(victim)
+    with pytest.raises(OSError, match="symbolic links"):
+        journal.append({"time/wall_s": 1.0}, 1)
+    with pytest.raises(OSError, match="symbolic links"):
+        outbox.put({"kind": "metrics"})
+    with pytest.raises(OSError, match="symbolic links"):
+        MetricsJournal(journal.path)
+    assert victim.read_text() == "mine"
 
 
 def test_a_log_that_grows_has_an_end(tmp_path: Path) -> None:
