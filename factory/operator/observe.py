@@ -15,7 +15,7 @@ import psutil
 from factory.energy.types import Tier
 from factory.floor.attempts import RESTARTED
 from factory.floor.curves import configuration_hash
-from factory.floor.lines import Line, LineState
+from factory.floor.lines import Handle, Line, LineState
 from factory.operator import processes
 from factory.operator.pressure import read_pressure
 from factory.operator.run_files import RunFiles
@@ -38,6 +38,8 @@ class _Attempt:
     def __init__(self, line: Line) -> None:
         self.number = line.attempts
         self.files = RunFiles(Path(line.run_dir))
+        self.handle: Handle | None = None
+        """Process of the attempt, once it is known; it stays the same."""
         self.cpu: deque[tuple[float, float]] = deque()
         self.memory: deque[tuple[float, float]] = deque(maxlen=_MOST_POINTS)
         self.moved_s = time.monotonic()
@@ -138,11 +140,17 @@ class Observer:
 
     def _processes(self, line: Line, attempt: _Attempt, now_s: float) -> processes.ProcessesView:
         """Look at the processes of a line, and remember their CPU time and memory."""
-        handle = self._floor.supervisor.handle(line) if line.state.is_active else None
-        # Process numbers of another host mean nothing here.
-        if handle is None or handle.host != self._floor.power.here:
+        if not line.state.is_active:
             return processes.ProcessesView()
-        seen = processes.look(handle.pid)
+        attempt.handle = attempt.handle or self._floor.supervisor.handle(line)
+        # Process numbers of another host mean nothing here.
+        if attempt.handle is None or attempt.handle.host != self._floor.power.here:
+            return processes.ProcessesView()
+        # A start fills the memory, which is no leak; a resumed run has rows before its first iteration.
+        is_due = line.state is LineState.RUNNING and (
+            not attempt.memory or now_s - attempt.memory[-1][0] >= _MEMORY_S
+        )
+        seen = processes.look(attempt.handle.pid, with_memory=is_due)
         account = self._floor.power.books.account(line.id)
         if line.state is LineState.PAUSED:
             # A paused line uses no CPU, which is no sign of a hang once it goes on.
@@ -151,9 +159,7 @@ class Observer:
             attempt.cpu.append((now_s, account.attempt_cpu_s))
             while attempt.cpu[0][0] < now_s - _CPU_WINDOW_S:
                 attempt.cpu.popleft()
-        is_due = not attempt.memory or now_s - attempt.memory[-1][0] >= _MEMORY_S
-        # A start fills the memory, which is no leak; a resumed run has rows before its first iteration.
-        if seen.memory_bytes and is_due and line.state is LineState.RUNNING:
+        if seen.memory_bytes:
             attempt.memory.append((now_s, float(seen.memory_bytes)))
         return seen
 

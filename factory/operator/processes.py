@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
-_PROC = Path("/proc")
+_PROC = "/proc"
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _STOPPED = b"T"
 
@@ -23,8 +22,8 @@ class ProcessesView:
     """True if one of them is stopped."""
 
 
-def look(wrapper: int) -> ProcessesView:
-    """Return the processes below a wrapper."""
+def look(wrapper: int, *, with_memory: bool = True) -> ProcessesView:
+    """Return the processes below a wrapper; without their memory if it is not asked for."""
     pids = list(_children(wrapper))
     # The list grows while it is walked through: children of children are found as well.
     for pid in pids:
@@ -33,9 +32,10 @@ def look(wrapper: int) -> ProcessesView:
     is_stopped = False
     for pid in pids:
         with contextlib.suppress(OSError, ValueError, IndexError):
-            memory_bytes += int((_PROC / str(pid) / "statm").read_bytes().split()[1]) * _PAGE_BYTES
+            if with_memory:
+                memory_bytes += int(_read(pid, "statm").split()[1]) * _PAGE_BYTES
             # The name, in parentheses, may hold anything.
-            state = (_PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()[0]
+            state = _read(pid, "stat").rpartition(b")")[2].split()[0]
             is_stopped = is_stopped or state == _STOPPED
     return ProcessesView(pids=tuple(pids), memory_bytes=memory_bytes, is_stopped=is_stopped)
 
@@ -54,7 +54,7 @@ def bind(pids: tuple[int, ...], cpus: list[int]) -> None:
     """Bind all threads of processes to CPUs."""
     for pid in pids:
         with contextlib.suppress(OSError):
-            for thread in os.listdir(_PROC / str(pid) / "task"):
+            for thread in os.listdir(f"{_PROC}/{pid}/task"):
                 # A thread may end while its siblings are bound.
                 with contextlib.suppress(OSError):
                     os.sched_setaffinity(int(thread), cpus)
@@ -62,7 +62,13 @@ def bind(pids: tuple[int, ...], cpus: list[int]) -> None:
 
 def _children(pid: int) -> list[int]:
     try:
-        text = (_PROC / str(pid) / "task" / str(pid) / "children").read_bytes()
+        text = _read(pid, f"task/{pid}/children")
     except OSError:
         return []
     return [int(number) for number in text.split()]
+
+
+def _read(pid: int, name: str) -> bytes:
+    """Return the content of a process's file, which is written anew by every read of it."""
+    with open(f"{_PROC}/{pid}/{name}", "rb", buffering=0) as file:
+        return file.read()

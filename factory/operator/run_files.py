@@ -19,6 +19,8 @@ from factory.runtime.plain_types import is_number
 from factory.training.checkpoint_files import CHECKSUMS
 
 _MOST_ROWS = 300
+_MOST_NEW_ROWS = 8
+"""Most rows that are parsed in a tick."""
 _MOST_USUAL = 100
 _UNUSUAL_ROWS = 3
 """First iterations of an attempt, in which caches fill."""
@@ -77,7 +79,11 @@ class RunFiles:
         Args:
             now_s: monotonic time.
         """
-        for line in self._new_lines():
+        lines = self._new_lines()
+        # Counts and times are totals, so that the newest rows of a line with hundreds a second tell enough.
+        if self._last:
+            lines = lines[-_MOST_NEW_ROWS:]
+        for line in lines:
             row = self._row(line, now_s)
             if row is not None:
                 self.history.add(row)
