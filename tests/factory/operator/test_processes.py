@@ -19,10 +19,13 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.fixture
 def child() -> Iterator[subprocess.Popen[bytes]]:
     """Start a process below this one."""
-    process = subprocess.Popen(["sleep", "60"])
+    command = ["sh", "-c", "echo ready; read answer"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
     yield process
     process.kill()
-    process.wait(60.0)
+    process.communicate(timeout=60.0)
 
 
 def test_children_their_memory_and_a_stop_are_seen(child: subprocess.Popen[bytes]) -> None:
