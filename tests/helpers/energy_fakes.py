@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from factory.energy.cgroup import Cgroup
 from factory.energy.sources.base import EnergySource
 from factory.energy.types import Boundary, Capability, Reading, Tier
 
@@ -33,6 +34,27 @@ class Clock:
     def advance(self, seconds: float) -> None:
         """Move on."""
         self.now_ns += round(seconds * 1e9)
+
+
+class FakeCgroup(Cgroup):
+    """A control group with settable figures."""
+
+    def __init__(self, *, memory_bytes: int | None = 8 * 10**9) -> None:
+        self.used_s = 100.0
+        self.usage_origin = "a test"
+        self._memory_bytes = memory_bytes
+
+    def usage_s(self) -> float:
+        """Return the CPU time."""
+        return self.used_s
+
+    def memory_limit_bytes(self) -> int | None:
+        """Return the limit."""
+        return self._memory_bytes
+
+    def resident_bytes(self) -> int:
+        """Return a fixed size."""
+        return 2 * 10**9
 
 
 class PowerTrace:

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean
 
 import pytest
-from energy_fakes import Clock
+from energy_fakes import Clock, FakeCgroup
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,27 +18,6 @@ from factory.energy.sources.base import SourceError
 from factory.energy.sources.calibration import Calibration, fit_calibration
 from factory.energy.sources.estimate import EstimateConfig, EstimateSource
 from factory.energy.types import Boundary, Tier
-
-
-class FakeCgroup(Cgroup):
-    """A control group with settable figures."""
-
-    def __init__(self, *, memory_bytes: int | None = 8 * 10**9) -> None:
-        self.used_s = 100.0
-        self.usage_origin = "a test"
-        self._memory_bytes = memory_bytes
-
-    def usage_s(self) -> float:
-        """Return the CPU time."""
-        return self.used_s
-
-    def memory_limit_bytes(self) -> int | None:
-        """Return the limit."""
-        return self._memory_bytes
-
-    def resident_bytes(self) -> int:
-        """Return a fixed size."""
-        return 2 * 10**9
 
 
 def estimate_j(

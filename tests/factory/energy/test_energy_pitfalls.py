@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from energy_fakes import Clock, FakeGpu, FakeNvml, PowerSource, RaplTree
+from energy_fakes import Clock, FakeCgroup, FakeGpu, FakeNvml, PowerSource, RaplTree
 
 from factory.energy.channel import Channel
 from factory.energy.config import EnergyConfig, SiteConfig
@@ -136,10 +136,10 @@ def test_c7_pue_is_applied_once_and_to_cost_only() -> None:
     for pue in (1.0, 2.0):
         clock = Clock()
         cfg = EnergyConfig(site=SiteConfig(pue=pue), source="null")
-        source = EstimateSource(cfg.estimate, clock, num_cores=1.0)
+        source = EstimateSource(cfg.estimate, clock, cgroup=FakeCgroup(), num_cores=1.0)
         source.open()
         clock.advance(1.0)
-        assert source.read().components_j["cpu"] >= 0.74
+        assert source.read().components_j["cpu"] == pytest.approx(0.74)
 
 
 def test_c8_metering_needs_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

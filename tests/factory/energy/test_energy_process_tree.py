@@ -81,6 +81,7 @@ def wait(started: subprocess.Popen[str]) -> float:
     return usage.ru_utime + usage.ru_stime
 
 
+@pytest.mark.slow
 def test_counts_what_the_kernel_counts(tmp_path: Path) -> None:
     """Short-lived and long-lived children, ended and not ended, cost what the kernel says, within 1 %."""
     script = """
@@ -147,6 +148,7 @@ FORGOTTEN = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", [ORPHAN, FORGOTTEN])
 def test_children_that_nobody_waits_for_count(tmp_path: Path, script: str) -> None:
     """A descendant stays in the count when its parent ended first, and when its time went to no parent."""
