@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
+from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
 from factory.learners.base import Learner
 from factory.policies.base import Policy
@@ -58,14 +59,9 @@ class _Packed:
     """
 
     def __init__(self, tensors: Tensors) -> None:
-        self._parts = tuple(tensors)
-        self._layout: dict[torch.dtype, list[tuple[str, str, torch.Size]]] = {}
-        pieces: dict[torch.dtype, list[Tensor]] = {}
-        for part, values in tensors.items():
-            for name, value in values.items():
-                self._layout.setdefault(value.dtype, []).append((part, name, value.shape))
-                pieces.setdefault(value.dtype, []).append(value.reshape(-1))
-        self._flat = {dtype: torch.cat(values) for dtype, values in pieces.items()}
+        # The tensors themselves are kept for their names and shapes; they may change later.
+        self._like = tensors
+        self._flat = {dtype: _joined(values) for dtype, values in _by_type(tensors).items()}
 
     def is_finite(self) -> Tensor:
         """Return whether all numbers are finite, without waiting for the device. Shape: () bool."""
@@ -80,12 +76,32 @@ class _Packed:
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """Return the copies by part and name."""
-        found: dict[str, dict[str, Tensor]] = {part: {} for part in self._parts}
-        for dtype, layout in self._layout.items():
-            pieces = self._flat[dtype].split([shape.numel() for _, _, shape in layout])
-            for (part, name, shape), piece in zip(layout, pieces, strict=True):
-                found[part][name] = piece.view(shape)
-        return found
+        pieces = {
+            dtype: iter(_unflatten_dense_tensors(self._flat[dtype], values))
+            for dtype, values in _by_type(self._like).items()
+        }
+        return {
+            part: {name: next(pieces[value.dtype]) for name, value in values.items()}
+            for part, values in self._like.items()
+        }
+
+
+def _by_type(tensors: Tensors) -> dict[torch.dtype, list[Tensor]]:
+    """Return all tensors in their order, by type."""
+    found: dict[torch.dtype, list[Tensor]] = {}
+    for values in tensors.values():
+        for value in values.values():
+            found.setdefault(value.dtype, []).append(value)
+    return found
+
+
+def _joined(values: list[Tensor]) -> Tensor:
+    """Return copies of tensors of one type, end to end."""
+    flat = _flatten_dense_tensors(values)
+    # A single tensor is only viewed.
+    if len(values) == 1:
+        flat = flat.clone()
+    return flat
 
 
 def is_finite(tensors: Tensors) -> Tensor:
