@@ -24,8 +24,8 @@ class TrackRewards:
     progress: float = 1.0
     """Reward of a metre along the centre line [1/m]."""
     lap: float = 10.0
-    """Reward of a finished lap, about as much as driving on is worth at the discount of the preset."""
-    off_track: float = -20.0
+    """Reward of a finished lap, a third of what driving on is worth at the discount of the preset."""
+    off_track: float = -60.0
     """Applied once, when the car leaves the track or spins."""
     action_rate: float = -0.02
     """Cost of actions that jump."""
