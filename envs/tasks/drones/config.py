@@ -40,7 +40,7 @@ class DroneRewards:
     """Reward of a metre nearer to the target [1/m]."""
     target: float = 2.0
     """Reward of a target, once it is passed."""
-    failure: float = -4.0
+    failure: float = -12.0
     """Applied once, when the episode ends otherwise than by success or the time limit."""
     rates: float = -0.0005
     """Cost of the squared angular velocity [s^2/rad^2]."""
