@@ -39,6 +39,7 @@ def main() -> None:
     """Measure every task, print the results, and write `guards.json`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tasks", nargs="+", default=TASKS)
+    parser.add_argument("--num-envs", type=int, help="worlds; the task's own number by default")
     parser.add_argument("--seconds", type=float, default=90.0, help="CPU time for each task")
     parser.add_argument("--out", type=Path, default=HERE)
     args = parser.parse_args()
@@ -48,7 +49,7 @@ def main() -> None:
         "command": shlex.join(["python", *sys.argv]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": hardware.describe(),
-        "tasks": {task: measure(task, args.seconds) for task in args.tasks},
+        "tasks": {task: measure(task, args.seconds, args.num_envs) for task in args.tasks},
     }
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "guards.json").write_text(json.dumps(results, indent=1) + "\n")
@@ -66,12 +67,12 @@ class Training:
     num_worlds: int
 
 
-def measure(task: str, seconds: float) -> dict[str, Any]:
+def measure(task: str, seconds: float, num_envs: int | None) -> dict[str, Any]:
     """Return by how much the guards lengthen an iteration [%], with a bootstrap interval over pairs.
 
     Both halves of a pair are iterations of the same training, in the order on, off or off, on by turns.
     """
-    training = build(task)
+    training = build(task, num_envs)
     for _ in range(WARM_UP):
         training.iterate()
     begin_s = time.process_time()
@@ -95,9 +96,12 @@ def measure(task: str, seconds: float) -> dict[str, Any]:
     }
 
 
-def build(task: str) -> Training:
-    """Return a training with the task's own settings, on one thread."""
-    cfg, _ = cli.compose_config([*options.example(task), "runtime.torch_threads=1", "physics.num_threads=1"])
+def build(task: str, num_envs: int | None = None) -> Training:
+    """Return a training with the task's own settings, but one thread and perhaps another number of worlds."""
+    overrides = [*options.example(task), "runtime.torch_threads=1", "physics.num_threads=1"]
+    if num_envs is not None:
+        overrides.append(f"num_envs={num_envs}")
+    cfg, _ = cli.compose_config(overrides)
     device.set_up(1)
     seeding.seed_everything(0)
     env = make_env(cfg, num_envs=cfg.num_envs)
