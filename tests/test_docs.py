@@ -73,6 +73,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", EXAMPLES)
 def test_example_runs(
     code: str, tmp_path: Path, run_dir: Path, monkeypatch: pytest.MonkeyPatch, clean_registries: None

@@ -20,6 +20,8 @@ from factory import bench, config, evaluate, plugins, registry
 from factory.energy.registry import SOURCES
 from factory.policies.export import describe_exported, load_exported
 
+pytestmark = pytest.mark.slow
+
 SMALL = (
     "num_envs=8",
     "tracking=jsonl",
@@ -156,7 +158,6 @@ def test_bench_measures_the_components(tmp_path: Path, monkeypatch: pytest.Monke
     assert all(level["steps_per_s"] > 0 for level in row["levels"].values())
 
 
-@pytest.mark.slow
 def test_new_process_lists_the_task(site: Path, tmp_path: Path) -> None:
     """A command in a fresh process finds the package by its metadata alone."""
     path = os.pathsep.join([str(site), str(Path(__file__).parents[1])])

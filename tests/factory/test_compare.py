@@ -142,6 +142,7 @@ def test_a_ratio_to_a_mean_that_may_be_zero_has_no_upper_bound() -> None:
     assert np.isnan(ratio_interval([0.0, 0.0], [1.0, 1.1]).value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [3, 5, 10])
 def test_intervals_of_what_cannot_be_negative_hold_the_true_mean(count: int) -> None:
     """The logarithmic scale holds the mean at least as often as the linear one, and never reaches zero."""

@@ -67,6 +67,7 @@ def test_every_folder_of_choices_is_a_group() -> None:
     assert folders - {"hydra", "site"} == set(options.GROUPS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("group", "option"), CHOICES, ids=lambda value: str(value))
 def test_every_choice_composes(group: str, option: str) -> None:
     """Each option of each group, every experiment among them, makes a checked configuration."""

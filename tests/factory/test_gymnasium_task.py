@@ -25,6 +25,8 @@ from factory.policies.export import describe_exported, load_exported
 from factory.tracking.store import connect
 from factory.training import checkpoint
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 SMALL = (
     "task=gymnasium",
@@ -61,7 +63,6 @@ def trained(request: pytest.FixtureRequest, shared_command_line: Callable[..., N
     return request.param, only_run(request.param)
 
 
-@pytest.mark.slow
 def test_every_stage_leaves_what_it_should(trained: tuple[str, Path]) -> None:
     """Figures, film, exported policy and report are there; tokens are the live steps, and names hold the
     id.
@@ -146,7 +147,6 @@ def test_exported_choice_is_the_argmax(trained: tuple[str, Path]) -> None:
     torch.testing.assert_close(load_exported(run_dir / "export")(obs), native, rtol=0, atol=1e-5)
 
 
-@pytest.mark.slow
 def test_resumed_run_starts_new_episodes_and_keeps_the_rest(
     command_line: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -194,7 +194,6 @@ def test_world_that_fails_ends_the_run_in_one_line(
     assert summary_of(run_dir)["status"] == "failed"
 
 
-@pytest.mark.slow
 def test_world_that_hangs_ends_the_run_with_its_ledger_closed(tmp_path: Path) -> None:
     """One error line and exit status 1; the checkpoint before is whole and named, MLflow's run is FAILED."""
     job = [
@@ -243,7 +242,6 @@ def test_run_without_pictures_says_so_and_goes_on(
     assert not (only_run(env_id) / "videos").exists()
 
 
-@pytest.mark.slow
 def test_interrupt_reaches_the_line_and_no_worker(tmp_path: Path) -> None:
     """Ctrl-C in a terminal, which signals the whole process group, ends with a checkpoint and exit status
     130.
@@ -304,7 +302,6 @@ def test_table_of_tasks_takes_no_arguments(
     assert capsys.readouterr() == ("", "error: foo=bar: no such key; choose one of plugins\n")
 
 
-@pytest.mark.slow
 def test_cartpole_is_solved(command_line: Callable[..., None]) -> None:
     """The preset reaches the most there is, in every one of 100 evaluation episodes."""
     command_line("experiment=cartpole_v1", "tracking=jsonl", "runtime.video_s=0")

@@ -14,6 +14,8 @@ from dog_files import PLAIN
 from factory import evaluate
 from factory.training import checkpoint
 
+pytestmark = pytest.mark.slow
+
 JOB = (
     "task=quadruped_velocity",
     "num_envs=4",

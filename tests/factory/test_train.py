@@ -20,6 +20,8 @@ from training_runs import CARTPOLE, NUM_ENVS, NUM_STEPS, ROLLOUT, newest_run, su
 
 from factory.energy.types import PHASES
 
+pytestmark = pytest.mark.slow
+
 ITERATIONS = 12
 FIGURES = {
     "train": "return_mean episode_length_mean success_rate",
@@ -277,7 +279,6 @@ def test_resuming_goes_on_with_the_same_ledger_run(
     assert ledger.get_run(after["mlflow_run_id"]).data.metrics["factory/tokens_total"] == 5 * ROLLOUT
 
 
-@pytest.mark.slow
 def test_sweep_is_one_parent_with_its_children(
     smoke: Path, ledger: Any, shared_command_line: Callable[..., None]
 ) -> None:

@@ -15,6 +15,8 @@ from factory.policies.export import export_policy
 from factory.tracking import Tracker, TrackingConfig, close_killed_run, open_tracker, prepare_store
 from factory.tracking.store import connect
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 

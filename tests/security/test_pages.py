@@ -55,6 +55,7 @@ def test_compare_shows_hostile_names_as_text(
     assert_harmless(Path("page/compare.html"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["summary.json", "metrics.jsonl", "reward_terms.csv", "config.yaml"])
 @pytest.mark.parametrize(
     "content", [b"", b"\xff\xfe\x00", b"[]", b"null", b'{"metrics": 3, "tags": [1]}', b"{" * 9999]

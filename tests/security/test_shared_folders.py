@@ -28,6 +28,8 @@ from factory.tracking.journal import Journal, trim_torn_line
 from factory.training import checkpoint, checkpoint_files, fit, run_lock
 from factory.training.reward_table import RewardTable
 
+pytestmark = pytest.mark.slow
+
 Command = Callable[..., tuple[int, str, str]]
 
 HUGE_BYTES = 1 << 42

@@ -15,6 +15,8 @@ from factory.envs.tasks.cartpole import CartpoleSwingup
 from factory.envs.tasks.quadruped_velocity import QuadrupedVelocity
 from factory.envs.wrappers import NormalizeReward, RecordEpisodeStatistics
 
+pytestmark = pytest.mark.slow
+
 
 def config(num_steps: int, *, critic: str = "policy") -> dict[str, Any]:
     """Return rsl_rl's settings for a small PPO; rsl_rl changes what it is given."""

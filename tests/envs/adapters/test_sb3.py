@@ -18,6 +18,8 @@ from factory.envs.tasks.cartpole import CartpoleSwingup
 from factory.envs.tasks.quadruped_velocity import QuadrupedVelocity
 from factory.envs.wrappers import NormalizeReward, RecordEpisodeStatistics
 
+pytestmark = pytest.mark.slow
+
 
 def scripted() -> Any:
     """Return an environment in which the second world terminates now and then, and both have a time limit."""

@@ -36,6 +36,7 @@ def make(env_id: str, **kwargs: Any) -> Any:
     return gymnasium.make_vec(f"factory.envs:{env_id}", **kwargs).unwrapped
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("env_id", TASK_IDS)
 def test_vector_contract(env_id: str) -> None:
     """The batched environment passes the conformance check in all three autoreset modes."""

@@ -43,6 +43,7 @@ def test_guard_refuses_what_a_graph_cannot_hold(unsafe: Callable[[], Any]) -> No
         unsafe()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("env_id", TASK_IDS)
 def test_control_step_is_graph_safe(env_id: str) -> None:
     """Steps on which episodes end and worlds restart pass the guard."""

@@ -21,6 +21,8 @@ from factory.envs.physics import PhysicsConfig, open_physics
 from factory.envs.physics.contact_forces import add_contact_forces
 from factory.envs.physics.warp import WarpPhysics
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 TASKS = ("factory/CartpoleSwingup-v0", "factory/QuadrupedVelocity-v0", "factory/HalfCheetah-v5")
 TOLERANCE = dict(zip(TASKS, (2e-6, 1e-2, 2e-4), strict=True))

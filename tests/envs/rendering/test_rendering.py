@@ -19,6 +19,8 @@ from factory.envs.rendering.renderer import open_renderer
 from factory.envs.rendering.scenery import add_scenery
 from factory.envs.rendering.surface import GAMMA, Surfaces
 
+pytestmark = pytest.mark.slow
+
 WIDTH, HEIGHT = 160, 120
 LEVEL = Camera(azimuth_deg=90.0, elevation_deg=-20.0, distance_m=4.0)
 
@@ -246,7 +248,6 @@ def test_a_crash_of_the_driver_costs_nothing_but_the_look(caplog: pytest.LogCapt
     assert len(caplog.records) == 1
 
 
-@pytest.mark.slow
 @needs_opengl
 def test_the_driver_is_never_loaded_into_this_process() -> None:
     """Neither EGL, OSMesa nor their LLVM is mapped by a process that has drawn: triton's LLVM would crash

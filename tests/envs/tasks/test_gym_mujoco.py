@@ -127,6 +127,7 @@ def place(env: Any, qpos: np.ndarray, qvel: np.ndarray) -> None:
     env.set_state(qpos, qvel)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options"), CASES, ids=[f"{n}-{'other' if o else 'default'}" for n, o in CASES]
 )

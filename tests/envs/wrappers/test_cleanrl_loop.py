@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.distributions import Normal
 
 from factory.envs.tasks.cartpole import CartpoleSwingup
 from factory.envs.wrappers import ClipAction, NormalizeObservation, NormalizeReward, RecordEpisodeStatistics
+
+pytestmark = pytest.mark.slow
 
 NUM_ENVS, NUM_STEPS, GAMMA, GAE_LAMBDA = 64, 32, 0.98, 0.95
 

@@ -299,6 +299,7 @@ def mistakes(draw: st.DrawFn, types: dict[str, type]) -> tuple[str, str]:
     return key, draw(OUT_OF_TYPE[types[key]])
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(mistake=mistakes(TRAIN_TYPES))
 def test_value_out_of_type_for_training(mistake: tuple[str, str]) -> None:

@@ -71,6 +71,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot copy a process")
 @pytest.mark.parametrize("command", COMMANDS)
 def test_nothing_heavy_is_loaded(command: str, answers: Path) -> None:

@@ -48,6 +48,7 @@ def test_nothing_is_composed_for_tasks_that_are_complete(monkeypatch: pytest.Mon
             task_settings.read(name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "budget", "steps"),
     [

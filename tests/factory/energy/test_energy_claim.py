@@ -304,6 +304,7 @@ def _meter_some_work(pipe: Connection, seconds: float) -> None:
     pipe.send(meter.warnings())
 
 
+@pytest.mark.slow
 def test_two_meters_side_by_side_do_not_both_claim_the_machine() -> None:
     """Two processes that compute at once claim less than the node's meter shows; both say that they share."""
     context = multiprocessing.get_context("spawn")

@@ -247,6 +247,7 @@ def test_noise_within_the_reserve_moves_nothing(
     assert plant.count(Verb.START) <= len(lines)
 
 
+@pytest.mark.slow
 @given(lines=LINES, errors=st.lists(st.floats(0.3, 3.0), min_size=8, max_size=8))
 def test_wrong_predictions_do_not_flap(lines: list[PlantLine], errors: list[float]) -> None:
     """A line whose power is misjudged is resumed less and less often."""
@@ -260,6 +261,7 @@ def test_wrong_predictions_do_not_flap(lines: list[PlantLine], errors: list[floa
         assert len(line.shed_s) <= 8
 
 
+@pytest.mark.slow
 @given(lines=LINES, watts=st.floats(30.0, 120.0), noise_w=st.floats(0.0, 1.0))
 def test_nobody_starves(lines: list[PlantLine], watts: float, noise_w: float) -> None:
     """Each line that fits the empty floor starts, at the latest when all before it have ended."""

@@ -119,6 +119,7 @@ def test_it_takes_nothing_that_it_is_not_offered(store: Store) -> None:
     assert set(choices_of(store, choices=CHOICES[:4])) <= {Verb.CONTINUE, Verb.RESTART, Verb.HOLD}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("allow", [["continue"], ["continue", "restart"]])
 def test_a_floor_that_ignores_the_rule_teaches_it(store: Store, allow: list[str]) -> None:
     """Stopped lines are restarted after `continue` has failed; if that is not allowed, it is not tried."""

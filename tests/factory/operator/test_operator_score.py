@@ -108,6 +108,7 @@ def test_every_case_can_be_injected_and_every_fault_but_two_has_a_case() -> None
     assert set(Fault) - found == {Fault.COLLAPSE, Fault.STAGNATION}
 
 
+@pytest.mark.slow
 def test_rule_repairs_what_nobody_would_and_oracle_is_a_bound(library: Library) -> None:
     """A stopped line loses all without an operator, a few seconds with rules, less with foresight."""
     case = BY_NAME["hang"]

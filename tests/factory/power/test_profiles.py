@@ -50,6 +50,7 @@ def test_mistake_is_one_line(arguments: list[str], message: str) -> None:
         single_job([*JOB, *arguments])
 
 
+@pytest.mark.slow
 def test_run_tells_its_profile_and_gives_its_cpus_back(
     command_line: Callable[..., None], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

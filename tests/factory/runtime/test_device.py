@@ -34,6 +34,7 @@ def kept_bytes(how: str) -> int:
     return int(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the C library is not glibc")
 def test_set_up_keeps_freed_memory() -> None:
     """What was freed is kept for the next tensors; without the set-up the kernel has it back at once."""

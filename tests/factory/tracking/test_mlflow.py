@@ -30,6 +30,8 @@ from factory.tracking.database import create_database
 from factory.tracking.headline import LINES
 from factory.tracking.store import connect
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:  # importing MLflow takes seconds, which collecting the tests shall not
     from mlflow import MlflowClient
     from mlflow.entities import Run
@@ -424,7 +426,6 @@ def test_locked_database_does_not_stop_the_loop(
     assert steps(client, tracker.run_id) == [0, 1, 2]
 
 
-@pytest.mark.slow
 def test_two_processes_on_an_empty_store_then_killed(tmp_path: Path) -> None:
     """Both open a run though neither store nor schema exists; after kill -9 a resume sends every row."""
     names = ("left", "right")

@@ -15,6 +15,8 @@ from factory.energy.types import PHASES
 from factory.train import train
 from factory.training.control import RunControl, stop_on_signals
 
+pytestmark = pytest.mark.slow
+
 ROLLOUT = 8 * 4
 JOB = (
     "task=cartpole_swingup tracking=jsonl energy=null num_envs=8 learner.num_steps=4 "

@@ -11,6 +11,8 @@ import torch
 
 from factory.runtime import device
 
+pytestmark = pytest.mark.slow
+
 ROLLOUT = 8 * 4
 ITERATIONS = 4
 SMALL = (
@@ -109,7 +111,6 @@ def test_setting_changes_no_bit(
     assert weights(tmp_path / "varied") == plain
 
 
-@pytest.mark.slow
 def test_resume_at_any_iteration_changes_no_bit(
     shared_command_line: Callable[..., None], plain: dict[str, bytes], tmp_path: Path
 ) -> None:

@@ -20,6 +20,8 @@ from factory.learners.ppo import Ppo
 from factory.policies.mlp import MlpPolicy
 from factory.training import checkpoint
 
+pytestmark = pytest.mark.slow
+
 WORLDS = 64
 ROLLOUT = WORLDS * 4
 CARTPOLE = (

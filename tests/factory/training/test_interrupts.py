@@ -19,6 +19,8 @@ from training_runs import CARTPOLE, FILES_ONLY, ROLLOUT, ROOT, Started, newest_r
 from factory.runtime import distributed
 from factory.training import checkpoint, metrics, stages
 
+pytestmark = pytest.mark.slow
+
 
 def interrupt_after(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, *, calls: int) -> None:
     """Send this process SIGINT at the end of so many calls of a function."""
@@ -33,7 +35,6 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, *, 
     monkeypatch.setattr(module, name, interrupting)
 
 
-@pytest.mark.slow
 def test_interrupt_ends_with_a_checkpoint(start: Callable[..., Started], tmp_path: Path) -> None:
     """SIGINT ends the iteration, saves, reports and exits with 130; what was reached is in checkpoint and
     summary.
@@ -52,7 +53,6 @@ def test_interrupt_ends_with_a_checkpoint(start: Callable[..., Started], tmp_pat
     assert (run_dir / "report.html").exists()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("joined", [False, True], ids=["| tee", "2>&1 | tee"])
 def test_ctrl_c_in_a_pipeline_ends_with_a_checkpoint(tmp_path: Path, joined: bool) -> None:
     """It reaches `tee`, too, which ends at once: the run saves and reports with nobody reading its output."""
@@ -94,7 +94,6 @@ def test_ctrl_c_in_a_pipeline_ends_with_a_checkpoint(tmp_path: Path, joined: boo
         ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupt_during_start_up_is_one_line(
     start: Callable[..., Started], tmp_path: Path, number: signal.Signals
@@ -123,7 +122,6 @@ def test_interrupt_counts_only_once_all_processes_know(
     assert (newest_run(tmp_path) / "checkpoints" / "last").resolve().name == str(3 * ROLLOUT)
 
 
-@pytest.mark.slow
 def test_interrupt_after_training_leaves_out_the_stages_that_remain(
     command_line: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
@@ -156,7 +154,6 @@ def test_interrupt_that_leaves_out_nothing_is_none(
     assert summary_of(newest_run(tmp_path))["status"] == "finished"
 
 
-@pytest.mark.slow
 def test_disk_that_takes_no_more_ends_in_one_line_and_keeps_what_is_whole(tmp_path: Path) -> None:
     """A run whose checkpoints outgrow the space says so in one line, exit status 1, and is resumed with
     room.

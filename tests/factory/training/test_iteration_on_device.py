@@ -114,6 +114,7 @@ def test_guard_refuses_the_host(unsafe: Callable[[torch.Tensor], Any]) -> None:
         unsafe(x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("env_id", TASK_IDS)
 @pytest.mark.parametrize("schedule", ["annealed", "linear"])
 def test_rollout_and_update_stay_on_the_device(env_id: str, schedule: str) -> None:

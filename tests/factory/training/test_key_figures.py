@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from training_runs import CARTPOLE, FILES_ONLY, ROLLOUT, newest_run, summary_of
 
+pytestmark = pytest.mark.slow
+
 
 def test_figures_without_a_meter_have_no_joules(command_line: Callable[..., None], tmp_path: Path) -> None:
     """With `energy=null tracking=null` nothing is invented: no joules, and seconds all the same."""

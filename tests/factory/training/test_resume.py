@@ -26,6 +26,8 @@ from training_runs import (
 from factory.energy.ledger import EnergyLedger
 from factory.envs.physics import ENGINES
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def finished(shared_command_line: Callable[..., None]) -> Path:
@@ -34,7 +36,6 @@ def finished(shared_command_line: Callable[..., None]) -> Path:
     return newest_run(Path.cwd())
 
 
-@pytest.mark.slow
 def test_killed_and_resumed_equals_never_stopped(
     command_line: Callable[..., None], start: Callable[..., Started], tmp_path: Path
 ) -> None:
@@ -67,7 +68,6 @@ def test_killed_and_resumed_equals_never_stopped(
     assert rows == [*(ROLLOUT * (i + 1) for i in range(num_iterations)), total_steps]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("physics", ENGINES)
 def test_robot_dog_resumes_exactly(command_line: Callable[..., None], tmp_path: Path, physics: str) -> None:
     """A task with commands, pushes and per-world physics parameters resumes bit for bit as well, on both

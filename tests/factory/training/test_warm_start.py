@@ -19,6 +19,8 @@ from factory.training import checkpoint, warm_start
 from factory.training.build import make_env, make_policy
 from factory.training.checkpoint import Checkpoint
 
+pytestmark = pytest.mark.slow
+
 ROLLOUT = 8 * 4
 SMALL = (
     "task=cartpole_swingup",

@@ -13,6 +13,8 @@ import pytest
 
 from factory.training import watchdog
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = """
 import sys, time
 from pathlib import Path

@@ -28,6 +28,7 @@ def place(env: CarPark, x: float, y: float, yaw: float, speed: float = 0.0) -> N
     env.car.copy_(torch.tensor([x, y, yaw, speed, 0.0]).expand_as(env.car))
 
 
+@pytest.mark.slow
 def test_conforms_and_is_graph_safe() -> None:
     """Gymnasium's contract holds in all autoreset modes, and no step makes the host wait."""
     check_vector_env(lambda **kw: make(**kw))

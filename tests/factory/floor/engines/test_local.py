@@ -7,6 +7,8 @@ from engine_checks import EngineChecks
 
 from factory.floor.engines.local import LocalEngine
 
+pytestmark = pytest.mark.slow
+
 
 class TestLocal(EngineChecks):
     """The list of all engines, with processes of this machine."""
