@@ -319,10 +319,9 @@ def _bar(store: Store, times: MonotonicTimes) -> Bar:
     plain = store.get(BAR)
     if plain is None:
         return Bar()
-    better = tuple(
-        (times.future(start), times.future(end)) for start, end in plain.pop("better", [(0.0, 1e12)])
-    )
-    return Bar(**plain, better=better)
+    if "better" in plain:
+        plain["better"] = tuple((times.future(start), times.future(end)) for start, end in plain["better"])
+    return Bar(**plain)
 
 
 def describe(floor: Floor) -> dict[str, Any]:

@@ -22,8 +22,9 @@ from factory.floor.sweeps.table import StoredSweep
 _QUIET = ("runtime.video_s=0", "runtime.register_model=false")
 """Arguments of trials unless they are given: at every rung a trial would make a video and a model."""
 _MAX_CHECKED = 64
-_MOST_DIGITS = 18
 """Configurations that are composed and checked before the first trial starts."""
+_MOST_DIGITS = 18
+"""Most digits of the number of a sweep; SQLite holds no more."""
 
 
 def sweep(given: argparse.Namespace) -> int:
