@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
+from torch._utils import _flatten_dense_tensors
 
 from factory.learners.base import Learner
 from factory.policies.base import Policy
@@ -59,8 +59,11 @@ class _Packed:
     """
 
     def __init__(self, tensors: Tensors) -> None:
-        # The tensors themselves are kept for their names and shapes; they may change later.
-        self._like = tensors
+        # Not the tensors themselves: the learner's are copies already, which would be kept twice.
+        self._layout = {
+            part: {name: (value.dtype, value.shape) for name, value in values.items()}
+            for part, values in tensors.items()
+        }
         self._flat = {dtype: _joined(values) for dtype, values in _by_type(tensors).items()}
 
     def is_finite(self) -> Tensor:
@@ -76,14 +79,15 @@ class _Packed:
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """Return the copies by part and name."""
-        pieces = {
-            dtype: iter(_unflatten_dense_tensors(self._flat[dtype], values))
-            for dtype, values in _by_type(self._like).items()
-        }
-        return {
-            part: {name: next(pieces[value.dtype]) for name, value in values.items()}
-            for part, values in self._like.items()
-        }
+        rest = dict(self._flat)
+        found: dict[str, dict[str, Tensor]] = {}
+        for part, entries in self._layout.items():
+            found[part] = {}
+            for name, (dtype, shape) in entries.items():
+                size = shape.numel()
+                found[part][name] = rest[dtype][:size].view(shape)
+                rest[dtype] = rest[dtype][size:]
+        return found
 
 
 def _by_type(tensors: Tensors) -> dict[torch.dtype, list[Tensor]]:
