@@ -19,7 +19,6 @@ findings.
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -33,7 +32,7 @@ from factory.diagnosis.finding import Finding, Status, look
 from factory.diagnosis.show import Page
 from factory.energy.config import EnergyConfig
 from factory.reporting.waiting import waiting
-from factory.runtime import provenance
+from factory.runtime import provenance, strict_json
 from factory.runtime.strict_json import nan_to_none
 from factory.tracking.config import TrackingConfig
 from factory.validation import require
@@ -102,7 +101,7 @@ class Diagnosis:
             "self_test": self_test,
             "crosscheck": [measurement.row() for measurement in self.measurements],
         }
-        return json.dumps(content, indent=1)
+        return strict_json.dumps(content)
 
     def print(self, page: Page) -> None:
         """Print the findings for people."""

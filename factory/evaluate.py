@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import json
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +32,7 @@ from factory.config import TrainConfig
 from factory.intervals import share_intervals
 from factory.reporting.console import print_evaluation
 from factory.reporting.waiting import waiting
+from factory.runtime import strict_json
 from factory.runtime.atomic_write import atomic_write
 from factory.runtime.stored_files import visible
 from factory.suites import command as suite_command
@@ -130,7 +130,7 @@ def run_evaluation(cfg: EvaluateConfig) -> Evaluated:
     content = {"env_steps": env_steps, "seed": seed, "metrics": found, "intervals": intervals}
     # A new file in its place, in case that it is a hard link to one elsewhere.
     with atomic_write(run_dir / "evaluation.json") as unfinished:
-        unfinished.write_text(json.dumps(content, indent=1))
+        unfinished.write_text(strict_json.dumps(content))
 
     video = None
     if cfg.video:

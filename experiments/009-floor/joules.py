@@ -29,6 +29,7 @@ from factory.energy.process_tree import ProcessTable, ProcessTree
 from factory.floor.books import Books, LineShare
 from factory.floor.node_meter import NodeMeter
 from factory.runtime import hardware, provenance
+from factory.runtime.decoding import decode
 
 TICK_S = 1.0
 PAUSE = (5, 10)
@@ -112,7 +113,9 @@ def by_books(root: Path, steps: int) -> dict[str, Any]:
         for number, run in running.items():
             run.counted_s = run.tree.cpu_s()
             shares[number] = LineShare(cpu_s_total=run.counted_s, cores_allocated=1.0, attempt=1)
-        books = Books.from_plain(json.loads(json.dumps(books.tick(meter.read(), shares).to_plain())))
+        books = decode(
+            json.loads(json.dumps(books.tick(meter.read(), shares).to_plain())), Books, name="books"
+        )
         gaps.append(
             abs(fsum([books.rest_j, *(line.joules for line in books.lines.values())]) / books.node_j - 1.0)
         )

@@ -24,6 +24,7 @@ sys.path.insert(0, str(HERE.parent / "009-floor"))
 from day import moment  # noqa: E402
 from workshop import FloorUnderTest  # noqa: E402
 
+from factory.floor.curves import CURVES  # noqa: E402
 from factory.floor.store import Store  # noqa: E402
 
 LINE = (
@@ -77,7 +78,7 @@ def main() -> None:
 def num_observations(root: Path) -> int:
     """Return the number of windows that the floor has learned from."""
     with Store(root) as store:
-        return sum(len(curve["observations"]) for curve in store.get("curves", []))
+        return sum(len(curve.observations) for curve in store.get(CURVES))
 
 
 def events(root: Path, deadline: float) -> list[list[Any]]:

@@ -22,6 +22,7 @@ from factory import options
 from factory.cli.spelling import near_keys, near_names
 from factory.envs.core.errors import WorldError
 from factory.runtime import ranks
+from factory.runtime.atomic_write import atomic_write
 from factory.runtime.stored_files import visible
 from factory.tracking.credentials import redacted
 from factory.training import checkpoint_files
@@ -80,7 +81,9 @@ def one_line_faults(run_dir: Path) -> Iterator[None]:
         fail(UnhealthyTrainingError(f"{error}; remove the cause, then go on with resume={run_dir}"), status=1)
     except WorldError as error:
         path = run_dir / "traceback.txt"
-        path.write_text(error.trace)
+        # Renamed into its place, so that nothing is written through a link that stands there.
+        with atomic_write(path) as unfinished:
+            unfinished.write_text(error.trace)
         fail(RuntimeError(f"{error}; traceback in {path}{checkpoint_files.go_on(run_dir)}"), status=1)
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):

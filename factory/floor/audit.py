@@ -6,8 +6,12 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, NotRequired, TypedDict
+
+from factory.floor.lines import LineState
+from factory.runtime import decoding
+from factory.runtime.decoding import Count, Moment
 
 GENESIS = "0" * 64
 """Digest before the first event."""
@@ -17,12 +21,49 @@ GENESIS = "0" * 64
 class Event:
     """Something that happened on the floor."""
 
-    seq: int
-    at: float
+    seq: Count
+    at: Moment
     """Time, in seconds since 1970, UTC."""
     kind: str
     line: int | None
     details: dict[str, Any]
+
+
+class Move(TypedDict):
+    """Details of the event `moved`."""
+
+    to: LineState
+    reason: NotRequired[str]
+
+
+class Prediction(TypedDict):
+    """Details of an action of the scheduler."""
+
+    predicted_w: NotRequired[float]
+    predicted_sd_w: NotRequired[float]
+
+
+_DETAILS: dict[str, Any] = {
+    "moved": Move,
+    "start": Prediction,
+    "pause": Prediction,
+    "resume": Prediction,
+    "preempt": Prediction,
+}
+"""Details of the events that are read again, by kind."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Link:
+    """An event as the chain has it."""
+
+    seq: int
+    at: float
+    kind: str
+    line: int | None
+    details: str
+    previous: str
+    digest: str
 
 
 def append(
@@ -32,7 +73,9 @@ def append(
     # Sorted keys give equal details one text, and so one digest.
     text = json.dumps(details, sort_keys=True)
     last = connection.execute("SELECT digest FROM event ORDER BY seq DESC LIMIT 1").fetchone()
-    previous = last[0] if last else GENESIS
+    previous = GENESIS
+    if last:
+        previous = decoding.decode(last[0], str, name="digest of the last event")
     connection.execute(
         "INSERT INTO event (at, kind, line, details, previous, digest) VALUES (?, ?, ?, ?, ?, ?)",
         (at, kind, line, text, previous, _digest(previous, at, kind, line, text)),
@@ -47,14 +90,17 @@ def verify(connection: sqlite3.Connection) -> int:
     """
     previous = GENESIS
     count = 0
-    rows = connection.execute("SELECT seq, at, kind, line, details, previous, digest FROM event ORDER BY seq")
-    for seq, at, kind, line, details, stored_previous, digest in rows:
+    names = [field.name for field in fields(_Link)]
+    for row in connection.execute(f"SELECT {', '.join(names)} FROM event ORDER BY seq"):
         count += 1
+        link = decoding.decode_row(dict(zip(names, row, strict=True)), _Link, name=f"event {row[0]}")
         # Numbers without a gap show removed events, digests show changed ones.
-        is_next = seq == count and stored_previous == previous
-        if not is_next or digest != _digest(previous, at, kind, line, details):
-            raise ValueError(f"event {seq} does not follow from the events before it: the chain was changed")
-        previous = digest
+        is_next = link.seq == count and link.previous == previous
+        if not is_next or link.digest != _digest(previous, link.at, link.kind, link.line, link.details):
+            raise ValueError(
+                f"event {link.seq} does not follow from the events before it: the chain was changed"
+            )
+        previous = link.digest
     return count
 
 
@@ -65,8 +111,13 @@ def read(connection: sqlite3.Connection, *, line: int | None = None, limit: int 
         " ORDER BY seq DESC LIMIT ?",
         (line, line, limit),
     )
-    for seq, at, kind, of_line, details in rows:
-        yield Event(seq=seq, at=at, kind=kind, line=of_line, details=json.loads(details))
+    names = [field.name for field in fields(Event)]
+    for row in rows:
+        name = f"event {row[0]}"
+        event = decoding.decode_row(dict(zip(names, row, strict=True)), Event, name=name)
+        if event.kind in _DETAILS:
+            decoding.decode(event.details, _DETAILS[event.kind], name=name)
+        yield event
 
 
 def _digest(previous: str, at: float, kind: str, line: int | None, details: str) -> str:

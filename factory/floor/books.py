@@ -13,6 +13,7 @@ from math import fsum
 from typing import Any
 
 from factory.floor.node_meter import NodeReading
+from factory.runtime.decoding import Count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +39,7 @@ class LineAccount:
     """Part of `joules` that went into work that was lost."""
     cpu_s: float = 0.0
     """CPU time over all attempts [s], that of the ticks without a floor included."""
-    attempt: int = 0
+    attempt: Count = 0
     """Last attempt seen."""
     attempt_cpu_s: float = 0.0
     """CPU time of that attempt so far [s]."""
@@ -114,22 +115,6 @@ class Books:
             last = asdict(self.last)
         lines = {str(line): asdict(account) for line, account in self.lines.items()}
         return {"node_j": self.node_j, "rest_j": self.rest_j, "lines": lines, "last": last}
-
-    @classmethod
-    def from_plain(cls, plain: Mapping[str, Any]) -> Books:
-        """Rebuild the totals from `to_plain`.
-
-        Raises:
-            ValueError: If fields are missing or unknown.
-        """
-        try:
-            last = None
-            if plain["last"] is not None:
-                last = NodeReading(**plain["last"])
-            lines = {int(line): LineAccount(**account) for line, account in plain["lines"].items()}
-            return cls(node_j=float(plain["node_j"]), rest_j=float(plain["rest_j"]), lines=lines, last=last)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"the books cannot be read: {error!r}") from error
 
     def _used_s(self, line: int, share: LineShare) -> float:
         """Return the CPU time of a line since the last tick [s]."""

@@ -14,6 +14,7 @@ from math import inf
 
 from factory.floor.plan import PowerLimit
 from factory.floor.steps import Steps
+from factory.runtime.decoding import Moment
 
 _MOST_STEPS = 300
 """Steps that are searched for the next change: a day of rows of five minutes."""
@@ -25,12 +26,12 @@ class Target:
 
     watts: float
     """Power [W]; infinite to lift earlier targets."""
-    start: float
-    end: float | None = None
+    start: Moment
+    end: Moment | None = None
     """First moment at which it no longer holds; None without an end."""
     source: str = "target"
     """Origin, for people: a name, or the message of a grid."""
-    issued: float = 0.0
+    issued: Moment = 0.0
     """Time at which it was made; among targets in force the one that was made last counts."""
     is_hard: bool = False
     """True if in the end even lines of flex 0 are paused for it, as for the limit of the site."""

@@ -5,26 +5,42 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from math import inf, isfinite
-from typing import Any
+from typing import Annotated, Any
 
 from factory import cli
 from factory.floor.budget import Budget, Target, power_text
 from factory.floor.budget_input import make_target, read_schedule
+from factory.floor.keys import Key
 from factory.floor.store import Store
+from factory.limits import limit_of
+from factory.runtime.decoding import LARGEST_NUMBER, Count, Moment, Within
 
 _SHOWN_ROWS = 10
 _KEPT_TARGETS = 1000
 _FORGOTTEN_S = 86400.0
+_Power = Annotated[float, Within(0.0, LARGEST_NUMBER)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredTarget(Target):
+    """A target as JSON holds it, which knows no infinity."""
+
+    watts: _Power | None  # type: ignore[assignment]
+
+
+SCHEDULE = Key("schedule", list[tuple[Moment, _Power]], [])
+TARGETS = Key("targets", list[StoredTarget], [])
+BUDGET_VERSION = Key("budget_version", Count, 0)
 
 
 def read_budget(store: Store, *, site_w: float = inf, ramp_w_per_s: float = inf) -> Budget:
     """Return the budget from schedule and targets in the store, and the limit of the site [W]."""
     return Budget(
         site_w=site_w,
-        schedule=[(at, watts) for at, watts in store.get("schedule", [])],
+        schedule=store.get(SCHEDULE),
         targets=targets(store),
         ramp_w_per_s=ramp_w_per_s,
     )
@@ -32,11 +48,11 @@ def read_budget(store: Store, *, site_w: float = inf, ramp_w_per_s: float = inf)
 
 def budget_version(store: Store) -> int:
     """Return a number that grows with every change of schedule or targets."""
-    return int(store.get("budget_version", 0))
+    return int(store.get(BUDGET_VERSION))
 
 
 def _mark_changed(store: Store) -> None:
-    store.put("budget_version", budget_version(store) + 1)
+    store.put(BUDGET_VERSION, budget_version(store) + 1)
 
 
 def set_target(given: argparse.Namespace) -> int:
@@ -58,7 +74,7 @@ def add_targets(store: Store, added: Sequence[Target], *, now: float) -> None:
     known = [target for target in targets(store) if target.end is None or target.end > now - _FORGOTTEN_S]
     # Sorting is stable: of targets that were made at the same time, the one that came last counts.
     ordered = sorted((*known, *added), key=lambda target: target.issued)
-    store.put("targets", [_plain(target) for target in ordered[-_KEPT_TARGETS:]])
+    store.put(TARGETS, [_plain(target) for target in ordered[-_KEPT_TARGETS:]])
     _mark_changed(store)
     for target in added:
         store.record("budget set", details=_plain(target))
@@ -69,7 +85,7 @@ def import_schedule(given: argparse.Namespace) -> int:
     rows = read_schedule(given.file)
     cli.check_writable(given.root, key="--root")
     with Store(given.root, create=True) as store, store.transaction():
-        store.put("schedule", rows)
+        store.put(SCHEDULE, rows)
         _mark_changed(store)
         store.record("schedule imported", details={"file": str(given.file), "rows": len(rows)})
     print(f"{len(rows)} rows from {_moment(rows[0][0])} to {_moment(rows[-1][0])}")
@@ -86,7 +102,7 @@ def show(given: argparse.Namespace) -> int:
             if target.end is not None:
                 end = f" until {_moment(target.end)}"
             print(f"target    {power_text(target.watts)} from {_moment(target.start)}{end}")
-        rows = store.get("schedule", [])
+        rows = store.get(SCHEDULE)
         upcoming = [row for row in rows if row[0] >= now]
         for at, watts in upcoming[:_SHOWN_ROWS]:
             print(f"schedule  {watts:g} W from {_moment(at)}")
@@ -97,13 +113,8 @@ def show(given: argparse.Namespace) -> int:
 
 def targets(store: Store) -> list[Target]:
     """Return the targets of a floor in the order in which they were made."""
-    found: list[Target] = []
-    for plain in store.get("targets", []):
-        watts = plain["watts"]
-        if watts is None:
-            watts = inf
-        found.append(Target(**{**plain, "watts": watts}))
-    return found
+    stored = store.get(TARGETS)
+    return [Target(**asdict(target) | {"watts": limit_of(target.watts)}) for target in stored]
 
 
 def _plain(target: Target) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from math import inf
@@ -28,6 +27,7 @@ from factory.grid import watcher as grid_watcher
 from factory.operator import command as operator_command
 from factory.operator.config import OperatorConfig
 from factory.operator.words import Mode
+from factory.runtime import strict_json
 from factory.validation import require
 
 
@@ -115,7 +115,7 @@ def status(given: argparse.Namespace) -> int:
     """Show lines, power and energy."""
     with Store(given.root) as store:
         if given.json:
-            print(json.dumps(status_view.plain(store), indent=1))
+            print(strict_json.dumps(status_view.plain(store)))
         elif given.watch:
             status_view.watch(store)
         else:
@@ -129,7 +129,7 @@ def why(given: argparse.Namespace) -> int:
         line = store.line(given.line)
         text = status_view.explain(store, line)
         if given.json:
-            print(json.dumps({"id": line.id, "state": line.state.value, "why": text}))
+            print(strict_json.dumps({"id": line.id, "state": line.state.value, "why": text}, indent=None))
         else:
             print(text)
     return 0
@@ -169,7 +169,7 @@ def report(given: argparse.Namespace) -> int:
         found["sweeps"] = [view.plain(store, sweep) for sweep in table.sweeps(store)]
         page = write_page(store)
     if given.json:
-        print(json.dumps(found, indent=1))
+        print(strict_json.dumps(found))
     else:
         print_report(found)
         print(f"page: {page}")

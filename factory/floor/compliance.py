@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import inf
+from math import inf, nan
 from statistics import fmean
 
 from factory.floor.plan import PowerSample
@@ -143,7 +143,7 @@ def report_event(
         response_s=response_s([*before, *during], start_s=start_s),
         fall_w_per_s=-min(ramps, default=0.0),
         rise_w_per_s=max(ramps, default=0.0),
-        snap_back=max(power_w for _, power_w, _ in windows(after)) / baseline.power_w,
+        snap_back=_share(max(power_w for _, power_w, _ in windows(after)), baseline.power_w),
         tokens_deferred=baseline.tokens_at(end_s - start_s) - (during[-1].tokens - base_tokens),
         tokens_lost=baseline.tokens_at(samples[-1].t_s - start_s) - (samples[-1].tokens - base_tokens),
         compliance=compliance(samples),
@@ -250,6 +250,13 @@ def windows(samples: Sequence[PowerSample]) -> list[tuple[float, float, float]]:
         )
         for index, window in sorted(inside.items())
     ]
+
+
+def _share(part: float, whole: float) -> float:
+    """Return a part of a whole; nothing is known of a share in nothing."""
+    if not whole > 0.0:
+        return nan
+    return part / whole
 
 
 def _mean_limit(window: Sequence[PowerSample]) -> float:

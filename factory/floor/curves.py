@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from math import sqrt
 from statistics import median
-from typing import Any
+from typing import Annotated, Any
 
 from factory.energy.uncertainty import COVERAGE_FACTOR, student_t
+from factory.floor.keys import Key
 from factory.floor.plan import OperatingPoint
+from factory.runtime.decoding import Count, Within
 
 LEAST_OBSERVATIONS = 3
 _MOST_OBSERVATIONS = 30
@@ -25,6 +27,8 @@ _MOST_SUBJECTS = 300
 _NORMAL_MAD = 1.4826
 _LEAST_DUTY = 0.2
 """A line that ran for less of a window says too little about its power at full."""
+_LEAST_W = 1e-9
+"""A line that adds no power has no curve."""
 _LEAST_SPREAD = 0.02
 """Least relative standard deviation: windows that follow each other are more alike than later ones."""
 _AGED = 2.0
@@ -46,18 +50,18 @@ class Subject:
     configuration: str
     """Hash of the settings that matter for power and speed (`configuration_hash`)."""
     family: str
-    cores: float
+    cores: Annotated[float, Within(1e-3, 1e6)]
     machine: str
     version: str
     """Commit and driver; observations of others count less."""
-    gpus: int = 0
+    gpus: Count = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
     """Means over a window of some seconds in which a line ran at least for a part."""
 
-    duty: float
+    duty: Annotated[float, Within(0.0, 1.0)]
     """Share of the window in which the line was not paused."""
     power_w: float
     tokens_per_s: float
@@ -71,6 +75,17 @@ class Observation:
     def full_tokens_per_s(self) -> float:
         """Return the speed without pauses."""
         return self.tokens_per_s / self.duty
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCurve:
+    """Observations of a subject, as they are stored."""
+
+    subject: Subject
+    observations: list[Observation]
+
+
+CURVES = Key("curves", list[StoredCurve], [])
 
 
 class Curves:
@@ -90,7 +105,7 @@ class Curves:
 
     def observe(self, subject: Subject, observation: Observation) -> None:
         """Add an observation; the oldest of the subject, and the oldest subject, make room."""
-        if observation.duty < _LEAST_DUTY or not observation.power_w > 0.0:
+        if observation.duty < _LEAST_DUTY or not observation.power_w > _LEAST_W:
             return
         # A dictionary keeps its order: a subject that is seen again moves to the end.
         rows = self._seen.pop(subject, [])
@@ -126,19 +141,11 @@ class Curves:
             for subject, rows in self._seen.items()
         ]
 
-    def load(self, plain: Iterable[Mapping[str, Any]]) -> None:
-        """Add the rows that `to_plain` returned.
-
-        Raises:
-            ValueError: If fields are missing or unknown.
-        """
-        try:
-            for row in plain:
-                subject = Subject(**row["subject"])
-                for fields in row["observations"]:
-                    self.observe(subject, Observation(**fields))
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"the power curves cannot be read: {error!r}") from error
+    def load(self, stored: Iterable[StoredCurve]) -> None:
+        """Add the observations that `to_plain` returned, as the store has read them."""
+        for row in stored:
+            for observation in row.observations:
+                self.observe(row.subject, observation)
 
     def _point(self, subject: Subject) -> OperatingPoint:
         # From the most like to the least like, each with a wider spread; see the top of this file.

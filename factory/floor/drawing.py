@@ -19,6 +19,7 @@ _PLOT_HEIGHT = 150.0
 _ROW_HEIGHT = 18.0
 _NUM_TICKS = 5
 _MOST_POINTS = 600
+_LEAST = 1e-300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +140,8 @@ def _pieces(curve: Curve, axis: Axis, highest: float) -> list[str]:
 
 def _nice_above(value: float) -> float:
     """Return a round number that is at least a value."""
-    if not value > 0.0:
+    # A power of ten below it would be zero.
+    if not value > _LEAST:
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
     return next(step * power for step in (1.0, 2.0, 5.0, 10.0) if step * power >= value)

@@ -5,10 +5,33 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from math import fsum
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from factory.floor.books import Books, LineAccount, LineShare
+from factory.floor.keys import Key
 from factory.floor.node_meter import NodeReading
+
+
+class StoredHost(TypedDict):
+    """Books of a host, as `Books.to_plain` gives them."""
+
+    node_j: float
+    rest_j: float
+    lines: Mapping[int, LineAccount]
+    last: NodeReading | None
+
+
+class StoredBooks(TypedDict):
+    """Books as `FloorBooks.to_plain` gives them, or those of a floor that metered its own host only."""
+
+    node_j: float
+    rest_j: float
+    hosts: NotRequired[Mapping[str, StoredHost]]
+    lines: NotRequired[Mapping[int, LineAccount]]
+    last: NotRequired[NodeReading | None]
+
+
+BOOKS = Key("books", StoredBooks, {})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,14 +115,21 @@ class FloorBooks:
         return {"node_j": self.node_j, "rest_j": self.rest_j, "hosts": hosts}
 
     @classmethod
-    def from_plain(cls, plain: Mapping[str, Any], *, here: str) -> FloorBooks:
-        """Rebuild the books from `to_plain`, or from those of a floor that metered its own host only.
-
-        Raises:
-            ValueError: If fields are missing or unknown.
-        """
-        hosts = plain.get("hosts", {here: plain})
-        return cls(by_host={host: Books.from_plain(books) for host, books in hosts.items()})
+    def from_stored(cls, stored: StoredBooks, *, here: str) -> FloorBooks:
+        """Return the books that a store held; without hosts they are those of the host `here`."""
+        alone: StoredHost = {"lines": {}, "last": None, **stored}  # type: ignore[typeddict-unknown-key]
+        hosts = stored.get("hosts", {here: alone})
+        return cls(
+            by_host={
+                host: Books(
+                    node_j=books["node_j"],
+                    rest_j=books["rest_j"],
+                    lines=books["lines"],
+                    last=books["last"],
+                )
+                for host, books in hosts.items()
+            }
+        )
 
     def _accounts(self, line: int) -> Iterator[tuple[str, LineAccount]]:
         for host, books in self.by_host.items():

@@ -15,7 +15,7 @@ from factory.floor.compliance import compliance, max_excess_w, report_events, vi
 from factory.floor.forecasts import forecast_error
 from factory.floor.lines import Line, LineState
 from factory.floor.plan import PowerSample
-from factory.floor.records import Sample
+from factory.floor.records import RUNNING, Sample
 from factory.floor.shift import shift_answers
 from factory.floor.store import Store
 from factory.limits import limit_of
@@ -105,7 +105,7 @@ def shift_report(store: Store, *, since: float) -> dict[str, Any]:
         "forecast": error and asdict(error),
         "predictions": _predictions(events, powers, since=since),
         "attempts": sum(attempt.started_at >= since for attempt in store.attempts()),
-        "tier": store.get("running", {}).get("tier", "none"),
+        "tier": store.get(RUNNING).get("tier", "none"),
         **shift_answers(store.root, since=since, now=now),
     }
 

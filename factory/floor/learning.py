@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
-from typing import Any
 
-from factory.floor.curves import Curves, Observation, Subject, configuration_hash, family_of
+from factory.floor.curves import Curves, Observation, StoredCurve, Subject, configuration_hash, family_of
 from factory.floor.lines import Line, LineState
 from factory.floor.plan import OperatingPoint
 from factory.runtime import provenance
@@ -38,7 +37,7 @@ class CurveWatch:
 
     def __init__(
         self,
-        plain: Iterable[Mapping[str, Any]],
+        stored: Iterable[StoredCurve],
         *,
         prior_w_per_core: float,
         prior_w_per_gpu: float = 0.0,
@@ -48,14 +47,14 @@ class CurveWatch:
         """Continue with the curves of an earlier process.
 
         Args:
-            plain: Curves as `Curves.to_plain` gave them.
+            stored: Curves as `Curves.to_plain` gave them to the store.
             prior_w_per_core: Power of a busy core above an idle one, by the bound of the budget [W].
             prior_w_per_gpu: Power limit of a GPU [W].
             machine: Name of the machine; that of this host if None.
             version: Commit and driver; those of this process if None.
         """
         self.curves = Curves(prior_w_per_core=prior_w_per_core, prior_w_per_gpu=prior_w_per_gpu)
-        self.curves.load(plain)
+        self.curves.load(stored)
         self._machine = machine or platform.node()
         self._version = version or _version()
         self._subjects: dict[int, Subject] = {}

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated
+
+from factory.runtime.decoding import LARGEST_INT, Count, Moment, Within
 
 
 class LineState(StrEnum):
@@ -69,55 +72,55 @@ class ExitClass(StrEnum):
 class Needs:
     """Resources that a line occupies while it runs or is paused."""
 
-    cores: float
+    cores: Annotated[float, Within(0.0, 1e6)]
     """CPUs."""
-    memory_bytes: int
-    gpus: int = 0
+    memory_bytes: Count
+    gpus: Count = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
     """One submitted training job. Times are seconds since 1970, UTC."""
 
-    id: int
+    id: Count
     name: str
     task: str
     overrides: tuple[str, ...]
     """Arguments of `factory.train`, without those the floor adds."""
     spec_hash: str
     """Hash of the resolved configuration and the commit; equal lines are submitted once."""
-    total_steps: int
+    total_steps: Annotated[int, Within(1, LARGEST_INT)]
     """Environment steps at which the line ends."""
     needs: Needs
     priority: int = 0
     """Greater numbers first."""
-    flex: int = 1
+    flex: Annotated[int, Within(0, 3)] = 1
     """Slowdown the line tolerates: 0 none, 1 little, 2 much, 3 any."""
-    deadline: float | None = None
+    deadline: Moment | None = None
     owner: str = ""
     cwd: str = ""
     """Folder in which it was submitted."""
-    created_at: float = 0.0
+    created_at: Moment = 0.0
     state: LineState = LineState.QUEUED
-    state_since: float = 0.0
+    state_since: Moment = 0.0
     """Time of the last change of state."""
     reason: str = ""
     """Sentence that explains the state."""
     is_held: bool = False
     """True if a user paused it, so that only a user resumes it."""
-    not_before: float = 0.0
+    not_before: Moment = 0.0
     """Earliest time of the next attempt, after a failed one."""
     run_dir: str = ""
     exit_class: ExitClass | None = None
     """Class of the last attempt that ended."""
-    attempts: int = 0
-    failures: int = 0
+    attempts: Count = 0
+    failures: Count = 0
     """Failed attempts in a row that made no progress, by the same root cause."""
     root_cause: str = ""
     """Root cause of the last failed attempt."""
-    steps: int = 0
+    steps: Count = 0
     """Environment steps done."""
-    tokens: int = 0
+    tokens: Count = 0
     tokens_per_s: float = 0.0
     """Control tokens a second over the last iterations."""
     joules: float = 0.0
@@ -147,7 +150,7 @@ class Handle:
 
     engine: str
     host: str
-    pid: int
+    pid: Annotated[int, Within(1, 2**31 - 1)]
     started: float
     """Start time of the process, as `psutil.Process.create_time` gives it [s]."""
     boot_id: str
@@ -159,18 +162,18 @@ class Handle:
 class Attempt:
     """One start of a line. Times are seconds since 1970, UTC."""
 
-    line: int
-    number: int
+    line: Count
+    number: Count
     folder: str
     """`lines/<line>/<number>` under the root of the floor."""
     handle: Handle | None
     """None until the process is known."""
-    started_at: float
-    steps_from: int
+    started_at: Moment
+    steps_from: Count
     """Environment steps that were done before."""
-    ended_at: float | None = None
+    ended_at: Moment | None = None
     exit_class: ExitClass | None = None
     root_cause: str = ""
-    steps_to: int | None = None
+    steps_to: Count | None = None
     joules: float = 0.0
     cpu_s: float = 0.0

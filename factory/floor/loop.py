@@ -7,25 +7,25 @@ from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any, Protocol
 
-from factory.floor import scheduler
+from factory.floor import bars, scheduler
 from factory.floor.budget import Budget
 from factory.floor.budget_commands import budget_version, read_budget
 from factory.floor.clock import MonotonicTimes
+from factory.floor.curves import CURVES
 from factory.floor.engines.base import Engine
+from factory.floor.floor_books import BOOKS
 from factory.floor.learning import CurveWatch
 from factory.floor.lines import ACTIVE, Handle, Line, LineState, Needs
 from factory.floor.orders import carry_out
-from factory.floor.plan import Action, Bar, FloorView, LineView, PowerLimit, Verb
+from factory.floor.plan import Action, FloorView, LineView, PowerLimit, Verb
 from factory.floor.power import PowerWatch
-from factory.floor.records import Command, Sample
+from factory.floor.records import RUNNING, Command, Sample
 from factory.floor.rules import Rules
 from factory.floor.store import Store
-from factory.floor.supervisor import Supervisor
+from factory.floor.supervisor import KEPT, Supervisor
 from factory.floor.sweeps import driver, table
 from factory.limits import stored_limit
 
-BAR = "bar"
-"""Key of the store under which lines of some flexibility are kept from running, with the reason."""
 NOT_FINAL = tuple(state for state in LineState if not state.is_final)
 _SAMPLE_S = 1.0
 _NODE_S = 2.0
@@ -85,7 +85,7 @@ class Floor:
         self.store = store
         self.engine = engine
         self.rules = rules
-        self.power = PowerWatch(store.get("books"), engine, energy=rules.energy)
+        self.power = PowerWatch(store.get(BOOKS), engine, energy=rules.energy)
         self.is_draining = False
         self._budget: Budget | None = None
         self._budget_version = 0
@@ -95,7 +95,7 @@ class Floor:
         self.supervisor = Supervisor(store, engine, self.power, profile=rules.profile)
         self._core_w = self.power.prior_w(Needs(cores=1.0, memory_bytes=0))
         self.learning = CurveWatch(
-            store.get("curves", []),
+            store.get(CURVES),
             prior_w_per_core=self._core_w,
             prior_w_per_gpu=self.power.prior_w(Needs(cores=0.0, memory_bytes=0, gpus=1)),
         )
@@ -227,7 +227,7 @@ class Floor:
             is_estimated=self.power.is_estimated,
             is_fresh=bool(self.power.samples),
             is_draining=self.is_draining,
-            bar=_bar(self.store, self._times),
+            bar=bars.read(self.store, self._times),
             last_start_s=self.supervisor.last_start_s,
         )
 
@@ -262,7 +262,7 @@ class Floor:
         for line in active:
             has_learned |= self.learning.tick(line, now_s=now_s, power_w=self.power.line_w.get(line.id, 0.0))
         if has_learned:
-            self.store.put("curves", self.learning.curves.to_plain())
+            self.store.put(CURVES, self.learning.curves.to_plain())
 
     def _keep_books(self, *, ended: Sequence[int]) -> None:
         """Write down energy and waste of the lines that have processes, and close the accounts of others."""
@@ -272,8 +272,8 @@ class Floor:
         for number in ended:
             self.power.books = self.power.books.close(number)
             self.supervisor.kept.pop(number, None)
-        self.store.put("books", self.power.books.to_plain())
-        self.store.put("kept", self.supervisor.kept)
+        self.store.put(BOOKS, self.power.books.to_plain())
+        self.store.put(KEPT, self.supervisor.kept)
 
     def _explain(self, waiting: dict[int, str]) -> None:
         """Write down why lines wait, where that has changed."""
@@ -302,7 +302,7 @@ class Floor:
                 running=len(running),
             )
         )
-        self.store.put("running", describe(self) | {"budget_w": stored_limit(limit_w)})
+        self.store.put(RUNNING, describe(self) | {"budget_w": stored_limit(limit_w)})
 
 
 def _recent_acts(store: Store, times: MonotonicTimes) -> dict[tuple[Verb, int], list[float]]:
@@ -312,16 +312,6 @@ def _recent_acts(store: Store, times: MonotonicTimes) -> dict[tuple[Verb, int], 
         if event.kind in (Verb.PAUSE, Verb.PREEMPT) and event.line is not None:
             acted.setdefault((Verb(event.kind), event.line), []).append(times.past(event.at))
     return acted
-
-
-def _bar(store: Store, times: MonotonicTimes) -> Bar:
-    """Return what keeps background lines from running, as others have put it into the store."""
-    plain = store.get(BAR)
-    if plain is None:
-        return Bar()
-    if "better" in plain:
-        plain["better"] = tuple((times.future(start), times.future(end)) for start, end in plain["better"])
-    return Bar(**plain)
 
 
 def describe(floor: Floor) -> dict[str, Any]:

@@ -196,7 +196,7 @@ class NodeMeter:
             if position and channel.capability is not None:
                 channel.source.seek(position)
         before = positions.get(_NODE)
-        if before is not None:
+        if before is not None and {"cpu_s", "t_ns"} <= before.keys():
             self._cpu_base_s = min(self._cpu_base_s, before["cpu_s"])
             self._t_ns = min(self._t_ns, int(before["t_ns"]))
 

@@ -19,6 +19,7 @@ from factory.floor.questions.matching import Choice
 from factory.floor.questions.question import Parameters
 from factory.floor.records import Sample
 from factory.floor.store import Store
+from factory.operator.stored import FINDINGS
 from factory.reporting.formatting import format_si
 from factory.reporting.html import write_html
 from factory.runtime.atomic_write import atomic_write
@@ -159,7 +160,7 @@ def _tokens(samples: Sequence[Sample], axis: Axis) -> Any:
 def _operator(store: Store, now: float) -> dict[str, Any]:
     """Return open findings, open suggestions and the newest actions of a day."""
     parameters = Parameters(hours=24.0, rows=_MOST_ACTIONS)
-    found: dict[str, Any] = {"findings": [one["id"] for one in store.get("operator findings", [])]}
+    found: dict[str, Any] = {"findings": [one["id"] for one in store.get(FINDINGS)]}
     with reading(store.root) as connection:
         for name in ("suggested", "done"):
             given = answer(connection, Choice(question=QUESTIONS[name], parameters=parameters), now=now)

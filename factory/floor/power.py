@@ -8,13 +8,12 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import fsum, inf
-from typing import Any
 
 from factory.energy.config import EnergyConfig
 from factory.energy.types import Tier
 from factory.floor.books import LineShare
 from factory.floor.engines.base import Engine
-from factory.floor.floor_books import FloorBooks
+from factory.floor.floor_books import FloorBooks, StoredBooks
 from factory.floor.host_meter import HostMeter, HostReading, Running
 from factory.floor.lines import Handle, Line, Needs
 from factory.floor.node_meter import NodeReading
@@ -47,20 +46,20 @@ class PowerWatch:
     """Meters the hosts on which lines run, and charges their energy to the lines."""
 
     def __init__(
-        self, plain: Mapping[str, Any] | None, engine: Engine, *, energy: EnergyConfig | None = None
+        self, stored: StoredBooks | None, engine: Engine, *, energy: EnergyConfig | None = None
     ) -> None:
         """Open the meter of this host and continue with earlier books.
 
         Args:
-            plain: books of an earlier process, as `FloorBooks.to_plain` gave them.
+            stored: books of an earlier process; None or empty without one.
             engine: reaches the meters of other hosts.
             energy: settings of the meter of this host; the defaults if None.
         """
         self._engine = engine
         self.here = socket.gethostname()
         self.books = FloorBooks()
-        if plain:
-            self.books = FloorBooks.from_plain(plain, here=self.here)
+        if stored:
+            self.books = FloorBooks.from_stored(stored, here=self.here)
         self._meter = HostMeter(self.books.last(self.here), energy=energy)
         self.explanation = self._meter.explanation
         self._coefficients = (energy or EnergyConfig()).estimate

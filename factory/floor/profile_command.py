@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -15,6 +14,7 @@ from factory.power import calibrate
 from factory.power.calibrate import Sample
 from factory.power.config import ProfileConfig
 from factory.power.verification import UNTESTED, Verification, Verifications
+from factory.runtime import strict_json
 from factory.validation import require
 
 _LEAST_ITERATIONS = 4
@@ -52,7 +52,7 @@ def profile(given: argparse.Namespace) -> int:
     elif given.overrides:
         raise ValueError(f"{given.overrides[0]}: add --calibrate to measure profiles")
     if given.json:
-        print(json.dumps([asdict(entry) for entry in shown], indent=1))
+        print(strict_json.dumps([asdict(entry) for entry in shown]))
     elif given.calibrate:
         for entry in shown:
             print(f"{entry.profile:<16} {entry.text()}")

@@ -5,8 +5,12 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 
+from factory.floor.keys import Key
+
 PRIOR_S = 6.0
 """CPU time of a restart before any was seen [s]; the compiled kernels are in their cache by then."""
+RESTARTS = Key("restarts", dict[str, list[float]], {})
+"""`RestartCosts.to_plain`: CPU times of starts [s], by task."""
 _KEPT = 9
 """Newest starts of a task that count; an odd number, so that the median is one of them."""
 

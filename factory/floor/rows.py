@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
-from factory.floor.lines import Attempt, ExitClass, Handle, Line, LineState, Needs
+from factory.floor.lines import Attempt, ExitClass, Line, LineState, Needs
+from factory.runtime import decoding
 
 LINE_FIELDS = tuple(field.name for field in fields(Line))
 ATTEMPT_FIELDS = tuple(field.name for field in fields(Attempt))
@@ -39,17 +40,17 @@ def line_row(line: Line) -> dict[str, Any]:
     return columns({name: getattr(line, name) for name in LINE_FIELDS})
 
 
-def to_line(row: Mapping[str, Any]) -> Line:
-    """Return the line of a row."""
-    # SQLite has numbers and texts only; the other types are restored here.
-    values = dict(row)
-    values["overrides"] = tuple(json.loads(values["overrides"]))
-    values["needs"] = Needs(**json.loads(values["needs"]))
-    values["state"] = LineState(values["state"])
-    values["is_held"] = bool(values["is_held"])
-    if values["exit_class"]:
-        values["exit_class"] = ExitClass(values["exit_class"])
-    return Line(**values)
+def to_line(row: Mapping[str, Any], *, name: str = "") -> Line:
+    """Return the line of a row.
+
+    Args:
+        row: columns.
+        name: name of the row, for the error message; by its id if empty.
+
+    Raises:
+        MismatchError: a value is no value of a line.
+    """
+    return decoding.decode_row(row, Line, name=name or f"line {row.get('id')}")
 
 
 def attempt_row(attempt: Attempt) -> dict[str, Any]:
@@ -63,10 +64,5 @@ def attempt_row(attempt: Attempt) -> dict[str, Any]:
 
 
 def to_attempt(row: Mapping[str, Any]) -> Attempt:
-    """Return the attempt of a row."""
-    values = dict(row)
-    if values["handle"]:
-        values["handle"] = Handle(**json.loads(values["handle"]))
-    if values["exit_class"]:
-        values["exit_class"] = ExitClass(values["exit_class"])
-    return Attempt(**values)
+    """Return the attempt of a row, see `to_line`."""
+    return decoding.decode_row(row, Attempt, name=f"attempt {row['number']} of line {row['line']}")

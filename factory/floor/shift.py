@@ -4,16 +4,43 @@ from __future__ import annotations
 
 from math import fsum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from factory.floor.questions import QUESTIONS
 from factory.floor.questions.answer import answer, reading
 from factory.floor.questions.matching import Choice
 from factory.floor.questions.question import Parameters
+from factory.runtime import decoding
 
 _MOST_ROWS = 1000
 _LONGEST_H = 90_000.0
 _LEAST_H = 1e-6
+
+
+class _Ran(TypedDict):
+    minutes_running: float
+    percent_done: float
+    tokens: int
+    joules: float
+
+
+class _OwnCost(TypedDict):
+    ticks: int
+    cpu_s: float
+    ms_longest_tick: float
+    percent_of_a_core: float | None
+    joules: float | None
+
+
+class _Hour(TypedDict):
+    usd: float | None
+    gco2e: float | None
+    joules: float
+    unpriced_joules: float
+    uncounted_joules: float
+
+
+_ROWS: dict[str, Any] = {"ran": _Ran, "cost_by_hour": _Hour}
 
 
 def shift_answers(root: Path, *, since: float, now: float) -> dict[str, Any]:
@@ -34,7 +61,10 @@ def shift_answers(root: Path, *, since: float, now: float) -> dict[str, Any]:
         for name in ("ran", "broke", "done", "suggested", "operator_cost", "cost_by_hour"):
             choice = Choice(question=QUESTIONS[name], parameters=parameters)
             given = answer(connection, choice, now=now)
-            found[name] = [dict(zip(given.columns, row, strict=True)) for row in given.rows]
+            rows = [dict(zip(given.columns, row, strict=True)) for row in given.rows]
+            # SQLite computes with texts and with nothing as well, and reports need numbers.
+            found[name] = [decoding.decode(row, _ROWS.get(name, dict[str, Any]), name=name) for row in rows]
+        own_cost = _own_cost(found["operator_cost"])
     return {
         "ran": found["ran"],
         "money": _money(found["cost_by_hour"]),
@@ -42,7 +72,7 @@ def shift_answers(root: Path, *, since: float, now: float) -> dict[str, Any]:
             "broke": found["broke"],
             "done": [row for row in found["done"] if row["status"] != "proposed"],
             "suggests": found["suggested"],
-            "cost": _own_cost(found["operator_cost"]),
+            "cost": own_cost,
         },
     }
 
@@ -60,4 +90,4 @@ def _own_cost(rows: list[dict[str, Any]]) -> dict[str, float] | None:
     """Return what the operator itself has taken; None if none has watched."""
     if not rows or not rows[0]["ticks"]:
         return None
-    return rows[0]
+    return decoding.decode(rows[0], _OwnCost, name="operator_cost")

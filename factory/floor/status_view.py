@@ -11,7 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from factory.floor import floor_lock
+from factory.floor.floor_books import BOOKS
 from factory.floor.lines import Line, LineState
+from factory.floor.records import RUNNING
 from factory.floor.store import Store
 from factory.reporting.stream import unescaped_stdout
 from factory.runtime.stored_files import visible
@@ -21,8 +23,8 @@ _BAR_CELLS = 30
 
 def plain(store: Store) -> dict[str, Any]:
     """Return the state of floor and lines as plain values."""
-    known = store.get("running", {})
-    books = store.get("books", {})
+    known = store.get(RUNNING)
+    books = store.get(BOOKS)
     # The last values of a process that has ended are out of date.
     live: dict[str, Any] = {}
     state = "stopped"

@@ -7,99 +7,35 @@ of state is one transaction together with its event, on the disk before anything
 
 from __future__ import annotations
 
-import contextlib
 import json
-import sqlite3
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-from factory.floor import audit, rows, schema, store_files
+from factory.floor import audit, rows
 from factory.floor.audit import Event
 from factory.floor.lines import TRANSITIONS, Attempt, Line, LineState
-from factory.floor.records import Command, Sample
+from factory.floor.records import ARGUMENTS, Command, Sample
 from factory.floor.store_errors import store_faults
+from factory.floor.store_file import FILE, StoreFile
+from factory.runtime import decoding
 
-FILE = "floor.db"
-_BUSY_TIMEOUT_S = 20.0
+__all__ = ["FILE", "Store"]
 
 
-class Store:
+class Store(StoreFile):
     """The store of one floor. Use it as a context manager."""
 
     def __init__(self, root: Path, *, create: bool = False) -> None:
-        """Open the store of a floor.
-
-        Args:
-            root: folder of the floor.
-            create: whether to make a store where there is none.
-
-        Raises:
-            ValueError: there is none, it is damaged, or a newer version wrote it.
-            StoreError: it cannot be read or written.
-        """
-        self.root = root
-        self._path = root / FILE
+        """Open the store of a floor, see `StoreFile`."""
         # Reading a thousand lines takes 10 ms, and most ticks change none of them.
         self._lines: dict[int, Line] | None = None
         self._data_version = -1
         self.num_changes = 0
         """Grows with every line that is added or moved, by whatever process."""
-        if not self._path.is_file():
-            if not create:
-                raise ValueError(f"root={root}: no floor there; submit a line first")
-            with store_faults(self._path):
-                root.mkdir(parents=True, exist_ok=True)
-        store_files.check(self._path)
-        with store_faults(self._path):
-            # Without an isolation level Python begins no transactions of its own; `transaction` does.
-            self._connection = sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
-            try:
-                self._set_up()
-            except BaseException:
-                self._connection.close()
-                raise
-
-    def __enter__(self) -> Store:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._connection.close()
-
-    @contextlib.contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Make all changes inside the block at once, or none; inside another transaction, as part of it.
-
-        Raises:
-            StoreError: the disk is full or read-only, or the file is damaged.
-        """
-        if self._connection.in_transaction:
-            yield
-            return
-        with store_faults(self._path):
-            # Immediate: whoever reads first and writes later may find that another process was faster.
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-            except BaseException:
-                # What is known may have been changed in the part that is undone.
-                self._lines = None
-                # Some errors, such as a full disk, have rolled back already.
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
-            self._connection.execute("COMMIT")
-
-    def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
-        """Run a statement of a module with tables of its own; changes belong into a `transaction`."""
-        with store_faults(self._path):
-            return self._connection.execute(statement, values)
+        super().__init__(root, create=create)
 
     def add_line(self, line: Line) -> Line:
         """Queue a line; its id and times are set here."""
@@ -132,10 +68,8 @@ class Store:
         """Return the lines in some states, oldest first."""
         return [line for line in self._known_lines().values() if line.state in states]
 
-    @property
-    def data_version(self) -> int:
-        """Number that changes when another process has written to the store."""
-        return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
+    def _forget(self) -> None:
+        self._lines = None
 
     def _known_lines(self) -> dict[int, Line]:
         """Return all lines by id, read again only if another process has written."""
@@ -143,7 +77,8 @@ class Store:
             version = self.data_version
         if self._lines is None or version != self._data_version:
             found = self._rows("SELECT {} FROM line ORDER BY id", rows.LINE_FIELDS, ())
-            self._lines = {row["id"]: rows.to_line(row) for row in found}
+            with store_faults(self._path):
+                self._lines = {row["id"]: rows.to_line(row) for row in found}
             self._data_version = version
             self.num_changes += 1
         return self._lines
@@ -154,10 +89,11 @@ class Store:
             "SELECT {} FROM line WHERE spec_hash = ? AND state NOT IN ('failed', 'cancelled')"
             " ORDER BY id DESC LIMIT 1"
         )
-        found = next(self._rows(query, rows.LINE_FIELDS, (spec_hash,)), None)
-        if found is None:
-            return None
-        return rows.to_line(found)
+        with store_faults(self._path):
+            found = next(self._rows(query, rows.LINE_FIELDS, (spec_hash,)), None)
+            if found is None:
+                return None
+            return rows.to_line(found)
 
     def move(self, line: Line, state: LineState, reason: str, **changes: Any) -> Line:
         """Change the state of a line, with its event, and return the line.
@@ -222,15 +158,25 @@ class Store:
     def attempts(self, line: int | None = None) -> list[Attempt]:
         """Return the attempts of a line, or all, in their order."""
         query = "SELECT {} FROM attempt WHERE ? IS NULL OR line = ? ORDER BY line, number"
-        return [rows.to_attempt(row) for row in self._rows(query, rows.ATTEMPT_FIELDS, (line, line))]
+        with store_faults(self._path):
+            return [rows.to_attempt(row) for row in self._rows(query, rows.ATTEMPT_FIELDS, (line, line))]
 
     def last_attempt(self, line: int) -> Attempt | None:
         """Return the newest attempt of a line, None before the first."""
         query = "SELECT {} FROM attempt WHERE line = ? ORDER BY number DESC LIMIT 1"
-        found = next(self._rows(query, rows.ATTEMPT_FIELDS, (line,)), None)
-        if found is None:
-            return None
-        return rows.to_attempt(found)
+        with store_faults(self._path):
+            found = next(self._rows(query, rows.ATTEMPT_FIELDS, (line,)), None)
+            if found is None:
+                return None
+            return rows.to_attempt(found)
+
+    def present_attempt(self, line: Line) -> Attempt:
+        """Return the attempt of a line that may have processes."""
+        attempt = self.last_attempt(line.id)
+        with store_faults(self._path):
+            if attempt is None:
+                raise decoding.MismatchError(f"line {line.id}: {line.state} without an attempt")
+        return attempt
 
     def record(self, kind: str, *, line: int | None = None, details: Mapping[str, Any] | None = None) -> None:
         """Add an event to the audit chain."""
@@ -239,11 +185,13 @@ class Store:
 
     def events(self, *, line: int | None = None, limit: int = 1000) -> list[Event]:
         """Return the newest events, newest first."""
-        return list(audit.read(self._connection, line=line, limit=limit))
+        with store_faults(self._path):
+            return list(audit.read(self._connection, line=line, limit=limit))
 
     def verify_events(self) -> int:
         """Recompute the audit chain and return its length, see `audit.verify`."""
-        return audit.verify(self._connection)
+        with store_faults(self._path):
+            return audit.verify(self._connection)
 
     def add_command(self, verb: str, *, line: int | None = None, **arguments: Any) -> int:
         """Leave an order to the process that runs the floor; return its number."""
@@ -253,13 +201,13 @@ class Store:
 
     def pending_commands(self) -> list[Command]:
         """Return the orders that wait to be carried out, oldest first."""
-        waiting = self._connection.execute(
-            "SELECT id, at, verb, line, arguments FROM command WHERE done_at IS NULL ORDER BY id"
-        )
-        return [
-            Command(id=number, at=at, verb=verb, line=line, arguments=json.loads(arguments))
-            for number, at, verb, line, arguments in waiting
-        ]
+        query = "SELECT id, at, verb, line, arguments FROM command WHERE done_at IS NULL ORDER BY id"
+        waiting = self.select(Command, query, name="command")
+        with store_faults(self._path):
+            for command in waiting:
+                hint = ARGUMENTS.get(command.verb, dict[str, Any])
+                decoding.decode(command.arguments, hint, name=f"command {command.id}")
+        return waiting
 
     def finish_command(self, command: Command, outcome: str) -> None:
         """Write down the outcome of an order, in the chain of events as well."""
@@ -272,9 +220,9 @@ class Store:
 
     def command_outcome(self, number: int) -> str | None:
         """Return the outcome of an order, None while it waits."""
-        query = "SELECT outcome FROM command WHERE id = ?"
-        row = self._connection.execute(query, (number,)).fetchone() or [None]
-        return row[0]
+        with store_faults(self._path):
+            row = self.execute("SELECT outcome FROM command WHERE id = ?", number).fetchone() or [None]
+            return decoding.decode(row[0], str | None, name=f"outcome of command {number}")
 
     def add_sample(self, sample: Sample) -> None:
         """Add a row to the history of power and work."""
@@ -288,56 +236,5 @@ class Store:
         """
         names = tuple(field.name for field in fields(Sample))
         query = "SELECT {} FROM sample WHERE at >= ? AND CAST(at AS INTEGER) % ? = 0 ORDER BY at DESC LIMIT ?"
-        return [Sample(**row) for row in self._rows(query, names, (since, spacing_s, limit))][::-1]
-
-    def get(self, key: str, default: Any = None) -> Any:
-        """Return plain values that were put under a key."""
-        row = self._connection.execute("SELECT value FROM state WHERE key = ?", (key,)).fetchone()
-        if row is None:
-            return default
-        return json.loads(row[0])
-
-    def put(self, key: str, value: Any) -> None:
-        """Keep plain values under a key."""
-        with self.transaction():
-            self._connection.execute(
-                "INSERT INTO state (key, value) VALUES (?, ?)"
-                " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-                (key, json.dumps(value)),
-            )
-
-    @property
-    def floor_id(self) -> str:
-        """Identity of the floor, drawn when its store was made."""
-        return str(self.execute("SELECT value FROM meta WHERE key = 'floor_id'").fetchone()[0])
-
-    def _set_up(self) -> None:
-        has_tables = schema.check(self._connection, self._path)
-        # With a write-ahead log `status` and other commands read while the floor writes.
-        self._connection.execute("PRAGMA journal_mode = WAL")
-        # A transition that was reported must survive a power loss.
-        self._connection.execute("PRAGMA synchronous = FULL")
-        self._connection.execute("PRAGMA foreign_keys = ON")
-        if not has_tables:
-            self._create()
-
-    def _create(self) -> None:
-        with self.transaction():
-            # Another process may have been faster.
-            if self._connection.execute("PRAGMA user_version").fetchone()[0]:
-                return
-            schema.create(self._connection)
-
-    def _insert(self, table: str, values: Mapping[str, Any]) -> int:
-        names = ", ".join(values)
-        marks = ", ".join("?" * len(values))
-        done = self._connection.execute(
-            f"INSERT INTO {table} ({names}) VALUES ({marks})", tuple(values.values())
-        )
-        return int(done.lastrowid or 0)
-
-    def _rows(self, query: str, names: Sequence[str], arguments: tuple[Any, ...]) -> Iterator[dict[str, Any]]:
-        with store_faults(self._path):
-            found = self._connection.execute(query.format(", ".join(names)), arguments).fetchall()
-        for row in found:
-            yield dict(zip(names, row, strict=True))
+        query = query.format(", ".join(names))
+        return self.select(Sample, query, since, spacing_s, limit, name="sample")[::-1]

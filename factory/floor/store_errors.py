@@ -8,6 +8,24 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+from factory.runtime.decoding import MismatchError
+
+_TROUBLES = frozenset(
+    {
+        sqlite3.SQLITE_AUTH,
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_INTERRUPT,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+"""Errors of SQLite that have their cause outside of the file; after all others its content is at fault."""
 _LEAST_FREE_BYTES = 64 * 1024
 """With less space than this, SQLite cannot write its side files and speaks of a disk I/O error [byte]."""
 
@@ -18,13 +36,13 @@ class StoreError(OSError):
 
 @contextlib.contextmanager
 def store_faults(path: Path) -> Iterator[None]:
-    """Turn errors of SQLite and of the disk into lines that say what to do."""
+    """Turn errors of SQLite and of the disk, and values of the wrong type, into lines that say what to do."""
     try:
         yield
-    except sqlite3.OperationalError as error:
-        reason = _disk_trouble(path.parent) or str(error)
-        raise StoreError(f"{path}: {reason}; mend that, then run the command again") from error
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, MismatchError) as error:
+        if _is_trouble(error):
+            reason = _disk_trouble(path.parent) or str(error)
+            raise StoreError(f"{path}: {reason}; mend that, then run the command again") from error
         raise ValueError(
             f"{path}: damaged ({error}); put back a copy, or move it away and submit the lines again"
         ) from error
@@ -32,6 +50,16 @@ def store_faults(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror or error}; choose another --root, or mend that") from error
+
+
+def _is_trouble(error: Exception) -> bool:
+    """Tell whether the machine, and not the content of the file, is at fault."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None:
+        # Errors of Python's module itself, of which only that of a text is about the content.
+        return isinstance(error, sqlite3.OperationalError) and "decode" not in str(error)
+    # The low byte is the kind of error, the others say more about it.
+    return code & 0xFF in _TROUBLES
 
 
 def _disk_trouble(folder: Path) -> str:

@@ -12,12 +12,16 @@ from pathlib import Path
 from factory.floor import attempt_files, attempts, progress
 from factory.floor.books import LineAccount
 from factory.floor.engines.base import Engine
+from factory.floor.keys import Key
 from factory.floor.lines import ACTIVE, Attempt, ExitClass, Handle, Line, LineState, Needs
 from factory.floor.power import PowerWatch
-from factory.floor.restarts import RestartCosts
+from factory.floor.restarts import RESTARTS, RestartCosts
 from factory.floor.store import Store
 from factory.runtime.cpus import usable_cpus
+from factory.runtime.decoding import Count
 
+KEPT = Key("kept", dict[int, tuple[Count, float]], {})
+"""`Supervisor.kept`, by line."""
 _CLAIM_S = 30.0
 """Time for a wrapper to start; after that the attempt is given up."""
 _GRACE_S = 120.0
@@ -42,21 +46,18 @@ class Supervisor:
         self.engine = engine
         self.power = power
         self._profile = profile
-        self.restarts = RestartCosts(store.get("restarts", {}))
+        self.restarts = RestartCosts(store.get(RESTARTS))
         self.last_start_s = -inf
         """Monotonic time of the last start or resume."""
         self._cpus: dict[int, list[int]] = {}
         self._asked_at: dict[int, float] = {}
         """Monotonic time at which a line was asked to end."""
-        self.kept: dict[int, tuple[int, float]] = {
-            int(number): (steps, joules) for number, (steps, joules) in store.get("kept", {}).items()
-        }
+        self.kept: dict[int, tuple[int, float]] = store.get(KEPT)
         """Steps of the newest checkpoint of a line, and its useful energy at that time [J]."""
 
     def observe(self, line: Line, now: float) -> Handle | None:
         """Bring a line's state up to date with its processes and files; return its process."""
-        attempt = self.store.last_attempt(line.id)
-        assert attempt is not None
+        attempt = self.store.present_attempt(line)
         folder = Path(attempt.folder)
         if attempt.handle is None:
             # The floor may have died between the start of the wrapper and its entry in the store.
@@ -141,7 +142,7 @@ class Supervisor:
             self.store.move(line, LineState.RUNNING, "runs")
             if account is not None and account.attempt == attempt.number:
                 self.restarts.note(line.task, account.attempt_cpu_s)
-                self.store.put("restarts", self.restarts.to_plain())
+                self.store.put(RESTARTS, self.restarts.to_plain())
         asked_at = self._asked_at.get(line.id)
         if line.state is LineState.PREEMPTING:
             if asked_at is None:

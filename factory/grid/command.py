@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -19,7 +18,7 @@ from factory.grid import costs, imports, intake, reporter, rules, signals
 from factory.grid.costs import Cost
 from factory.grid.server import HOST, GridServer
 from factory.grid.signals import Kind, Reading
-from factory.runtime import stored_files
+from factory.runtime import stored_files, strict_json
 from factory.runtime.stored_files import visible
 from factory.validation import require
 
@@ -40,7 +39,7 @@ def show(given: argparse.Namespace) -> int:
         if rule.below_price is not None:
             limits.append(f"{rule.below_price:g} {Kind.PRICE.unit}")
         if rule.below_carbon is not None:
-            limits.append(f"{rule.below_carbon:g} {Kind(rule.carbon).unit} ({rule.carbon})")
+            limits.append(f"{rule.below_carbon:g} {rule.carbon.unit} ({rule.carbon})")
         text = "none"
         if limits:
             text = f"lines of flex {rule.flex} and more run below {' and '.join(limits)}"
@@ -82,7 +81,7 @@ def set_rule(given: argparse.Namespace) -> int:
     if given.below_carbon is not None:
         changes["below_carbon"] = _limit(given.below_carbon, key="--below-carbon")
     if given.carbon is not None:
-        changes["carbon"] = f"carbon_{given.carbon}"
+        changes["carbon"] = Kind(f"carbon_{given.carbon}")
     if given.flex is not None:
         require(1 <= given.flex <= 3, "--flex", given.flex, "must be 1, 2 or 3")
         changes["flex"] = given.flex
@@ -117,8 +116,8 @@ def set_feed(given: argparse.Namespace) -> int:
         changes["pue"] = given.pue
     cli.check_writable(given.root, key="--root")
     with Store(given.root, create=True) as store, store.transaction():
-        known = store.get("grid", {}) | changes
-        store.put("grid", known)
+        known = store.get(intake.SETTINGS) | changes
+        store.put(intake.SETTINGS, known)
         store.record("grid settings", details=known)
     return 0
 
@@ -136,7 +135,7 @@ def show_costs(given: argparse.Namespace) -> int:
         print(f"logged to {num_runs} runs in MLflow: cost/* and carbon/*", file=sys.stderr)
     if given.json:
         rows = [{"id": line.id, "name": line.name, **asdict(cost)} for line, cost in known.items()]
-        print(json.dumps(rows, indent=1))
+        print(strict_json.dumps(rows))
         return 0
     if not known:
         print("no line has run while a price or an intensity was known; import one with `floor grid import`")
@@ -163,7 +162,7 @@ def _cost_text(cost: Cost) -> str:
         text += f"  {cost.usd:.3g} USD ({cost.usd / priced_j * _J_PER_KWH:.3g} USD/kWh with the PUE)"
     if cost.joules > cost.uncounted_j:
         text += f"  {cost.gco2e_average:.3g} gCO2e"
-    if cost.stale_j > 0.0:
+    if cost.stale_j > 0.0 and cost.joules > 0.0:
         text += f"  {100.0 * cost.stale_j / cost.joules:.0f} % at outdated values"
     return text
 

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
 from factory.energy import kpi
+from factory.floor.keys import Key
 from factory.floor.lines import Line, LineState
 from factory.floor.store import Store
 from factory.grid.signals import Kind, Reading
 
-_KEY = "grid_cost"
 KINDS = tuple(Kind)
 
 
@@ -74,6 +74,10 @@ class Cost:
         )
 
 
+COST = Key("grid_cost/{}", Cost)
+"""Costs of a line."""
+
+
 def _is_stale(reading: Reading | None) -> bool:
     return reading is not None and reading.stale_s > 0.0
 
@@ -92,10 +96,7 @@ def _gco2e(joules: float, intensity: Reading | None, pue: float) -> float:
 
 def read(store: Store, line: int) -> Cost | None:
     """Return the costs of a line; None if the grid was never watched while it ran."""
-    plain = store.get(f"{_KEY}/{line}")
-    if plain is None:
-        return None
-    return Cost(**plain)
+    return store.get(COST.of(line))
 
 
 def charge(store: Store, line: Line, now: Mapping[Kind, Reading | None], *, pue: float) -> None:
@@ -110,7 +111,7 @@ def charge(store: Store, line: Line, now: Mapping[Kind, Reading | None], *, pue:
     # A write for every line in every tick would fill the disk with numbers that have not changed.
     after = before.charged(line.joules, now, pue=pue)
     if after != before:
-        store.put(f"{_KEY}/{line.id}", asdict(after))
+        store.put(COST.of(line.id), asdict(after))
 
 
 def metrics(cost: Cost) -> dict[str, float]:

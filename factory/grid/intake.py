@@ -11,20 +11,32 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict
 
 from factory.floor.budget import Target
 from factory.floor.budget_commands import add_targets
+from factory.floor.keys import Key
 from factory.floor.store import Store
 from factory.floor.store_errors import StoreError
 from factory.grid.messages import LARGEST_EVENT_BYTES, Event, LoadTarget, load_targets, parse_event
 from factory.runtime import stored_files
+from factory.runtime.decoding import Within
 from factory.runtime.stored_files import visible
 
 SOURCE = "grid"
 """First word of the source of a target that came from a grid."""
 DEFAULT_FEED = "floor"
-_SEEN = "grid_seen"
+_SEEN = Key("grid_seen", list[str], [])
+
+
+class Settings(TypedDict):
+    """Settings of the grid, as they are stored."""
+
+    feed: NotRequired[str]
+    pue: NotRequired[Annotated[float, Within(1.0, 10.0)]]
+
+
+SETTINGS = Key("grid", Settings, {})
 _MOST_SEEN = 5000
 _LATEST_AHEAD_S = 600.0
 """Time by which a sender's clock may be ahead; from the far future it would win for ever."""
@@ -37,7 +49,7 @@ _MOST_FILES = 100
 
 def settings(store: Store) -> dict[str, Any]:
     """Return the settings of the grid: the name of this floor's feed."""
-    return {"feed": DEFAULT_FEED, **store.get("grid", {})}
+    return {"feed": DEFAULT_FEED, **store.get(SETTINGS)}
 
 
 def take(store: Store, event: Event, *, now: float) -> str:
@@ -104,7 +116,7 @@ def put_targets(
 
 def remember(store: Store, key: str) -> bool:
     """Note that a message was taken; return False if it was before."""
-    seen = store.get(_SEEN, [])
+    seen = store.get(_SEEN)
     if key in seen:
         return False
     store.put(_SEEN, [*seen, key][-_MOST_SEEN:])

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
+from factory.floor.keys import Key
 from factory.floor.store import Store
 from factory.grid.signals import Kind, Reading, Signal
+from factory.runtime.decoding import Within
 
-_KEY = "grid_rule"
 _WORDS = {Kind.PRICE: "cheaper", Kind.CARBON_AVERAGE: "cleaner", Kind.CARBON_MARGINAL: "cleaner"}
 STALEST_S = 3600.0
 """Age from which on the last value of a signal says nothing any more: lines then run."""
@@ -22,25 +23,28 @@ STALEST_S = 3600.0
 class Rule:
     """Limits below which background lines run; without any they always do."""
 
-    flex: int = 3
+    flex: Annotated[int, Within(1, 3)] = 3
     """Least flexibility of a background line."""
     below_price: float | None = None
     """Price [USD/kWh]."""
     below_carbon: float | None = None
     """Carbon intensity [gCO2e/kWh]."""
-    carbon: str = Kind.CARBON_AVERAGE.value
+    carbon: Kind = Kind.CARBON_AVERAGE
     """Signal that `below_carbon` is about: average or marginal."""
+
+
+RULE = Key("grid_rule", Rule, Rule())
 
 
 def read(store: Store) -> Rule:
     """Return the rule of a floor."""
-    return Rule(**store.get(_KEY, {}))
+    return store.get(RULE)
 
 
 def write(store: Store, rule: Rule) -> None:
     """Set the rule of a floor."""
     with store.transaction():
-        store.put(_KEY, asdict(rule))
+        store.put(RULE, asdict(rule))
         store.record("grid rule", details=asdict(rule))
 
 
@@ -87,7 +91,7 @@ def bar(
 def _limited(rule: Rule, now: Mapping[Kind, Reading | None]) -> list[tuple[Kind, float, Reading]]:
     """Return the known signals that have a limit, with limit and value; the price comes first."""
     found: list[tuple[Kind, float, Reading]] = []
-    for kind, below in ((Kind.PRICE, rule.below_price), (Kind(rule.carbon), rule.below_carbon)):
+    for kind, below in ((Kind.PRICE, rule.below_price), (rule.carbon, rule.below_carbon)):
         reading = now.get(kind)
         # An unknown signal keeps nobody waiting: a silent feed must not stop a floor.
         if below is not None and reading is not None and reading.stale_s <= STALEST_S:

@@ -10,7 +10,9 @@ from itertools import pairwise
 from math import inf, isfinite
 
 from factory.floor.budget import Target, latest_steps
+from factory.floor.keys import Key
 from factory.floor.store import Store
+from factory.runtime.decoding import Count
 
 MOST_POINTS = 20_000
 """Two months of five minutes; the oldest make room."""
@@ -18,7 +20,9 @@ _MOST_STEPS = 500
 """Steps of a signal that a plan looks ahead; at 15 minutes these are five days."""
 _EVER = (0.0, 1e12)
 """Times before and after all others, as JSON holds them."""
-_VERSION = "grid_signal_version"
+_VERSION = Key("grid_signal_version", Count, 0)
+SIGNAL = Key("grid_signal/{}", list[tuple[float, float, float, float, bool]], [])
+"""Points of a quantity, each as its fields in their order."""
 
 
 class Kind(StrEnum):
@@ -143,7 +147,7 @@ class _Steps:
 
 def read(store: Store, kind: Kind) -> Signal:
     """Return a signal as the floor knows it."""
-    return Signal(Point(*row) for row in store.get(f"grid_signal/{kind}", []))
+    return Signal(Point(*row) for row in store.get(SIGNAL.of(kind)))
 
 
 def join(store: Store, kind: Kind, added: Sequence[Point]) -> int:
@@ -153,7 +157,7 @@ def join(store: Store, kind: Kind, added: Sequence[Point]) -> int:
         after = before.joined(added)
         num_new = len(set(after.points) - set(before.points))
         if num_new:
-            store.put(f"grid_signal/{kind}", [astuple(point) for point in after.points])
+            store.put(SIGNAL.of(kind), [astuple(point) for point in after.points])
             store.put(_VERSION, version(store) + 1)
             store.record("grid signal", details={"kind": kind.value, "points": num_new})
     return num_new
@@ -161,7 +165,7 @@ def join(store: Store, kind: Kind, added: Sequence[Point]) -> int:
 
 def version(store: Store) -> int:
     """Return a number that grows with every change of a signal."""
-    return int(store.get(_VERSION, 0))
+    return int(store.get(_VERSION))
 
 
 def closed(starts: Sequence[tuple[float, float]], *, last_s: float) -> list[tuple[float, float, float]]:

@@ -7,15 +7,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from factory.energy.config import SiteConfig
+from factory.floor.bars import BAR
 from factory.floor.budget_commands import targets
 from factory.floor.lines import ACTIVE, LineState, Needs
-from factory.floor.loop import BAR, Watcher
+from factory.floor.loop import Watcher
 from factory.floor.records import Command
 from factory.floor.store_errors import StoreError
 from factory.grid import costs, intake, reporter, rules, signals
 from factory.grid.outgoing import FloorPower
 from factory.grid.reporter import ReportState
 from factory.grid.signals import Kind, Reading, Signal
+from factory.runtime.decoding import decode
 
 if TYPE_CHECKING:
     from factory.floor.loop import Floor
@@ -87,8 +89,7 @@ class GridWatcher:
     def _apply_rule(self, readings: dict[Kind, Reading | None], now: float) -> None:
         store = self._floor.store
         wanted = rules.bar(rules.read(store), readings, self._signals, at_s=now)
-        before = store.get(BAR)
-        if wanted != before:
+        if decode(wanted, BAR.hint, name=BAR.name) != store.get(BAR):
             store.put(BAR, wanted)
             reason = "none" if wanted is None else wanted["reason"]
             store.record("grid bar", details={"reason": reason})

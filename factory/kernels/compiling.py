@@ -61,8 +61,7 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """Return a decorator that compiles a function at its first call and caches it for all processes."""
     # contract: multiply-adds may fuse; nothing may be reordered, so that results are reproducible.
     # error_model: a division by zero gives inf as in NumPy, without a branch in the loop.
-    options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}} | options
-    jit = functools.partial(numba.njit, **options)
+    jit = functools.partial(numba.njit, nogil=True, error_model="numpy", fastmath={"contract"}, **options)
 
     def decorate(function: Callable[..., Any]) -> Any:
         # Numba reads its cache folder when a function is decorated; the setting is global, so it is put back.

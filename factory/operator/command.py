@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from factory.floor.answers import answer
+from factory.floor.floor_books import BOOKS
 from factory.floor.loop import Floor, NoWatcher, Watcher
 from factory.floor.records import Command
 from factory.floor.store import Store
@@ -19,7 +19,9 @@ from factory.operator.hands import FloorPort
 from factory.operator.journal import Journal
 from factory.operator.operator import Operator
 from factory.operator.own_cost import total
+from factory.operator.stored import FINDINGS
 from factory.operator.words import Mode, Status
+from factory.runtime import strict_json
 from factory.runtime.stored_files import visible
 from factory.validation import require
 
@@ -82,13 +84,13 @@ def show(given: argparse.Namespace) -> int:
             print(answer(store, store.add_command("operator reset")))
             return 0
         journal = Journal(store)
-        findings = store.get("operator findings", [])
+        findings = store.get(FINDINGS)
         decisions = [_plain(journal, one) for one in journal.decisions(limit=_SHOWN)]
         cost = total(store)
         model = _model_books(store, journal)
     if given.json:
         shown = {"findings": findings, "decisions": decisions, "cost": cost, "language_model": model}
-        print(json.dumps(shown, indent=1))
+        print(strict_json.dumps(shown))
         return 0
     print_findings(findings)
     if model:
@@ -127,7 +129,7 @@ def _model_books(store: Store, journal: Journal) -> dict[str, float]:
     books = llm_books.read(store, journal.verified(by="llm"))
     tokens = sum(line.tokens for line in store.lines())
     if books and tokens > 0:
-        books["saved_joules"] = books["saved_tokens"] * store.get("books", {}).get("node_j", 0.0) / tokens
+        books["saved_joules"] = books["saved_tokens"] * store.get(BOOKS).get("node_j", 0.0) / tokens
     return books
 
 
@@ -135,7 +137,8 @@ def _model_text(books: dict[str, float]) -> str:
     """Return the books as a sentence."""
     tokens = books.get("tokens_in", 0) + books.get("tokens_out", 0)
     text = (
-        f"language model: {books['calls']:.0f} questions, {books.get('failures', 0):.0f} without a usable"
+        f"language model: {books.get('calls', 0):.0f} questions,"
+        f" {books.get('failures', 0):.0f} without a usable"
         f" answer, {books.get('changed', 0):.0f} choices changed;"
         f" {tokens:.0f} tokens, {books.get('seconds', 0):.1f} s,"
         f" {books.get('joules', 0):.0f} J (estimated), {books.get('usd', 0):.6g} USD;"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from factory.floor.store import Store
 from factory.operator.words import Candidate, Decision, Fault, Finding, Status, Verb
+from factory.runtime.decoding import Count, Moment
 
 Outcomes = dict[Verb, tuple[int, int]]
 """Numbers of cures and of failures of each action."""
@@ -29,6 +30,42 @@ CREATE TABLE IF NOT EXISTS decision (
     content TEXT NOT NULL
 ) STRICT
 """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Content:
+    """Parts of a decision that no query asks for, as JSON."""
+
+    candidate: Candidate
+    before: dict[str, float]
+    undo: list[int]
+    instead_of: Candidate | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Row:
+    """Columns of `_DECISION`."""
+
+    id: Count
+    at: Moment
+    changed_at: Moment
+    fault: Fault
+    finding: str
+    decider: str
+    status: Status
+    content: _Content
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Outcome:
+    verb: Verb
+    cured: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Note:
+    note: str
 
 
 class Journal:
@@ -115,19 +152,19 @@ class Journal:
 
     def decisions(self, *, limit: int = 100) -> list[Decision]:
         """Return the newest decisions, oldest first; times are converted to this process's clock."""
-        rows = self.store.execute(f"{_DECISION} ORDER BY id DESC LIMIT ?", limit).fetchall()
+        rows = self._rows(f"{_DECISION} ORDER BY id DESC LIMIT ?", limit)
         return [self._decision(row) for row in reversed(rows)]
 
     def verified(self, *, by: str) -> list[Decision]:
         """Return the decisions of a decider that have cured or failed, oldest first."""
-        rows = self.store.execute(
-            f"{_DECISION} WHERE decider = ? AND status IN (?, ?) ORDER BY id", by, Status.DONE, Status.FAILED
-        ).fetchall()
+        query = f"{_DECISION} WHERE decider = ? AND status IN (?, ?) ORDER BY id"
+        rows = self._rows(query, by, Status.DONE, Status.FAILED)
         return [self._decision(row) for row in rows]
 
     def outcomes(self, fault: Fault) -> Outcomes:
         """Return how often each action has cured a fault, and how often it has failed."""
-        rows = self.store.execute(
+        rows = self.store.select(
+            _Outcome,
             "SELECT verb, SUM(status = ?), SUM(status = ?) FROM decision"
             " WHERE fault = ? AND status IN (?, ?) AND verb NOT IN (?, ?) GROUP BY verb",
             Status.DONE,
@@ -138,37 +175,34 @@ class Journal:
             # Telling people, and the end of a pause, cure nothing.
             Verb.ALERT,
             Verb.RELEASE,
-        ).fetchall()
-        return {Verb(verb): (cured, failed) for verb, cured, failed in rows}
+            name="decision",
+        )
+        return {row.verb: (row.cured, row.failed) for row in rows}
 
-    def _decision(self, row: Sequence[Any]) -> Decision:
-        number, at, changed_at, fault, finding, decider, status, content = row
-        plain = json.loads(content)
-        replaced = None
-        if plain.get("instead_of"):
-            replaced = _candidate(plain["instead_of"])
+    def _rows(self, query: str, *values: Any) -> list[_Row]:
+        return self.store.select(_Row, query, *values, name="decision")
+
+    def _decision(self, row: _Row) -> Decision:
         return Decision(
-            id=number,
-            fault=Fault(fault),
-            finding=finding,
-            candidate=_candidate(plain["candidate"]),
-            by=decider,
-            status=Status(status),
-            at=at,
-            since_s=self._monotonic() - max(0.0, time.time() - changed_at),
-            before=plain["before"],
-            undo=plain["undo"],
-            instead_of=replaced,
+            id=row.id,
+            fault=row.fault,
+            finding=row.finding,
+            candidate=row.content.candidate,
+            by=row.decider,
+            status=row.status,
+            at=row.at,
+            since_s=self._monotonic() - max(0.0, time.time() - row.changed_at),
+            before=row.content.before,
+            undo=row.content.undo,
+            instead_of=row.content.instead_of,
         )
 
     def notes(self, number: int) -> str:
         """Return the reason for the present status of a decision."""
-        row = self.store.execute("SELECT note FROM decision WHERE id = ?", number).fetchone()
-        return row[0] if row else ""
-
-
-def _candidate(plain: dict[str, Any]) -> Candidate:
-    return Candidate(**plain | {"verb": Verb(plain["verb"])})
+        rows = self.store.select(_Note, "SELECT note FROM decision WHERE id = ?", number, name="decision")
+        if not rows:
+            return ""
+        return rows[0].note
 
 
 def _content(decision: Decision) -> str:

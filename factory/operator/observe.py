@@ -14,6 +14,8 @@ import psutil
 
 from factory.energy.types import Tier
 from factory.floor.attempts import RESTARTED
+from factory.floor.budget import Target
+from factory.floor.budget_commands import targets
 from factory.floor.curves import configuration_hash
 from factory.floor.lines import Handle, Line, LineState
 from factory.operator import processes
@@ -81,7 +83,7 @@ class Observer:
             meter=self._meter(now_s, wall),
             floor_gap_s=self._gap_s,
             floor_age_s=now_s - self._started_s,
-            num_duplicate_targets=_num_duplicates(self._floor.store.get("targets", [])),
+            num_duplicate_targets=_num_duplicates(targets(self._floor.store)),
         )
 
     def look_again(self) -> None:
@@ -232,9 +234,8 @@ def _gap_s(floor: Floor) -> float:
     return 0.0
 
 
-def _num_duplicates(targets: list[dict[str, Any]]) -> int:
-    keys = [tuple(sorted(target.items())) for target in targets]
-    return len(keys) - len(set(keys))
+def _num_duplicates(known: list[Target]) -> int:
+    return len(known) - len(set(known))
 
 
 def prunable(finished: list[Line]) -> list[Path]:

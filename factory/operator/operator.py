@@ -15,6 +15,7 @@ from factory.operator.hands import before, effect_s, has_effect
 from factory.operator.journal import Journal
 from factory.operator.orient import Orientation
 from factory.operator.own_cost import OwnCost
+from factory.operator.stored import FINDINGS, STATE
 from factory.operator.view import View
 from factory.operator.words import Candidate, Decision, Finding, Mode, Severity, Status, Verb
 
@@ -60,7 +61,7 @@ class Operator:
         self._ranker = ranker or NoRanker()
         self._orientation = Orientation(config.detect)
         self._history = journal.decisions()
-        state = journal.store.get("operator", {})
+        state = journal.store.get(STATE)
         self._failed_in_a_row = int(state.get("failed_in_a_row", 0))
         self._own_cost = OwnCost(journal.store)
         self._waiting: dict[int, str] = {}
@@ -323,7 +324,7 @@ class Operator:
         return changed
 
     def _keep(self) -> None:
-        self._journal.store.put("operator", {"failed_in_a_row": self._failed_in_a_row})
+        self._journal.store.put(STATE, {"failed_in_a_row": self._failed_in_a_row})
 
     def _show(self, view: View) -> None:
         """Leave the open findings where `status` finds them."""
@@ -336,4 +337,4 @@ class Operator:
             }
             for finding in self.findings
         ]
-        self._journal.store.put("operator findings", plain)
+        self._journal.store.put(FINDINGS, plain)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 from factory.floor.store import Store
 
@@ -76,10 +77,23 @@ class OwnCost:
 
 def total(store: Store) -> dict[str, float]:
     """Return ticks, CPU time and the longest tick of all operators of a floor, as far as they are written."""
-    ((is_there,),) = store.execute("SELECT count(*) FROM sqlite_master WHERE name = 'operator_cost'")
-    if not is_there:
+    known = "SELECT count(*) FROM sqlite_master WHERE name = 'operator_cost'"
+    if not store.execute(known).fetchone()[0]:
         return {}
-    ((ticks, cpu_s, longest_s),) = store.execute(_TOTAL)
-    if not ticks:
+    (found,) = store.select(_Total, _TOTAL, name="operator_cost")
+    if not found.ticks:
         return {}
-    return {"ticks": float(ticks), "cpu_s": cpu_s, "longest_tick_s": longest_s}
+    return {
+        "ticks": float(found.ticks),
+        "cpu_s": found.cpu_s or 0.0,
+        "longest_tick_s": found.longest_s or 0.0,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Total:
+    """Columns of `_TOTAL`; empty without rows."""
+
+    ticks: int | None
+    cpu_s: float | None
+    longest_s: float | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -16,3 +17,8 @@ def nan_to_none(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def dumps(value: Any, *, indent: int | None = 1) -> str:
+    """Return plain values as strict JSON, with null in place of NaN and infinity."""
+    return json.dumps(nan_to_none(value), indent=indent, allow_nan=False)

@@ -12,9 +12,9 @@ from statistics import fmean
 
 from factory.comparison.runs import ComparedRun, select_runs
 from factory.energy.types import Tier
-from factory.floor.curves import Curves
+from factory.floor.curves import CURVES, Curves, StoredCurve
 from factory.floor.lines import Line, LineState
-from factory.floor.records import Sample
+from factory.floor.records import RUNNING, Sample
 from factory.floor.store import FILE, Store
 from factory.site import workload
 from factory.site.workload import Machine, Outcome, Step, Workload
@@ -37,15 +37,11 @@ def from_floor(root: Path, *, gate: float | None) -> Workload:
     Raises:
         ValueError: Nothing has ended there, nothing was metered, or the lines do not belong together.
     """
-    try:
-        with Store(root) as store:
-            lines = store.lines(_COUNTED)
-            samples = store.samples()
-            tier = str(store.get("running", {}).get("tier", "none"))
-            faster = _faster(store.get("curves", []))
-    except (LookupError, TypeError, AttributeError, ArithmeticError) as error:
-        # The store may come from anybody.
-        raise ValueError(f"from={root}: its store is damaged ({error!r:.80}); give another floor") from error
+    with Store(root) as store:
+        lines = store.lines(_COUNTED)
+        samples = store.samples()
+        tier = str(store.get(RUNNING).get("tier", "none"))
+        faster = _faster(store.get(CURVES))
     runs = _runs(lines, root)
     if not runs:
         raise ValueError(f"from={root}: no line with a run has ended on this floor; let one finish first")
@@ -133,10 +129,10 @@ def _steps(working: Sequence[tuple[Sample, Sample]]) -> Iterator[Step]:
         )
 
 
-def _faster(plain_curves: Sequence[dict[str, object]]) -> float:
+def _faster(stored: Sequence[StoredCurve]) -> float:
     """Return the speed that the last watt brought to lines that did not run at full power all the time."""
     curves = Curves(prior_w_per_core=0.0)
-    curves.load(plain_curves)
+    curves.load(stored)
     slopes: list[float] = []
     for subject in curves.subjects():
         curve = curves.curve(subject)

@@ -30,8 +30,8 @@ def main() -> None:
         return
     os.kill(parent, signal.SIGUSR2)
     path = run_dir / "hang.txt"
-    with contextlib.suppress(OSError):
-        path.write_bytes(_stacks(stacks))
+    with contextlib.suppress(OSError), open(path, "wb", opener=_no_link) as file:
+        file.write(_stacks(stacks))
     text = (
         f"error: a step of the environments did not return within task.step_timeout_s={timeout_s:g}, and kept"
         f" Python's lock; the stacks of all threads are in {path}; mend the environment, or allow it more"
@@ -61,6 +61,11 @@ def _sees_hang(parent: int, calls: int, timeout_s: float, *, period_s: float) ->
         if waited_s >= timeout_s:
             return True
     return False
+
+
+def _no_link(path: str, flags: int) -> int:
+    """Open a file for `open(..., opener=_no_link)`; fail if a link or a pipe has taken its place."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
 
 
 def _is_stopped(pid: int) -> bool:

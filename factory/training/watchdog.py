@@ -23,6 +23,7 @@ from typing import Any
 import psutil
 
 from factory.envs.core.training_env import TrainingEnv
+from factory.runtime import stored_files
 from factory.runtime.stored_files import visible
 from factory.training import checkpoint_files, run_lock, sentry
 
@@ -152,7 +153,7 @@ def _wait_for_hang(stopped: threading.Event, timeout_s: float) -> bool:
 def _end_process(run_dir: Path, timeout_s: float, close: Callable[[], None]) -> None:
     """Write stacks and one line, close the run, and end this process and its children with status 1."""
     path = run_dir / STACKS_FILE
-    with contextlib.suppress(OSError), path.open("w") as file:
+    with contextlib.suppress(OSError), open(path, "w", opener=stored_files.no_link) as file:
         faulthandler.dump_traceback(file=file, all_threads=True)
     closing = threading.Thread(target=close, daemon=True)
     closing.start()

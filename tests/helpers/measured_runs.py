@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from factory.floor.lines import Line, LineState, Needs
-from factory.floor.records import Sample
+from factory.floor.records import RUNNING, Sample
 from factory.floor.store import Store
 
 TAGS = {
@@ -98,5 +98,5 @@ def make_measured_floor(root: Path, *, start: float = 1.79e9) -> Path:
             )
             joules += 10.0 + 10.0 * num_lines
             tokens += 200 + 800 * num_lines
-        store.put("running", {"tier": "measured"})
+        store.put(RUNNING, {"tier": "measured"})
     return root

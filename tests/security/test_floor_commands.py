@@ -20,11 +20,14 @@ from factory.floor import logs as floor_logs
 from factory.floor.command_line import main as floor
 from factory.floor.lines import Attempt, LineState
 from factory.floor.questions import answer, command
+from factory.floor.records import RUNNING
 from factory.floor.store import FILE, Store
+from factory.grid.intake import SETTINGS
 from factory.operator.deciders.chat import MOST_BYTES
 from factory.operator.journal import Journal
 from factory.operator.replay import ReplayEndpoint, read_answers
 from factory.operator.scoring.command import Book
+from factory.operator.stored import FINDINGS
 from factory.runtime.atomic_write import atomic_write
 from factory.site.command_line import main as site
 from factory.tracking.journal import Journal as MetricsJournal
@@ -144,10 +147,9 @@ def test_no_text_of_a_floor_steers_the_terminal(root: Path, capsys: pytest.Captu
     """Names, reasons, findings and tiers are spelled out by every command, and JSON escapes them itself."""
     finding = {"id": ESCAPE, "severity": ESCAPE, "since": 0.0, "evidence": []}
     with Store(root) as store:
-        store.put("running", {"tier": ESCAPE, "budget": ESCAPE})
-        store.put("operator findings", [finding])
-        store.put("grid", {"feed": ESCAPE, "pue": ESCAPE})
-        store.put("sweep", ESCAPE)
+        store.put(RUNNING, {"tier": ESCAPE, "budget": ESCAPE})
+        store.put(FINDINGS, [finding])
+        store.put(SETTINGS, {"feed": ESCAPE, "pue": 1.2})
         store.record("operator finding", line=1, details={"id": ESCAPE, "severity": ESCAPE})
         with store.transaction():
             store.execute("UPDATE attempt SET ended_at = 2e9, exit_class = 'crash', root_cause = ?", ESCAPE)

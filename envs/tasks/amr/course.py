@@ -80,10 +80,6 @@ class Course:
         """Return the movers at the start. Shape of episode: (N,)."""
         return Movers(*(part[episode] for part in self._movers))
 
-    def mover_traits(self, episode: Tensor) -> tuple[Tensor, Tensor]:
-        """Return speeds [m/s] and radii [m] of the movers. Shapes: (N,) -> (N, M)."""
-        return self._movers.speed[episode], self._movers.radius[episode]
-
     def path_length(self, episode: Tensor, points: Tensor) -> Tensor:
         """Return the length of the shortest path to the goal, linear between the centres of cells.
 

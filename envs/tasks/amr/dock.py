@@ -21,6 +21,7 @@ from factory.envs.tasks.amr.docking import DockError, dock_error, dock_features
 from factory.envs.tasks.amr.features import log_range
 from factory.envs.tasks.amr.lidar import put
 from factory.envs.tasks.amr.navigate import AmrNavigate
+from factory.envs.tasks.amr.obstacles import gaps
 from factory.envs.tasks.amr.robot import ROBOT_RADIUS_M
 
 _START_ROOM_M = 0.015
@@ -95,7 +96,7 @@ class AmrDock(AmrNavigate):
         """Move a share of the robots that begin to the dock (reverse curriculum)."""
         share = self.uniform(0.0, 1.0, 4)
         pose = docking.start_on_the_way(share[:, 1:])
-        room = self._gaps(pose[:, None, :2]).distance[:, 0]
+        room = gaps(pose[:, None, :2], self.boxes, size_m=self.course.size_m).distance[:, 0]
         # Where a box stands in the way, the start remains that of the table.
         is_free = room > ROBOT_RADIUS_M + _START_ROOM_M
         moved = mask & is_free & (share[:, 0] < self.cfg.curriculum_share)

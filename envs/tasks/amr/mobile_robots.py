@@ -21,7 +21,7 @@ from factory.envs.tasks.amr import scoring
 from factory.envs.tasks.amr.features import exact_features, log_range
 from factory.envs.tasks.amr.lidar import CastRays, Lidar, put
 from factory.envs.tasks.amr.motion import approached, commanded
-from factory.envs.tasks.amr.obstacles import Boxes, Gap, Movers, gaps
+from factory.envs.tasks.amr.obstacles import Boxes, Movers, gaps
 from factory.envs.tasks.amr.robot import (
     ACCELERATION,
     GOAL_RADIUS_M,
@@ -32,8 +32,6 @@ from factory.envs.tasks.amr.robot import (
     STEP_S,
 )
 from factory.envs.tasks.amr.table import EpisodeSet
-from factory.kernels import are_enabled
-from factory.kernels.scans import Noise, Obstacles
 
 
 class MobileRobots(PlanView, EpisodeEnv):
@@ -101,20 +99,7 @@ class MobileRobots(PlanView, EpisodeEnv):
     def _guide(self, odometry: Tensor) -> Tensor:
         """Return the part of the observation that leads from poses (N, 3) to the goals. Shape: (N, 4)."""
 
-    def _obstacles(self) -> Obstacles | None:
-        """Return what the compiled scan needs, or None to cast rays."""
-        return None
-
     # State.
-
-    @property
-    def _uses_kernels(self) -> bool:
-        """True on a CPU, unless kernels are off or a CUDA graph is imitated."""
-        return self._reads_values and are_enabled()
-
-    def _gaps(self, points: Tensor) -> Gap:
-        """Return distances of points (N, P, 2) [m] from boxes and walls."""
-        return gaps(points, self.boxes, size_m=self.size_m, compiled=self._uses_kernels)
 
     def _action_box(self) -> Box:
         return Box(-1.0, 1.0, (2,), np.float32)
@@ -192,7 +177,7 @@ class MobileRobots(PlanView, EpisodeEnv):
         """Return the room around the robots after a step, and bring the sums of the episodes up to date."""
         self.lidar.stale.fill_(True)
         position = self.position
-        to_static = self._gaps(position[:, None]).distance[:, 0]
+        to_static = gaps(position[:, None], self.boxes, size_m=self.size_m).distance[:, 0]
         contact = scoring.contact_of(to_static, position, self._velocity_now(), self.movers)
         self.elapsed_s += STEP_S
         self._travelled += self._executed_twist()[:, 0].abs() * STEP_S
@@ -237,14 +222,13 @@ class MobileRobots(PlanView, EpisodeEnv):
 
     def _scan(self) -> None:
         """Scan where something has changed."""
-        recipe = self.recipe
-        noise = Noise(
-            self.normal(NUM_BEAMS), self.uniform(0.0, 1.0, NUM_BEAMS), recipe.range_noise_m, recipe.dropout
+        self.lidar.refresh(
+            self.pose,
+            begins=self.elapsed_s == 0.0,
+            noise=self.normal(NUM_BEAMS),
+            chance=self.uniform(0.0, 1.0, NUM_BEAMS),
+            recipe=self.recipe,
         )
-        obstacles = None
-        if self._uses_kernels:
-            obstacles = self._obstacles()
-        self.lidar.refresh(self.pose, begins=self.elapsed_s == 0.0, noise=noise, obstacles=obstacles)
 
     def _get_observations(self) -> Observation:
         self._scan()

@@ -22,7 +22,6 @@ from factory.envs.tasks.amr.mobile_robots import MobileRobots
 from factory.envs.tasks.amr.motion import velocity
 from factory.envs.tasks.amr.obstacles import Boxes, Movers, is_yielding, moved
 from factory.envs.tasks.amr.robot import ROBOT_RADIUS_M, STEP_S
-from factory.kernels.scans import Obstacles
 
 
 class AmrNavigate(MobileRobots, BatchEnv):
@@ -80,14 +79,6 @@ class AmrNavigate(MobileRobots, BatchEnv):
         self._mocap_pos = physics.field("mocap_pos")
         self._mocap_quat = physics.field("mocap_quat")
         self._geom_size = physics.model_field("geom_size")
-        last_mover = self._mover_geoms.stop
-        self._solids = Obstacles(
-            self._mocap_pos,
-            self._mocap_quat,
-            self._geom_size[:, first_box:last_mover],
-            recipe.max_boxes,
-            self.size_m,
-        )
 
         def zeros(*size: int) -> Tensor:
             return torch.zeros(self.num_envs, *size, device=self.device)
@@ -138,27 +129,23 @@ class AmrNavigate(MobileRobots, BatchEnv):
     def _place_obstacles(self, mask: Tensor) -> None:
         """Put boxes and movers of the worlds in `mask` (N,) where their episodes begin."""
         num_boxes = self.recipe.max_boxes
-        rows = mask
-        episode = self.episode
-        if self._reads_values:
-            # Few worlds begin at once, and there is much to write.
-            rows = mask.nonzero()[:, 0]
-            episode = episode[rows]
-        numbers = self.course.boxes(episode)
-        boxes = Boxes.of(numbers)
-        movers = self.course.movers(episode)
-        position = torch.full((len(episode), num_boxes, 3), scene.BOX_HALF_HEIGHT_M, device=self.device)
+        put(self._box_numbers, self.course.boxes(self.episode), mask)
+        boxes = self.boxes
+        movers = self.course.movers(self.episode)
+        put(self._mover_position, movers.position, mask)
+        put(self._mover_heading, movers.heading, mask)
+
+        # The quaternion of a turn a is (cos a/2, 0, 0, sin a/2); boxes are turned by less than 180 degrees.
+        cos = boxes.axis[..., 0]
+        quat = torch.zeros(self.num_envs, num_boxes, 4, device=self.device)
+        quat[..., 0] = (0.5 * (1.0 + cos)).clamp(min=0.0).sqrt()
+        quat[..., 3] = (0.5 * (1.0 - cos)).clamp(min=0.0).sqrt()
+        position = torch.full((self.num_envs, num_boxes, 3), scene.BOX_HALF_HEIGHT_M, device=self.device)
         position[..., :2] = boxes.center
-        for kept, value in (
-            (self._box_numbers, numbers),
-            (self._mover_position, movers.position),
-            (self._mover_heading, movers.heading),
-            (self._mocap_pos[:, :num_boxes], position),
-            (self._mocap_quat[:, :num_boxes], boxes.quaternions()),
-            (self._geom_size[:, self._box_geoms, :2], boxes.half),
-            (self._geom_size[:, self._mover_geoms, 0], movers.radius),
-        ):
-            put(kept, value, rows)
+        put(self._mocap_pos[:, :num_boxes], position, mask)
+        put(self._mocap_quat[:, :num_boxes], quat, mask)
+        put(self._geom_size[:, self._box_geoms, :2], boxes.half, mask)
+        put(self._geom_size[:, self._mover_geoms, 0], movers.radius, mask)
         self._show_movers()
 
     def _write_state(self, qpos: Tensor, qvel: Tensor, mask: Tensor) -> None:
@@ -185,19 +172,12 @@ class AmrNavigate(MobileRobots, BatchEnv):
             size_m=self.size_m,
             robot_radius_m=ROBOT_RADIUS_M,
             step_s=STEP_S,
-            compiled=self._uses_kernels,
         )
         self._mover_position.copy_(after.position)
         self._mover_heading.copy_(after.heading)
         self._show_movers()
 
     # Observation.
-
-    def _obstacles(self) -> Obstacles | None:
-        # Numbers of the kernel are float64, as MuJoCo's are.
-        if self.physics_name != "mujoco":
-            return None
-        return self._solids
 
     def _guide(self, odometry: Tensor) -> Tensor:
         return goal_features(odometry, self.goal)
@@ -220,7 +200,8 @@ class AmrNavigate(MobileRobots, BatchEnv):
     @property
     def movers(self) -> Movers:
         """Movers as they are now."""
-        return Movers(self._mover_position, self._mover_heading, *self.course.mover_traits(self.episode))
+        start = self.course.movers(self.episode)
+        return start._replace(position=self._mover_position, heading=self._mover_heading)
 
     def _velocity_now(self) -> Tensor:
         return self._qvel[:, :2].float()

@@ -197,7 +197,7 @@ class EstimateSource(EnergySource):
 
     def seek(self, position: Mapping[str, float]) -> None:
         """Go on from an earlier time and CPU time."""
-        if position:
+        if {"t_ns", "cpu_s"} <= position.keys():
             self._t_ns = int(position["t_ns"])
             self._claim.seek(position["cpu_s"])
 

@@ -53,7 +53,7 @@ class Board:
 
     def seek(self, position: Mapping[str, float]) -> None:
         """Go on from an earlier counter; power that nobody read cannot be integrated and is lost."""
-        if self.uuid in position:
+        if {self.uuid, f"{self.uuid} t_ns"} <= position.keys():
             self._last = position[self.uuid]
             self._last_t_ns = int(position[f"{self.uuid} t_ns"])
 

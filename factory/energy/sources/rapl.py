@@ -159,7 +159,7 @@ class RaplSource(EnergySource):
     def seek(self, position: Mapping[str, float]) -> None:
         """Go on from earlier counters; a gap in which one may have wrapped twice is lost."""
         for zone in self._zones:
-            if zone.key in position:
+            if {zone.key, "t_ns"} <= position.keys():
                 zone.last_uj = int(position[zone.key])
                 zone.last_t_ns = int(position["t_ns"])
 

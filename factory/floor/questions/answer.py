@@ -18,9 +18,12 @@ from factory.floor.plan import Settings
 from factory.floor.questions.matching import Choice
 from factory.floor.store import FILE
 from factory.floor.store_errors import store_faults
+from factory.runtime import decoding
 from factory.validation import require
 
 _BUSY_TIMEOUT_S = 20.0
+_CELL = int | float | str | None
+"""Types that SQLite gives an answer; bytes are in no column of ours."""
 _INSTRUCTIONS = 100_000
 """Steps of SQLite between two looks at the clock."""
 
@@ -107,7 +110,10 @@ def answer(connection: sqlite3.Connection, choice: Choice, *, now: float) -> Ans
     else:
         found = connection.execute(question.query, bound)
         columns = [column[0] for column in found.description]
-        rows = [list(row) for row in found]
+        rows = [
+            [decoding.decode(cell, _CELL, name=name) for name, cell in zip(columns, row, strict=True)]
+            for row in found
+        ]
     return Answer(
         question=question.name,
         text=question.text,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 import time
@@ -18,6 +17,7 @@ from factory.floor.questions.matching import Choice, Chooser, NearWords
 from factory.floor.questions.model import ModelChooser
 from factory.floor.questions.question import Parameters, changed, taken
 from factory.operator.config import OperatorConfig
+from factory.runtime import strict_json
 from factory.runtime.stored_files import visible
 
 _TIMES = ("since", "now")
@@ -43,7 +43,7 @@ def ask(given: argparse.Namespace) -> int:
     if given.json:
         plain = asdict(found) | {"chosen_by": choice.by}
         plain["rows"] = [dict(zip(found.columns, row, strict=True)) for row in found.rows]
-        print(json.dumps(plain, indent=1))
+        print(strict_json.dumps(plain))
     else:
         _print(found, by=choice.by)
     return 0
@@ -78,7 +78,7 @@ def _list(*, is_json: bool) -> None:
         for one in QUESTIONS.values()
     ]
     if is_json:
-        print(json.dumps(plain, indent=1))
+        print(strict_json.dumps(plain))
         return
     for one in plain:
         keys = " ".join(f"{key}={_text(value) or 'ID'}" for key, value in one["parameters"].items())

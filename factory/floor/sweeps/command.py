@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -18,6 +17,7 @@ from factory.floor.sweeps import driver, methods, table, view
 from factory.floor.sweeps.methods import SweepSettings
 from factory.floor.sweeps.space import Choice, SearchSpace, parse
 from factory.floor.sweeps.table import StoredSweep
+from factory.runtime import strict_json
 
 _QUIET = ("runtime.video_s=0", "runtime.register_model=false")
 """Arguments of trials unless they are given: at every rung a trial would make a video and a model."""
@@ -48,7 +48,7 @@ def _status(given: argparse.Namespace) -> int:
     with Store(given.root) as store:
         found = [table.sweep(store, _number(text)) for text in given.overrides] or table.sweeps(store)
         if given.json:
-            print(json.dumps([view.plain(store, stored) for stored in found], indent=1))
+            print(strict_json.dumps([view.plain(store, stored) for stored in found]))
             return 0
         for stored in found:
             view.show(store, stored)

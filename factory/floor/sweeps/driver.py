@@ -15,12 +15,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from factory.cli import spelling
-from factory.floor.lines import Line, LineState
+from factory.floor.lines import TRANSITIONS, Line, LineState
 from factory.floor.store import Store
 from factory.floor.sweeps import methods, table
 from factory.floor.sweeps.table import StoredSweep, StoredTrial
 from factory.floor.sweeps.trials import Exploit, Promote, Start, Stop, Trial, TrialAction, TrialState, Value
 from factory.runtime import stored_files
+from factory.runtime.decoding import MismatchError
 
 
 def advance(store: Store, sweeps: Sequence[StoredSweep]) -> None:
@@ -41,7 +42,7 @@ def cancel(store: Store, sweep: StoredSweep) -> list[int]:
     Raises:
         ValueError: it has ended.
     """
-    known = table.trials(store, sweep.id)
+    known = table.trials(store, sweep)
     open_trials = [entry for entry in known.values() if not entry.trial.state.is_final]
     if not open_trials:
         raise ValueError(f"sweep {sweep.id}: ended already; there is nothing to cancel")
@@ -58,11 +59,11 @@ def cancel(store: Store, sweep: StoredSweep) -> list[int]:
 
 def _advance(store: Store, sweep: StoredSweep) -> None:
     # Outcomes first, as decisions follow from them alone.
-    for entry in table.trials(store, sweep.id).values():
+    for entry in table.trials(store, sweep).values():
         _take_note(store, sweep, entry)
     if table.is_cancelled(store, sweep.id):
         return
-    known = table.trials(store, sweep.id)
+    known = table.trials(store, sweep)
     method = methods.make(sweep.plan)
     for action in method.propose([entry.trial for entry in known.values()]):
         _carry_out(store, sweep, known, action)
@@ -117,6 +118,9 @@ def _carry_out(
 def _promote(store: Store, sweep: StoredSweep, entry: StoredTrial, action: Promote) -> None:
     """Queue a trial's line again, to end at a later rung."""
     line = store.line(entry.line)
+    with store.reading():
+        if LineState.QUEUED not in TRANSITIONS[line.state]:
+            raise MismatchError(f"trial {action.trial} of sweep {sweep.id}: its line is {line.state}")
     # The run folder stays, so the training resumes from the checkpoint of its last rung.
     kept = [override for override in line.overrides if not override.startswith("stop_at_steps=")]
     store.move(

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from factory import metric_keys
 from factory.floor.sweeps.halving import SuccessiveHalving, default_rungs
@@ -15,6 +15,7 @@ from factory.floor.sweeps.optuna_search import OptunaSearch, load_optuna
 from factory.floor.sweeps.population import PopulationTraining
 from factory.floor.sweeps.space import MAX_CANDIDATES, SearchSpace, parse
 from factory.metric_keys import Better
+from factory.runtime.decoding import LARGEST_COUNT, Count, Within
 from factory.validation import require
 
 if TYPE_CHECKING:
@@ -70,12 +71,12 @@ class SweepPlan:
     method: str
     ranges: tuple[str, ...]
     """Arguments of `factory.train` that vary."""
-    total_steps: int
-    trials: int
-    eta: int
-    rungs: tuple[int, ...]
+    total_steps: Count
+    trials: Annotated[int, Within(0, MAX_CANDIDATES)]
+    eta: Annotated[int, Within(2, LARGEST_COUNT)]
+    rungs: tuple[Count, ...]
     metric: tuple[str, ...]
-    parallel: int
+    parallel: Annotated[int, Within(1, LARGEST_COUNT)]
     search_seed: int
 
     @property

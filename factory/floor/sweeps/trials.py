@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
 
+from factory.runtime.decoding import Count
+
 Value = tuple[float, ...] | None
 """Metrics of a trial at a rung, one for each objective; None if it failed on its way, or lacks one."""
 
@@ -39,16 +41,16 @@ class TrialState(StrEnum):
 class Trial:
     """One configuration of a sweep, and how far it came."""
 
-    id: int
+    id: Count
     """Number within the sweep, in the order of the decisions that started trials."""
     overrides: tuple[str, ...]
     """Values drawn from the search space, as arguments of `factory.train`."""
     state: TrialState = TrialState.RUNNING
     values: tuple[Value, ...] = ()
     """Metrics at the rungs it has reached, from `first_rung` on."""
-    steps: int = 0
+    steps: Count = 0
     """Environment steps of its own training."""
-    first_rung: int = 0
+    first_rung: Count = 0
     """First rung it reaches: 0, or a later one if it goes on from the checkpoint of its parent."""
     parent: int | None = None
     """Trial whose checkpoint it started from."""

@@ -18,7 +18,7 @@ from factory.runtime.stored_files import visible
 
 def plain(store: Store, sweep: StoredSweep) -> dict[str, Any]:
     """Return a sweep as plain values."""
-    known = table.trials(store, sweep.id)
+    known = table.trials(store, sweep)
     trials = [entry.trial for entry in known.values()]
     leaders = best(trials, signs=sweep.plan.signs)
     state = "running"

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from factory.floor.store import Store
 from factory.operator.llm_config import LlmConfig
+from factory.operator.stored import MODEL_BOOKS
 from factory.operator.words import Candidate, Decision, Status
 
 if TYPE_CHECKING:
     from factory.operator.deciders.chat import Reply
 
-_KEY = "operator llm"
 _HOUR_S = 3600.0
 HORIZON_S = 600.0
 """Time for which the predicted speed of two candidates is compared [s]."""
@@ -26,7 +26,7 @@ class LlmBooks:
         """Go on with the books of a floor."""
         self._config = config
         self._store = store
-        self._books: dict[str, Any] = store.get(_KEY, {})
+        self._books: dict[str, Any] = store.get(MODEL_BOOKS)
 
     def begin(self) -> bool:
         """Count a question before it is asked; return False if the hour has had its number of them."""
@@ -59,7 +59,7 @@ class LlmBooks:
     def _add(self, **amounts: float) -> None:
         for name, amount in amounts.items():
             self._books[name] = self._books.get(name, 0) + amount
-        self._store.put(_KEY, self._books)
+        self._store.put(MODEL_BOOKS, self._books)
 
 
 def read(store: Store, changed: Iterable[Decision]) -> dict[str, float]:
@@ -69,7 +69,7 @@ def read(store: Store, changed: Iterable[Decision]) -> dict[str, float]:
         store: the floor's store.
         changed: verified decisions that the language model has changed.
     """
-    found = {name: value for name, value in store.get(_KEY, {}).items() if name != "asked_at"}
+    found = {name: value for name, value in store.get(MODEL_BOOKS).items() if name != "asked_at"}
     if found:
         found["saved_tokens"] = sum(saved_tokens(decision) for decision in changed)
     return found

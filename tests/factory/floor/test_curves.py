@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory.floor.curves import Curve, Curves, Observation, Subject, configuration_hash, family_of
+from factory.floor.curves import CURVES, Curve, Curves, Observation, Subject, configuration_hash, family_of
+from factory.runtime.decoding import decode
 
 SUBJECT = Subject("a1", "cartpole", 2.0, "node", "commit driver")
 
@@ -79,11 +80,11 @@ def test_curves_are_plain_data() -> None:
     """They survive JSON, and what is no curve is refused."""
     curves = observed(10.0, 10.2, 10.4)
     copy = Curves(prior_w_per_core=8.0)
-    copy.load(json.loads(json.dumps(curves.to_plain())))
+    copy.load(decode(json.loads(json.dumps(curves.to_plain())), CURVES.hint, name="curves"))
     assert copy.point(SUBJECT) == curves.point(SUBJECT)
     for broken in ([{}], [{"subject": {}, "observations": []}], [3]):
-        with pytest.raises(ValueError, match="power curves cannot be read"):
-            copy.load(broken)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="curves: "):
+            decode(broken, CURVES.hint, name="curves")
 
 
 def test_old_observations_make_room() -> None:

@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factory.floor.books import Books, LineShare
+from factory.floor.floor_books import StoredHost
 from factory.floor.node_meter import NodeReading
+from factory.runtime.decoding import decode
 
 ZERO = NodeReading(num_cores=4.0)
 
@@ -103,7 +105,7 @@ def test_account_that_was_closed_goes_on() -> None:
 def test_time_without_a_floor_goes_to_the_rest() -> None:
     """A line that ran on while the floor was dead is charged from the first tick of the new floor on."""
     before = later(ZERO, dynamic_j=10.0, cpu_s=1.0)
-    books = Books.from_plain(founded().tick(before, {1: share(1.0)}).to_plain())
+    books = Books(**decode(founded().tick(before, {1: share(1.0)}).to_plain(), StoredHost, name="books"))
     dead = later(before, dynamic_j=1000.0, idle_j=50.0, cpu_s=100.0)
     books = books.gap(dead, {1: share(101.0)})
     assert books.lines[1].joules == pytest.approx(10.0)
@@ -164,7 +166,7 @@ def test_books_conserve_through_anything(ticks: list[dict]) -> None:
                 shares[line] = share(old.cpu_s_total + cpu_s, cores, gpu, attempt=old.attempt)
         counts |= shares
         if entry["event"] == "restart":
-            books = Books.from_plain(json.loads(json.dumps(books.to_plain())))
+            books = Books(**decode(json.loads(json.dumps(books.to_plain())), StoredHost, name="books"))
         earlier = books
         books = books.gap(reading, shares) if entry["event"] == "gap" else books.tick(reading, shares)
         if entry["event"] == "lost" and shares:
@@ -191,5 +193,5 @@ def assert_conserved(books: Books) -> None:
 )
 def test_books_that_are_no_books_are_refused(plain: dict) -> None:
     """A damaged row is named as such."""
-    with pytest.raises(ValueError, match="books cannot be read"):
-        Books.from_plain(plain)
+    with pytest.raises(ValueError, match="books: "):
+        decode(plain, StoredHost, name="books")

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factory.floor.books import Books, LineShare
-from factory.floor.floor_books import FloorBooks
+from factory.floor.floor_books import FloorBooks, StoredBooks
 from factory.floor.node_meter import NodeReading
+from factory.runtime.decoding import decode
 
 
 def reading(time_s: float, joules: float, cpu_s: float) -> NodeReading:
@@ -65,12 +66,13 @@ def test_books_outlive_the_process_also_those_of_one_host() -> None:
     """What was written when floors metered their own host only is read as that host's."""
     books = moved()
     plain = json.loads(json.dumps(books.to_plain()))
-    assert FloorBooks.from_plain(plain, here="a") == books
+    assert FloorBooks.from_stored(decode(plain, StoredBooks, name="books"), here="a") == books
     alone = Books().tick(reading(0.0, 0.0, 0.0), {}).tick(reading(1.0, 8.0, 1.0), {1: share(1.0, 1)})
-    found = FloorBooks.from_plain(json.loads(json.dumps(alone.to_plain())), here="a")
+    plain = decode(json.loads(json.dumps(alone.to_plain())), StoredBooks, name="books")
+    found = FloorBooks.from_stored(plain, here="a")
     assert (found.node_j, found.last("a"), found.last("b")) == (8.0, alone.last, None)
-    with pytest.raises(ValueError, match="books cannot be read"):
-        FloorBooks.from_plain({"hosts": {"a": {}}}, here="a")
+    with pytest.raises(ValueError, match="books: hosts: 'a': node_j is missing"):
+        decode({"node_j": 0.0, "rest_j": 0.0, "hosts": {"a": {}}}, StoredBooks, name="books")
 
 
 @given(

@@ -16,6 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from factory.floor.restarts import RESTARTS
 from factory.floor.store import Store
 
 _LINE = (
@@ -106,7 +107,7 @@ def test_a_disturbed_line_ends_with_the_weights_of_an_undisturbed_one(root: Path
     assert math.isclose(charged_j, state["floor"]["joules"], rel_tol=1e-9)
     assert "chain is intact" in call(root, "audit", "verify")
     with Store(root) as store:
-        (starts,) = store.get("restarts", {}).values()
+        (starts,) = store.get(RESTARTS).values()
     assert len(starts) >= 2
     assert all(cpu_s > 0.5 for cpu_s in starts)  # torch alone takes longer to import
 

@@ -13,12 +13,14 @@ from energy_fakes import Clock, FakeGpu, FakeNvml
 from factory.floor import attempt_files, gpus
 from factory.floor.engines.local import LocalEngine
 from factory.floor.engines.ray_node import Agent
+from factory.floor.floor_books import StoredBooks
 from factory.floor.host_meter import HostMeter, HostReading, Running
 from factory.floor.lines import Line, LineState, Needs
 from factory.floor.node_meter import NodeReading
 from factory.floor.power import PowerWatch
 from factory.floor.store import Store
 from factory.floor.supervisor import Supervisor
+from factory.runtime.decoding import decode
 
 BOARDS = ("GPU-a", "GPU-b")
 
@@ -180,7 +182,8 @@ def test_lines_pay_for_their_boards_and_other_hosts_are_metered(clock: Clock, tm
     assert watch.books.account(lines[1].id).joules == pytest.approx(90.0)
     lines_j = sum(account.joules for account in watch.books.lines.values())
     assert lines_j + watch.books.rest_j == pytest.approx(watch.books.node_j, rel=1e-9)
-    assert PowerWatch(watch.books.to_plain(), engine).books == watch.books
+    stored = decode(watch.books.to_plain(), StoredBooks, name="books")
+    assert PowerWatch(stored, engine).books == watch.books
     watch.close()
 
 

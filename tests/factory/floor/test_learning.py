@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from factory.floor.curves import CURVES
 from factory.floor.learning import CurveWatch
 from factory.floor.lines import Line, LineState, Needs
+from factory.runtime.decoding import decode
 
 LINE = Line(
     id=1,
@@ -24,7 +26,8 @@ LINE = Line(
 
 def watched(*, plain: list[dict[str, object]] | None = None) -> CurveWatch:
     """Return a watch of a known machine."""
-    return CurveWatch(plain or [], prior_w_per_core=8.0, machine="node", version="commit")
+    stored = decode(plain or [], CURVES.hint, name="curves")
+    return CurveWatch(stored, prior_w_per_core=8.0, machine="node", version="commit")
 
 
 def pass_seconds(watch: CurveWatch, line: Line, start: int, end: int, *, power_w: float) -> int:

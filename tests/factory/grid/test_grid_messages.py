@@ -18,7 +18,7 @@ import pytest
 
 import factory.grid
 from factory.floor.budget import Target
-from factory.floor.budget_commands import add_targets, budget_version, read_budget, targets
+from factory.floor.budget_commands import TARGETS, add_targets, budget_version, read_budget, targets
 from factory.floor.budget_input import make_target
 from factory.floor.lines import Line, LineState, Needs
 from factory.floor.store import Store
@@ -149,7 +149,7 @@ def test_messages_that_change_nothing(store: Store) -> None:
     """Duplicates, messages that are over, and those for another feed leave the budget alone."""
     first = load_target(60.0)
     take(store, first)
-    before = (store.get("targets"), budget_version(store))
+    before = (store.get(TARGETS), budget_version(store))
     twice = copy.deepcopy(first)
     twice["data"]["targets"][0]["load_constraint"]["value"] = 10.0
     over = load_target(10.0, name="late", made=NOW - 2 * HOUR, start=NOW - 2 * HOUR, end=NOW)
@@ -158,7 +158,7 @@ def test_messages_that_change_nothing(store: Store) -> None:
     assert take(store, twice, now=NOW + 5.0) == "taken before; nothing changed"
     assert take(store, over) == "already over; nothing changed"
     assert take(store, other) == "not for the feed floor; nothing changed"
-    assert (store.get("targets"), budget_version(store)) == before
+    assert (store.get(TARGETS), budget_version(store)) == before
     late = load_target(
         20.0, name="half", made=NOW - HOUR, start=NOW - HOUR, end=NOW + 10.0, feed_tags=["floor"]
     )

@@ -265,7 +265,7 @@ def test_lines_pay_the_price_of_the_hour_in_which_they_ran(store: Store) -> None
 
 def test_rule_holds_background_lines_while_electricity_is_dear_or_dirty() -> None:
     """The limit itself is too much; what is unknown or old holds nobody back."""
-    rule = Rule(below_price=0.10, below_carbon=200.0, carbon="carbon_marginal")
+    rule = Rule(below_price=0.10, below_carbon=200.0, carbon=Kind.CARBON_MARGINAL)
     cheap = {Kind.PRICE: Reading(0.09), Kind.CARBON_MARGINAL: Reading(150.0)}
     assert rules.bar(rule, cheap, {kind: Signal() for kind in Kind}, at_s=0.0) is None
     assert "0.1 USD/kWh, runs below 0.1" in rules.obstacle(rule, cheap | {Kind.PRICE: Reading(0.10)})

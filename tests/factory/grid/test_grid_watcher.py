@@ -7,9 +7,10 @@ import os
 import time
 from pathlib import Path
 
+from factory.floor.bars import BAR
 from factory.floor.engines import ENGINES
 from factory.floor.lines import Line, LineState, Needs
-from factory.floor.loop import BAR, Floor, NoWatcher
+from factory.floor.loop import Floor, NoWatcher
 from factory.floor.rules import Rules
 from factory.floor.store import Store
 from factory.grid import intake, outgoing, rules, signals, watcher
@@ -47,7 +48,7 @@ def test_floor_obeys_a_message_and_holds_background_lines(tmp_path: Path) -> Non
             assert floor.budget().at(time.time()).limit_w == 1000.0
             assert store.line(line.id).state is LineState.QUEUED
             assert store.line(line.id).reason.startswith("waits for cheaper electricity: 0.3 USD/kWh")
-            assert store.get(BAR)["flex"] == 3
+            assert store.get(BAR).flex == 3
             # Electricity becomes cheap, by a value that was published later.
             signals.join(store, Kind.PRICE, [Point(now - 10.0, now + 3600.0, 0.05, now + 1.0)])
             floor.watcher.tick()

@@ -18,6 +18,7 @@ from operator_plant import Plant, make, run
 from factory.floor.audit import Event
 from factory.floor.command_line import main
 from factory.floor.engines import ENGINES
+from factory.floor.floor_books import BOOKS
 from factory.floor.lines import ExitClass
 from factory.floor.loop import Floor
 from factory.floor.rules import Rules
@@ -120,7 +121,7 @@ def test_the_books_are_shown(
     endpoint.mode = ReplayMode.OK
     with Store(tmp_path, create=True) as store:
         decide(store, Plant(), settings(endpoint))
-        store.put("books", {"node_j": 50.0})
+        store.put(BOOKS, {"node_j": 50.0, "rest_j": 0.0})
         store.add_line(make_line(tokens=100))
     with pytest.raises(SystemExit) as caught:
         main(["operator", "--root", str(tmp_path)])

@@ -18,10 +18,12 @@ from factory.floor.questions import QUESTIONS
 from factory.floor.questions.answer import Answer, answer, reading
 from factory.floor.questions.matching import Choice, NearWords
 from factory.floor.questions.question import Parameters
-from factory.floor.records import Sample
+from factory.floor.records import RUNNING, Sample
 from factory.floor.shift import shift_answers
 from factory.floor.store import FILE, Store
 from factory.grid import signals
+from factory.grid.costs import COST
+from factory.grid.intake import SETTINGS
 from factory.grid.signals import Kind, Point
 from factory.operator.journal import Journal
 from factory.operator.own_cost import OwnCost
@@ -112,9 +114,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             store, Kind.PRICE, [Point(START, half, 0.36, START), Point(half, half + 900.0, 0.72, START)]
         )
         signals.join(store, Kind.PRICE, [Point(START, half, 9.0, START + 1.0, is_forecast=True)])
-        store.put("grid", {"pue": 1.5})
-        store.put("running", {"tier": "estimated"})
-        store.put("grid_cost/1", {"usd": 0.5, "gco2e_average": 7.0})
+        store.put(SETTINGS, {"pue": 1.5})
+        store.put(RUNNING, {"tier": "estimated"})
+        store.put(COST.of(1), {"usd": 0.5, "gco2e_average": 7.0})
         _operate(store)
         own = OwnCost(store)
         for second in range(61):

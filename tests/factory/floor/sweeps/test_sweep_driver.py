@@ -119,15 +119,15 @@ def test_decisions_are_made_once(store: Store, monkeypatch: pytest.MonkeyPatch) 
         patch.setattr(table, "put_trial", lose_power)
         driver.advance(store, [sweep])
     assert store.lines() == before
-    assert {entry.trial.values for entry in table.trials(store, sweep.id).values()} == {()}
+    assert {entry.trial.values for entry in table.trials(store, sweep).values()} == {()}
 
     driver.advance(store, [sweep])
     promoted = store.lines((LineState.QUEUED,))
     assert len(promoted) == 3
-    after = table.trials(store, sweep.id)
+    after = table.trials(store, sweep)
     driver.advance(store, [sweep])
     assert store.lines((LineState.QUEUED,)) == promoted
-    assert table.trials(store, sweep.id) == after
+    assert table.trials(store, sweep) == after
 
 
 def test_failed_and_cancelled_lines_are_no_winners(store: Store) -> None:
@@ -139,7 +139,7 @@ def test_failed_and_cancelled_lines_are_no_winners(store: Store) -> None:
     store.move(lines[7], LineState.CANCELLED, "cancelled by a user")
     train(store, lines[6], None)
     run_all(store, sweep, quality)
-    states = [entry.trial.state for entry in table.trials(store, sweep.id).values()]
+    states = [entry.trial.state for entry in table.trials(store, sweep).values()]
     assert states[6:] == [TrialState.STOPPED, TrialState.STOPPED, TrialState.FAILED]
     assert states[5] == TrialState.DONE
 
@@ -161,11 +161,11 @@ def test_exploits_start_from_a_copy_that_stays(store: Store) -> None:
     kept = checkpoint.load(folder, key="start_from")
     assert kept.env_steps == 300
     assert torch.equal(kept.tensors["policy"]["weight"], torch.full((1,), 300.0))
-    trial = table.trials(store, sweep.id)[4].trial
+    trial = table.trials(store, sweep)[4].trial
     assert (trial.first_rung, trial.parent) == (1, best.id - 1)
     run_all(store, sweep, quality)
     assert view.plain(store, sweep)["state"] == "ended"
-    done = [e.trial for e in table.trials(store, sweep.id).values() if e.trial.state == TrialState.DONE]
+    done = [e.trial for e in table.trials(store, sweep).values() if e.trial.state == TrialState.DONE]
     assert len(done) == 4
 
 
