@@ -88,7 +88,7 @@ def crawl(view: View, limits: Thresholds) -> Iterator[Finding]:
         if not is_busy or not _knows_usual(line, limits.baseline_rows, len(recent)):
             continue
         # Durations spread about a factor, not about a difference, so their logarithms are compared.
-        centre, spread = robust(logs(line.usual))
+        centre, spread = _usual_pace(line, limits)
         fastest_s = min(row.iteration_s for row in recent)
         sigmas = (log(max(fastest_s, 1e-12)) - centre) / max(spread, limits.least_spread)
         factor = exp(centre) / median(row.iteration_s for row in recent)
@@ -102,12 +102,16 @@ def crawl(view: View, limits: Thresholds) -> Iterator[Finding]:
 
 
 def fail_slow(view: View, limits: Thresholds) -> Iterator[Finding]:
-    """Find single lines whose iterations take longer than they used to, for many iterations."""
+    """Find single lines that have been slower than they used to be for many iterations, but do not crawl."""
     slow = _slow_lines(view, limits)
     # Then the cause is the crowd, which `contention` reports once for all of them.
-    if len(slow) > 1 and _is_crowded(view):
+    if not slow or (len(slow) > 1 and _is_crowded(view)):
         return
+    crawling = {one.line for one in crawl(view, limits)}
     for line, factor, total_sd in slow:
+        # One cause is reported once, as the worse of the two.
+        if line.id in crawling:
+            continue
         peers = [other for other, _, _ in slow if other.group == line.group and other.id != line.id]
         if peers and len(peers) == len(view.peers(line)):
             # All of them are slower: that is the task, not the place.
@@ -197,13 +201,24 @@ def _knows_usual(line: LineView, num_usual: int, num_recent: int) -> bool:
     return line.is_running and len(line.usual) >= num_usual and len(line.rows) >= num_usual + num_recent
 
 
+def _usual_pace(line: LineView, limits: Thresholds) -> tuple[float, float]:
+    """Return centre and spread of the logarithm of the usual iteration time."""
+    times = logs(line.usual)
+    pace = robust(times)
+    half = times[: len(times) // 2]
+    if len(half) >= limits.baseline_rows:
+        # What slows a line down for long must not pass for usual: the first half is compared with it longer.
+        pace = min(pace, robust(half))
+    return pace
+
+
 def _slow_lines(view: View, limits: Thresholds) -> list[tuple[LineView, float, float]]:
     """Return slow lines with the factor of their iteration time and its cumulative sum."""
     found: list[tuple[LineView, float, float]] = []
     for line in view.lines:
         if not _knows_usual(line, limits.baseline_rows, limits.slow_rows):
             continue
-        centre, spread = robust(logs(line.usual))
+        centre, spread = _usual_pace(line, limits)
         times = [row.iteration_s for row in line.rows[-limits.slow_rows :]]
         total_sd = cusum(logs(times), centre=centre, spread=max(spread, limits.least_spread))
         usual_s = exp(centre)

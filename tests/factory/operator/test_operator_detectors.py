@@ -92,6 +92,9 @@ FAULTY: list[tuple[Fault, View]] = [
     (Fault.CRAWL, view(line(silence_s=70.0))),
     (Fault.CRAWL, view(line(rows=CRAWLING))),
     (Fault.FAIL_SLOW, view(line(rows=SLOW), line(2))),
+    # The fault has lasted longer than the healthy time before it.
+    (Fault.CRAWL, view(line(rows=tuple(rows((50, 0.2), (90, 1.0)))))),
+    (Fault.FAIL_SLOW, view(line(rows=tuple(rows((50, 0.2), (90, 0.3)))), line(2))),
     (Fault.CONTENTION, view(line(rows=SLOW), line(2, rows=SLOW), host=BUSY)),
     (Fault.MEMORY, view(line(memory=leaking(5e6)))),
     (Fault.MEMORY, view(line(), host=replace(BUSY, memory_free_bytes=1e8))),
