@@ -48,8 +48,9 @@ _DISTURBED = frozenset({Fault.CRAWL, Fault.FAIL_SLOW, Fault.CONTENTION})
 CASES: tuple[Case, ...] = (
     Case(name="crash", finds=frozenset({Fault.CRASH}), cures=(Verb.RETRY_NOW,), lasts=False, watch_s=20.0),
     Case(name="hang", finds=frozenset({Fault.HANG}), cures=(Verb.CONTINUE, Verb.RESTART), watch_s=20.0),
-    Case(name="crawl", finds=_DISTURBED, cures=(Verb.REBIND,), watch_s=40.0),
-    Case(name="fail_slow", finds=_DISTURBED, cures=(Verb.REBIND,), watch_s=40.0),
+    # Slow for a shorter time than three times the healthy one, after which it would pass for usual.
+    Case(name="crawl", finds=_DISTURBED, cures=(Verb.REBIND,), usual_rows=160, watch_s=40.0),
+    Case(name="fail_slow", finds=_DISTURBED, cures=(Verb.REBIND,), usual_rows=160, watch_s=40.0),
     # Whoever came last makes room.
     Case(
         name="contention",
@@ -58,6 +59,7 @@ CASES: tuple[Case, ...] = (
         is_of_floor=True,
         num_lines=2,
         cores=2.0,
+        usual_rows=240,
         watch_s=80.0,
     ),
     Case(name="memory", finds=frozenset({Fault.MEMORY}), cures=(Verb.CHECKPOINT_RESTART,), watch_s=60.0),
