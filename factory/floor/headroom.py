@@ -123,14 +123,17 @@ def _is_leaving(line: LineView, now: float, settings: Settings) -> bool:
 
 def _lowest_limit(view: FloorView, limit: PowerLimit, now: float, settings: Settings) -> float:
     """Return the lowest budget of the dwell: one that has just risen is not free yet [W]."""
-    recent = [sample.limit_w for sample in view.power if sample.t_s > now - settings.dwell_s]
-    return min([limit.limit_w, *recent])
+    return min([limit.limit_w, *(sample.limit_w for sample in _dwell(view, now, settings))])
+
+
+def _dwell(view: FloorView, now: float, settings: Settings) -> list[PowerSample]:
+    """Return the samples of the dwell."""
+    return [sample for sample in view.power if sample.t_s > now - settings.dwell_s]
 
 
 def _free_over_dwell(view: FloorView, limit: PowerLimit, now: float, settings: Settings) -> float:
     """Return the power that was free during the whole dwell, less what young lines have yet to use [W]."""
-    window = [sample for sample in view.power if sample.t_s > now - settings.dwell_s]
-    window = window or [view.power[-1]]
+    window = _dwell(view, now, settings) or [view.power[-1]]
     # A budget that has just risen is not free yet: over the dwell the lower one of both counts.
     free_w = min(min(sample.limit_w, limit.limit_w) - sample.power_w for sample in window)
     return free_w - sum(line.point.upper_w for line in view.lines if _is_young(line, now, settings))

@@ -48,20 +48,6 @@ def write(store: Store, rule: Rule) -> None:
         store.record("grid rule", details=asdict(rule))
 
 
-def obstacle(rule: Rule, now: Mapping[Kind, Reading | None]) -> str:
-    """Return the reason for which background lines wait; empty if they run.
-
-    Args:
-        rule: the floor's rule.
-        now: signals at this moment; a value that is too old counts as unknown.
-    """
-    # All limits have to be met.
-    for kind, below, reading in _limited(rule, now):
-        if reading.value >= below:
-            return f"waits for {_WORDS[kind]} electricity: {_text(kind, reading)}, runs below {below:g}"
-    return ""
-
-
 def bar(
     rule: Rule, now: Mapping[Kind, Reading | None], signals: Mapping[Kind, Signal], *, at_s: float
 ) -> dict[str, Any] | None:
@@ -77,9 +63,11 @@ def bar(
     """
     limited = _limited(rule, now)
     for kind, below, reading in limited:
+        # All limits have to be met.
         if reading.value >= below:
             better = signals[kind].better(reading.value, at_s=at_s, is_equal_better=True)
-            return {"flex": rule.flex, "reason": obstacle(rule, now), "is_above": True, "better": better}
+            reason = f"waits for {_WORDS[kind]} electricity: {_text(kind, reading)}, runs below {below:g}"
+            return {"flex": rule.flex, "reason": reason, "is_above": True, "better": better}
     for kind, _, reading in limited[:1]:
         better = signals[kind].better(reading.value, at_s=at_s, is_equal_better=False)
         if better:

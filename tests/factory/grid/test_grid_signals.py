@@ -266,13 +266,18 @@ def test_lines_pay_the_price_of_the_hour_in_which_they_ran(store: Store) -> None
 def test_rule_holds_background_lines_while_electricity_is_dear_or_dirty() -> None:
     """The limit itself is too much; what is unknown or old holds nobody back."""
     rule = Rule(below_price=0.10, below_carbon=200.0, carbon=Kind.CARBON_MARGINAL)
+
+    def reason(rule: Rule, now: dict[Kind, Reading]) -> str:
+        found = rules.bar(rule, now, {kind: Signal() for kind in Kind}, at_s=0.0)
+        return str((found or {}).get("reason", ""))
+
     cheap = {Kind.PRICE: Reading(0.09), Kind.CARBON_MARGINAL: Reading(150.0)}
-    assert rules.bar(rule, cheap, {kind: Signal() for kind in Kind}, at_s=0.0) is None
-    assert "0.1 USD/kWh, runs below 0.1" in rules.obstacle(rule, cheap | {Kind.PRICE: Reading(0.10)})
-    assert "cleaner" in rules.obstacle(rule, cheap | {Kind.CARBON_MARGINAL: Reading(300.0, is_forecast=True)})
-    assert rules.obstacle(rule, {Kind.PRICE: Reading(0.5, stale_s=2 * HOUR)}) == ""
-    assert rules.obstacle(rule, {Kind.CARBON_AVERAGE: Reading(900.0)}) == ""
-    assert rules.obstacle(Rule(), {Kind.PRICE: Reading(9.0)}) == ""
+    assert reason(rule, cheap) == ""
+    assert "0.1 USD/kWh, runs below 0.1" in reason(rule, cheap | {Kind.PRICE: Reading(0.10)})
+    assert "cleaner" in reason(rule, cheap | {Kind.CARBON_MARGINAL: Reading(300.0, is_forecast=True)})
+    assert reason(rule, {Kind.PRICE: Reading(0.5, stale_s=2 * HOUR)}) == ""
+    assert reason(rule, {Kind.CARBON_AVERAGE: Reading(900.0)}) == ""
+    assert reason(Rule(), {Kind.PRICE: Reading(9.0)}) == ""
 
 
 def test_rule_moves_background_work_into_the_cheap_and_clean_hours_of_a_recorded_day() -> None:
