@@ -77,6 +77,7 @@ CASES: tuple[Case, ...] = (
     Case(
         name="crash_loop",
         finds=frozenset({Fault.CRASH_LOOP}),
+        follows=frozenset({Fault.CRASH}),
         cures=(Verb.CANCEL,),
         helps=frozenset({Verb.RETRY_NOW}),
         watch_s=45.0,
