@@ -16,7 +16,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parents[1]))
 
-from factory.operator.scoring import live, measure  # noqa: E402
+from factory.operator.scoring import floor_process, live, measure  # noqa: E402
 from factory.operator.scoring.cases import BY_NAME  # noqa: E402
 from factory.operator.scoring.injections import INJECTIONS  # noqa: E402
 from factory.operator.scoring.scene import Scene  # noqa: E402
@@ -73,9 +73,9 @@ def _judge(scene: Scene, name: str, decider: str, injected_s: float) -> measure.
 def _clear_up(scene: Scene) -> None:
     """Take away what the fault has left."""
     scene.end_helpers()
-    for name in ("sickness", "clock"):
+    for file in (scene.home(scene.target) / "sickness", scene.folder / floor_process.CLOCK):
         with contextlib.suppress(FileNotFoundError):
-            (scene.folder / name).unlink()
+            file.unlink()
 
 
 if __name__ == "__main__":

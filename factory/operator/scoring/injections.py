@@ -67,7 +67,7 @@ def _one_line_too_many(scene: Scene) -> None:
 
 def _sickness(name: str) -> Callable[[Scene], None]:
     def harm(scene: Scene) -> None:
-        (scene.folder / "sickness").write_text(name)
+        (scene.home(scene.target) / "sickness").write_text(name)
 
     return harm
 

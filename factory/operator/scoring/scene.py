@@ -70,6 +70,10 @@ class Scene:
         """Return the line that the fault befalls."""
         return 1
 
+    def home(self, line: int) -> Path:
+        """Return the folder in which a line looks for its sickness."""
+        return self.folder / f"line-{line}"
+
     def open(self, *settings: str) -> None:
         """Queue the lines of the case and start the floor.
 
@@ -82,9 +86,11 @@ class Scene:
         self.start_floor()
 
     def submit(self, *settings: str, seed: int) -> None:
-        """Queue one more line."""
+        """Queue one more line; each has the seed after that of the line before it."""
         order = Order(flex=self.case.flex, cores=self.case.cores)
-        overrides = (*_LINE, f"task.folder={self.folder}", f"seed={seed}", *settings)
+        home = self.home(1 + seed - self.seed)
+        home.mkdir(exist_ok=True)
+        overrides = (*_LINE, f"task.folder={home}", f"seed={seed}", *settings)
         # Later values replace earlier ones.
         given = {override.partition("=")[0]: override for override in overrides}
         lines = submission.prepare(list(given.values()), order, root=self.root, cwd=self.folder)
