@@ -13,6 +13,7 @@ import pytest
 
 from factory import cli
 from factory.floor.lines import ExitClass, LineState
+from factory.floor.store import Store
 from factory.intervals import poisson_rate
 from factory.operator.scoring import live, replay, summary
 from factory.operator.scoring.cases import BY_NAME, CASES
@@ -21,6 +22,7 @@ from factory.operator.scoring.config import ScoreConfig
 from factory.operator.scoring.injections import INJECTIONS
 from factory.operator.scoring.library import FloorTick, Library, LineTick, read
 from factory.operator.scoring.measure import Outcome, measure
+from factory.operator.scoring.scene import Scene
 from factory.operator.view import CheckpointView, HostView, Row
 from factory.operator.words import Fault
 
@@ -251,3 +253,16 @@ def test_a_real_line_that_was_stopped_is_found_and_recorded(folder: Path) -> Non
     assert outcome.repair_s is None
     (fault,) = read(folder.parent).faults["hang"]
     assert fault[-1].lines[1].is_stopped
+
+
+@pytest.mark.slow
+def test_a_sickness_befalls_one_line(tmp_path: Path) -> None:
+    """The second line of a scene looks elsewhere."""
+    scene = Scene(tmp_path, BY_NAME["memory"], overrides=[], seed=3)
+    for seed in (3, 4):
+        scene.submit(seed=seed)
+    INJECTIONS["memory"].harm(scene)
+    with Store(scene.root) as store:
+        settings = [dict(text.split("=", 1) for text in line.overrides) for line in store.lines()]
+    folders = [Path(one["task.folder"]) for one in settings]
+    assert [(folder / "sickness").exists() for folder in folders] == [True, False]
