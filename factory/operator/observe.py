@@ -8,6 +8,7 @@ import shutil
 import time
 from collections import deque
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from factory.floor.loop import Floor
 
 _CPU_WINDOW_S = 10.0
+_CPU_TICKS = 10
+"""Ticks over which the use of each CPU is averaged: what is busy for a moment may be free in the next."""
 _MEMORY_S = 2.0
 """Time between two looks at the memory of a line."""
 _MOST_POINTS = 120
@@ -59,6 +62,7 @@ class Observer:
         self._groups: dict[int, str] = {}
         self._best_tier = Tier.NONE.rank
         self._clocks = (time.time(), time.monotonic())
+        self._cpu_shares: deque[list[float]] = deque(maxlen=_CPU_TICKS)
         self._started_s = time.monotonic()
         self._gap_s = _gap_s(floor)
         self._slow_at_s = -math.inf
@@ -176,12 +180,13 @@ class Observer:
             self._disk = shutil.disk_usage(self._floor.store.root)
             found = prunable(self._floor.store.lines((LineState.FINISHED,)))
             self._prunable_bytes = sum(_folder_bytes(path) for path in found)
+        self._cpu_shares.append(psutil.cpu_percent(percpu=True))
         memory = psutil.virtual_memory()
         capacity = self._floor.engine.capacity()
         return HostView(
             num_cores=float(os.cpu_count() or 1),
             cores_busy=self._floor.power.now.cores_busy,
-            cpus_busy=tuple(share / 100.0 for share in psutil.cpu_percent(percpu=True)),
+            cpus_busy=tuple(fmean(shares) / 100.0 for shares in zip(*self._cpu_shares, strict=False)),
             load=os.getloadavg()[0],
             memory_bytes=float(min(capacity.memory_bytes, memory.total)),
             memory_free_bytes=float(memory.available),

@@ -265,7 +265,7 @@ class Operator:
         """Propose an action for every finding that has none."""
         for finding in self.findings:
             mine = [one for one in self._history if one.finding == finding.id]
-            if any(one.status.is_open for one in mine) or self._was_told(finding, mine):
+            if any(one.status.is_open for one in mine):
                 continue
             choices = [
                 candidate
@@ -275,6 +275,9 @@ class Operator:
             chosen = self._decider.choose(finding, choices, view)
             # No candidate is left, or the rule has none; the finding stays visible.
             if chosen is None:
+                continue
+            # Told once is enough, until something else can be done.
+            if chosen.verb is Verb.ALERT and self._was_told(finding, mine):
                 continue
             decision = self._journal.propose(finding, chosen, by=self._decider.name)
             self._history.append(decision)

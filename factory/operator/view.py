@@ -41,7 +41,7 @@ class HostView:
     cores_busy: float = 0.0
     """CPU seconds a second of everything on it."""
     cpus_busy: tuple[float, ...] = ()
-    """Share of each CPU that is busy, since the last tick."""
+    """Share of each CPU that is busy, on average over the last ticks."""
     load: float = 0.0
     """Processes that want a CPU, averaged over a minute."""
     memory_bytes: float = inf

@@ -14,7 +14,7 @@ from factory.floor.store import Store
 from factory.operator import guard
 from factory.operator.config import OperatorConfig
 from factory.operator.journal import Journal
-from factory.operator.view import CheckpointView, LineView, MeterView, View
+from factory.operator.view import CheckpointView, LineView, MeterView, Row, View
 from factory.operator.words import Candidate, Mode, Status, Verb
 
 
@@ -170,6 +170,26 @@ def test_people_are_told_once(store: Store) -> None:
     plant.host = replace(plant.host, clock_jump_s=60.0)
     run(make(store, plant), plant, 30)
     assert decisions(store) == [("alert", "done")]
+
+
+def test_what_becomes_possible_after_the_alert_is_done(store: Store) -> None:
+    """A slow line moves as soon as another CPU is free, although people were told that none was."""
+    plant = Plant()
+    times = [0.2] * 40 + [0.4] * 20
+    rows = [
+        Row(seen_s=0.0, steps=index, iteration_s=seconds, tokens_per_s=1.0)
+        for index, seconds in enumerate(times)
+    ]
+    plant.line = replace(
+        plant.line, is_stopped=False, cores_busy=0.5, rows=tuple(rows), usual=tuple(times), total_steps=1000
+    )
+    plant.host = replace(plant.host, cpus_busy=(1.0, 1.0))
+    operator = make(store, plant)
+    run(operator, plant, 10)
+    assert decisions(store) == [("alert", "done")]
+    plant.host = replace(plant.host, cpus_busy=(1.0, 0.0))
+    run(operator, plant, 2)
+    assert plant.acts == ["rebind"]
 
 
 def test_a_crash_is_retried_at_once(store: Store) -> None:
