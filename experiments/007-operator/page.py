@@ -1,4 +1,4 @@
-"""Put the score in `results.json` into the README."""
+"""Put the score in `results.json` and the half hour in `soak.json` into the README."""
 
 from __future__ import annotations
 
@@ -18,13 +18,12 @@ from factory.operator.scoring.show import COLUMNS, TITLES, cells, sentence  # no
 def main() -> None:
     """Write the tables, and the totals below them."""
     results = json.loads((HERE / "results.json").read_text())
-    insert_results("\n".join(_lines(results)), HERE / "README.md")
+    soak = json.loads((HERE / "soak.json").read_text())
+    insert_results("\n".join([*_lines(results), *_soak_lines(soak)]), HERE / "README.md")
 
 
 def _lines(results: dict) -> Iterator[str]:
-    machine = results["machine"]
-    where = f"{machine['cpus_available']} CPUs ({machine['cpu']}), load {machine['load_average_1min']:.0f}"
-    yield f"{where}, commit {results['git.commit'][:10]}, {results['date']}."
+    yield _where(results)
     for kind, title in TITLES.items():
         rows = [row for row in results["rows"] if row["kind"] == kind]
         if rows:
@@ -32,6 +31,32 @@ def _lines(results: dict) -> Iterator[str]:
             yield from (f"| {' | '.join(cells(row))} |" for row in rows)
     yield ""
     yield from (f"- {sentence(total)}" for total in results["totals"])
+
+
+def _soak_lines(soak: dict) -> Iterator[str]:
+    yield f"\nsoak: two lines for {soak['minutes']:.0f} minutes, seven faults one after another\n"
+    yield _where(soak)
+    yield "\n| fault | latency s | repair s | actions | wrong | other alarms |\n|---|---:|---:|---|---:|---:|"
+    for one in soak["faults"]:
+        acts = ", ".join(one["acts"]) or "-"
+        times = f"{_seconds(one['latency_s'])} | {_seconds(one['repair_s'])}"
+        yield f"| {one['case']} | {times} | {acts} | {one['wrong']} | {one['alarms']} |"
+    cost = soak["cost"]
+    share = 100.0 * cost["cpu_s"] / (60.0 * soak["minutes"])
+    longest = f"the longest tick took {1e3 * cost['longest_tick_s']:.0f} ms"
+    yield f"\n- operator: {cost['cpu_s']:.1f} s of CPU in {cost['ticks']:.0f} ticks, {share:.2f} % of a core; {longest}"
+
+
+def _where(content: dict) -> str:
+    machine = content["machine"]
+    where = f"{machine['cpus_available']} CPUs ({machine['cpu']}), load {machine['load_average_1min']:.0f}"
+    return f"{where}, commit {content['git.commit'][:10]}, {content['date']}."
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.1f}"
 
 
 if __name__ == "__main__":
