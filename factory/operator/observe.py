@@ -135,6 +135,7 @@ class Observer:
             tokens_per_s=point.tokens_per_s,
             rows=tuple(rows),
             usual=tuple(attempt.files.history.usual),
+            returns=tuple(attempt.files.history.returns.means),
             silence_s=now_s - attempt.moved_s,
             cores_busy=_rate(attempt.cpu),
             is_stopped=seen.is_stopped and line.state is LineState.RUNNING,

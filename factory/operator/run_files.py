@@ -11,6 +11,7 @@ import os
 import time
 from collections import deque
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from factory.operator.view import CheckpointView, Row
@@ -22,17 +23,49 @@ _MOST_ROWS = 300
 _MOST_NEW_ROWS = 8
 """Most rows that are parsed in a tick."""
 _MOST_USUAL = 100
+_WINDOW = 10
+"""Iterations in a window of returns, at first."""
+_MOST_WINDOWS = 65
+"""Odd, since all but the first one are joined in pairs."""
 _UNUSUAL_ROWS = 3
 """First iterations of an attempt, in which caches fill."""
 _FIRST_BYTES = 256 << 10
+_HEAD_BYTES = 64 << 10
+"""Part of the metrics from which a resumed run's first returns are read."""
 _MOST_BYTES = 1 << 20
 _BAD = ("health/bad_samples", "health/skipped_steps", "health/rollbacks")
 _OUTBOX = "tracking_pending.jsonl"
 _MOST_SIZES = 200
 
 
+class WindowMeans:
+    """Means of windows that cover all values; when there are too many, neighbours are joined.
+
+    The first window stays as it is, since it tells where learning began.
+    """
+
+    def __init__(self) -> None:
+        """Begin without values."""
+        self.means: list[float] = []
+        """Means, oldest first."""
+        self._size = _WINDOW
+        self._open: list[float] = []
+
+    def add(self, value: float) -> None:
+        """Add a value to the last window."""
+        self._open.append(value)
+        if len(self._open) < self._size:
+            return
+        self.means.append(fmean(self._open))
+        self._open.clear()
+        if len(self.means) == _MOST_WINDOWS:
+            pairs = zip(self.means[1::2], self.means[2::2], strict=True)
+            self.means = [self.means[0], *map(fmean, pairs)]
+            self._size *= 2
+
+
 class RowHistory:
-    """Iterations of one attempt: the newest ones, and how long they usually take."""
+    """Iterations of one attempt: the newest ones, how long they usually take, and what they were worth."""
 
     def __init__(self) -> None:
         """Begin without iterations."""
@@ -40,12 +73,16 @@ class RowHistory:
         """Iterations, oldest first."""
         self.usual: list[float] = []
         """Durations of iterations spread evenly over the attempt [s]."""
+        self.returns = WindowMeans()
+        """Mean returns over the whole attempt."""
         self._num_rows = 0
         self._stride = 1
 
     def add(self, row: Row) -> None:
         """Keep an iteration; of durations every so many, of too many every second."""
         self.rows.append(row)
+        if row.return_mean is not None:
+            self.returns.add(row.return_mean)
         self._num_rows += 1
         if self._num_rows <= _UNUSUAL_ROWS or self._num_rows % self._stride:
             return
@@ -133,6 +170,7 @@ class RunFiles:
             # A resumed run cuts its metrics back to the checkpoint.
             self._rest = b""
             self._offset = max(0, size - _FIRST_BYTES)
+            self._read_head()
         try:
             with path.open("rb") as file:
                 file.seek(self._offset)
@@ -147,13 +185,24 @@ class RunFiles:
             self._rest = b""
         return lines
 
-    def _row(self, line: bytes, now_s: float) -> Row | None:
+    def _read_head(self) -> None:
+        """Read the run's first returns, as far as they lie before the part that is read as a whole.
+
+        What a run has learned is measured from its begin, also after a restart.
+        """
         try:
-            metrics = json.loads(line)["metrics"]
-        except (ValueError, LookupError, TypeError, RecursionError):
-            # The first line may be cut.
-            return None
-        if not isinstance(metrics, dict):
+            with (self._run_dir / "metrics.jsonl").open("rb") as file:
+                head = file.read(min(self._offset, _HEAD_BYTES))
+        except OSError:
+            return
+        for line in head.split(b"\n")[:-1]:
+            value = _optional(_metrics(line), "train/return_mean")
+            if value is not None:
+                self.history.returns.add(value)
+
+    def _row(self, line: bytes, now_s: float) -> Row | None:
+        metrics = _metrics(line)
+        if not metrics:
             return None
         found = {key: _number(metrics, key) for key in ("time/wall_s", "factory/iterations")}
         before = self._last
@@ -173,6 +222,17 @@ class RunFiles:
             num_bad=sum(_number(metrics, key) for key in _BAD),
             has_reached_threshold="factory/seconds_to_threshold" in metrics,
         )
+
+
+def _metrics(line: bytes) -> dict[str, Any]:
+    """Return the metrics of a row; empty if it is none, as where it was cut."""
+    try:
+        metrics = json.loads(line)["metrics"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return {}
+    if not isinstance(metrics, dict):
+        return {}
+    return metrics
 
 
 def _size(path: Path) -> int:

@@ -17,6 +17,20 @@ def robust(values: Sequence[float]) -> tuple[float, float]:
     return centre, _NORMAL_MAD * median(abs(value - centre) for value in values)
 
 
+def roughness(values: Sequence[float]) -> float:
+    """Return the standard deviation of values about a curve without bends; zero for fewer than three.
+
+    It comes from the distances of values from the middle of their neighbours, to which a straight rise adds
+    nothing, and from the median of these, which a few steps do not move.
+    """
+    triples = zip(values, values[1:], values[2:], strict=False)
+    bends = [abs(value - 0.5 * (before + after)) for before, value, after in triples]
+    if not bends:
+        return 0.0
+    # The distance has 1 + 2 / 4 times the variance of a value.
+    return _NORMAL_MAD * median(bends) / sqrt(1.5)
+
+
 def quantile(values: Sequence[float], share: float) -> float:
     """Return the value below which a share of the values lies."""
     ordered = sorted(values)
@@ -76,13 +90,3 @@ def slope(points: Sequence[tuple[float, float]]) -> Slope:
         r2 = 1.0 - rest / syy
     # Two degrees of freedom are used up by slope and intercept.
     return Slope(per_x=per_x, error=sqrt(rest / (number - 2) / sxx), r2=r2)
-
-
-def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
-    """Return mean and standard error; an infinite error for fewer than two values."""
-    number = len(values)
-    mean = fsum(values) / number
-    if number < 2:
-        return mean, inf
-    variance = fsum((value - mean) ** 2 for value in values) / (number - 1)
-    return mean, sqrt(variance / number)

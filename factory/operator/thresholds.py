@@ -56,9 +56,7 @@ class Thresholds:
     collapse_share: float = 0.5
     """Share of the improvement whose loss matters."""
     collapse_sd: float = 4.0
-    """The same, in standard errors."""
-    window_rows: int = 10
-    """Iterations in a window of returns."""
+    """The same, in standard deviations of the noise of returns."""
     plateau_rows: int = 200
     """Iterations without an upward trend that are a plateau."""
     plateau_share: float = 0.02
@@ -88,5 +86,5 @@ class Thresholds:
         """Raise ValueError when a value is out of its range."""
         for name, value in vars(self).items():
             require(value >= 0, f"operator.detect.{name}", value, "must be >= 0")
-        for name in ("baseline_rows", "slow_rows", "window_rows", "bad_rows"):
+        for name in ("baseline_rows", "slow_rows", "bad_rows"):
             require(getattr(self, name) >= 1, f"operator.detect.{name}", getattr(self, name), "must be >= 1")

@@ -100,6 +100,8 @@ class LineView:
     """Newest iterations of this attempt, oldest first."""
     usual: tuple[float, ...] = ()
     """Durations of iterations spread evenly over this attempt [s]; its first ones are left out."""
+    returns: tuple[float, ...] = ()
+    """Mean returns of windows of iterations from the start of the run on, oldest first."""
     silence_s: float = 0.0
     """Time without a new row while it ran."""
     cores_busy: float | None = None

@@ -8,12 +8,14 @@ from statistics import median
 
 from factory.floor.lines import ExitClass, LineState
 from factory.operator.detectors.base import finding, number
-from factory.operator.statistics import mean_and_error, slope
+from factory.operator.statistics import roughness, slope
 from factory.operator.thresholds import Thresholds
 from factory.operator.view import LineView, View
 from factory.operator.words import Fault, Finding, Severity
 
 _RECENT = 10
+_FEWEST_WINDOWS = 8
+"""Windows of returns that tell a level, and the loss of it."""
 
 
 def divergence(view: View, limits: Thresholds) -> Iterator[Finding]:
@@ -72,7 +74,7 @@ def collapse(view: View, limits: Thresholds) -> Iterator[Finding]:
         yield finding(
             Fault.COLLAPSE,
             line,
-            number("loss over its error", sigmas, "standard errors", limits.collapse_sd),
+            number("loss over the noise", sigmas, "standard deviations", limits.collapse_sd),
             number("loss of the improvement", share, "share", limits.collapse_share, line.silence_s),
         )
 
@@ -97,7 +99,7 @@ def stagnation(view: View, limits: Thresholds) -> Iterator[Finding]:
             continue
         fit = slope([(float(index), value) for index, value in enumerate(returns)])
         # The yardstick of a plateau is what the line has learned so far, since returns have no common unit.
-        learned = max(_returns(line)) - min(_returns(line))
+        learned = max(line.returns) - min(line.returns)
         change = abs(fit.per_x) * len(returns)
         # Rising by less than two standard errors cannot be told from not rising.
         is_flat = fit.per_x - 2.0 * fit.error <= 0.0
@@ -132,26 +134,24 @@ def _returns(line: LineView) -> list[float]:
 
 
 def _loss(line: LineView, limits: Thresholds) -> tuple[float, float] | None:
-    """Return the lost share of what a line had learned, and the loss over its error; None if it is small.
+    """Return the lost share of what a line had learned, and the loss over the noise; None if it is small.
 
     The last three windows all have to be below, so that one bad window is no collapse.
     """
-    returns = _returns(line)
-    size = limits.window_rows
-    windows = [returns[start : start + size] for start in range(0, len(returns) - size + 1, size)]
-    if not line.is_running or len(windows) < 5:
+    windows = line.returns
+    if not line.is_running or len(windows) < _FEWEST_WINDOWS:
         return None
-    means = [mean_and_error(window) for window in windows]
-    best, best_error = max(means[:-3])
-    learned = best - min(mean for mean, _ in means[:-3])
+    earlier = windows[:-3]
+    # Medians of three in a row: one lucky window is no level that can be lost.
+    levels = [median(earlier[start : start + 3]) for start in range(len(earlier) - 2)]
+    best = max(levels)
+    learned = best - min(earlier[: levels.index(best) + 1])
     # The best of the last three is compared with the best before: the kindest comparison has to fail.
-    now, error = max(means[-3:])
-    # Standard error of a difference of two means.
-    spread = max((best_error**2 + error**2) ** 0.5, 1e-9)
-    share = (best - now) / max(learned, 1e-9)
-    sigmas = (best - now) / spread
+    lost = best - max(windows[-3:])
+    noise = max(roughness(earlier), 1e-9)
+    share = lost / max(learned, 1e-9)
     # What was never learned cannot be lost.
-    has_learned = learned > limits.collapse_sd * best_error
-    if has_learned and share > limits.collapse_share and sigmas > limits.collapse_sd:
-        return share, sigmas
+    has_learned = learned > limits.collapse_sd * noise
+    if has_learned and share > limits.collapse_share and lost > limits.collapse_sd * noise:
+        return share, lost / noise
     return None

@@ -137,6 +137,7 @@ class ModelLine:
             tokens_per_s=tick.tokens_per_s,
             rows=tuple(self._history.rows),
             usual=tuple(self._history.usual),
+            returns=tuple(self._history.returns.means),
             silence_s=now_s - self._moved_s,
             cores_busy=tick.cores_busy,
             is_stopped=tick.is_stopped,

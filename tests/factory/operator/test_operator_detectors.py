@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from factory.floor.lines import ExitClass, LineState
 from factory.operator.detectors import DETECTORS
 from factory.operator.orient import Orientation
 from factory.operator.pressure import Pressure
+from factory.operator.run_files import RowHistory, WindowMeans
 from factory.operator.thresholds import Thresholds
 from factory.operator.view import CheckpointView, HostView, LineView, MeterView, Row, View
 from factory.operator.words import Fault, Severity
@@ -49,7 +51,10 @@ def line(number: int = 1, **changes: object) -> LineView:
         tokens_per_s=500.0,
     )
     changed = replace(healthy, **changes)  # type: ignore[arg-type]
-    return replace(changed, usual=tuple(row.iteration_s for row in changed.rows[3:]))
+    history = RowHistory()
+    for row in changed.rows:
+        history.add(row)
+    return replace(changed, usual=tuple(history.usual), returns=tuple(history.returns.means))
 
 
 def view(*lines: LineView, **changes: object) -> View:
@@ -158,6 +163,36 @@ def test_a_fault_is_found_and_no_other(fault: Fault, state: View) -> None:
 def test_one_condition_is_not_enough(what: str, state: View) -> None:
     """A number that is unusual and small, or large and usual, is no finding."""
     assert seen(state) == set()
+
+
+def learned(*noises: float, sd: float) -> Iterator[float]:
+    """Yield returns that rise from 0 to 60, and then stay there within noise."""
+    draw = random.Random(0)
+    for index, offset in enumerate([0.0] * 60 + list(noises)):
+        yield min(index, 60) + offset + draw.gauss(0.0, sd)
+
+
+def loses(returns: Iterable[float]) -> list[bool]:
+    """Return after every tenth iteration whether a line with such returns counts as collapsed."""
+    means = WindowMeans()
+    healthy = line()
+    found = []
+    for index, value in enumerate(returns):
+        means.add(value)
+        if index % 10 == 9:
+            state = view(replace(healthy, returns=tuple(means.means)))
+            found.append(Fault.COLLAPSE in seen(state))
+    return found
+
+
+def test_noise_on_a_plateau_is_no_collapse_and_half_of_what_was_learned_is() -> None:
+    """However long the plateau is: of many windows some are far below the best by chance."""
+    plateau = [0.0] * 700
+    assert not any(loses(learned(*plateau, sd=3.0)))
+    assert not any(loses(learned(*plateau, *[-20.0] * 200, sd=3.0)))
+    fallen = loses(learned(*plateau, *[-40.0] * 200, sd=3.0))
+    assert not any(fallen[:76])
+    assert fallen[-1]
 
 
 def test_every_class_of_faults_has_a_detector_and_a_case() -> None:

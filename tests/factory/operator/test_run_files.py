@@ -19,6 +19,8 @@ def write(folder: Path, iterations: range, *, pace_s: float) -> None:
                 "factory/env_steps": 100 * number,
                 "time/wall_s": pace_s * number,
                 "health/bad_samples": number // 10,
+                "train/return_mean": float(number),
+                "filler": "x" * 1000,
             }
             file.write(json.dumps({"metrics": metrics}) + "\n")
 
@@ -36,3 +38,15 @@ def test_hundreds_of_iterations_between_two_looks_cost_no_more_than_a_few(tmp_pa
     assert new[-1].steps == 41_000
     assert new[-1].num_bad == 41
     assert all(row.iteration_s == pytest.approx(0.5) for row in new)
+
+
+def test_a_resumed_run_is_known_from_its_begin(tmp_path: Path) -> None:
+    """Of a long file the first returns are read and the newest iterations, not all between them."""
+    write(tmp_path, range(1, 2001), pace_s=0.5)
+    files = RunFiles(tmp_path)
+    files.read(1.0)
+    assert files.history.rows[0].steps > 100_000
+    means = files.history.returns.means
+    assert means[0] == 5.5
+    assert means == sorted(means)
+    assert means[-1] > 1980.0
