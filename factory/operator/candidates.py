@@ -59,14 +59,21 @@ def _for_floor(fault: Fault, view: View) -> Iterator[Candidate]:
     """Yield what can be done for the whole floor."""
     if fault is Fault.DISK and view.host.prunable_bytes > 0.0:
         yield Candidate(verb=Verb.PRUNE, line=None)
-    if fault in (Fault.CONTENTION, Fault.MEMORY, Fault.OVER_BUDGET, Fault.DISK):
-        running = [line for line in view.lines if line.state in _PAUSABLE and line.flex > 0]
+    running = [line for line in view.lines if line.state in _PAUSABLE and line.flex > 0]
+    # A paused line loses its time for certain; only one that finds no room for a checkpoint loses more.
+    is_disk_full = fault is Fault.DISK and view.host.disk_free_bytes < _needed_bytes(view)
+    if fault in (Fault.CONTENTION, Fault.MEMORY, Fault.OVER_BUDGET) or is_disk_full:
         for line in sorted(running, key=_yield_order)[:3]:
             yield _candidate(Verb.HOLD, line, watts=-line.power_w, tokens_per_s=-_speed(line))
         if fault is Fault.MEMORY:
             # A paused line keeps its memory; one that restarts waits until it fits.
             for line in sorted(running, key=_yield_order)[:3]:
                 yield _candidate(Verb.CHECKPOINT_RESTART, line, cost_tokens=_restart_cost(line))
+
+
+def _needed_bytes(view: View) -> float:
+    """Return the space that all lines need for their next checkpoint, with as much in reserve."""
+    return 2.0 * sum(line.checkpoint.size_bytes for line in view.lines if line.state in _PAUSABLE)
 
 
 def _yield_order(line: LineView) -> tuple[float, ...]:

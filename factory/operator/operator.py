@@ -276,8 +276,7 @@ class Operator:
             # No candidate is left, or the rule has none; the finding stays visible.
             if chosen is None:
                 continue
-            # Told once is enough, until something else can be done.
-            if chosen.verb is Verb.ALERT and self._was_told(finding, mine):
+            if self._was_left_to_people(finding, chosen, mine):
                 continue
             decision = self._journal.propose(finding, chosen, by=self._decider.name)
             self._history.append(decision)
@@ -291,14 +290,18 @@ class Operator:
             chosen, choices, view, self._history, self._config, mode=self._mode, is_broken=self.is_broken
         )
 
-    def _was_told(self, finding: Finding, mine: Sequence[Decision]) -> bool:
-        """Return whether people know already that they have to look at a finding themselves."""
-        return any(
-            one.candidate.verb is Verb.ALERT
+    def _was_left_to_people(self, finding: Finding, chosen: Candidate, mine: Sequence[Decision]) -> bool:
+        """Return whether people know of a finding, and a choice is nothing that was impossible then."""
+        alerts = [
+            one
+            for one in mine
+            if one.candidate.verb is Verb.ALERT
             and one.status is Status.DONE
             and one.since_s >= finding.since_s - 1.0
-            for one in mine
-        )
+        ]
+        # A model may have preferred the alert to the rule's choice.
+        refused = {one.instead_of.id for one in alerts if one.instead_of is not None}
+        return bool(alerts) and (chosen.verb is Verb.ALERT or chosen.id in refused)
 
     def _release(self, view: View) -> None:
         """Resume lines that were held for a fault, once it has been gone for a while."""

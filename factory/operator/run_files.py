@@ -154,6 +154,7 @@ class RunFiles:
             age_s=max(0.0, time.time() - written_at),
             is_whole=missing == 0,
             missing_bytes=missing,
+            size_bytes=sum(self._wanted.values()),
             is_being_written=_holds_unfinished(folder),
             interval_s=interval_s,
         )

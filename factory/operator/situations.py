@@ -81,7 +81,8 @@ def _views() -> Iterator[View]:
     three = [replace(slow, id=number, flex=number, priority=3 - number) for number in (1, 2, 3)]
     yield _view(*three, cores_busy=4.0, load=6.0)
     yield _view(*three, memory_free_bytes=2e8)
-    yield _view(*three, disk_bytes=1e11, disk_free_bytes=1e9)
+    large = CheckpointView(steps=5000, age_s=40.0, size_bytes=400_000_000)
+    yield _view(*(replace(one, checkpoint=large) for one in three), disk_bytes=1e11, disk_free_bytes=1e9)
 
 
 def _view(*lines: LineView, **host: object) -> View:

@@ -67,6 +67,7 @@ class CheckpointView:
     is_whole: bool = True
     """False if a file is missing or has another size than its checksum file says."""
     missing_bytes: int = 0
+    size_bytes: int = 0
     is_being_written: bool = False
     interval_s: float = inf
     """Time between the last two."""

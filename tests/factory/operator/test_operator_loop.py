@@ -212,3 +212,16 @@ def test_a_cause_that_comes_back_is_not_retried_in_haste(store: Store) -> None:
     )
     run(make(store, plant), plant, 3)
     assert plant.acts == []
+
+
+@pytest.mark.parametrize(("free_bytes", "acts"), [(1e9, []), (1e6, ["hold"])])
+def test_a_nearly_full_disk_stops_no_line_while_its_checkpoints_fit(
+    store: Store, free_bytes: float, acts: list[str]
+) -> None:
+    """People are told; the line is paused once its next checkpoint may find no room."""
+    plant = Plant()
+    written = CheckpointView(size_bytes=1_000_000)
+    plant.line = replace(plant.line, is_stopped=False, flex=1, checkpoint=written)
+    plant.host = replace(plant.host, disk_bytes=1e11, disk_free_bytes=free_bytes)
+    run(make(store, plant), plant, 5)
+    assert plant.acts == acts
