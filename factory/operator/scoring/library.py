@@ -181,7 +181,9 @@ def _line(plain: dict[str, Any], newest: dict[str, Any] | None) -> LineTick:
         if newest is not None:
             steps = row["steps"] - newest["steps"]
             num_bad = max(0.0, row["num_bad"] - newest["num_bad"])
-            rows.append(Row(**row | {"steps": steps, "num_bad": num_bad}))
+            # Blocks of a model floor come from different times of a training: returns would jump.
+            without_returns = {"steps": steps, "num_bad": num_bad, "return_mean": None}
+            rows.append(Row(**row | without_returns))
             # A control token is a step of one robot; steps that were lost take theirs away.
             tokens += steps
         newest = row
