@@ -299,10 +299,13 @@ class EpisodeEnv(TrainingEnv):
             if not self._any_or_gpu(mask):
                 return obs
             self._reset(mask)
-            return {
-                name: torch.where(mask[:, None], new, obs[name])
-                for name, new in self._get_observations().items()
-            }
+            return self._first_observations(mask, obs)
+
+    def _first_observations(self, mask: Tensor, obs: Observation) -> Observation:
+        """Return `obs` with fresh observations of the rows in `mask`; a task may compute these alone."""
+        return {
+            name: torch.where(mask[:, None], new, obs[name]) for name, new in self._get_observations().items()
+        }
 
     def _any_or_gpu(self, mask: Tensor) -> bool:
         """Return whether any entry of `mask` is True; on a GPU always True, without a look."""

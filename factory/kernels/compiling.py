@@ -57,11 +57,19 @@ class _Notice(event.Listener):
 event.register("numba:compile", _Notice())
 
 
-def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Return a decorator that compiles a function at its first call and caches it for all processes."""
-    # contract: multiply-adds may fuse; nothing may be reordered, so that results are reproducible.
+def compiled(*, contract: bool = True, **options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Return a decorator that compiles a function at its first call and caches it for all processes.
+
+    Args:
+        contract: let multiply-adds fuse; without it, every operation rounds as torch's own does.
+        options: further options of `numba.njit`.
+    """
+    # Nothing may be reordered, so that results are reproducible.
+    fastmath = {"contract"}
+    if not contract:
+        fastmath = set()
     # error_model: a division by zero gives inf as in NumPy, without a branch in the loop.
-    jit = functools.partial(numba.njit, nogil=True, error_model="numpy", fastmath={"contract"}, **options)
+    jit = functools.partial(numba.njit, nogil=True, error_model="numpy", fastmath=fastmath, **options)
 
     def decorate(function: Callable[..., Any]) -> Any:
         # Numba reads its cache folder when a function is decorated; the setting is global, so it is put back.

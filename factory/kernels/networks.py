@@ -10,6 +10,9 @@ value of each output joins the features before the set as the input of the perce
 
 `Room` keeps these on the way forward. The way back goes through trunk, maximum and encoder in this order; the
 gradient by the sample itself is not computed. Without a set there is only the trunk.
+
+Sets often have room for more elements than there are, and absent ones are all alike: the encoder computes
+equal elements once.
 """
 
 from __future__ import annotations
@@ -75,12 +78,16 @@ class Room(NamedTuple):
     """Buffers for the passes of N samples with E elements each; those of the set are empty without one."""
 
     elements: Floats
-    """The set's elements as rows. Shape: (N E, features)."""
+    """Elements of the sets as rows, equal ones once. Shape: (N E, features)."""
+    num_elements: npt.NDArray[np.int64]
+    """Number of rows that are used. Shape: (1,)."""
+    row_of: npt.NDArray[np.int32]
+    """Row of every element. Shape: (N, E)."""
     encoder_hidden: Floats
     codes: Floats
     """Outputs of the encoder, later the gradients by them, with padding. Shape: (N E codes padded,)."""
     which: npt.NDArray[np.int32]
-    """Element with the largest value of every output. Shape: (N, codes)."""
+    """Row of the element with the largest value of every output. Shape: (N, codes)."""
     joined: Floats
     """Inputs of the trunk. Shape: (N, inputs)."""
     joined_grad: Floats
@@ -129,6 +136,8 @@ def make_room(net, rows):
         joining = rows
     return Room(
         np.empty((elements, features), np.float32),
+        np.zeros(1, np.int64),
+        np.empty((joining, net.elements), np.int32),
         np.empty(elements * num_units(net.encoder_sizes), np.float32),
         np.empty(elements * padded(codes), np.float32),
         np.empty((joining, codes), np.int32),
@@ -139,27 +148,62 @@ def make_room(net, rows):
 
 
 @compiled()
-def _join(x, net, codes, which, joined):
+def _are_equal(one, other):
+    """Return whether two vectors are equal."""
+    is_equal = True
+    for j in range(len(one)):
+        is_equal &= one[j] == other[j]
+    return is_equal
+
+
+@compiled()
+def _gather_distinct(x, own, room):
+    """Copy the elements of all samples to rows of their own, and note which row each one has.
+
+    An element that came twice in a row shares the row, there and wherever it comes again.
+    """
+    count = room.row_of.shape[1]
+    size = room.elements.shape[1]
+    used = 0
+    repeated = -1
+    for i in range(len(x)):
+        for k in range(count):
+            element = x[i, own + k * size : own + (k + 1) * size]
+            if k > 0 and _are_equal(room.elements[room.row_of[i, k - 1]], element):
+                repeated = np.int64(room.row_of[i, k - 1])
+            if repeated >= 0 and _are_equal(room.elements[repeated], element):
+                room.row_of[i, k] = repeated
+                continue
+            for j in range(size):
+                room.elements[used, j] = element[j]
+            room.row_of[i, k] = used
+            used += 1
+    room.num_elements[0] = used
+
+
+@compiled()
+def _join(x, codes, row_of, which, joined):
     """Fill the inputs of the trunk with the features before the set and the largest codes."""
     rows, width = which.shape
     # Columns of `joined`: features before the set, then one for each code.
     own = joined.shape[1] - width
-    count = net.elements
     for i in range(rows):
         for j in range(own):
             joined[i, j] = x[i, j]
         largest = joined[i, own:]
-        first = which[i]
+        row_of_largest = which[i]
+        row = row_of[i, 0]
         for j in range(width):
-            largest[j] = codes[i * count, j]
-            first[j] = 0
+            largest[j] = codes[row, j]
+            row_of_largest[j] = row
         # Element by element, so that the inner loop runs along the memory; selections instead of branches.
-        for k in range(1, count):
-            row = codes[i * count + k]
+        for k in range(1, row_of.shape[1]):
+            row = row_of[i, k]
+            code = codes[row]
             for j in range(width):
-                is_larger = row[j] > largest[j]
-                first[j] = np.int32(k) if is_larger else first[j]
-                largest[j] = row[j] if is_larger else largest[j]
+                is_larger = code[j] > largest[j]
+                row_of_largest[j] = row if is_larger else row_of_largest[j]
+                largest[j] = code[j] if is_larger else largest[j]
 
 
 @compiled()
@@ -173,19 +217,18 @@ def network_forward(x, net, activation, room, out):
     if net.elements == 0:
         forward_blocks(x, net.trunk_in, net.trunk_sizes, activation, trunk_hidden, out)
         return
-    num_elements = rows * net.elements
     width = room.which.shape[1]
-    size = net.encoder_sizes[0]
     own = net.trunk_sizes[0] - width
-    elements = room.elements[:num_elements]
     # From one row a sample to one row an element: these are the samples of the encoder.
-    copy(x[:, own:], elements.reshape(rows, net.elements * size))
+    _gather_distinct(x, own, room)
+    num_elements = room.num_elements[0]
+    elements = room.elements[:num_elements]
     hidden = room.encoder_hidden[: num_elements * num_units(net.encoder_sizes)]
     forward_blocks(elements, net.encoder_in, net.encoder_sizes, activation, hidden, room.codes)
     codes = rows_of(room.codes, 0, num_elements, padded(width))
     joined = room.joined[:rows]
     # Which element had the maximum is kept for the way back.
-    _join(x, net, codes, room.which[:rows], joined)
+    _join(x, codes, room.row_of, room.which[:rows], joined)
     forward_blocks(joined, net.trunk_in, net.trunk_sizes, activation, trunk_hidden, out)
 
 
@@ -213,7 +256,7 @@ def network_backward(grad, x, net, activation, room, part):
         joined_grad,
     )
     # The gradient by a maximum goes to the element that has it.
-    num_elements = rows * net.elements
+    num_elements = room.num_elements[0]
     width = room.which.shape[1]
     own = net.trunk_sizes[0] - width
     codes = rows_of(room.codes, 0, num_elements, padded(width))
@@ -221,7 +264,7 @@ def network_backward(grad, x, net, activation, room, part):
     codes[:] = np.float32(0.0)
     for i in range(rows):
         for j in range(width):
-            codes[i * net.elements + room.which[i, j], j] = joined_grad[i, own + j]
+            codes[room.which[i, j], j] += joined_grad[i, own + j]
     hidden = room.encoder_hidden[: num_elements * num_units(net.encoder_sizes)]
     nothing = np.empty((0, 0), np.float32)
     backward_blocks(

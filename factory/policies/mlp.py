@@ -130,8 +130,21 @@ class MlpPolicy(ActorCritic):
     @torch.no_grad()
     def update_observations(self, obs: Observations, live: Tensor | None = None) -> None:
         """Update the statistics with a rollout's live rows. Shapes: (T, num_envs, size), (T, num_envs)."""
+        is_shared = obs["critic"] is obs["policy"] and self._normalizers_are_equal()
         self.obs_normalizer.update(obs["policy"], live)
-        self.critic_normalizer.update(obs["critic"], live)
+        if is_shared:
+            # Equal statistics and the same observations: the result is the same as well.
+            self.critic_normalizer.load_state_dict(self.obs_normalizer.state_dict())
+        else:
+            self.critic_normalizer.update(obs["critic"], live)
+
+    def _normalizers_are_equal(self) -> bool:
+        """Return whether both groups have the same statistics; False on a GPU, which would have to wait."""
+        if self.device.type != "cpu":
+            return False
+        own = self.obs_normalizer.state_dict()
+        other = self.critic_normalizer.state_dict()
+        return own.keys() == other.keys() and all(torch.equal(own[name], other[name]) for name in own)
 
     @torch.no_grad()
     def update_returns(self, returns: Tensor, live: Tensor | None = None) -> None:

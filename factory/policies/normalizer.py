@@ -135,7 +135,7 @@ def moments(values: Tensor, live: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     sums = distributed.all_reduce_sum_(torch.cat([weight @ values, weight.sum()[None]]))
     rows = sums[-1]
     mean = sums[:-1] / rows.clamp(min=1.0)
-    var = distributed.all_reduce_sum_(weight @ (values - mean).square()) / rows.clamp(min=1.0)
+    var = distributed.all_reduce_sum_(weight @ (values - mean).square_()) / rows.clamp(min=1.0)
     return mean, var, rows
 
 

@@ -34,12 +34,23 @@ def places(table: MapTable, map_: Tensor, keys: Tensor, *, num_cars: int) -> tup
     return table.first_place[map_] + torch.where(has_place, order, 0), has_place
 
 
-def is_free(table: MapTable, cars: Cars, entry: Tensor, speed: Tensor) -> Tensor:
-    """Return the cars whose entry is free for `_GAP_S` at their speed. Shapes: (S, C) -> (S, C) bool."""
-    needed_m = _GAP_S * speed + 0.5 * (cars.length_m + MOST_LENGTH_M)
+def is_free(table: MapTable, cars: Cars, index: Tensor, entry: Tensor, speed: Tensor) -> Tensor:
+    """Return where an entry is free for `_GAP_S` at the speed of the car that wants to enter.
+
+    Args:
+        table: maps.
+        cars: cars of all scenes.
+        index: the car of each scene that wants to enter. Shape: (S, 1).
+        entry: where it wants to. Shape: (S, 1).
+        speed: its speed (S, 1) [m/s].
+
+    Returns:
+        True for a free entry. Shape: (S, 1).
+    """
+    needed_m = _GAP_S * speed + 0.5 * (cars.length_m.gather(1, index) + MOST_LENGTH_M)
     rear_m = cars.along_m - 0.5 * cars.length_m
-    shares = (table.entry[cars.route][:, None, :] == entry[..., None]) & cars.is_driving[:, None, :]
-    return ~(shares & (rear_m[:, None, :] < needed_m[..., None])).any(-1)
+    is_there = (table.entry[cars.route] == entry) & cars.is_driving
+    return ~(is_there & (rear_m < needed_m)).any(-1, keepdim=True)
 
 
 def new_cars(
@@ -47,7 +58,7 @@ def new_cars(
 ) -> dict[str, Tensor]:
     """Return the state of cars that come onto the road, each on a random route of its entry, by name.
 
-    Shapes: (S, C); `drawn` (S, C, >= 2), random numbers.
+    Shapes: (S, C) or (S, 1); `drawn` (S, C, >= 2), random numbers.
     """
     route = table.first_route[entry] + (drawn[..., 0] * table.num_routes[entry]).long()
     x, y, cos, sin, _ = table.at(route, along_m).unbind(-1)

@@ -26,6 +26,8 @@ from factory.envs.tasks.traffic.vehicles import (
 
 HORIZONS_S = (0.0, 0.5, 1.0, 1.5, 2.0)
 """Times at which the cars' places are predicted [s]; the first is now, the last shows their intention."""
+LEVELS = tuple((2.5 - time_s) / 2.0 for time_s in HORIZONS_S)
+"""Imminence of a contact at each of these times; one now is a contact, and not imminent."""
 PREVIEW_M = (3.0, 6.0, 10.0, 16.0, 24.0)
 """Distances of the points of the route that a car observes [m]."""
 REACH_M = 45.0
@@ -88,8 +90,7 @@ def perceive(table: MapTable, cars: Cars) -> Perception:
     # Of all times the first counts.
     imminence = torch.zeros_like(between.cos[0])
     for index in range(len(HORIZONS_S) - 1, 0, -1):
-        level = (2.5 - HORIZONS_S[index]) / 2.0
-        imminence = torch.where(meets[index], level, imminence)
+        imminence = torch.where(meets[index], LEVELS[index], imminence)
     return Perception(
         here=points[0],
         seen=Relative(*(value[0] for value in between)),

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from factory.envs.tasks.traffic.map_table import MapTable
-from factory.envs.tasks.traffic.perception import Cars, Perception
+from factory.envs.tasks.traffic.perception import Cars
 
 TALLIES = ("steps_braked", "steps_close", "arrivals", "deadlocks")
 """Numbers that add up over an episode: steps of hard braking, steps with a contact within 1.5 s ahead, cars
@@ -17,10 +17,10 @@ _HARD_BRAKING = 4.0
 _DEADLOCK_S = 5.0
 
 
-def tallied(tally: dict[str, Tensor], cars: Cars, view: Perception, is_goal: Tensor) -> dict[str, Tensor]:
+def tallied(tally: dict[str, Tensor], cars: Cars, imminence: Tensor, is_goal: Tensor) -> dict[str, Tensor]:
     """Return `TALLIES` with a step added. Shapes: (S, C) each."""
     # An imminence of 0.5 is a contact in 1.5 s.
-    is_close = view.imminence.amax(-1) > 0.45
+    is_close = imminence > 0.45
     arrivals = is_goal.sum(-1, keepdim=True).float()
     # All of the scene: one car that waits for others is no deadlock.
     stands = (cars.standing_s >= _DEADLOCK_S) | ~cars.is_driving

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from gymnasium.spaces import Box
@@ -37,6 +39,13 @@ def observations(rows: int) -> Tensor:
     return torch.randn(rows, OWN + COUNT * SIZE, generator=torch.Generator().manual_seed(1))
 
 
+def with_absent_elements(obs: Tensor) -> Tensor:
+    """Return observations in which about half of all elements look alike, as absent ones do."""
+    elements = obs[:, OWN:].unflatten(1, (COUNT, SIZE))
+    is_absent = torch.rand(len(obs), COUNT, 1, generator=torch.Generator().manual_seed(2)) < 0.5
+    return torch.cat([obs[:, :OWN], torch.where(is_absent, 0.25, elements).flatten(1)], 1)
+
+
 def turned(obs: Tensor) -> Tensor:
     """Return observations with the elements of the set in another order."""
     elements = obs[:, OWN:].unflatten(1, (COUNT, SIZE))[:, [2, 0, 1]]
@@ -70,11 +79,27 @@ def test_elements_share_their_statistics() -> None:
     )
 
 
+def test_statistics_of_a_shared_group_are_those_of_equal_ones() -> None:
+    """One tensor for both groups gives the same as a copy does, also after the groups have differed."""
+    obs = observations(100)
+    policies = (build(), build())
+    for policy, critic_obs in zip(policies, (obs, obs.clone()), strict=True):
+        policy.update_observations({"policy": obs, "critic": critic_obs})
+        policy.update_observations({"policy": obs, "critic": 2.0 * obs})
+        policy.update_observations({"policy": obs, "critic": critic_obs})
+    shared, apart = (policy.critic_normalizer.state_dict() for policy in policies)
+    assert all(torch.equal(shared[name], apart[name]) for name in apart)
+    assert not torch.equal(shared["mean"], policies[0].obs_normalizer.mean)
+
+
 @pytest.mark.parametrize("rows", [1, 300])
-def test_outputs_of_kernels_are_those_of_torch(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The compiled pass gives what the layers give one by one."""
+@pytest.mark.parametrize("change", [Tensor.clone, with_absent_elements])
+def test_outputs_of_kernels_are_those_of_torch(
+    rows: int, change: Callable[[Tensor], Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The compiled pass gives what the layers give one by one, also where elements are alike."""
     policy = build()
-    obs = observations(rows)
+    obs = change(observations(rows))
     with torch.no_grad():
         found = policy.actor(obs)
         monkeypatch.setenv("FACTORY_KERNELS", "off")
@@ -82,10 +107,11 @@ def test_outputs_of_kernels_are_those_of_torch(rows: int, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("activation", ["relu", "elu"])
-def test_gradient_of_kernels_is_that_of_autograd(activation: str) -> None:
-    """PPO's gradient through the maximum over a set, and the six sums."""
+@pytest.mark.parametrize("change", [Tensor.clone, with_absent_elements])
+def test_gradient_of_kernels_is_that_of_autograd(activation: str, change: Callable[[Tensor], Tensor]) -> None:
+    """PPO's gradient through the maximum over a set, and the six sums, also where elements are alike."""
     policy = build(activation=activation)
-    obs = observations(300)
+    obs = change(observations(300))
     action = torch.randn(300, 2)
     parameters = list(policy.parameters())
     flat = torch.cat([parameter.detach().flatten() for parameter in parameters])
