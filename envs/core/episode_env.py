@@ -262,8 +262,6 @@ class EpisodeEnv(TrainingEnv):
         sample = partial(torch.randn, generator=self.generator, device=self.device)
         return self.shard.draw(sample, self.num_envs, *size)
 
-    # Inside.
-
     def _outcome(self, info: dict[str, Any], terminated: Tensor, nonfinite: Tensor) -> dict[str, Tensor]:
         """Return the entries `outcome` and, where it is an end that the task names, `success`."""
         codes = self.outcome_of(info, terminated, nonfinite)
@@ -303,9 +301,8 @@ class EpisodeEnv(TrainingEnv):
 
     def _first_observations(self, mask: Tensor, obs: Observation) -> Observation:
         """Return `obs` with fresh observations of the rows in `mask`; a task may compute these alone."""
-        return {
-            name: torch.where(mask[:, None], new, obs[name]) for name, new in self._get_observations().items()
-        }
+        fresh = self._get_observations()
+        return {name: torch.where(mask[:, None], fresh[name], old) for name, old in obs.items()}
 
     def _any_or_gpu(self, mask: Tensor) -> bool:
         """Return whether any entry of `mask` is True; on a GPU always True, without a look."""
