@@ -111,3 +111,5 @@ CASES: tuple[Case, ...] = (
     Case(name="floor_died", finds=frozenset({Fault.FLOOR_DIED}), is_of_floor=True, lasts=False, watch_s=20.0),
 )
 BY_NAME = {case.name: case for case in CASES}
+QUIET = Case(name="fault_free", finds=frozenset(), is_of_floor=True, usual_rows=2400, watch_s=1.0)
+"""No fault at all: a line that runs for about five minutes, in which every warning is a false alarm."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from factory import cli
 from factory.operator.scoring import library, live, replay, show, summary
-from factory.operator.scoring.cases import Case
+from factory.operator.scoring.cases import QUIET, Case
 from factory.operator.scoring.config import ORACLE, ScoreConfig
 from factory.operator.scoring.measure import LIVE, REPLAYED, Outcome
 from factory.runtime import hardware, provenance, stored_files
@@ -80,6 +80,8 @@ def _outcome(line: bytes, file: Path) -> Outcome:
 def _run_live(cfg: ScoreConfig, book: Book, folder: Path) -> bool:
     """Run live trials; return False if one was not possible."""
     is_whole = True
+    if cfg.live > 0:
+        _record_healthy(folder)
     for case, decider, seed in _missing(cfg, book, LIVE, range(cfg.live)):
         try:
             outcome = live.trial(
@@ -92,6 +94,14 @@ def _run_live(cfg: ScoreConfig, book: Book, folder: Path) -> bool:
         book.add(outcome)
         print(_progress(outcome), flush=True)
     return is_whole
+
+
+def _record_healthy(folder: Path) -> None:
+    """Record a line to which nothing happens, from which model floors draw their healthy ticks."""
+    home = folder / f"{QUIET.name}-none-0"
+    if not (home / live.INJECTED).exists():
+        live.trial(QUIET, decider="none", seed=0, folder=home)
+        print(f"{LIVE} {QUIET.name}: recorded", flush=True)
 
 
 def _run_replayed(cfg: ScoreConfig, book: Book, folder: Path, recordings: library.Library) -> None:
@@ -108,7 +118,7 @@ def _run_replayed(cfg: ScoreConfig, book: Book, folder: Path, recordings: librar
                 print(f"{REPLAYED} {case.name} {decider}: {cfg.seeds} seeds", flush=True)
     for decider in cfg.deciders.split(","):
         for seed in range(cfg.hours):
-            is_done = book.has(replay.QUIET.name, decider, seed, REPLAYED)
+            is_done = book.has(QUIET.name, decider, seed, REPLAYED)
             if not is_done and decider != ORACLE:
                 book.add(replay.quiet_hour(decider=decider, seed=seed, library=recordings))
                 print(f"{REPLAYED} {decider}: hour {seed + 1} of {cfg.hours} without a fault", flush=True)
@@ -129,7 +139,7 @@ def _missing(
 
 def _is_chosen(outcome: Outcome, cfg: ScoreConfig) -> bool:
     names = [case.name for case in cfg.cases]
-    return outcome.decider in cfg.deciders.split(",") and outcome.case in (*names, replay.QUIET.name)
+    return outcome.decider in cfg.deciders.split(",") and outcome.case in (*names, QUIET.name)
 
 
 def _progress(one: Outcome) -> str:

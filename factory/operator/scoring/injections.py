@@ -19,6 +19,7 @@ from factory.floor import budget_commands
 from factory.floor.budget import Target
 from factory.floor.store import Store
 from factory.operator.scoring import floor_process
+from factory.operator.scoring.cases import QUIET
 from factory.operator.scoring.scene import Scene
 
 _DISK_BYTES = 128 << 20
@@ -73,7 +74,7 @@ def _sickness(name: str) -> Callable[[Scene], None]:
 
 
 def _nothing(scene: Scene) -> None:
-    """Wait: the settings of the line are the fault."""
+    """Wait: the settings of the line are the fault, or there is none."""
 
 
 def _small_disk(scene: Scene) -> tuple[str, ...]:
@@ -190,4 +191,5 @@ INJECTIONS: dict[str, Injection] = {
     "clock": Injection(_step_clock),
     "duplicate": Injection(_repeat_target),
     "floor_died": Injection(_kill_floor),
+    QUIET.name: Injection(_nothing),
 }

@@ -13,12 +13,14 @@ from factory.floor.lines import ExitClass, LineState
 from factory.limits import limit_of
 from factory.operator.pressure import Pressure
 from factory.operator.scoring import floor_process, trace
-from factory.operator.scoring.cases import BY_NAME, Case
+from factory.operator.scoring.cases import BY_NAME, QUIET, Case
 from factory.operator.scoring.live import INJECTED
 from factory.operator.view import CheckpointView, HostView, Row
 
 _LEAST_TICKS = 10
 """Shortest healthy stretch that is used."""
+_LEAST_SHARE = 0.25
+"""The same, as a share of the longest stretch."""
 _SETTLING_TICKS = 5
 """Ticks after the first iteration in which caches fill."""
 
@@ -87,7 +89,9 @@ class Library:
         found = self.healthy.get((case.num_lines, case.cores))
         if not found:
             raise ValueError("score: no live trial has been recorded here; run with live=1 first")
-        return found
+        # Blocks of many short recordings would jump between the paces of their processes.
+        longest = max(map(len, found))
+        return [stretch for stretch in found if len(stretch) >= _LEAST_SHARE * longest]
 
 
 def read(folder: Path) -> Library:
@@ -95,9 +99,10 @@ def read(folder: Path) -> Library:
     healthy: dict[tuple[int, float], list[list[FloorTick]]] = {}
     faults: dict[str, list[list[FloorTick]]] = {}
     starts_s: list[float] = []
+    known = BY_NAME | {QUIET.name: QUIET}
     for file in sorted(folder.glob(f"*/{floor_process.TRACE}")):
         name, _, rest = file.parent.name.partition("-")
-        case = BY_NAME.get(name)
+        case = known.get(name)
         if case is None or not (file.parent / INJECTED).exists():
             continue
         injected_s = float((file.parent / INJECTED).read_text())

@@ -15,15 +15,13 @@ from factory.operator.deciders.llm import LlmRanker
 from factory.operator.journal import Journal
 from factory.operator.operator import Operator
 from factory.operator.scoring import choosers, trace
-from factory.operator.scoring.cases import Case
+from factory.operator.scoring.cases import QUIET, Case
 from factory.operator.scoring.config import ORACLE, PAGE
 from factory.operator.scoring.library import Library
 from factory.operator.scoring.measure import REPLAYED, Outcome, measure, usual
 from factory.operator.scoring.plant import TARGET, Plant
 from factory.operator.words import Candidate, Decision, Fault, Mode, Status
 
-QUIET = Case(name="fault_free", finds=frozenset(), is_of_floor=True)
-"""No fault at all: every warning is a false alarm."""
 _LINES = 3
 _QUIET_LINES = 10
 _BEFORE_S = 60.0

@@ -8,9 +8,10 @@ from statistics import median
 from typing import Any
 
 from factory.intervals import poisson_rate
+from factory.operator.scoring.cases import QUIET
 from factory.operator.scoring.config import ORACLE
 from factory.operator.scoring.measure import Outcome
-from factory.operator.scoring.replay import QUIET, line_days
+from factory.operator.scoring.replay import line_days
 
 _HOUR_S = 3600.0
 
