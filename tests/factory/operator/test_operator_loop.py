@@ -185,7 +185,7 @@ def test_what_becomes_possible_after_the_alert_is_done(store: Store) -> None:
     )
     plant.host = replace(plant.host, cpus_busy=(1.0, 1.0))
     operator = make(store, plant)
-    run(operator, plant, 10)
+    run(operator, plant, 25)
     assert decisions(store) == [("alert", "done")]
     plant.host = replace(plant.host, cpus_busy=(1.0, 0.0))
     run(operator, plant, 2)
