@@ -312,8 +312,7 @@ class EpisodeEnv(TrainingEnv):
     def _isolated_rng(self) -> Iterator[None]:
         """Draw in the block from a generator of its own, seeded by one draw from the environment's.
 
-        A CPU draws there only if a world ended; without this, later draws would depend on that. A GPU always
-        draws.
+        A CPU draws there only if a world ended; later draws shall not depend on that. A GPU always draws.
         """
         if not self._reads_values:
             yield

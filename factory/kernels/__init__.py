@@ -1,4 +1,4 @@
-"""CPU kernels of policies and PPO, compiled by Numba for the processor at hand.
+"""CPU kernels of policies, PPO and lidars, compiled by Numba for the processor at hand.
 
 `FACTORY_KERNELS=off` switches them off: torch computes the same, for comparison and debugging.
 

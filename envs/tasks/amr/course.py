@@ -16,6 +16,7 @@ from torch import Tensor
 from factory.envs.tasks.amr import grid
 from factory.envs.tasks.amr.obstacles import Movers
 from factory.envs.tasks.amr.table import EpisodeTable, episode_table
+from factory.kernels import path_lengths
 
 _FAR_M = -1000.0
 """Coordinate of boxes that a hall does not have."""
@@ -80,12 +81,12 @@ class Course:
         """Return the movers at the start. Shape of episode: (N,)."""
         return Movers(*(part[episode] for part in self._movers))
 
-    def path_length(self, episode: Tensor, points: Tensor) -> Tensor:
-        """Return the length of the shortest path to the goal, linear between the centres of cells.
+    def path_length(self, episode: Tensor, points: Tensor, *, compiled: bool = False) -> Tensor:
+        """Return the length of the shortest path to the goal, see `interpolated`.
 
         Shapes: (N,), (N, P, 2) [m] -> (N, P) [m].
         """
-        return interpolated(self._lengths, self._goal_of_episode[episode], points)
+        return interpolated(self._lengths, self._goal_of_episode[episode], points, compiled=compiled)
 
 
 def in_metres(lengths: np.ndarray, device: torch.device) -> Tensor:
@@ -93,21 +94,25 @@ def in_metres(lengths: np.ndarray, device: torch.device) -> Tensor:
     return torch.as_tensor(lengths.astype(np.int32), device=device).mul(0.001).half()
 
 
-def interpolated(lengths: Tensor, goal: Tensor, points: Tensor) -> Tensor:
+def interpolated(lengths: Tensor, goal: Tensor, points: Tensor, *, compiled: bool = False) -> Tensor:
     """Return lengths of shortest paths, linear between the centres of cells.
 
     Args:
         lengths: from all cells to every goal. Shape: (G, rows, columns) [m].
         goal: goal of each environment. Shape: (N,).
         points: places. Shape: (N, P, 2) [m].
+        compiled: use the compiled kernel, which needs tensors on a CPU.
 
     Returns:
         Shape: (N, P) [m].
     """
+    cells_per_m = 1000.0 / grid.CELL_MM
+    if compiled:
+        return path_lengths.interpolated(lengths, goal, points, cells_per_m=cells_per_m)
     goal = goal[:, None]
     last = lengths.shape[-1] - 1
     # In cells, from the centre of the first one; clamped so that a cell to the right and above exists.
-    cells = (points * (1000.0 / grid.CELL_MM) - 0.5).clamp(0.0, last - 1e-3)
+    cells = (points * cells_per_m - 0.5).clamp(0.0, last - 1e-3)
     low = cells.floor()
     share = cells - low
     column = low[..., 0].long()

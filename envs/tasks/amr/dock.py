@@ -20,8 +20,8 @@ from factory.envs.tasks.amr.dock_table import dock_course
 from factory.envs.tasks.amr.docking import DockError, dock_error, dock_features
 from factory.envs.tasks.amr.features import log_range
 from factory.envs.tasks.amr.lidar import put
+from factory.envs.tasks.amr.mobile_robots import Rows
 from factory.envs.tasks.amr.navigate import AmrNavigate
-from factory.envs.tasks.amr.obstacles import gaps
 from factory.envs.tasks.amr.robot import ROBOT_RADIUS_M
 
 _START_ROOM_M = 0.015
@@ -96,12 +96,12 @@ class AmrDock(AmrNavigate):
         """Move a share of the robots that begin to the dock (reverse curriculum)."""
         share = self.uniform(0.0, 1.0, 4)
         pose = docking.start_on_the_way(share[:, 1:])
-        room = gaps(pose[:, None, :2], self.boxes, size_m=self.course.size_m).distance[:, 0]
+        room = self._gaps(pose[:, None, :2]).distance[:, 0]
         # Where a box stands in the way, the start remains that of the table.
         is_free = room > ROBOT_RADIUS_M + _START_ROOM_M
         moved = mask & is_free & (share[:, 0] < self.cfg.curriculum_share)
         self._write_state(pose, torch.zeros_like(pose), moved)
-        put(self._remaining, self.course.path_length(self.episode, pose[:, None, :2])[:, 0], moved)
+        put(self._remaining, self._path_length(pose[:, None, :2])[:, 0], moved)
 
     def _get_rewards_and_dones(self) -> tuple[Tensor, Tensor, dict[str, Any]]:
         clearance = self._room().clearance
@@ -134,21 +134,22 @@ class AmrDock(AmrNavigate):
         }
         return terms.sum(-1), docked | collided, info
 
-    def _get_observations(self) -> Observation:
-        self._scan()
-        error = self.error
-        seen = docking.measured(error, scale=self._noise, noise=self.normal(3), bias=self._bias)
-        known = torch.cat([self.twist, self._action], -1)
-        room = self._ranges.amin(-1, keepdim=True) - ROBOT_RADIUS_M
-        policy = (log_range(self._scans[:, 0]), dock_features(seen), known)
+    def _observe(self, rows: Rows) -> Observation:
+        error = dock_error(self.pose[rows])
+        bias = self._bias[rows]
+        seen = docking.measured(error, scale=self._noise, noise=self.normal(3)[rows], bias=bias)
+        known = torch.cat([self.twist[rows], self._action[rows]], -1)
+        ranges = self._ranges[rows]
+        room = ranges.amin(-1, keepdim=True) - ROBOT_RADIUS_M
+        policy = (log_range(self._scans[rows][:, 0]), dock_features(seen), known)
         critic = (
-            log_range(self._ranges),
+            log_range(ranges),
             dock_features(error),
             known,
-            0.1 * self._remaining[:, None],
+            0.1 * self._remaining[rows][:, None],
             room,
-            self._slip,
-            self._bias,
+            self._slip[rows],
+            bias,
         )
         return {"policy": torch.cat(policy, -1), "critic": torch.cat(critic, -1)}
 

@@ -6,6 +6,7 @@ Sizes: N rows, W worlds of K robots, S stations, L lidar beams.
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -16,12 +17,13 @@ from factory.envs.tasks.amr.features import route_direction, route_features
 from factory.envs.tasks.amr.fleet_config import AmrFleetConfig
 from factory.envs.tasks.amr.fleet_maps import NUM_STATIONS, SIZE_M, fleet_maps
 from factory.envs.tasks.amr.lidar import put
-from factory.envs.tasks.amr.mobile_robots import MobileRobots
+from factory.envs.tasks.amr.mobile_robots import ALL, MobileRobots, Rows
 from factory.envs.tasks.amr.motion import velocity
 from factory.envs.tasks.amr.obstacles import Boxes, Movers
 from factory.envs.tasks.amr.raycast import cast_rays
 from factory.envs.tasks.amr.robot import ROBOT_RADIUS_M, STEP_S
 from factory.envs.tasks.amr.table import SETS
+from factory.kernels.scans import Obstacles
 
 _SHORTEST_M = 3.0
 """Least length of the path to a goal."""
@@ -72,6 +74,7 @@ class AmrFleet(MobileRobots):
         world = first + torch.arange(self.num_worlds, device=device)
         self.hall = (world % cfg.num_maps).repeat_interleave(cfg.agents_per_world)
         self.boxes = Boxes.of(self.maps.boxes[self.hall])
+        self._solids = self._solids_of(self.boxes)
 
         # The other robots of each robot's world, and the stations from which each of them may start: no two
         # share one, so that robots that start together do not meet.
@@ -88,6 +91,18 @@ class AmrFleet(MobileRobots):
         self.station = torch.zeros(self.num_envs, dtype=torch.int64, device=device)
         self._velocity = torch.zeros(self.num_envs, 3, device=device)
         self.ended_at = torch.zeros(self.num_envs, 2, device=device)
+
+    def _solids_of(self, boxes: Boxes) -> Obstacles:
+        """Return the boxes and the other robots as the compiled scan takes them."""
+        num_boxes = boxes.center.shape[1]
+        num_solids = num_boxes + self.cfg.agents_per_world - 1
+        numbers = torch.zeros(self.num_envs, num_solids, 10, dtype=torch.float64, device=self.device)
+        position, quaternion, size = numbers.split((3, 4, 3), -1)
+        position[:, :num_boxes, :2] = boxes.center
+        quaternion[:, :num_boxes] = boxes.quaternions()
+        size[:, :num_boxes, :2] = boxes.half
+        size[:, num_boxes:, 0] = ROBOT_RADIUS_M
+        return Obstacles(position, quaternion, size, num_boxes, self.size_m)
 
     # Episode start.
 
@@ -129,19 +144,25 @@ class AmrFleet(MobileRobots):
 
     # Observation.
 
-    def _guide(self, odometry: Tensor) -> Tensor:
+    def _guide(self, odometry: Tensor, rows: Rows) -> Tensor:
         # The planner believes the odometry.
         position = odometry[:, :2]
+        path_length = partial(self._path_length, rows=rows)
         direction = route_direction(
-            self._path_length, position, self.goal, angles=self._angles, lookahead_m=_LOOKAHEAD_M
+            path_length, position, self.goal[rows], angles=self._angles, lookahead_m=_LOOKAHEAD_M
         )
-        return route_features(self._path_length(position[:, None])[:, 0], direction - odometry[:, 2])
+        return route_features(path_length(position[:, None])[:, 0], direction - odometry[:, 2])
 
     def _cast_rays(self, origin: Tensor, direction: Tensor, mask: Tensor) -> Tensor:
         return cast_rays(origin, direction, boxes=self.boxes, discs=self.movers, size_m=SIZE_M)
 
-    def _path_length(self, points: Tensor) -> Tensor:
-        return self.maps.path_length(self.hall, self.station, points)
+    def _obstacles(self) -> Obstacles:
+        self._solids.position[:, self._solids.num_boxes :, :2] = self.movers.position
+        return self._solids
+
+    def _path_length(self, points: Tensor, rows: Rows = ALL) -> Tensor:
+        hall = self.hall[rows]
+        return self.maps.path_length(hall, self.station[rows], points, compiled=self._uses_kernels)
 
     # State of the worlds now.
 

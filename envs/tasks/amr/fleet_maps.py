@@ -56,9 +56,12 @@ class FleetMaps:
         """Lengths of the shortest paths from the second index to the third. Shape: (H, S, S) [m]."""
         self._lengths = in_metres(lengths.reshape(-1, *lengths.shape[2:]), device)
 
-    def path_length(self, hall: Tensor, station: Tensor, points: Tensor) -> Tensor:
-        """Return lengths of paths to a station. Shapes: (N,), (N,), (N, P, 2) [m] -> (N, P) [m]."""
-        return interpolated(self._lengths, hall * NUM_STATIONS + station, points)
+    def path_length(self, hall: Tensor, station: Tensor, points: Tensor, *, compiled: bool = False) -> Tensor:
+        """Return lengths of paths to a station, see `interpolated`.
+
+        Shapes: (N,), (N,), (N, P, 2) [m] -> (N, P) [m].
+        """
+        return interpolated(self._lengths, hall * NUM_STATIONS + station, points, compiled=compiled)
 
 
 @functools.cache

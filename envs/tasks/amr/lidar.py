@@ -14,7 +14,7 @@ from torch import Tensor
 from factory.envs.physics.base import Physics
 from factory.envs.tasks.amr.robot import LAG_STEPS, NUM_BEAMS, RANGE_M
 from factory.envs.tasks.amr.scene import LIDAR_HEIGHT_M
-from factory.envs.tasks.amr.table import EpisodeSet
+from factory.kernels.scans import Noise, Obstacles, scan
 
 CastRays = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Returns the length of every ray up to what it meets, negative where it meets nothing, and anything in rows
@@ -60,17 +60,33 @@ class Lidar:
         """Robots around which something has changed since their last scan. Shape: (N,)."""
 
     def refresh(
-        self, pose: Tensor, *, begins: Tensor, noise: Tensor, chance: Tensor, recipe: EpisodeSet
+        self, pose: Tensor, *, begins: Tensor, noise: Noise, obstacles: Obstacles | None = None
     ) -> None:
         """Scan where something has changed.
 
         Args:
             pose: x, y, heading of the robot. Shape: (N, 3) [m, m, rad].
             begins: mask of the rows at the start of an episode. Shape: (N,).
-            noise: draws from N(0, 1). Shape: (N, L).
-            chance: draws from U(0, 1). Shape: (N, L).
-            recipe: says how large the noise is.
+            noise: noise of the new scan.
+            obstacles: everything that beams meet, for the compiled kernel; without it, rays are cast.
         """
+        if obstacles is None:
+            self._scan(pose, begins, noise)
+        else:
+            scan(
+                pose,
+                beams=self._beams,
+                stale=self.stale,
+                begins=begins,
+                obstacles=obstacles,
+                noise=noise,
+                range_m=RANGE_M,
+                ranges=self.ranges,
+                scans=self.scans,
+            )
+        self.stale.fill_(False)
+
+    def _scan(self, pose: Tensor, begins: Tensor, noise: Noise) -> None:
         # Turn the beams from the robot's frame into the hall's.
         cos = pose[:, 2:].cos()
         sin = pose[:, 2:].sin()
@@ -81,15 +97,26 @@ class Lidar:
         seen = torch.where(hits < 0.0, RANGE_M, hits).clamp(max=RANGE_M)
         put(self.ranges, seen, self.stale)
 
-        noisy = (self.ranges + recipe.range_noise_m * noise).clamp(0.0, RANGE_M)
-        noisy = torch.where(chance < recipe.dropout, RANGE_M, noisy)
+        noisy = (self.ranges + noise.deviation_m * noise.normal).clamp(0.0, RANGE_M)
+        noisy = torch.where(noise.chance < noise.dropout, RANGE_M, noisy)
         # An episode begins as if the robot had stood there for long.
         shifted = torch.cat([noisy[:, None], self.scans[:, :-1]], 1)
         put(self.scans, torch.where(begins[:, None, None], noisy[:, None], shifted), self.stale)
-        self.stale.fill_(False)
 
 
-def put(kept: Tensor, value: Tensor, mask: Tensor) -> None:
-    """Write the rows of `value` in `mask` (N,) into `kept`. Shapes: (N, ...)."""
-    rows = mask.view(-1, *[1] * (kept.dim() - 1))
-    kept.copy_(torch.where(rows, value.to(kept.dtype), kept))
+def put(kept: Tensor, value: Tensor | float, rows: Tensor) -> None:
+    """Write values into rows of `kept`. Shape: (N, ...).
+
+    Args:
+        kept: tensor to write to.
+        value: for a mask a value for every row (N, ...), else one for each of the numbered rows (R, ...);
+            or one number for all.
+        rows: mask (N,), or numbers (R,), which a CUDA graph cannot find out.
+    """
+    if isinstance(value, Tensor):
+        value = value.to(kept.dtype)
+    if rows.dtype != torch.bool:
+        kept[rows] = value
+        return
+    mask = rows.view(-1, *[1] * (kept.dim() - 1))
+    kept.copy_(torch.where(mask, value, kept))

@@ -21,7 +21,7 @@ from factory.envs.tasks.amr import scoring
 from factory.envs.tasks.amr.features import exact_features, log_range
 from factory.envs.tasks.amr.lidar import CastRays, Lidar, put
 from factory.envs.tasks.amr.motion import approached, commanded
-from factory.envs.tasks.amr.obstacles import Boxes, Movers, gaps
+from factory.envs.tasks.amr.obstacles import Boxes, Gap, Movers, gaps
 from factory.envs.tasks.amr.robot import (
     ACCELERATION,
     GOAL_RADIUS_M,
@@ -32,6 +32,12 @@ from factory.envs.tasks.amr.robot import (
     STEP_S,
 )
 from factory.envs.tasks.amr.table import EpisodeSet
+from factory.kernels import are_enabled
+from factory.kernels.scans import Noise, Obstacles
+
+Rows = slice | Tensor
+"""Numbers of rows, which a CUDA graph cannot find out, or a slice."""
+ALL = slice(None)
 
 
 class MobileRobots(PlanView, EpisodeEnv):
@@ -92,14 +98,27 @@ class MobileRobots(PlanView, EpisodeEnv):
         """Return the velocities of the robots in the step just made. Shape: (N, 2) [m/s]."""
 
     @abstractmethod
-    def _path_length(self, points: Tensor) -> Tensor:
-        """Return lengths of the shortest paths to the goals. Shapes: (N, P, 2) [m] -> (N, P) [m]."""
+    def _path_length(self, points: Tensor, rows: Rows = ALL) -> Tensor:
+        """Return lengths of the shortest paths to the goals of rows. Shapes: (N, P, 2) [m] -> (N, P) [m]."""
 
     @abstractmethod
-    def _guide(self, odometry: Tensor) -> Tensor:
-        """Return the part of the observation that leads from poses (N, 3) to the goals. Shape: (N, 4)."""
+    def _guide(self, odometry: Tensor, rows: Rows) -> Tensor:
+        """Return the observation's part that leads from poses (N, 3) to the goals of rows. Shape: (N, 4)."""
+
+    def _obstacles(self) -> Obstacles | None:
+        """Return what the compiled scan needs, or None to cast rays."""
+        return None
 
     # State.
+
+    @property
+    def _uses_kernels(self) -> bool:
+        """True on a CPU, unless kernels are off or a CUDA graph is imitated."""
+        return self._reads_values and are_enabled()
+
+    def _gaps(self, points: Tensor) -> Gap:
+        """Return distances of points (N, P, 2) [m] from boxes and walls."""
+        return gaps(points, self.boxes, size_m=self.size_m, compiled=self._uses_kernels)
 
     def _action_box(self) -> Box:
         return Box(-1.0, 1.0, (2,), np.float32)
@@ -129,12 +148,12 @@ class MobileRobots(PlanView, EpisodeEnv):
         self.last_outcome = self._ends_as.clone()
 
     def _begin(
-        self, mask: Tensor, *, shortest: Tensor, remaining: Tensor, slip: Tensor, drift: Tensor
+        self, rows: Tensor, *, shortest: Tensor, remaining: Tensor, slip: Tensor, drift: Tensor
     ) -> None:
-        """Begin the episodes of the robots in `mask` (N,), which stand still.
+        """Begin the episodes of robots, which stand still.
 
         Args:
-            mask: robots that start.
+            rows: mask of the robots that start, or their numbers; the values are for these, see `put`.
             shortest: length of the shortest path as the score counts it. Shape: (N,) [m].
             remaining: the same as `_path_length` has it. Shape: (N,) [m].
             slip: draws from U(-1, 1) for speed and turn rate. Shape: (N, 2).
@@ -142,18 +161,21 @@ class MobileRobots(PlanView, EpisodeEnv):
         """
         angle = math.pi * drift[:, 0]
         direction = torch.stack([angle.cos(), angle.sin(), drift[:, 1]], -1)
+        ended_as = self._ends_as
+        if rows.dtype != torch.bool:
+            ended_as = ended_as[rows]
         for kept, value in (
             # The picture of a new episode tells how the last one ended.
-            (self.last_outcome, self._ends_as),
+            (self.last_outcome, ended_as),
             (self._shortest, shortest),
             (self._remaining, remaining),
             (self._slip, slip * self.recipe.slip),
             (self._drift, direction * self.recipe.drift),
         ):
-            put(kept, value, mask)
+            put(kept, value, rows)
         for kept in (self.twist, self._action, self._last_action, self._travelled, self.elapsed_s):
-            put(kept, torch.zeros_like(kept), mask)
-        put(self._clearance, torch.full_like(self._clearance, RANGE_M), mask)
+            put(kept, 0.0, rows)
+        put(self._clearance, RANGE_M, rows)
 
     @property
     def position(self) -> Tensor:
@@ -177,7 +199,7 @@ class MobileRobots(PlanView, EpisodeEnv):
         """Return the room around the robots after a step, and bring the sums of the episodes up to date."""
         self.lidar.stale.fill_(True)
         position = self.position
-        to_static = gaps(position[:, None], self.boxes, size_m=self.size_m).distance[:, 0]
+        to_static = self._gaps(position[:, None]).distance[:, 0]
         contact = scoring.contact_of(to_static, position, self._velocity_now(), self.movers)
         self.elapsed_s += STEP_S
         self._travelled += self._executed_twist()[:, 0].abs() * STEP_S
@@ -222,27 +244,43 @@ class MobileRobots(PlanView, EpisodeEnv):
 
     def _scan(self) -> None:
         """Scan where something has changed."""
-        self.lidar.refresh(
-            self.pose,
-            begins=self.elapsed_s == 0.0,
-            noise=self.normal(NUM_BEAMS),
-            chance=self.uniform(0.0, 1.0, NUM_BEAMS),
-            recipe=self.recipe,
+        recipe = self.recipe
+        noise = Noise(
+            self.normal(NUM_BEAMS), self.uniform(0.0, 1.0, NUM_BEAMS), recipe.range_noise_m, recipe.dropout
         )
+        obstacles = None
+        if self._uses_kernels:
+            obstacles = self._obstacles()
+        self.lidar.refresh(self.pose, begins=self.elapsed_s == 0.0, noise=noise, obstacles=obstacles)
 
     def _get_observations(self) -> Observation:
         self._scan()
-        pose = self.pose
-        known = torch.cat([self.twist, self._action], -1)
-        odometry = pose + self._drift * self._travelled[:, None]
-        policy = (log_range(self._scans[:, ::LAG_STEPS]).flatten(1), self._guide(odometry), known)
+        return self._observe(ALL)
+
+    def _first_observations(self, mask: Tensor, obs: Observation) -> Observation:
+        if not self._reads_values:
+            return super()._first_observations(mask, obs)
+        # Few rows begin at once; random numbers are drawn for all, as elsewhere.
+        self._scan()
+        rows = mask.nonzero()[:, 0]
+        first = self._observe(rows)
+        return {name: group.index_copy(0, rows, first[name]) for name, group in obs.items()}
+
+    def _observe(self, rows: Rows) -> Observation:
+        """Return the observations of rows after a scan."""
+        pose = self.pose[rows]
+        known = torch.cat([self.twist[rows], self._action[rows]], -1)
+        drift = self._drift[rows]
+        odometry = pose + drift * self._travelled[rows][:, None]
+        scans = log_range(self._scans[rows][:, ::LAG_STEPS]).flatten(1)
+        policy = (scans, self._guide(odometry, rows), known)
         critic = exact_features(
             pose,
-            self.goal,
-            self.movers,
-            ranges=self._ranges,
+            self.goal[rows],
+            Movers(*(part[rows] for part in self.movers)),
+            ranges=self._ranges[rows],
             known=known,
-            remaining=self._remaining,
-            drawn=torch.cat([self._slip, self._drift], -1),
+            remaining=self._remaining[rows],
+            drawn=torch.cat([self._slip[rows], drift], -1),
         )
         return {"policy": torch.cat(policy, -1), "critic": critic}

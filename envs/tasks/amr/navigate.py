@@ -18,10 +18,11 @@ from factory.envs.tasks.amr.config import AmrNavigateConfig
 from factory.envs.tasks.amr.course import Course, course_of
 from factory.envs.tasks.amr.features import goal_features
 from factory.envs.tasks.amr.lidar import PhysicsRays, put
-from factory.envs.tasks.amr.mobile_robots import MobileRobots
+from factory.envs.tasks.amr.mobile_robots import ALL, MobileRobots, Rows
 from factory.envs.tasks.amr.motion import velocity
 from factory.envs.tasks.amr.obstacles import Boxes, Movers, is_yielding, moved
 from factory.envs.tasks.amr.robot import ROBOT_RADIUS_M, STEP_S
+from factory.kernels.scans import Obstacles
 
 
 class AmrNavigate(MobileRobots, BatchEnv):
@@ -79,6 +80,14 @@ class AmrNavigate(MobileRobots, BatchEnv):
         self._mocap_pos = physics.field("mocap_pos")
         self._mocap_quat = physics.field("mocap_quat")
         self._geom_size = physics.model_field("geom_size")
+        last_mover = self._mover_geoms.stop
+        self._solids = Obstacles(
+            self._mocap_pos,
+            self._mocap_quat,
+            self._geom_size[:, first_box:last_mover],
+            recipe.max_boxes,
+            self.size_m,
+        )
 
         def zeros(*size: int) -> Tensor:
             return torch.zeros(self.num_envs, *size, device=self.device)
@@ -90,6 +99,15 @@ class AmrNavigate(MobileRobots, BatchEnv):
         self.boxes = Boxes.of(self._box_numbers)
         self._mover_position = zeros(recipe.movers, 2)
         self._mover_heading = zeros(recipe.movers, 2)
+        # These follow from the episode: looked up once for all its steps.
+        self._mover_traits = (zeros(recipe.movers), zeros(recipe.movers))
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore `state_dict()`; later steps repeat exactly."""
+        super().load_state_dict(state)
+        movers = self.course.movers(self.episode)
+        self._mover_traits[0].copy_(movers.speed)
+        self._mover_traits[1].copy_(movers.radius)
 
     # Episode start.
 
@@ -112,40 +130,48 @@ class AmrNavigate(MobileRobots, BatchEnv):
         if self.cfg.episodes == "train":
             following = (self.uniform(0.0, 1.0) * self.course.num_episodes).long()
         self.episode.copy_(torch.where(mask, following, self.episode))
-        start = self.course.start(self.episode)
-        draws = self.uniform(-1.0, 1.0, 4)
+        target = mask
+        rows: Rows = ALL
+        if self._reads_values:
+            # Few worlds begin at once, and there is much to write.
+            target = mask.nonzero()[:, 0]
+            rows = target
+        start = self.course.start(self.episode[rows])
+        draws = self.uniform(-1.0, 1.0, 4)[rows]
 
-        self._write_state(start.pose, torch.zeros_like(start.pose), mask)
-        self._place_obstacles(mask)
-        put(self._goal, start.goal, mask)
+        put(self._qpos, start.pose, target)
+        put(self._qvel, 0.0, target)
+        self.lidar.stale |= mask
+        self._place_obstacles(self.episode[rows], target)
+        put(self._goal, start.goal, target)
         self._begin(
-            mask,
+            target,
             shortest=start.shortest,
-            remaining=self.course.path_length(self.episode, start.pose[:, None, :2])[:, 0],
+            remaining=self._path_length(start.pose[:, None, :2], rows)[:, 0],
             slip=draws[:, :2],
             drift=draws[:, 2:],
         )
 
-    def _place_obstacles(self, mask: Tensor) -> None:
-        """Put boxes and movers of the worlds in `mask` (N,) where their episodes begin."""
+    def _place_obstacles(self, episode: Tensor, target: Tensor) -> None:
+        """Put boxes and movers where episodes begin; `target` says in which worlds, see `put`."""
         num_boxes = self.recipe.max_boxes
-        put(self._box_numbers, self.course.boxes(self.episode), mask)
-        boxes = self.boxes
-        movers = self.course.movers(self.episode)
-        put(self._mover_position, movers.position, mask)
-        put(self._mover_heading, movers.heading, mask)
-
-        # The quaternion of a turn a is (cos a/2, 0, 0, sin a/2); boxes are turned by less than 180 degrees.
-        cos = boxes.axis[..., 0]
-        quat = torch.zeros(self.num_envs, num_boxes, 4, device=self.device)
-        quat[..., 0] = (0.5 * (1.0 + cos)).clamp(min=0.0).sqrt()
-        quat[..., 3] = (0.5 * (1.0 - cos)).clamp(min=0.0).sqrt()
-        position = torch.full((self.num_envs, num_boxes, 3), scene.BOX_HALF_HEIGHT_M, device=self.device)
+        numbers = self.course.boxes(episode)
+        boxes = Boxes.of(numbers)
+        movers = self.course.movers(episode)
+        position = torch.full((len(episode), num_boxes, 3), scene.BOX_HALF_HEIGHT_M, device=self.device)
         position[..., :2] = boxes.center
-        put(self._mocap_pos[:, :num_boxes], position, mask)
-        put(self._mocap_quat[:, :num_boxes], quat, mask)
-        put(self._geom_size[:, self._box_geoms, :2], boxes.half, mask)
-        put(self._geom_size[:, self._mover_geoms, 0], movers.radius, mask)
+        for kept, value in (
+            (self._box_numbers, numbers),
+            (self._mover_position, movers.position),
+            (self._mover_heading, movers.heading),
+            (self._mover_traits[0], movers.speed),
+            (self._mover_traits[1], movers.radius),
+            (self._mocap_pos[:, :num_boxes], position),
+            (self._mocap_quat[:, :num_boxes], boxes.quaternions()),
+            (self._geom_size[:, self._box_geoms, :2], boxes.half),
+            (self._geom_size[:, self._mover_geoms, 0], movers.radius),
+        ):
+            put(kept, value, target)
         self._show_movers()
 
     def _write_state(self, qpos: Tensor, qvel: Tensor, mask: Tensor) -> None:
@@ -172,6 +198,7 @@ class AmrNavigate(MobileRobots, BatchEnv):
             size_m=self.size_m,
             robot_radius_m=ROBOT_RADIUS_M,
             step_s=STEP_S,
+            compiled=self._uses_kernels,
         )
         self._mover_position.copy_(after.position)
         self._mover_heading.copy_(after.heading)
@@ -179,11 +206,17 @@ class AmrNavigate(MobileRobots, BatchEnv):
 
     # Observation.
 
-    def _guide(self, odometry: Tensor) -> Tensor:
-        return goal_features(odometry, self.goal)
+    def _obstacles(self) -> Obstacles | None:
+        # Numbers of the kernel are float64, as MuJoCo's are.
+        if self.physics_name != "mujoco":
+            return None
+        return self._solids
 
-    def _path_length(self, points: Tensor) -> Tensor:
-        return self.course.path_length(self.episode, points)
+    def _guide(self, odometry: Tensor, rows: Rows) -> Tensor:
+        return goal_features(odometry, self.goal[rows])
+
+    def _path_length(self, points: Tensor, rows: Rows = ALL) -> Tensor:
+        return self.course.path_length(self.episode[rows], points, compiled=self._uses_kernels)
 
     # State of the worlds now.
 
@@ -200,8 +233,7 @@ class AmrNavigate(MobileRobots, BatchEnv):
     @property
     def movers(self) -> Movers:
         """Movers as they are now."""
-        start = self.course.movers(self.episode)
-        return start._replace(position=self._mover_position, heading=self._mover_heading)
+        return Movers(self._mover_position, self._mover_heading, *self._mover_traits)
 
     def _velocity_now(self) -> Tensor:
         return self._qvel[:, :2].float()
