@@ -12,25 +12,36 @@ sys.path[:0] = [str(HERE.parents[1]), str(HERE.parent)]
 
 from results_page import insert_results  # noqa: E402
 
+from factory.operator.scoring.cases import BY_NAME  # noqa: E402
 from factory.operator.scoring.show import COLUMNS, TITLES, cells, sentence  # noqa: E402
+
+_DECIDERS = ("none", "rule", "bandit", "llm", "oracle")
 
 
 def main() -> None:
     """Write the tables, and the totals below them."""
     results = json.loads((HERE / "results.json").read_text())
-    soak = json.loads((HERE / "soak.json").read_text())
-    insert_results("\n".join([*_lines(results), *_soak_lines(soak)]), HERE / "README.md")
+    lines = list(_lines(results))
+    soak = HERE / "soak.json"
+    if soak.exists():
+        lines += _soak_lines(json.loads(soak.read_text()))
+    insert_results("\n".join(lines), HERE / "README.md")
 
 
 def _lines(results: dict) -> Iterator[str]:
     yield _where(results)
     for kind, title in TITLES.items():
-        rows = [row for row in results["rows"] if row["kind"] == kind]
+        rows = sorted((row for row in results["rows"] if row["kind"] == kind), key=_place)
         if rows:
             yield f"\n{title}\n\n| {' | '.join(COLUMNS)} |\n|---|---|{'---:|' * (len(COLUMNS) - 2)}"
             yield from (f"| {' | '.join(cells(row))} |" for row in rows)
     yield ""
     yield from (f"- {sentence(total)}" for total in results["totals"])
+
+
+def _place(row: dict) -> tuple[int, int]:
+    """Return the place of a row in the table: classes as they are listed, deciders within a class."""
+    return list(BY_NAME).index(row["case"]), _DECIDERS.index(row["decider"])
 
 
 def _soak_lines(soak: dict) -> Iterator[str]:
