@@ -1,6 +1,6 @@
 """Measure the speed of the mobility tasks on an otherwise idle machine; write speed.json and the page.
 
-usage: python experiments/010-mobility/speed.py [--seconds 1.0] [--repeats 5]
+usage: python experiments/010-mobility/speed.py [--tasks car_track traffic ...] [--seconds 1.0] [--repeats 5]
 
 Each task runs with the policy and learner of its preset.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -36,21 +35,21 @@ WANTED = {
 
 
 def main() -> None:
-    """Measure all presets, and write figures and page."""
+    """Measure presets, and write figures and page; figures of other presets stay."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tasks", nargs="+", choices=WANTED, default=list(WANTED))
     parser.add_argument("--seconds", default="1.0")
     parser.add_argument("--repeats", default="5")
     args = parser.parse_args()
+    file = HERE / "speed.json"
+    known: dict[str, Any] = {}
+    if file.exists():
+        known = json.loads(file.read_text())
     load = os.getloadavg()[0]
-    results = {task: _bench(task, num_envs, args) for task, (num_envs, _) in WANTED.items()}
-    any_result = next(iter(results.values()))
-    content = {
-        "command": shlex.join(["python", *sys.argv]),
-        "load_before": load,
-        **{key: any_result[key] for key in ("date", "git.commit", "git.dirty", "machine")},
-        "tasks": {task: _speeds(result) for task, result in results.items()},
-    }
-    (HERE / "speed.json").write_text(json.dumps(content, indent=1) + "\n")
+    for task in args.tasks:
+        known[task] = _speeds(_bench(task, WANTED[task][0], args)) | {"load_before": load}
+    content = {task: known[task] for task in WANTED if task in known}
+    file.write_text(json.dumps(content, indent=1) + "\n")
     insert_results(_table(content), HERE / "speed.md")
 
 
@@ -64,10 +63,11 @@ def _bench(task: str, num_envs: int, args: argparse.Namespace) -> dict[str, Any]
 
 
 def _speeds(result: dict[str, Any]) -> dict[str, Any]:
-    """Return the speeds that the table shows, with their rounds."""
+    """Return the speeds that the table shows, with their rounds, and where they were measured."""
     row = result["rows"][0]
     levels = {name: row["levels"][name]["samples_steps_per_s"] for name in ("env", "learn")}
     return {
+        **{key: result[key] for key in ("date", "git.commit", "git.dirty", "machine")},
         "num_envs": row["num_envs"],
         "steps_per_s": {name: row["levels"][name]["steps_per_s"] for name in levels},
         "samples_steps_per_s": levels,
@@ -75,15 +75,12 @@ def _speeds(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def _table(content: dict[str, Any]) -> str:
-    machine = content["machine"]
-    where = f"{machine['cpus_available']} CPUs ({machine['cpu']}), load before {content['load_before']:.1f}"
     rows = [
-        f"{where}, commit {content['git.commit'][:10]}, {content['date']}.",
         "Median of the rounds, the slowest and the fastest.\n",
-        "| task | rows | `env.step` [k steps/s] | level | with learning [k steps/s] | level |",
-        "|---|---|---|---|---|---|",
+        "| task | rows | `env.step` [k/s] | level | with learning [k/s] | level | commit | CPUs | load |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
-    for task, found in content["tasks"].items():
+    for task, found in content.items():
         wanted = WANTED[task][1]
         cells = [f"`{task}`", str(found["num_envs"])]
         for name, share in (("env", 1.0), ("learn", 0.5)):
@@ -94,6 +91,9 @@ def _table(content: dict[str, Any]) -> str:
             if wanted is not None:
                 level = f"{share * wanted / 1e3:.0f}"
             cells.append(level)
+        machine = found["machine"]
+        cpus = f"{machine['cpus_available']} x {machine['cpu']}"
+        cells += [found["git.commit"][:10], cpus, f"{found['load_before']:.1f}"]
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
 
