@@ -291,7 +291,7 @@ class Operator:
         )
 
     def _was_left_to_people(self, finding: Finding, chosen: Candidate, mine: Sequence[Decision]) -> bool:
-        """Return whether people know of a finding, and a choice is nothing that was impossible then."""
+        """Return whether people know of a finding, and a choice was possible already when they were told."""
         alerts = [
             one
             for one in mine

@@ -189,7 +189,7 @@ class RunFiles:
     def _read_head(self) -> None:
         """Read the run's first returns, as far as they lie before the part that is read as a whole.
 
-        What a run has learned is measured from its begin, also after a restart.
+        What a run has learned is measured from its beginning, also after a restart.
         """
         try:
             with (self._run_dir / "metrics.jsonl").open("rb") as file:

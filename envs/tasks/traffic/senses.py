@@ -1,6 +1,7 @@
 """The senses of all cars: their observations, and the facts that rewards depend on. S scenes of C cars.
 
-A CPU runs a compiled kernel, `py`, and all other devices the torch code, which is the definition.
+A CPU runs a compiled kernel (`factory/kernels/traffic_senses.py`), all other devices the torch code, which is
+the definition.
 """
 
 from __future__ import annotations

@@ -81,27 +81,39 @@ def _run_live(cfg: ScoreConfig, book: Book, folder: Path) -> bool:
     """Run live trials; return False if one was not possible."""
     is_whole = True
     if cfg.live > 0:
-        _record_healthy(folder)
+        is_whole = _record_healthy(folder)
     for case, decider, seed in _missing(cfg, book, LIVE, range(cfg.live)):
-        try:
-            outcome = live.trial(
-                case, decider=decider, seed=seed, folder=folder / f"{case.name}-{decider}-{seed}"
-            )
-        except (OSError, RuntimeError) as error:
+        outcome = _try(case, decider, seed, folder)
+        if outcome is None:
             is_whole = False
-            print(f"left out: {case.name} {decider} {seed}: {cli.one_line(error)}", file=sys.stderr)
             continue
         book.add(outcome)
         print(_progress(outcome), flush=True)
     return is_whole
 
 
-def _record_healthy(folder: Path) -> None:
-    """Record a line to which nothing happens, from which model floors draw their healthy ticks."""
-    home = folder / f"{QUIET.name}-none-0"
-    if not (home / live.INJECTED).exists():
-        live.trial(QUIET, decider="none", seed=0, folder=home)
-        print(f"{LIVE} {QUIET.name}: recorded", flush=True)
+def _record_healthy(folder: Path) -> bool:
+    """Record a line to which nothing happens, for model floors; return False if it was not possible."""
+    if (_home(QUIET, "none", 0, folder) / live.INJECTED).exists():
+        return True
+    if _try(QUIET, "none", 0, folder) is None:
+        return False
+    print(f"{LIVE} {QUIET.name}: recorded", flush=True)
+    return True
+
+
+def _try(case: Case, decider: str, seed: int, folder: Path) -> Outcome | None:
+    """Run a live trial; return None, after a line on stderr, if it was not possible."""
+    try:
+        return live.trial(case, decider=decider, seed=seed, folder=_home(case, decider, seed, folder))
+    except (OSError, RuntimeError) as error:
+        print(f"left out: {case.name} {decider} {seed}: {cli.one_line(error)}", file=sys.stderr)
+        return None
+
+
+def _home(case: Case, decider: str, seed: int, folder: Path) -> Path:
+    """Return the folder of a live trial."""
+    return folder / f"{case.name}-{decider}-{seed}"
 
 
 def _run_replayed(cfg: ScoreConfig, book: Book, folder: Path, recordings: library.Library) -> None:
